@@ -1,0 +1,40 @@
+# Two commands do all the set-up: `make quickstart` and `make test`. Both need Python >= 3.11 and nothing else.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: quickstart test lint lock clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/accelerate launch -m hfcontrast.run recipes/dino_vit.yaml
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The versions that the tests ran with. Never let a resolver choose them: see CONTRIBUTING.md.
+lock: $(VENV)/.installed-test
+	$(BIN)/python -m pip list --format=freeze --exclude-editable \
+		| grep -viE '^(pip|setuptools|wheel|hfcontrast|nvidia|cuda|triton)' > requirements.lock
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "hfcontrast needs Python >= 3.11; set PYTHON=python3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[test]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,42 @@
+"""hfcontrast: self-supervised and contrastive training of encoders that load everywhere in the Hugging Face world.
+
+Importing it makes ``AutoConfig`` and ``AutoModel`` know all installed methods.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Method": "methods.base",
+    "MethodConfig": "methods.base",
+    "MethodOutput": "methods.base",
+    "Progress": "methods.base",
+    "View": "view",
+    "get_method": "methods.registry",
+    "load_recipe": "recipe",
+    "register": "methods.registry",
+    "HFContrastError": "errors",
+}
+_ROOMS = ("losses", "nn", "testing")
+
+__all__ = sorted(_HOMES) + list(_ROOMS)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+# The command of the same name registers what it uses when it uses it, so that `hfcontrast --help` need not wait for torch.
+if Path(sys.argv[0] if sys.argv else "").stem != __name__:
+    import_module(f"{__name__}.methods.registry").register_all()

@@ -1,0 +1,21 @@
+"""Data: rows from anywhere, crops in workers, photometry on the training device."""
+
+from hfcontrast.data.decode import UnreadableImage, decode_image, read_bytes
+from hfcontrast.data.evaluation import evaluation_batches
+from hfcontrast.data.loader import TrainLoader
+from hfcontrast.data.photometry import Photometry
+from hfcontrast.data.randomness import draw_views
+from hfcontrast.data.sources import Rows, available_splits, load_rows
+
+__all__ = [
+    "Photometry",
+    "Rows",
+    "TrainLoader",
+    "UnreadableImage",
+    "available_splits",
+    "decode_image",
+    "draw_views",
+    "evaluation_batches",
+    "load_rows",
+    "read_bytes",
+]

@@ -1,0 +1,97 @@
+"""Batches: decoded samples to the buffers of uint8 crops and the parameters that travel to the training process."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from hfcontrast.data.crops import CropCutter
+from hfcontrast.data.randomness import PARAMETERS, draw_views
+from hfcontrast.view import View
+
+SUFFIX = "_photometry"
+_PIXELS_AT_ONCE = 16_000_000  # decoded images that wait for their crops: about 50 MB
+
+
+class Sample(NamedTuple):
+    """One decoded row.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        id: What the row's random numbers are drawn from, besides seed and epoch.
+        epoch: The epoch or pass that the row is drawn in.
+        index: Position of the row in the data set.
+        label: Class number, -1 where there is none.
+        extra: The values of the further columns.
+    """
+
+    pixels: np.ndarray
+    id: int
+    epoch: int
+    index: int
+    label: int
+    extra: tuple = ()
+
+
+class BatchBuilder:
+    """Cuts samples into batches.
+
+    Args:
+        views: The views of the method.
+        seed: The run's seed.
+        labelled: Whether batches have ``labels``.
+        columns: Names of further columns, handed on as lists.
+    """
+
+    def __init__(self, views: tuple[View, ...], seed: int, labelled: bool, columns: tuple[str, ...] = ()):
+        self.views = views
+        self.seed = seed
+        self.labelled = labelled
+        self.columns = columns
+        self.cutter = CropCutter(views)
+
+    def build(self, samples: Iterator[Sample], rows: int) -> dict:
+        """Takes the next samples and makes one batch of them.
+
+        Args:
+            samples: Where they come from; no more are taken than needed.
+            rows: How many.
+
+        Returns:
+            For each key uint8 (rows, V, size, size, 3) and under ``{key}_photometry`` float32 (rows, V, 8); ``index``
+            (rows,) int64; ``labels`` (rows,) int64 where the rows are labelled; further columns as lists.
+        """
+        crops = self.cutter.allocate(rows)
+        parameters = {key: torch.empty(rows, shape[0], PARAMETERS) for key, shape in self.cutter.buffers.items()}
+        taken: list[Sample] = []
+        waiting: list[Sample] = []
+        pixels = 0
+        for _ in range(rows):
+            sample = next(samples)
+            # Samples wait for each other, so that their random numbers are drawn at once.
+            if waiting and (sample.epoch != waiting[0].epoch or pixels > _PIXELS_AT_ONCE):
+                self._cut(waiting, crops, parameters, len(taken) - len(waiting))
+                waiting, pixels = [], 0
+            waiting.append(sample)
+            pixels += sample.pixels.size // 3
+            taken.append(sample._replace(pixels=None))
+        self._cut(waiting, crops, parameters, rows - len(waiting))
+        batch = crops | {key + SUFFIX: values for key, values in parameters.items()}
+        batch["index"] = torch.tensor([sample.index for sample in taken])
+        if self.labelled:
+            batch["labels"] = torch.tensor([sample.label for sample in taken])
+        for number, column in enumerate(self.columns):
+            batch[column] = [sample.extra[number] for sample in taken]
+        return batch
+
+    def _cut(
+        self, samples: list[Sample], crops: dict[str, torch.Tensor], parameters: dict[str, torch.Tensor], start: int
+    ) -> None:
+        images = [sample.pixels for sample in samples]
+        ids = np.array([sample.id for sample in samples], dtype=np.uint64)
+        heights, widths = (np.array([image.shape[axis] for image in images]) for axis in (0, 1))
+        draws = draw_views(self.views, self.seed, samples[0].epoch, ids, heights, widths)
+        self.cutter.cut(images, draws, crops, start)
+        for key, drawn in draws.items():
+            parameters[key][start : start + len(samples)] = torch.from_numpy(drawn.photometry)

@@ -1,0 +1,101 @@
+"""Evaluation batches: every readable row once, in order, through an image processor."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from hfcontrast.data.decode import UnreadableImage, decode_image, read_bytes
+from hfcontrast.data.map_rows import RowReader
+from hfcontrast.data.sources import Rows
+
+logger = logging.getLogger(__name__)
+
+
+def evaluation_batches(
+    rows: Rows,
+    transform: Callable[[list[Image.Image]], torch.Tensor],
+    batch_size: int,
+    workers: int = 0,
+    limit: int | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, int]]:
+    """Decodes and transforms the rows in order.
+
+    Rows that cannot be read are left out, with one warning at the end that counts them.
+
+    Args:
+        rows: What to read.
+        transform: Turns a list of RGB images into a float tensor (B, C, H, W).
+        batch_size: Rows of a batch, before unreadable ones are left out.
+        workers: Worker processes; of a stream, which has one order only, at most one is used.
+        limit: How many rows to read at most.
+
+    Yields:
+        Pixel values (B, C, H, W), labels (B,) int64 or None where the rows have none, and how many rows were kept (B);
+        a batch of which nothing could be read is left out.
+    """
+    dataset = _EvaluationRows(rows, transform, batch_size, limit)
+    workers = min(workers, 1) if rows.streaming else workers
+    # Its own generator: the loader would take a number from the global one.
+    generator = torch.Generator().manual_seed(0)
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=generator)
+    unreadable: list[str] = []
+    for pixel_values, labels, failures in loader:
+        unreadable += failures
+        if pixel_values is not None:
+            yield pixel_values, labels, len(pixel_values)
+    if unreadable:
+        logger.warning(
+            "%d images of %s left out, as they cannot be read, e.g. %s",
+            len(unreadable),
+            rows.description,
+            "; ".join(unreadable[:3]),
+        )
+
+
+def _as_it_is(item: tuple) -> tuple:
+    return item
+
+
+class _EvaluationRows(IterableDataset):
+    """Batches of transformed rows; of several workers each makes every n-th."""
+
+    def __init__(self, rows: Rows, transform: Callable, batch_size: int, limit: int | None):
+        self.rows = rows
+        self.transform = transform
+        self.batch_size = batch_size
+        self.limit = limit
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor | None, torch.Tensor | None, list[str]]]:
+        for images, labels in self._stream_batches() if self.rows.streaming else self._map_batches():
+            yield self._make(images, labels)
+
+    def _map_batches(self) -> Iterator[tuple[list, list]]:
+        reader = RowReader(self.rows.dataset)
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        count = reader.num_rows if self.limit is None else min(self.limit, reader.num_rows)
+        for start in range(first * self.batch_size, count, stride * self.batch_size):
+            numbers = list(range(start, min(start + self.batch_size, count)))
+            yield reader.images(numbers), reader.labels(numbers)
+
+    def _stream_batches(self) -> Iterator[tuple[list, list]]:
+        dataset = self.rows.dataset if self.limit is None else self.rows.dataset.take(self.limit)
+        for batch in dataset.iter(self.batch_size):
+            labels = batch.get("label", [])
+            yield batch["image"], [-1 if label is None else label for label in labels]
+
+    def _make(self, images: list, labels: list) -> tuple[torch.Tensor | None, torch.Tensor | None, list[str]]:
+        decoded, kept, failures = [], [], []
+        for number, image in enumerate(images):
+            try:
+                decoded.append(decode_image(read_bytes(image)))
+                kept.append(number)
+            except UnreadableImage as error:
+                failures.append(f"{(image or {}).get('path') or 'an image without a path'}: {error}")
+        if not decoded:
+            return None, None, failures
+        chosen = torch.tensor([labels[number] for number in kept]) if labels else None
+        return self.transform(decoded), chosen, failures

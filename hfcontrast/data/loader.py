@@ -1,0 +1,227 @@
+"""The training loader: endless, prefetching, exactly resumable micro-batches of crops for one process."""
+
+import logging
+import pickle
+from collections.abc import Iterator
+
+import torch
+from datasets.distributed import split_dataset_by_node
+from torch import multiprocessing
+from torch.utils.data import DataLoader, IterableDataset
+
+from hfcontrast.data.batches import BatchBuilder
+from hfcontrast.data.cache import DecodedRows, cpus_of_this_process, fits_in_memory
+from hfcontrast.data.map_rows import Division, MapBatches, RowReader
+from hfcontrast.data.sources import Rows
+from hfcontrast.data.streams import FRESH, StreamBatches
+from hfcontrast.errors import CheckpointError, DataError
+from hfcontrast.view import View, check_views
+
+logger = logging.getLogger(__name__)
+
+_FEW_ROWS = 200  # of a stream: below, a share of unreadable ones says nothing
+
+
+class TrainLoader:
+    """Yields the micro-batches of one process, across epochs, without end.
+
+    A global batch is cut into ``accumulation`` equal contiguous parts, each split contiguously over the processes: two
+    processes together see exactly the batches of one. The views of a sample depend on seed, epoch and sample alone,
+    not on workers or processes.
+
+    A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_photometry`` float32 (B, V, 8) (both
+    for ``Photometry``), ``index`` (B,) int64 the position in the data set (of a stream: in this worker's share of the
+    pass), ``labels`` (B,) int64 where the rows have labels, and the rows' further columns as lists.
+
+    Args:
+        rows: What to train on.
+        views: The views of the method.
+        batch_size: Rows of one optimizer step over all processes.
+        accumulation: Micro-batches of one optimizer step.
+        seed: What every order and view is drawn from.
+        process_index: This process.
+        num_processes: How many processes train.
+        workers: Worker processes, or ``auto``: by the cores of this process, the device and the cache.
+        cache: Whether decoded images are kept in memory (map-style rows only), or ``auto``: where they take less than
+            a quarter of the available memory.
+        max_unreadable: The share of unreadable images that stops the run.
+        shuffle_block: Rows of a stream that are shuffled among each other.
+        epoch_rows: Rows of an epoch; needed for a stream of unknown size.
+        device_type: The type of the training device: for ``cuda``, batches are pinned.
+
+    Attributes:
+        steps_per_epoch: Optimizer steps in an epoch; an incomplete last batch is dropped.
+        unreadable: The images that could not be read so far, each with the cause.
+        workers: How many worker processes there are.
+        cached: Whether decoded images are kept in memory.
+
+    Raises:
+        ValueError: The batch cannot be divided, or a setting is out of its range.
+        DataError: The batch is larger than the data, or the size of a stream is unknown.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        views: tuple[View, ...],
+        *,
+        batch_size: int,
+        accumulation: int = 1,
+        seed: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+        workers: int | str = "auto",
+        cache: bool | str = "auto",
+        max_unreadable: float = 0.01,
+        shuffle_block: int = 1024,
+        epoch_rows: int | None = None,
+        device_type: str = "cpu",
+    ):
+        check_views(tuple(views))
+        if cache not in (True, False, "auto") or (workers != "auto" and (isinstance(workers, str) or workers < 0)):
+            raise ValueError(f"cache is {cache!r}, expected True, False or auto; workers {workers!r}, a number or auto")
+        self.division = Division(batch_size, accumulation, process_index, num_processes)
+        self.rows = rows
+        self.epoch_rows = _epoch_rows(rows, batch_size, epoch_rows)
+        self.steps_per_epoch = self.epoch_rows // batch_size
+        self.unreadable: dict[str, str] = {}
+        self.cached = False
+        self._max_unreadable = max_unreadable
+        self._pinned = device_type == "cuda"
+        self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns)
+        self._next = 0  # micro-batch
+        self._block = shuffle_block
+        if rows.streaming:
+            self._stream = split_dataset_by_node(rows.dataset, process_index, num_processes)
+            self.workers = min(self._choose_workers(workers, device_type), self._stream.num_shards)
+            self._states = [FRESH] * max(1, self.workers)
+        else:
+            self._reader = RowReader(rows.dataset, rows.columns)
+            self._fill_cache(cache, workers)
+            self.workers = self._choose_workers(workers, device_type)
+
+    def _choose_workers(self, workers: int | str, device_type: str) -> int:
+        if workers != "auto":
+            return workers
+        cpus = cpus_of_this_process()
+        if device_type == "cpu":  # the model takes the cores
+            return int(self.rows.streaming) if cpus < 4 else 0 if self.cached else cpus // 4
+        return max(1, min(cpus - 1, 4 if self.cached else 16))
+
+    def _fill_cache(self, cache: bool | str, workers: int | str) -> None:
+        rows = self._reader.num_rows
+        if cache is True or (cache == "auto" and fits_in_memory(self._reader.images, rows)):
+            # Forked workers see the memory of this process anyway; others are sent a handle of shared memory.
+            shared = workers != 0 and multiprocessing.get_start_method() != "fork"
+            self._reader.cache = DecodedRows(self._reader.images, rows, shared)
+            self.cached = True
+            self._note_unreadable(
+                {self._reader.name(row): cause for row, cause in self._reader.cache.unreadable.items()}
+            )
+
+    def __iter__(self) -> Iterator[dict]:
+        """Goes on after the last micro-batch that was yielded or loaded."""
+        return self._batches()
+
+    def iter_from(self, step: int) -> Iterator[dict]:
+        """Goes on at an optimizer step of the run.
+
+        Raises:
+            ValueError: The rows are a stream, which cannot be entered in the middle without its state.
+        """
+        if self.rows.streaming and step != self._next // self.division.accumulation:
+            raise ValueError("a stream goes on only from a saved state: use load_state_dict")
+        if not self.rows.streaming:
+            self._next = step * self.division.accumulation
+        return iter(self)
+
+    def state_dict(self) -> dict:
+        """The state after the last yielded micro-batch of this process, in plain numbers and texts."""
+        state = {"micro_batch": self._next, "unreadable": dict(self.unreadable)}
+        if self.rows.streaming:
+            state |= {"workers": len(self._states), "num_processes": self.division.num_processes}
+            state |= {"block": self._block, "states": list(self._states)}
+        return state
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes up a state that ``state_dict`` gave, for the next ``iter``.
+
+        A stream is read with as many workers as when the state was saved.
+
+        Raises:
+            CheckpointError: The state is that of another kind of rows, number of processes or block size.
+        """
+        if self.rows.streaming != ("states" in state):
+            raise CheckpointError("the loader's state was saved with data.streaming switched the other way")
+        if self.rows.streaming:
+            for name, now in (("num_processes", self.division.num_processes), ("block", self._block)):
+                if state[name] != now:
+                    raise CheckpointError(f"a stream goes on only as it was begun: {name} was {state[name]}, is {now}")
+            self._states = list(state["states"])
+            self.workers = len(self._states) if len(self._states) > 1 else min(self.workers, 1)
+        self._next = state["micro_batch"]
+        self.unreadable = dict(state["unreadable"]) | self.unreadable
+
+    def _batches(self) -> Iterator[dict]:
+        for item in self._data_loader():
+            if item is None:
+                continue
+            if "error" in item:
+                raise DataError(item["error"])
+            if "state" in item:
+                self._states[item["worker"]] = pickle.loads(item["state"])
+            self._note_unreadable(item["unreadable"])
+            self._next += 1
+            yield item["batch"]
+
+    def _data_loader(self) -> DataLoader:
+        dataset: IterableDataset
+        if self.rows.streaming:
+            next_worker = self._next % len(self._states)
+            dataset = StreamBatches(
+                self._stream, self._builder, self.division.rows, self._block, list(self._states), next_worker
+            )
+        else:
+            dataset = MapBatches(self._reader, self._builder, self.division, self.epoch_rows, self._next)
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            pin_memory=self._pinned,
+            generator=torch.Generator().manual_seed(0),  # its own: the global one would lose a number
+        )
+
+    def _note_unreadable(self, found: dict[str, str]) -> None:
+        for name, cause in found.items():
+            if name not in self.unreadable:
+                logger.warning("left out, as it cannot be read: %s: %s", name, cause)
+        self.unreadable |= found
+        total = sum(state["seen"] for state in self._states) if self.rows.streaming else self.rows.num_rows
+        if self.rows.streaming and total < _FEW_ROWS:
+            return
+        if len(self.unreadable) > self._max_unreadable * total:
+            named = "; ".join(f"{name}: {cause}" for name, cause in list(self.unreadable.items())[:5])
+            raise DataError(
+                f"{len(self.unreadable)} of {total} images of {self.rows.description} cannot be read, more than the "
+                f"allowed share of {self._max_unreadable:g}: repair the data or raise data.max_unreadable. "
+                f"For example {named}"
+            )
+
+
+def _as_it_is(item: dict | None) -> dict | None:
+    return item
+
+
+def _epoch_rows(rows: Rows, batch_size: int, epoch_rows: int | None) -> int:
+    size = rows.num_rows
+    if size is None and epoch_rows is None:
+        raise DataError(f"the size of {rows.description} is unknown: set data.epoch_rows, the rows of an epoch")
+    if not rows.streaming and epoch_rows is not None and not 1 <= epoch_rows <= size:
+        raise DataError(f"epoch_rows is {epoch_rows}, but {rows.description} has {size} rows")
+    epoch_rows = epoch_rows or size
+    if batch_size > epoch_rows:
+        raise DataError(
+            f"a batch larger than the data: batch_size is {batch_size}, {rows.description} has {epoch_rows} rows"
+        )
+    return epoch_rows

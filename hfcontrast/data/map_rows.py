@@ -1,0 +1,170 @@
+"""Map-style rows: which rows make up a micro-batch, and how they are read, wherever the worker runs."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import IterableDataset, get_worker_info
+
+from hfcontrast.data.batches import BatchBuilder, Sample
+from hfcontrast.data.cache import DecodedRows
+from hfcontrast.data.decode import UnreadableImage, decode_pixels, read_bytes
+from hfcontrast.data.randomness import uniforms
+from hfcontrast.errors import DataError
+
+_REPLACEMENT = 2**32  # a view number that no crop has: its random numbers choose rows to stand in for unreadable ones
+_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a global batch is divided: into equal contiguous micro-batches, each contiguously over the processes.
+
+    Attributes:
+        batch_size: Rows of one optimizer step, over all processes.
+        accumulation: Micro-batches of one optimizer step.
+        process_index: This process.
+        num_processes: How many processes train.
+    """
+
+    batch_size: int
+    accumulation: int
+    process_index: int
+    num_processes: int
+
+    def __post_init__(self):
+        if self.batch_size < 1 or self.accumulation < 1 or not 0 <= self.process_index < self.num_processes:
+            raise ValueError(f"{self}: batch_size and accumulation must be 1 or more, process_index valid")
+        if self.batch_size % (self.accumulation * self.num_processes):
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be divided into {self.accumulation} micro-batches "
+                f"for each of {self.num_processes} processes"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Rows of one micro-batch of this process."""
+        return self.batch_size // self.accumulation // self.num_processes
+
+    def first_row(self, micro_batch: int, steps_per_epoch: int) -> tuple[int, int]:
+        """Epoch and position within it at which a micro-batch of this process begins."""
+        step, part = divmod(micro_batch, self.accumulation)
+        epoch, step = divmod(step, steps_per_epoch)
+        return epoch, step * self.batch_size + (part * self.num_processes + self.process_index) * self.rows
+
+
+class RowReader:
+    """Reads rows of a map-style data set with the columns ``image`` and, where labelled, ``label``.
+
+    Args:
+        dataset: The rows, images undecoded.
+        columns: Further columns to read.
+    """
+
+    def __init__(self, dataset: Dataset, columns: tuple[str, ...] = ()):
+        dataset = dataset.with_format("arrow")  # whole batches without a conversion a row
+        self.num_rows = len(dataset)
+        self.columns = columns
+        self.labelled = "label" in dataset.column_names
+        self.cache: DecodedRows | None = None
+        self._images = dataset.select_columns(["image"])
+        self._further = dataset.select_columns(list(columns)) if columns else None
+        if self.labelled:
+            labels = dataset.select_columns(["label"])[:]["label"].cast("int64").fill_null(-1)
+            self._labels = np.asarray(labels, dtype=np.int64)
+
+    def images(self, rows: Sequence[int]) -> list[dict | None]:
+        """The undecoded images of some rows."""
+        return self._images[rows]["image"].to_pylist()
+
+    def labels(self, rows: list[int]) -> list[int]:
+        """The labels of some rows, -1 where a row has none; empty where no row has one."""
+        return self._labels[rows].tolist() if self.labelled else []
+
+    def read(self, rows: list[int], epoch: int) -> Iterator[tuple[int, Sample | UnreadableImage, str]]:
+        """Each row with its sample, or why there is none, and the row's name."""
+        images = self.images(rows) if self.cache is None else [None] * len(rows)
+        extra = self._extra(rows)
+        for position, (row, image) in enumerate(zip(rows, images, strict=True)):
+            label = int(self._labels[row]) if self.labelled else -1
+            try:
+                pixels = decode_pixels(read_bytes(image)) if self.cache is None else self.cache.pixels(row)
+                yield row, Sample(pixels, row, epoch, row, label, extra[position]), ""
+            except UnreadableImage as error:
+                yield row, error, self.name(row)
+
+    def _extra(self, rows: list[int]) -> list[tuple]:
+        if not self.columns:
+            return [()] * len(rows)
+        table = self._further[rows]
+        return list(zip(*(table[column].to_pylist() for column in self.columns), strict=True))
+
+    def name(self, row: int) -> str:
+        """How a row is named in messages."""
+        path = (self.images([row])[0] or {}).get("path")
+        return f"row {row} ({path})" if path else f"row {row}"
+
+
+class MapBatches(IterableDataset):
+    """The micro-batches of one process from one on, without end; of several workers each makes every n-th.
+
+    Args:
+        reader: The rows.
+        builder: Makes the batches.
+        division: Which rows are this process's.
+        epoch_rows: Rows of an epoch; the rest of the permutation is not used.
+        start: Number of the first micro-batch.
+    """
+
+    def __init__(self, reader: RowReader, builder: BatchBuilder, division: Division, epoch_rows: int, start: int):
+        self.reader = reader
+        self.builder = builder
+        self.division = division
+        self.steps_per_epoch = epoch_rows // division.batch_size
+        self.start = start
+        self._order: tuple[int, torch.Tensor] | None = None
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for micro_batch in itertools.count(self.start + first, stride):
+            try:
+                yield self._make(micro_batch)
+            except DataError as error:
+                yield {"error": str(error)}
+                return
+
+    def _make(self, micro_batch: int) -> dict:
+        epoch, position = self.division.first_row(micro_batch, self.steps_per_epoch)
+        rows = self._permutation(epoch)[position : position + self.division.rows].tolist()
+        unreadable: dict[str, str] = {}
+        batch = self.builder.build(self._samples(rows, epoch, unreadable), len(rows))
+        return {"batch": batch, "unreadable": unreadable}
+
+    def _permutation(self, epoch: int) -> torch.Tensor:
+        if self._order is None or self._order[0] != epoch:
+            seed = int(uniforms(self.builder.seed, epoch, np.zeros(1, np.uint64), _REPLACEMENT, 1)[0, 0] * 2**53)
+            order = torch.randperm(self.reader.num_rows, generator=torch.Generator().manual_seed(seed))
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def _samples(self, rows: list[int], epoch: int, unreadable: dict[str, str]) -> Iterator[Sample]:
+        for row, sample, name in self.reader.read(rows, epoch):
+            if isinstance(sample, UnreadableImage):
+                unreadable[name] = str(sample)
+                sample = self._replacement(row, epoch, unreadable)
+            yield sample
+
+    def _replacement(self, row: int, epoch: int, unreadable: dict[str, str]) -> Sample:
+        """A row to stand in for an unreadable one: drawn, so that every worker and every run finds the same."""
+        draws = uniforms(self.builder.seed, epoch, np.array([row], np.uint64), _REPLACEMENT, _ATTEMPTS)[0]
+        for draw in draws:
+            _, sample, name = next(self.reader.read([int(draw * self.reader.num_rows)], epoch))
+            if isinstance(sample, Sample):
+                return sample
+            unreadable[name] = str(sample)
+        named = "; ".join(f"{name}: {cause}" for name, cause in list(unreadable.items())[:5])
+        raise DataError(f"{_ATTEMPTS} rows drawn to replace unreadable ones could not be read either, e.g. {named}")

@@ -1,0 +1,295 @@
+"""Sources: rows from a Hub data set, local files, a folder saved to disk or a built-in set, map-style or streaming."""
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import datasets
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDataset, ReadInstruction, Value
+
+from hfcontrast.errors import DataError
+
+BUILTIN = {"builtin/shapes": "hfcontrast.data.shapes", "builtin/digits": "hfcontrast.data.digits"}
+_STREAM_SHARDS = 16  # of a map-style set that is asked for as a stream
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError)
+_IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
+_LABEL_NAMES = ("label", "labels", "cls")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images with or without labels, undecoded.
+
+    Attributes:
+        dataset: Columns ``image`` (``Image(decode=False)``: a dict of ``bytes`` and ``path``), ``label`` where there
+            are labels, and the further columns that were asked for.
+        num_rows: How many rows there are; None where a stream does not know.
+        class_names: Names of the classes by label; None where there are none.
+        streaming: Whether ``dataset`` is an ``IterableDataset``.
+        description: What this is, for messages.
+        columns: The further columns.
+    """
+
+    dataset: Dataset | IterableDataset
+    num_rows: int | None
+    class_names: list[str] | None
+    streaming: bool
+    description: str
+    columns: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows have labels."""
+        return "label" in self.dataset.features
+
+    def select(self, indices: Sequence[int]) -> "Rows":
+        """Some of the rows of a map-style set."""
+        dataset = self.dataset.select(indices)
+        return replace(self, dataset=dataset, num_rows=len(dataset))
+
+
+def load_rows(
+    path: str,
+    *,
+    name: str | None = None,
+    data_dir: str | None = None,
+    data_files: str | list | dict | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    streaming: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    columns: Sequence[str] = (),
+) -> Rows:
+    """Opens one split of a data set.
+
+    Args:
+        path: Anything that ``datasets.load_dataset`` takes (the name of a Hub data set, ``imagefolder``, ``parquet``,
+            ``webdataset``, a folder), a folder that ``save_to_disk`` wrote, ``builtin/shapes`` or ``builtin/digits``.
+        name: The configuration, where the data set has several.
+        data_dir: As in ``load_dataset``.
+        data_files: As in ``load_dataset``.
+        split: The split; of map-style sets also slices and sums, as ``train[:50%]`` or ``train+test``.
+        revision: The version of a Hub data set.
+        streaming: Whether to read the rows in order as they come, instead of by number.
+        image_column: The column with the images; None takes ``image``, or else the first column of images.
+        label_column: The column with the labels, whole numbers or class labels (of map-style sets also texts); None
+            takes ``label``, or else the first column of class labels, or none.
+        columns: Further columns to keep.
+
+    Raises:
+        DataError: The path, split or a column does not exist, or the split is empty.
+    """
+    source = _Source(path, name, data_dir, data_files, revision)
+    dataset, num_rows = source.open(split, streaming)
+    description = f"{path} (split {split})"
+    if num_rows == 0:
+        raise DataError(f"{description} is empty")
+    dataset, columns = _tidy(dataset, description, image_column, label_column, tuple(columns))
+    label = dataset.features.get("label")
+    class_names = list(label.names) if isinstance(label, ClassLabel) else None
+    return Rows(dataset, num_rows, class_names, streaming, description, columns)
+
+
+def available_splits(
+    path: str,
+    *,
+    name: str | None = None,
+    data_dir: str | None = None,
+    data_files: str | list | dict | None = None,
+    revision: str | None = None,
+) -> list[str]:
+    """The names of the splits of a data set; arguments as in ``load_rows``.
+
+    Raises:
+        DataError: There is no such data set.
+    """
+    return _Source(path, name, data_dir, data_files, revision).splits()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where rows come from, before a split is chosen."""
+
+    path: str
+    name: str | None
+    data_dir: str | None
+    data_files: str | list | dict | None
+    revision: str | None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path).expanduser()
+
+    def open(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, int | None]:
+        if self.path.startswith("builtin/"):
+            module = self._builtin()
+            return _slice(module.SPLITS, module.load, split, streaming, self.path)
+        if (self.folder / "dataset_dict.json").is_file() or (self.folder / "state.json").is_file():
+            saved = self._saved()
+            sizes = {key: len(dataset) for key, dataset in saved.items()}
+            return _slice(sizes, saved.__getitem__, split, streaming, self.path)
+        return self._load(split, streaming)
+
+    def splits(self) -> list[str]:
+        if self.path.startswith("builtin/"):
+            return list(self._builtin().SPLITS)
+        if (self.folder / "dataset_dict.json").is_file() or (self.folder / "state.json").is_file():
+            return list(self._saved())
+        self._check_local()
+        try:
+            return self._split_names()
+        except _LOADING_ERRORS as error:
+            raise DataError(f"{self.path} cannot be opened as a data set: {error}") from error
+
+    def _builtin(self):
+        if self.path not in BUILTIN:
+            raise DataError(f"there is no {self.path}; built in are {', '.join(BUILTIN)}")
+        return importlib.import_module(BUILTIN[self.path])
+
+    def _saved(self) -> dict[str, Dataset]:
+        try:
+            saved = datasets.load_from_disk(str(self.folder))
+        except _LOADING_ERRORS as error:
+            raise DataError(f"the data set saved in {self.path} cannot be opened: {error}") from error
+        return dict(saved) if isinstance(saved, DatasetDict) else {str(saved.split or "train"): saved}
+
+    def _arguments(self) -> dict:
+        # Only what was given: some builders do not take what they have no use for.
+        arguments = {"data_dir": self.data_dir, "data_files": self.data_files, "revision": self.revision}
+        arguments = {key: value for key, value in arguments.items() if value is not None}
+        return {"path": str(self.folder) if self.folder.exists() else self.path, "name": self.name} | arguments
+
+    def _split_names(self) -> list[str]:
+        arguments = self._arguments()
+        return datasets.get_dataset_split_names(arguments.pop("path"), arguments.pop("name"), **arguments)
+
+    def _check_local(self) -> None:
+        if self.path.startswith((".", "/", "~")) and not self.folder.exists():
+            raise DataError(f"data.path {self.path} does not exist")
+
+    def _load(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, int | None]:
+        self._check_local()
+        if streaming and ("[" in split or "+" in split):
+            raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
+        try:
+            dataset = datasets.load_dataset(split=split, streaming=streaming, **self._arguments())
+        except _LOADING_ERRORS as error:
+            raise DataError(self._explain(error, split)) from error
+        if not streaming:
+            return dataset, len(dataset)
+        known = (dataset.info.splits or {}).get(split)
+        return dataset, known.num_examples or None if known is not None else None
+
+    def _explain(self, error: Exception, split: str) -> str:
+        try:
+            names = self._split_names()
+        except _LOADING_ERRORS:
+            hint = "" if self.folder.exists() else " (there is no such folder here either)"
+            return f"{self.path} cannot be opened as a data set{hint}: {error}"
+        wanted = {part.split("[")[0].strip() for part in split.split("+")}
+        if unknown := sorted(wanted - set(names)):
+            return f"{self.path} has no split {unknown[0]!r}; there are {', '.join(names)}"
+        return f"{self.path}, split {split}, cannot be opened: {error}"
+
+
+def _slice(
+    sizes: dict[str, int], load, split: str, streaming: bool, path: str
+) -> tuple[Dataset | IterableDataset, int]:
+    """Splits, slices and sums of what is there as map-style sets, as ``load_dataset`` understands them."""
+    names = [part.split("[")[0].strip() for part in split.split("+")]
+    if unknown := [name for name in names if name not in sizes]:
+        raise DataError(f"{path} has no split {unknown[0]!r}; there are {', '.join(sizes)}")
+    try:
+        parts = ReadInstruction.from_spec(split).to_absolute(sizes)
+    except (ValueError, AssertionError) as error:  # the latter from datasets' own checks of the bounds
+        raise DataError(f"split {split!r} cannot be understood: {error}; an example is train[:50%]") from error
+    chosen = []
+    for part in parts:
+        dataset = load(part.splitname)
+        first, last = part.from_ or 0, len(dataset) if part.to is None else part.to
+        chosen.append(dataset if (first, last) == (0, len(dataset)) else dataset.select(range(first, last)))
+    dataset = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
+    rows = len(dataset)
+    if streaming and rows:
+        dataset = dataset.to_iterable_dataset(num_shards=min(_STREAM_SHARDS, rows))
+    return dataset, rows
+
+
+def _tidy(
+    dataset: Dataset | IterableDataset,
+    description: str,
+    image_column: str | None,
+    label_column: str | None,
+    columns: tuple[str, ...],
+) -> tuple[Dataset | IterableDataset, tuple[str, ...]]:
+    """Only the columns that are wanted, under the names ``image`` and ``label``, images undecoded."""
+    if dataset.features is None:  # some streams know their columns only after a look at the first rows
+        dataset = dataset._resolve_features()
+    features = dataset.features
+    for column in (image_column, label_column, *columns):
+        if column is not None and column not in features:
+            raise DataError(_missing(column, list(features), description))
+    image = image_column or _find_image(features, description)
+    label = label_column or _find_label(features)
+    columns = tuple(column for column in dict.fromkeys(columns) if column not in (image, label))
+    if not _may_hold_images(features[image]):
+        raise DataError(f"column {image!r} of {description} holds no images but {features[image]}")
+    dataset = dataset.select_columns([image, *([label] if label else []), *columns])
+    new_names = {old: new for old, new in ((image, "image"), (label, "label")) if old and old != new}
+    if taken := set(new_names.values()) & set(columns):
+        raise DataError(f"further columns of {description} must not be called {' or '.join(sorted(taken))}")
+    dataset = dataset.rename_columns(new_names) if new_names else dataset
+    if label:
+        dataset = _with_numeric_labels(dataset, label, description)
+    undecoded = ["image", *(column for column in columns if isinstance(features[column], Image))]
+    for column in undecoded:
+        dataset = dataset.cast_column(column, Image(decode=False))
+    return dataset, columns
+
+
+def _find_image(features: Features, description: str) -> str:
+    images = [column for column, feature in features.items() if isinstance(feature, Image)]
+    if images:
+        return "image" if "image" in images else images[0]
+    for column in _IMAGE_NAMES:
+        if column in features and _may_hold_images(features[column]):
+            return column
+    raise DataError(f"{description} has no column of images; its columns are {', '.join(features)}: set image_column")
+
+
+def _may_hold_images(feature: object) -> bool:
+    if isinstance(feature, Value):
+        return feature.dtype in ("binary", "large_binary", "string", "large_string")
+    return isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
+
+
+def _is_number(feature: object) -> bool:
+    return isinstance(feature, Value) and (feature.dtype == "bool" or feature.dtype.startswith(("int", "uint")))
+
+
+def _find_label(features: Features) -> str | None:
+    if isinstance(features.get("label"), ClassLabel) or _is_number(features.get("label")):
+        return "label"
+    named = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
+    numbered = [column for column in _LABEL_NAMES if _is_number(features.get(column))]
+    return (named + numbered + [None])[0]
+
+
+def _with_numeric_labels(
+    dataset: Dataset | IterableDataset, column: str, description: str
+) -> Dataset | IterableDataset:
+    feature = dataset.features["label"]
+    if isinstance(feature, ClassLabel) or _is_number(feature):
+        return dataset
+    if isinstance(feature, Value) and feature.dtype == "string" and isinstance(dataset, Dataset):
+        return dataset.class_encode_column("label")
+    raise DataError(f"column {column!r} of {description} holds no class labels or whole numbers but {feature}")
+
+
+def _missing(column: str, names: list[str], description: str) -> str:
+    near = difflib.get_close_matches(column, names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{description} has no column {column!r}{hint}; its columns are {', '.join(names)}"

@@ -1,0 +1,25 @@
+"""The errors a user can meet. Each says what happened, where, what was expected and what to do."""
+
+
+class HFContrastError(Exception):
+    """Base of every error that hfcontrast raises on purpose; the command line prints it without a traceback."""
+
+
+class RecipeError(HFContrastError):
+    """A recipe cannot be used as written: an unknown key, a value of the wrong type, settings that contradict."""
+
+
+class PluginError(HFContrastError):
+    """A method cannot be used: not installed, fails to import, mis-declared, or its name is claimed twice."""
+
+
+class DataError(HFContrastError):
+    """The data cannot be trained on: empty, a missing column, too many unreadable images, fewer rows than a batch."""
+
+
+class CheckpointError(HFContrastError):
+    """A checkpoint cannot be continued from: of another recipe, damaged, or written by another number of processes."""
+
+
+class TrainingError(HFContrastError):
+    """The training itself went wrong: a loss that is not finite, a collapsed schedule."""

@@ -1,0 +1,64 @@
+"""Features of a data set by a frozen encoder, shared out over the processes."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..nn.distributed import gather, world_size
+from ..nn.encoder import encode
+
+
+@torch.no_grad()
+def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Encodes batches of (pixel_values, labels) in evaluation mode and float32.
+
+    Args:
+        encoder: Any transformers vision model; its training mode is restored afterwards.
+        batches: This process's share of the data: (N, C, H, W) pixels and (N,) labels.
+
+    Returns:
+        Features (M, D) and labels (M,) of all processes together, on the CPU.
+    """
+    parameter = next(encoder.parameters())
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    features, labels = [], []
+    try:
+        for pixels, targets in batches:
+            features.append(encode(encoder, pixels.to(parameter.device, parameter.dtype)).float())
+            labels.append(targets.to(parameter.device))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return join_processes(torch.cat(features)).cpu(), join_processes(torch.cat(labels)).cpu()
+
+
+def join_processes(rows: Tensor) -> Tensor:
+    """Rows of all processes in the order of their ranks; they may hold different numbers of them."""
+    if world_size() == 1:
+        return rows
+    home = rows.device
+    if dist.get_backend() == "nccl":  # which reaches no CPU memory
+        rows = rows.cuda()
+    counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = gather(padded).split(max(counts))
+    return torch.cat([part[:count] for part, count in zip(parts, counts)]).to(home)
+
+
+def effective_rank(features: Tensor) -> float:
+    """Effective rank of a set of features: exp of the entropy of its normalised singular values (Roy & Vetterli, 2007).
+
+    Args:
+        features: (N, D); centred here.
+
+    Returns:
+        Between 1 (collapsed to a line) and min(N, D).
+    """
+    values = torch.linalg.svdvals((features - features.mean(dim=0)).float())
+    shares = values / values.sum().clamp_min(1e-12)
+    return float(torch.exp(-(shares * shares.clamp_min(1e-12).log()).sum()))

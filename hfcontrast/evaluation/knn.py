@@ -1,0 +1,36 @@
+"""Weighted k-nearest-neighbour classification of frozen features (Wu et al., 2018, section 3.4; DINO's protocol)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@torch.no_grad()
+def knn_accuracy(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int = 20, temperature: float = 0.07
+) -> float:
+    """Top-1 accuracy of a vote of the k most similar bank features, each weighted by exp(cosine similarity / temperature).
+
+    Args:
+        bank: (N, D) features of the training images.
+        bank_labels: (N,) classes, 0 and up.
+        queries: (M, D) features of the test images.
+        query_labels: (M,).
+        k: Number of neighbours; the whole bank when that is smaller.
+        temperature: Temperature of the weights.
+
+    Returns:
+        A share in [0, 1].
+    """
+    bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
+    classes = int(bank_labels.max()) + 1
+    k = min(k, len(bank))
+    correct = 0
+    for part, labels in zip(queries.split(1024), query_labels.split(1024)):
+        similarity, neighbours = (part @ bank.T).topk(k, dim=1)
+        votes = torch.zeros(len(part), classes, device=part.device)
+        # Relative to the nearest neighbour: the vote is the same, and no exponential overflows at a low temperature.
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
+        votes.scatter_add_(1, bank_labels[neighbours], weights)
+        correct += int((votes.argmax(dim=1) == labels).sum())
+    return correct / len(queries)

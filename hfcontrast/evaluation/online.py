@@ -1,0 +1,64 @@
+"""The evaluation that accompanies a training: kNN accuracy where there are labels, and signs of collapse always."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .features import effective_rank, extract_features, join_processes
+from .knn import knn_accuracy
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+
+
+class OnlineEvaluation:
+    """Judges encoders on the same images again and again.
+
+    Args:
+        bank: Gives this process's share of the neighbours as batches of (pixel_values, labels); None without labels.
+        queries: The same for the images that are judged.
+        k: Neighbours that vote.
+        temperature: Temperature of their votes.
+    """
+
+    def __init__(self, bank: Batches | None, queries: Batches, k: int = 20, temperature: float = 0.07):
+        self.bank = bank
+        self.queries = queries
+        self.k = k
+        self.temperature = temperature
+
+    def __call__(self, encoder: PreTrainedModel) -> dict[str, float]:
+        """``knn_accuracy`` in [0, 1] (with labels), ``feature_std`` and ``effective_rank`` of the queries' features.
+
+        ``feature_std`` is the mean over dimensions of the standard deviation of L2-normalised features times the square root
+        of their width: about 1 for features spread over the sphere, 0 after a collapse.
+        """
+        features, labels = extract_features(encoder, self.queries())
+        scores = {}
+        if self.bank is not None:
+            bank, bank_labels = extract_features(encoder, self.bank())
+            scores["knn_accuracy"] = knn_accuracy(bank, bank_labels, features, labels, self.k, self.temperature)
+        unit = torch.nn.functional.normalize(features, dim=1)
+        scores["feature_std"] = float(unit.std(dim=0).mean()) * unit.shape[1] ** 0.5
+        scores["effective_rank"] = effective_rank(features[:2048])
+        return scores
+
+    def raw_pixels(self) -> float | None:
+        """kNN accuracy of the pixels themselves; None without labels."""
+        if self.bank is None:
+            return None
+        bank, bank_labels = _flat_pixels(self.bank())
+        queries, labels = _flat_pixels(self.queries())
+        return knn_accuracy(bank, bank_labels, queries, labels, self.k, self.temperature)
+
+
+def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Pixels of images at most 32 px wide (larger ones are averaged down to that), one row an image."""
+    pixels, labels = [], []
+    for images, targets in batches:
+        if images.shape[-1] > 32:
+            images = torch.nn.functional.adaptive_avg_pool2d(images, 32)
+        pixels.append(images.flatten(1))
+        labels.append(targets)
+    return join_processes(torch.cat(pixels)), join_processes(torch.cat(labels))

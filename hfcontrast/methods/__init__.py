@@ -1,0 +1,1 @@
+"""The methods, one a file, and how they are declared and found."""

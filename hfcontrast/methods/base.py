@@ -1,0 +1,245 @@
+"""The contract of a method: Method, MethodConfig, MethodOutput and Progress."""
+
+import copy
+import inspect
+from dataclasses import dataclass, field
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import ModelOutput
+
+from ..errors import PluginError
+from ..nn.ema import MomentumUpdate
+from ..nn.encoder import build_encoder, encode, feature_size
+from ..view import View, check_views
+
+MODEL_TYPE_PREFIX = "hfcontrast_"
+
+
+@strict
+class MethodConfig(PreTrainedConfig):
+    """Base of every method's configuration; subclasses are decorated with ``@strict`` and add typed fields.
+
+    Args:
+        backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
+    """
+
+    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="resnet")}
+
+    backbone_config: dict | PreTrainedConfig | None = None
+
+    def __post_init__(self, **kwargs):
+        backbone = self.backbone_config
+        if isinstance(backbone, dict) and backbone.get("model_type") == "timm_wrapper":
+            # TimmWrapperConfig.from_dict fails without a number of classes, and timm later without model_args.
+            self.backbone_config = {"num_classes": 0, "model_args": {}, **backbone}
+        super().__post_init__(**kwargs)
+
+
+@dataclass
+class MethodOutput(ModelOutput):
+    """What a step of a method returns.
+
+    Args:
+        loss: Scalar; the mean over processes is the loss of the global batch.
+        metrics: Scalars worth a curve, by name.
+        state: Detached tensors for ``after_step``: keys to enqueue, the teacher's batch statistics.
+        embeddings: (B, ...) detached embeddings for diagnostics.
+    """
+
+    loss: Tensor | None = None
+    metrics: dict[str, Tensor] | None = None
+    state: dict[str, Tensor] | None = None
+    embeddings: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that a method learns of time.
+
+    Args:
+        step: Optimizer steps done so far.
+        total_steps: Optimizer steps of the whole training.
+        steps_per_epoch: Optimizer steps in one pass over the data.
+    """
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int = field(default=1)
+
+    @property
+    def epoch(self) -> int:
+        """Passes over the data completed so far."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def fraction(self) -> float:
+        """Elapsed share of the training, in [0, 1]."""
+        return min(self.step / max(self.total_steps, 1), 1.0)
+
+    def epochs(self, count: float) -> float:
+        """Elapsed share, in [0, 1], of a phase that lasts ``count`` epochs from the start; 1 when ``count`` is 0."""
+        return 1.0 if count <= 0 else min(self.epoch / count, 1.0)
+
+
+class Method(PreTrainedModel):
+    """A self-supervised method: an encoder, heads beside it, and three steps.
+
+    A subclass sets ``config_class`` and ``views``, builds its heads in ``__init__`` (ending with ``self.post_init()``) and
+    defines :meth:`embed` and :meth:`objective`. ``teachers`` names the moving averages: ``{"teacher_head": "head"}``
+    makes ``self.teacher_head`` a copy of ``self.head`` that has no gradients; ``self.update_teachers(momentum)`` moves
+    all of them.
+
+    Modules keep the initialisation that they give themselves in ``reset_parameters``.
+
+    Attributes:
+        encoder: The native transformers model that is published.
+        feature_size: Width D of its features.
+        views: The paper's crops and distortions.
+        teachers: Moving averages: name of the copy -> name of the module that it follows.
+        constant_lr: Names of modules whose learning rate follows no schedule (SimSiam's predictor).
+    """
+
+    config_class: type[MethodConfig]
+    views: tuple[View, ...] = ()
+    teachers: dict[str, str] = {}
+    constant_lr: tuple[str, ...] = ()
+    main_input_name = "pixel_values"
+    base_model_prefix = ""
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if not inspect.isabstract(cls) and not cls.__dict__.get("abstract", False):
+            check_declaration(cls)
+
+    def __init__(self, config: MethodConfig):
+        super().__init__(config)
+        self.encoder = build_encoder(config.backbone_config)
+        self.feature_size = feature_size(self.encoder)
+        self._momentum_update: MomentumUpdate | None = None
+
+    # What an author writes
+
+    def embed(self, **batch: Tensor) -> dict[str, Tensor]:
+        """Maps views to embeddings of each sample, (B, ...) each. Sees the local batch only; all the memory is here."""
+        raise NotImplementedError
+
+    def objective(self, embeddings: dict[str, Tensor], **batch: Tensor) -> MethodOutput:
+        """Maps the embeddings to the loss of the global batch (see ``hfcontrast.nn.gather``). Changes no state."""
+        raise NotImplementedError
+
+    def before_step(self, progress: Progress) -> None:
+        """Called before the forward passes of an optimizer step: temperatures and other schedules."""
+
+    def after_backward(self, progress: Progress) -> None:
+        """Called when all gradients are there and clipped, before the optimizer moves: freezing a layer."""
+
+    def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
+        """Called after the optimizer step with one output a micro-batch: teachers, queues, banks, centres."""
+
+    def export_encoder(self) -> PreTrainedModel:
+        """The encoder that is evaluated and published."""
+        return self.encoder
+
+    # What the base does
+
+    def forward(self, **batch: Tensor) -> MethodOutput:
+        """``objective(embed(...))``; each is handed the batch entries that it names."""
+        embeddings = self.embed(**self._named_by(self.embed, batch))
+        return self.objective(embeddings, **self._named_by(self.objective, batch))
+
+    def encode(self, pixel_values: Tensor, encoder: PreTrainedModel | None = None) -> Tensor:
+        """Features of crops of one size, all in one pass through the encoder.
+
+        Args:
+            pixel_values: (B, V, C, H, W).
+            encoder: Another encoder than ``self.encoder``, such as a teacher.
+
+        Returns:
+            (B, V, D).
+        """
+        features = encode(self.encoder if encoder is None else encoder, pixel_values.flatten(0, 1))
+        return features.unflatten(0, pixel_values.shape[:2])
+
+    @torch.no_grad()
+    def update_teachers(self, momentum: float) -> None:
+        """Moves every teacher towards its source: ``teacher = momentum * teacher + (1 - momentum) * source``."""
+        if self._momentum_update is None:
+            pairs = [(getattr(self, name), getattr(self, source)) for name, source in self.teachers.items()]
+            self._momentum_update = MomentumUpdate(pairs)
+        self._momentum_update(momentum)
+
+    def copy_teachers(self) -> None:
+        """Makes every teacher equal to its source again, as after loading other weights into the encoder."""
+        for name, source in self.teachers.items():
+            getattr(self, name).load_state_dict(getattr(self, source).state_dict())
+
+    def post_init(self) -> None:
+        """Finishes the construction: initial weights first, then the teachers as copies of them."""
+        super().post_init()
+        for name, source in self.teachers.items():
+            setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Method":
+        """Sets the training mode. Teachers normalise by batch statistics, as in the papers, but drop nothing out."""
+        super().train(mode)
+        for name in self.teachers:
+            for module in getattr(self, name, nn.Module()).modules():
+                module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
+        return self
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As in transformers; a teacher that the checkpoint does not have starts as a copy of its source."""
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        for name, source in cls.teachers.items():
+            own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
+            if own and own <= set(info["missing_keys"]):
+                getattr(model, name).load_state_dict(getattr(model, source).state_dict())
+            getattr(model, name).requires_grad_(False)
+        return (model, info) if wants_info else model
+
+    @staticmethod
+    def _named_by(function, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        parameters = inspect.signature(function).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return batch
+        return {name: value for name, value in batch.items() if name in parameters}
+
+
+def check_declaration(cls: type[Method]) -> None:
+    """Checks what can be known of a method when its class is made.
+
+    Raises:
+        PluginError: ``config_class``, ``model_type``, ``views`` or a required method is missing or wrong.
+    """
+    where = f"method {cls.__module__}.{cls.__qualname__}"
+    config = getattr(cls, "config_class", None)
+    if not (isinstance(config, type) and issubclass(config, MethodConfig) and config is not MethodConfig):
+        raise PluginError(f"{where}: config_class is {config!r}, expected a subclass of hfcontrast.MethodConfig")
+    if not config.model_type.startswith(MODEL_TYPE_PREFIX) or config.model_type == MODEL_TYPE_PREFIX:
+        raise PluginError(
+            f"{where}: {config.__name__}.model_type is {config.model_type!r}, expected a name that starts with "
+            f"'{MODEL_TYPE_PREFIX}', so that it cannot clash with a model of transformers"
+        )
+    for name in ("embed", "objective"):
+        if getattr(cls, name) is getattr(Method, name):
+            raise PluginError(f"{where} does not define {name}(); a method needs embed() and objective()")
+    if not (isinstance(cls.views, tuple) and cls.views and all(isinstance(view, View) for view in cls.views)):
+        raise PluginError(f"{where}: views is {cls.views!r}, expected a tuple with at least one hfcontrast.View")
+    try:
+        check_views(cls.views)
+    except ValueError as error:
+        raise PluginError(f"{where}: {error}") from error

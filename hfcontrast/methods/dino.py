@@ -1,0 +1,146 @@
+"""DINO: Emerging Properties in Self-Supervised Vision Transformers. Caron, Touvron, Misra, Jégou, Mairal, Bojanowski, Joulin, 2021.
+
+arXiv:2104.14294; details that the paper leaves open are those of the authors' code (facebookresearch/dino).
+
+Deviations from the paper:
+- The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
+- Student and teacher views of one size go through the head together (it has no batch statistics unless asked for).
+"""
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+
+from ..losses import dino_loss
+from ..nn import DINOHead, Prototypes, all_mean, linear, momentum_schedule
+from ..view import View
+from .base import Method, MethodConfig, MethodOutput, Progress
+
+
+@strict
+class DINOConfig(MethodConfig):
+    """Configuration of DINO.
+
+    Args:
+        out_dim: Number of prototypes K, the width of the distribution that is matched.
+        hidden_dim: Width of the head's hidden layers.
+        bottleneck_dim: Width of the head's normalised bottleneck.
+        head_layers: Number of linear layers before the prototypes.
+        head_batch_norm: Batch normalisation in the head; the paper uses it with convolutional encoders only.
+        learn_prototype_norm: Learn the norms of the prototypes rather than fix them at 1 (norm_last_layer=False in the
+            authors' code; can help, can destabilise).
+        freeze_last_layer_epochs: Epochs at the start in which the prototypes do not move.
+        student_temperature: Temperature of the student's softmax.
+        warmup_teacher_temperature: Teacher's temperature at the start.
+        teacher_temperature: Teacher's temperature after the warm-up; above 0.07 is unstable for most.
+        warmup_teacher_temperature_epochs: Epochs over which the teacher's temperature rises linearly.
+        teacher_momentum: Momentum of the teacher at the start; it rises to 1 along a cosine.
+        center_momentum: Momentum of the centre's moving average.
+    """
+
+    model_type = "hfcontrast_dino"
+
+    out_dim: int = 65536
+    hidden_dim: int = 2048
+    bottleneck_dim: int = 256
+    head_layers: int = 3
+    head_batch_norm: bool = False
+    learn_prototype_norm: bool = False
+    freeze_last_layer_epochs: int = 1
+    student_temperature: float | int = 0.1
+    warmup_teacher_temperature: float | int = 0.04
+    teacher_temperature: float | int = 0.04
+    warmup_teacher_temperature_epochs: int = 0
+    teacher_momentum: float | int = 0.996
+    center_momentum: float | int = 0.9
+
+    def validate_temperatures(self):
+        """Temperatures divide."""
+        for name in ("student_temperature", "warmup_teacher_temperature", "teacher_temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+
+    def validate_momenta(self):
+        """Momenta are shares."""
+        for name in ("teacher_momentum", "center_momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number between 0 and 1")
+
+
+_COLOUR = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter=0.8, grayscale=0.2)
+
+
+class DINO(Method):
+    """DINO (Caron et al., 2021, arXiv:2104.14294): a student predicts, from any crop, its momentum teacher's view of a large one.
+
+    The teacher sees the two global crops, the student all crops; centring and sharpening of the teacher's output avoid
+    the collapse. The teacher's encoder is published.
+    """
+
+    config_class = DINOConfig
+    views = (
+        View(name="global_1", size=224, scale=(0.4, 1.0), blur=1.0, **_COLOUR),
+        View(name="global_2", size=224, scale=(0.4, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
+        View(name="local", key="local_pixel_values", count=8, size=96, scale=(0.05, 0.4), blur=0.5, **_COLOUR),
+    )
+    teachers = {"teacher_encoder": "encoder", "teacher_head": "head", "teacher_prototypes": "prototypes"}
+
+    def __init__(self, config: DINOConfig):
+        super().__init__(config)
+        hidden = [config.hidden_dim] * (config.head_layers - 1)
+        self.head = DINOHead(self.feature_size, *hidden, config.bottleneck_dim, batch_norm=config.head_batch_norm)
+        self.prototypes = Prototypes(config.bottleneck_dim, config.out_dim, learn_gain=config.learn_prototype_norm)
+        self.register_buffer("center", torch.zeros(config.out_dim))
+        self.teacher_temperature = config.teacher_temperature
+        self.post_init()
+
+    def reset_parameters(self) -> None:
+        """Initial centre."""
+        nn.init.zeros_(self.center)
+
+    def embed(self, pixel_values: Tensor, local_pixel_values: Tensor | None = None) -> dict[str, Tensor]:
+        """Global crops (B, T, C, H, W) and local ones (B, L, C, h, w) to bottlenecks: student (B, T + L, D), teacher (B, T, D)."""
+        features = self.encode(pixel_values)
+        if local_pixel_values is not None:
+            features = torch.cat([features, self.encode(local_pixel_values)], dim=1)
+        with torch.no_grad():
+            teacher = self.teacher_head(self.encode(pixel_values, self.teacher_encoder))
+        return {"student": self.head(features), "teacher": teacher}
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """Cross-entropy of student and centred, sharpened teacher over the prototypes."""
+        student = self.prototypes(embeddings["student"])
+        with torch.no_grad():
+            teacher = self.teacher_prototypes(embeddings["teacher"])
+        temperatures = (self.config.student_temperature, self.teacher_temperature)
+        return MethodOutput(
+            loss=dino_loss(student, teacher, self.center, *temperatures),
+            state={"teacher_mean": teacher.mean(dim=(0, 1), dtype=torch.float32)},
+            embeddings=embeddings["student"].detach(),
+        )
+
+    def before_step(self, progress: Progress) -> None:
+        """The teacher's temperature of this epoch."""
+        config = self.config
+        self.teacher_temperature = linear(
+            config.warmup_teacher_temperature,
+            config.teacher_temperature,
+            progress.epochs(config.warmup_teacher_temperature_epochs),
+        )
+
+    def after_backward(self, progress: Progress) -> None:
+        """Keeps the prototypes where they are during the first epochs."""
+        if progress.epoch < self.config.freeze_last_layer_epochs:
+            for parameter in self.prototypes.parameters():
+                parameter.grad = None
+
+    @torch.no_grad()
+    def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
+        """Moves the teacher, and the centre to the mean of the global batch's teacher logits (eq. 4)."""
+        self.update_teachers(momentum_schedule(self.config.teacher_momentum, progress.fraction))
+        batch_mean = all_mean(torch.stack([output.state["teacher_mean"] for output in outputs]).mean(dim=0))
+        self.center.lerp_(batch_mean.to(self.center.dtype), 1.0 - self.config.center_momentum)
+
+    def export_encoder(self):
+        """The teacher, which is the better of the two (paper, section 5.1)."""
+        return self.teacher_encoder

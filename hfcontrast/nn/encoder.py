@@ -1,0 +1,95 @@
+"""The encoder: a native transformers model (timm's through ``TimmWrapperModel``), and its features as one vector an image."""
+
+import inspect
+
+import timm
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+from ..errors import RecipeError
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """Builds the encoder of a configuration with the initialisation of its architecture.
+
+    Two things that ``AutoModel.from_config`` does are undone: ``TimmWrapperModel`` overwrites timm's own initialisation,
+    and ViT-like models get a pooler with weights that no self-supervised loss ever reaches.
+    """
+    encoder = AutoModel.from_config(config)
+    if config.model_type == "timm_wrapper" and not next(encoder.parameters()).is_meta:
+        original = timm.create_model(config.architecture, num_classes=0, **(config.model_args or {}))
+        encoder.timm_model.load_state_dict(original.state_dict())
+    accepts_no_pooler = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters
+    if accepts_no_pooler and isinstance(getattr(encoder, "pooler", None), nn.Module):
+        if any(True for _ in encoder.pooler.parameters()):
+            encoder.pooler = None
+    return encoder
+
+
+def feature_size(encoder: PreTrainedModel) -> int:
+    """Width D of the features that :func:`encode` returns."""
+    if hasattr(encoder, "timm_model"):
+        return getattr(encoder.timm_model, "head_hidden_size", None) or encoder.timm_model.num_features
+    config = encoder.config
+    if hasattr(config, "hidden_size"):
+        return config.hidden_size
+    return config.hidden_sizes[-1]
+
+
+def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """One feature vector for every image: the encoder's pooled output, else the class token.
+
+    Args:
+        encoder: A transformers vision model.
+        pixel_values: (N, C, H, W), normalised; any size that the encoder takes (position embeddings are interpolated).
+
+    Returns:
+        (N, D).
+    """
+    arguments = {}
+    if "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters:
+        size = getattr(encoder.config, "image_size", None)
+        arguments["interpolate_pos_encoding"] = size not in (pixel_values.shape[-1], list(pixel_values.shape[-2:]))
+    outputs = encoder(pixel_values, **arguments)
+    pooled = getattr(outputs, "pooler_output", None)
+    if pooled is None:
+        return outputs.last_hidden_state[:, 0]
+    return pooled.flatten(1)
+
+
+def feature_expression(encoder: PreTrainedModel) -> str:
+    """The features of :func:`encode` as one writes them with plain transformers: what the card tells its reader."""
+    if getattr(encoder, "pooler", True) is None:
+        return "outputs.last_hidden_state[:, 0]"
+    return "outputs.pooler_output.flatten(1)"
+
+
+@torch.no_grad()
+def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
+    """Tries one picture of ``size`` pixels, so that a size the encoder cannot take stops before the training starts.
+
+    Raises:
+        RecipeError: The encoder cannot take it; ``where`` says which setting asks for it.
+    """
+    patch = getattr(encoder.config, "patch_size", None)
+    if patch is None and hasattr(encoder, "timm_model"):
+        patch = getattr(getattr(encoder.timm_model, "patch_embed", None), "patch_size", None)
+    patch = patch[0] if isinstance(patch, list | tuple) else patch
+    name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
+    if isinstance(patch, int) and size % patch:
+        raise RecipeError(
+            f"{where} is {size} px, but encoder '{name}' cuts patches of {patch} px: "
+            f"use a multiple, such as {max(size // patch, 1) * patch} or {(size // patch + 1) * patch}"
+        )
+    parameter = next(encoder.parameters())
+    training = encoder.training
+    try:
+        encode(encoder.eval(), torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype))
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        hint = ""
+        if hasattr(encoder, "timm_model"):
+            hint = "; for a timm ViT set backbone.model_args: {img_size: SIZE, dynamic_img_size: true}"
+        raise RecipeError(f"{where} is {size} px, which encoder '{name}' cannot take ({error}){hint}") from error
+    finally:
+        encoder.train(training)

@@ -1,0 +1,102 @@
+"""Projection heads: what stands between the encoder's features and the loss, and is thrown away afterwards."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class MLPHead(nn.Sequential):
+    """Linear layers with ReLU between them and, optionally, batch normalisation.
+
+    Args:
+        sizes: Width of the input, of every hidden layer and of the output.
+        batch_norm: Batch normalisation after every hidden layer.
+        batch_norm_last: Batch normalisation after the output layer: "affine", "plain" (no weights) or None.
+        bias: Biases in the layers that no batch normalisation follows.
+    """
+
+    def __init__(
+        self,
+        *sizes: int,
+        batch_norm: bool = True,
+        batch_norm_last: str | None = None,
+        bias: bool = True,
+    ):
+        layers: list[nn.Module] = []
+        for before, after in zip(sizes[:-2], sizes[1:-1]):
+            layers.append(nn.Linear(before, after, bias=bias and not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(after))
+            layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.Linear(sizes[-2], sizes[-1], bias=bias and batch_norm_last is None))
+        if batch_norm_last is not None:
+            layers.append(nn.BatchNorm1d(sizes[-1], affine=batch_norm_last == "affine"))
+        super().__init__(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (..., D_in) to (..., D_out); all leading dimensions together form the batch of the statistics."""
+        return super().forward(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
+
+
+class Prototypes(nn.Module):
+    """K unit vectors; the outputs are inner products with them: a weight-normalised linear layer without bias.
+
+    Args:
+        dim: Width of the input.
+        count: Number of prototypes, K.
+        learn_gain: Learn the norm of every prototype (weight normalisation's g, starting at 1) rather than fix it at 1.
+    """
+
+    def __init__(self, dim: int, count: int, learn_gain: bool = False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, dim))
+        self.gain = nn.Parameter(torch.empty(count, 1)) if learn_gain else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as torch.nn.Linear
+        if self.gain is not None:
+            nn.init.ones_(self.gain)
+
+    def directions(self) -> Tensor:
+        """The prototypes as the forward pass uses them, (K, D)."""
+        weight = F.normalize(self.weight, dim=1)
+        return weight if self.gain is None else weight * self.gain
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (..., D) to (..., K)."""
+        return F.linear(features, self.directions())
+
+
+class DINOHead(nn.Module):
+    """DINO's head (Caron et al., 2021, section 3.2 and appendix C): an MLP with GELU to a bottleneck, then its L2 norm.
+
+    The prototypes that follow are a :class:`Prototypes` of their own, so that the loss can decide how to run them.
+
+    Args:
+        sizes: Width of the input, of every hidden layer and of the bottleneck.
+        batch_norm: Batch normalisation in the hidden layers (the paper's choice for convolutional encoders).
+    """
+
+    def __init__(self, *sizes: int, batch_norm: bool = False):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip(sizes[:-2], sizes[1:-1]):
+            layers.append(nn.Linear(before, after))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(after))
+            layers.append(nn.GELU())
+        layers.append(nn.Linear(sizes[-2], sizes[-1]))
+        self.layers = nn.Sequential(*layers)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (..., D_in) to unit vectors (..., D_bottleneck)."""
+        bottleneck = self.layers(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
+        return F.normalize(bottleneck.float(), dim=-1)

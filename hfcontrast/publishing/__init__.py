@@ -1,0 +1,1 @@
+"""What a run publishes: the encoder, its image processor and its card."""

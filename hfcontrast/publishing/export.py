@@ -1,0 +1,56 @@
+"""Writing the encoder so that plain transformers (and timm, where it is timm's) loads it."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+def export_encoder(
+    encoder: PreTrainedModel,
+    processor: Any,
+    folder: Path,
+    timm_settings: dict[str, Any] | None = None,
+    state_dict: dict[str, Tensor] | None = None,
+) -> None:
+    """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
+
+    Everything is written elsewhere first and moved when it is whole.
+
+    Args:
+        encoder: The native model.
+        processor: Its image processor.
+        folder: Where to; made if needed, other files in it stay.
+        timm_settings: ``pretrained_cfg`` for an encoder of timm, which then loads with ``timm.create_model`` too.
+        state_dict: The encoder's weights where the module itself does not hold them whole (sharded training).
+    """
+    unfinished = folder / ".unfinished_export"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    weights = {name: value.contiguous() for name, value in (state_dict or encoder.state_dict()).items()}
+    if hasattr(encoder, "timm_model"):
+        encoder.config.pretrained_cfg = timm_settings
+        weights = {name.removeprefix("timm_model."): value for name, value in weights.items()}
+    encoder.save_pretrained(unfinished, state_dict=weights)
+    if not hasattr(encoder, "timm_model"):  # timm's processor lives in config.json
+        processor.save_pretrained(unfinished)
+    move_files(unfinished, folder)
+
+
+def save_method(method: PreTrainedModel, folder: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+    """Writes the whole method, heads and teachers included, for ``AutoModel`` after ``import hfcontrast``."""
+    unfinished = folder.parent / ".unfinished_method"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    weights = {name: value.contiguous() for name, value in (state_dict or method.state_dict()).items()}
+    method.save_pretrained(unfinished, state_dict=weights)
+    move_files(unfinished, folder)
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Moves every file of a folder into another, over those that are there, and removes the folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        os.replace(file, target / file.name)
+    source.rmdir()

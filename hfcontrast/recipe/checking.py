@@ -1,0 +1,266 @@
+"""Checking recipes: sections by their types, and what depends on the method, the backbone and its views."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+
+from ..errors import PluginError
+from ..view import View, check_views
+from .sections import SECTIONS, Section
+from .wording import did_you_mean, mismatch, nearest, show
+
+if TYPE_CHECKING:
+    from ..methods.base import Method
+
+TOP_LEVEL = ("method", "backbone", "data", "views", "optim", "train", "eval", "track", "publish")
+EXAMPLES = {
+    "method": "{name: simclr, temperature: 0.2}",
+    "backbone": "timm/resnet18 or {model_type: vit, hidden_size: 192} or {pretrained: facebook/dinov2-small}",
+    "data": "{path: builtin/shapes}",
+    "views": "{all: {size: 96}}",
+    "optim": "{name: adamw, lr: 0.001}",
+    "train": "{epochs: 100, batch_size: 256}",
+    "eval": "{every: 500}",
+    "track": "{to: [tensorboard]}",
+    "publish": "{license: apache-2.0}",
+}
+REQUIRED = ("method", "backbone", "data")
+PRETRAINED_KEYS = ("pretrained", "revision")
+VIEW_FIELDS = {name: kind for name, kind in get_type_hints(View).items() if name not in ("name", "key")}
+# Where a key belongs that stands in the wrong section; of two sections that know it, the earlier.
+_ELSEWHERE = {
+    name: f"{section}.{name}"
+    for section, model in reversed(SECTIONS.items())
+    for name in model.model_fields
+    if name not in ("name", "path", "split")
+}
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a recipe: the path of the key, and what was expected there."""
+
+    path: tuple[str, ...]
+    text: str
+
+
+def fits(kind: Any, value: Any) -> tuple[bool, Any]:
+    """Says whether a value is of an annotated type, and gives it as that type (lists become tuples).
+
+    Values are judged strictly, as JSON: a whole number is a number, and nothing else is converted.
+    """
+    try:
+        adapter = TypeAdapter(kind)
+    except (PydanticUserError, PydanticUndefinedAnnotation):
+        return True, value  # a type that pydantic does not know is left to the configuration class
+    try:
+        return True, adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False, value
+
+
+def check_sections(values: dict[str, Any]) -> tuple[dict[str, Section], list[Problem]]:
+    """Checks every section by its types alone; returns the sections that are right, and the problems."""
+    sections: dict[str, Section] = {}
+    problems = [Problem((name,), _unknown_top_level(name)) for name in values if name not in TOP_LEVEL]
+    for name in TOP_LEVEL:
+        value = values.get(name)
+        if value is None and name in REQUIRED:
+            problems.append(Problem((name,), f"missing; give e.g. {name}: {EXAMPLES[name]}"))
+        elif value is not None and not (isinstance(value, dict) or (name == "backbone" and isinstance(value, str))):
+            problems.append(Problem((name,), f"expected a mapping such as {EXAMPLES[name]}, got {show(value)}"))
+        elif name in SECTIONS:
+            try:
+                sections[name] = SECTIONS[name].model_validate_json(json.dumps(value or {}))
+            except ValidationError as error:
+                problems += _section_problems(name, value or {}, error)
+    return sections, problems
+
+
+def _unknown_top_level(name: str) -> str:
+    if not nearest(name, TOP_LEVEL) and name in _ELSEWHERE:
+        return f"unknown section; did you mean {_ELSEWHERE[name]}?"
+    return f"unknown section{did_you_mean(name, TOP_LEVEL)}"
+
+
+def _section_problems(section: str, values: dict[str, Any], error: ValidationError) -> Iterator[Problem]:
+    model, done = SECTIONS[section], set()
+    for item in error.errors(include_url=False, include_input=False):
+        if item["type"] == "contradiction":
+            yield from (Problem((section, name), text) for name, text in item["ctx"]["found"])
+            continue
+        name = str(item["loc"][0])
+        if name in done:  # a union reports each of its parts
+            continue
+        done.add(name)
+        if item["type"] == "extra_forbidden":
+            elsewhere = "" if nearest(name, model.model_fields) else _ELSEWHERE.get(name, "")
+            hint = f"; did you mean {elsewhere}?" if elsewhere else did_you_mean(name, model.model_fields)
+            yield Problem((section, name), f"unknown key{hint}")
+        elif item["type"] == "missing" and len(item["loc"]) == 1:
+            yield Problem((section, name), f"missing. {model.model_fields[name].description}")
+        else:
+            known = model.model_fields[name]
+            yield Problem((section, name), mismatch(values.get(name), known.annotation, known.metadata))
+
+
+def find_method(name: Any) -> tuple["type[Method] | None", list[Problem]]:
+    """Imports the method that a recipe names."""
+    from ..methods.registry import get_method
+
+    if not isinstance(name, str):
+        return None, []  # check_sections has said so
+    try:
+        return get_method(name), []
+    except PluginError as error:
+        return None, [Problem(("method", "name"), str(error))]
+
+
+def check_method(method: "type[Method]", options: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Checks a method's own settings; returns all of them with their defaults, and the problems."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    from ..methods.registry import method_fields
+
+    known = {field.name: field for field in method_fields(method)}
+    problems, given = [], {}
+    for name, value in options.items():
+        if name not in known:
+            problems.append(Problem(("method", name), f"unknown key{did_you_mean(name, ['name', *known])}"))
+            continue
+        right, given[name] = fits(known[name].type, value)
+        if not right:
+            problems.append(Problem(("method", name), mismatch(value, known[name].type)))
+            del given[name]
+    try:
+        config = method.config_class(**given)
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        found = re.search(r"(?:validator 'validate_|field ')(\w+)'", str(error))
+        path = ("method", found[1]) if found and found[1] in known else ("method",)
+        if not problems or path[-1] in given:  # else what is missing may be what the check misses
+            problems.append(Problem(path, str(error.__cause__ or error)))
+        return {}, problems
+    resolved = {name: getattr(config, name) for name in known}
+    return {name: value for name, value in resolved.items() if name in given or _is_plain(value)}, problems
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a default can stand in YAML."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def check_backbone(backbone: str | dict[str, Any]) -> list[Problem]:
+    """Checks the names in a backbone: the architecture, the model type and the fields of its configuration."""
+    if isinstance(backbone, str):
+        if backbone.startswith("timm/"):
+            return _check_timm(backbone.removeprefix("timm/"), ("backbone",))
+        hint = f"to go on from its weights write {{pretrained: {backbone}}}"
+        return [Problem(("backbone",), f"expected timm/ARCHITECTURE or a mapping, got {backbone!r}; {hint}")]
+    if "pretrained" in backbone:
+        return _check_pretrained(backbone)
+    if not isinstance(backbone.get("model_type"), str):
+        near = nearest("model_type", backbone) or nearest("pretrained", backbone)
+        path = ("backbone", near) if near else ("backbone",)
+        return [Problem(path, f"a mapping needs model_type or pretrained, e.g. {EXAMPLES['backbone']}")]
+    return _check_config(backbone)
+
+
+def _check_timm(architecture: str, path: tuple[str, ...]) -> list[Problem]:
+    import timm
+
+    if timm.is_model(architecture):
+        return []
+    known = timm.list_models()
+    hint = did_you_mean(architecture, known, otherwise="; timm.list_models() gives the names")
+    return [Problem(path, f"timm has no architecture {architecture!r}{hint}")]
+
+
+def _check_pretrained(backbone: dict[str, Any]) -> list[Problem]:
+    problems = []
+    for name, value in backbone.items():
+        if name not in PRETRAINED_KEYS:
+            problems.append(Problem(("backbone", name), f"unknown key{did_you_mean(name, PRETRAINED_KEYS)}"))
+        elif not isinstance(value, str) and not (name == "revision" and value is None):
+            problems.append(Problem(("backbone", name), mismatch(value, str)))
+        elif name == "pretrained" and value.startswith((".", "/", "~")) and not Path(value).expanduser().is_dir():
+            problems.append(Problem(("backbone", name), f"there is no folder {value!r}"))
+    return problems
+
+
+def _check_config(backbone: dict[str, Any]) -> list[Problem]:
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    from ..nn import backbone as _own  # noqa: F401  makes transformers know the architectures of hfcontrast
+
+    name, given = backbone["model_type"], {key: value for key, value in backbone.items() if key != "model_type"}
+    if name not in CONFIG_MAPPING or name.startswith("hfcontrast_"):
+        hint = did_you_mean(name, CONFIG_MAPPING.keys(), otherwise="; it is the model_type of a config.json, e.g. vit")
+        return [Problem(("backbone", "model_type"), f"transformers has no model_type {name!r}{hint}")]
+    config_class = CONFIG_MAPPING[name]
+    known = {field.name for field in fields(config_class)} | set(config_class.attribute_map)
+    if unknown := [key for key in given if key not in known]:
+        own = known - {field.name for field in fields(PreTrainedConfig)}
+        return [Problem(("backbone", key), f"unknown key{did_you_mean(key, own)}") for key in unknown]
+    if name == "timm_wrapper" and (
+        problems := _check_timm(str(given.get("architecture")), ("backbone", "architecture"))
+    ):
+        return problems
+    try:
+        config_class(**given)
+    except Exception as error:  # every architecture checks its configuration in its own way
+        found = re.search(r"field '(\w+)'", str(error))
+        path = ("backbone", found[1]) if found and found[1] in given else ("backbone",)
+        return [Problem(path, str(error.__cause__ or error))]
+    return []
+
+
+def check_recipe_views(method: "type[Method]", views: dict[str, Any]) -> tuple[tuple[View, ...], list[Problem]]:
+    """Applies a recipe's changes to a method's views; returns the views, and the problems."""
+    names, problems = ["all", *(view.name for view in method.views)], []
+    changes: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for name, wanted in views.items():
+        if name not in changes:
+            problems.append(Problem(("views", name), f"unknown view{did_you_mean(name, names)}"))
+        elif wanted is not None and not isinstance(wanted, dict):
+            problems.append(Problem(("views", name), f"expected a mapping such as {{size: 96}}, got {show(wanted)}"))
+        else:
+            changes[name], more = _view_changes(name, wanted or {})
+            problems += more
+    resolved = []
+    for view in method.views:
+        own = changes[view.name]
+        try:
+            resolved.append(replace(view, **{**changes["all"], **own}))
+        except ValueError as error:
+            found = re.fullmatch(r"view '.*?': ((\w+) is .*)", str(error))
+            field, text = (found[2], found[1]) if found else ("", str(error))
+            problems.append(Problem(("views", view.name if field in own else "all", field), text))
+    try:
+        check_views(tuple(resolved))
+    except ValueError as error:
+        problems.append(Problem(("views",), str(error)))
+    return tuple(resolved), problems
+
+
+def _view_changes(view: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Returns the fields that are right, as the types of View, and the problems with the others."""
+    changes, problems = {}, []
+    for field, value in wanted.items():
+        if field not in VIEW_FIELDS:
+            problems.append(Problem(("views", view, field), f"unknown key{did_you_mean(field, VIEW_FIELDS)}"))
+            continue
+        right, converted = fits(VIEW_FIELDS[field], value)
+        if right:
+            changes[field] = converted
+        else:
+            problems.append(Problem(("views", view, field), mismatch(value, VIEW_FIELDS[field])))
+    return changes, problems

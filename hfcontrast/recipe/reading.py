@@ -1,0 +1,216 @@
+"""Reading recipes: YAML 1.2 values that remember where they were written, and overrides from the command line."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import RecipeError
+
+COMMAND_LINE = "command line"
+KeyPath = tuple[str, ...]
+
+
+@dataclass
+class Document:
+    """The values of a recipe and the place that each came from.
+
+    Args:
+        values: Nested mappings, lists and scalars, as written.
+        source: What the recipe is called in messages: its file, as the user named it.
+        places: From the path of a key to `FILE:LINE` or `command line`.
+        overridden: The paths that the command line has set.
+    """
+
+    values: dict[str, Any]
+    source: str
+    places: dict[KeyPath, str] = field(default_factory=dict)
+    overridden: set[KeyPath] = field(default_factory=set)
+
+    def place(self, path: KeyPath) -> str:
+        """Returns where the key at a path, or the nearest mapping around it, was written."""
+        for length in range(len(path), 0, -1):
+            if found := self.places.get(path[:length]):
+                return found
+        return self.source
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes with YAML 1.2's plain scalars: only true/false are booleans, 1e-4 is a number, dates are text."""
+
+    yaml_implicit_resolvers: dict = {}
+
+
+_SCALARS = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+NUMBER = re.compile(f"(?:{_SCALARS['float']}|{_SCALARS['int']})$")
+for _name, _pattern in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), None)
+
+
+def _scalar(kind: str, text: str) -> Any:
+    if kind == "str":
+        return text
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+    special = text.lower().lstrip("+-")
+    if special == ".nan":
+        return math.nan
+    return float(text.replace(".", "") if special == ".inf" else text)
+
+
+class _Builder:
+    """Turns a composed document into values, noting the line of every key."""
+
+    def __init__(self, source: str, fixed_place: str | None = None):
+        self.source, self.fixed_place = source, fixed_place
+        self.places: dict[KeyPath, str] = {}
+
+    def place(self, node: yaml.Node) -> str:
+        return self.fixed_place or f"{self.source}:{node.start_mark.line + 1}"
+
+    def build(self, node: yaml.Node, path: KeyPath, ancestors: tuple[int, ...] = ()) -> Any:
+        if id(node) in ancestors:
+            raise RecipeError(f"{self.place(node)}: {'.'.join(path)}: an alias that contains itself")
+        inside = (*ancestors, id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path, inside)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, str(i)), inside) for i, item in enumerate(node.value)]
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        try:
+            if kind in _SCALARS or kind == "str":
+                return _scalar(kind, node.value)
+        except ValueError as error:
+            raise RecipeError(f"{self.place(node)}: {'.'.join(path)}: {node.value!r} is not of type {kind}") from error
+        raise RecipeError(f"{self.place(node)}: {'.'.join(path)}: the tag {node.tag!r} is not allowed in a recipe")
+
+    def mapping(self, node: yaml.MappingNode, path: KeyPath, ancestors: tuple[int, ...]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                shown = getattr(key_node, "value", "") if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                raise RecipeError(
+                    f"{self.place(key_node)}: keys are texts, got {shown}; put it in quotes to make it one"
+                )
+            key = (*path, key_node.value)
+            if key_node.value in values:
+                raise RecipeError(
+                    f"{self.place(key_node)}: {'.'.join(key)}: given twice, first at {self.places[key]}; keep one"
+                )
+            self.places[key] = self.place(key_node)
+            values[key_node.value] = self.build(value_node, key, ancestors)
+        return values
+
+
+def _parse(
+    text: str, source: str, path: KeyPath = (), fixed_place: str | None = None
+) -> tuple[Any, dict[KeyPath, str]]:
+    builder = _Builder(source, fixed_place)
+    loader = None
+    try:
+        loader = _Loader(text)  # looks for characters that YAML does not allow
+        node = loader.get_single_node()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = fixed_place or (f"{source}:{mark.line + 1}" if mark else source)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if "'\\t'" in problem:
+            problem = "a tab; YAML is indented with spaces"
+        raise RecipeError(f"{place}: not valid YAML: {problem}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+    return (None if node is None else builder.build(node, path)), builder.places
+
+
+def read_file(path: str | Path) -> Document:
+    """Reads a recipe file.
+
+    Raises:
+        RecipeError: The file is missing (names the nearest one), is not text, or is not a YAML mapping.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise RecipeError(_missing(file))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
+    values, places = _parse(text, str(path))
+    if not isinstance(values, dict):
+        found = "it is empty" if values is None else f"it is {'a list' if isinstance(values, list) else 'one value'}"
+        raise RecipeError(f"{path}: a recipe is a mapping with the sections method, backbone and data, but {found}")
+    return Document(values, str(path), places)
+
+
+def _missing(file: Path) -> str:
+    """Says that a recipe is not there, and which one was probably meant."""
+    folder = file if file.is_dir() else file.parent
+    text = f"{file}: is a folder, expected a recipe file" if file.is_dir() else f"{file}: no such recipe"
+    if not folder.is_dir():
+        return f"{text}; there is no folder {folder}"
+    there = {item.stem: item for item in sorted(folder.glob("*.y*ml"))}
+    if near := difflib.get_close_matches(file.stem, there, n=1, cutoff=0.5):
+        return f"{text}; did you mean {there[near[0]]}?"
+    names = ", ".join(item.name for item in there.values())
+    return f"{text}; recipes in {folder}: {names}" if names else f"{text}; there are no recipes in {folder}"
+
+
+def apply_overrides(document: Document, overrides: Iterable[str]) -> None:
+    """Sets `key.path=value` settings in a document; values are YAML, nothing after the `=` means null.
+
+    Raises:
+        RecipeError: Overrides that are not of this form, or that reach into what is not a mapping; all at once.
+    """
+    problems = []
+    for override in overrides:
+        try:
+            _apply(document, override)
+        except RecipeError as error:
+            problems.append(str(error))
+    if problems:
+        raise RecipeError("\n".join(problems))
+
+
+def _apply(document: Document, override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path) or override.startswith("-"):
+        raise RecipeError(
+            f"{COMMAND_LINE}: {override!r}: expected key.path=value, e.g. optim.lr=0.1 or train.epochs=20"
+        )
+    try:
+        value, places = _parse(text, COMMAND_LINE, path, fixed_place=COMMAND_LINE)
+    except RecipeError as error:
+        raise RecipeError(f"{error}, in {override!r}") from error
+    target = document.values
+    for depth, name in enumerate(path[:-1], start=1):
+        inner = target.get(name)
+        if inner is None:
+            inner = target[name] = {}
+            document.places[path[:depth]] = COMMAND_LINE
+        elif not isinstance(inner, dict):
+            whole, first = ".".join(path[:depth]), "model_type: vit, " if path[0] == "backbone" else ""
+            raise RecipeError(
+                f"{COMMAND_LINE}: {'.'.join(path)}: {whole} is {inner!r} and not a mapping with keys; "
+                f"replace it as a whole, e.g. {whole}='{{{first}{path[depth]}: {text.strip()}}}'"
+            )
+        target = inner
+    target[path[-1]] = value
+    document.places = {at: place for at, place in document.places.items() if at[: len(path)] != path}
+    document.places |= {path: COMMAND_LINE, **places}
+    document.overridden |= {path, *places}

@@ -1,0 +1,254 @@
+"""Recipe: a whole run as one typed object, read from YAML with overrides and written beside its results."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from ..errors import RecipeError
+from ..view import View
+from .checking import Problem, check_backbone, check_method, check_recipe_views, check_sections, find_method
+from .reading import NUMBER, Document, apply_overrides, read_file
+from .sections import (
+    DataSection,
+    EvalSection,
+    MethodSection,
+    OptimSection,
+    PublishSection,
+    SourceFields,
+    TrackSection,
+    TrainSection,
+)
+
+if TYPE_CHECKING:
+    from ..methods.base import Method
+
+# What may change between the two halves of a resumed run.
+_FREE = {
+    "data": {"workers", "cache"},
+    "train": {"output", "log_every", "checkpoint_every", "keep_checkpoints", "resume", "device"},
+}
+# Two ways to say one thing: setting the first on the command line takes back the second from the file.
+_ALTERNATIVES = (("train", "epochs", "steps"), ("optim", "warmup_epochs", "warmup_steps"))
+
+
+class Fingerprint(NamedTuple):
+    """What must be equal to continue a run: a short hash of it, and the settings themselves, by section."""
+
+    hash: str
+    settings: dict[str, Any]
+
+
+class Recipe(BaseModel):
+    """A whole run: what is trained, on what, how, and what is left of it.
+
+    :func:`load_recipe` reads, checks and resolves one: all settings of the method and of its views are then filled in.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    method: MethodSection = Field(description="The method and its own settings.")
+    backbone: str | dict[str, Any] = Field(
+        description="The encoder: timm/ARCHITECTURE, a transformers configuration {model_type: vit, ...}, both with "
+        "random weights; or {pretrained: NAME_OR_FOLDER} to go on from weights."
+    )
+    data: DataSection = Field(description="What is trained on, and how it is read.")
+    views: dict[str, dict[str, Any]] = Field(
+        {}, description="Changes to the method's views, by view name, or under `all` for every view (applied first)."
+    )
+    optim: OptimSection = Field(default_factory=OptimSection, description="How the weights are changed.")
+    train: TrainSection = Field(description="How long, how fast and where to training runs.")
+    eval: EvalSection = Field(default_factory=EvalSection, description="How the encoder is judged.")
+    track: TrackSection = Field(default_factory=TrackSection, description="Where the curves go.")
+    publish: PublishSection = Field(default_factory=PublishSection, description="What is published.")
+    _source: str | None = PrivateAttr(None)
+
+    @property
+    def source(self) -> str | None:
+        """The file that the recipe was read from, as the user named it."""
+        return self._source
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all settings as plain mappings, lists and scalars; :func:`load_recipe` reads them back."""
+        return self.model_dump(mode="json")
+
+    def save(self, path: str | Path) -> None:
+        """Writes all settings as YAML that :func:`load_recipe` reads back."""
+        text = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+        Path(path).write_text(text, encoding="utf-8")
+
+    def check(self) -> "Recipe":
+        """Checks everything again, the method, backbone and views included; returns the resolved recipe.
+
+        Raises:
+            RecipeError: With all problems, one a line.
+        """
+        return load_recipe(self.to_dict(), source=self._source)
+
+    def resolved_views(self, method: "type[Method] | None" = None) -> tuple[View, ...]:
+        """Returns the method's views with this recipe's changes.
+
+        Args:
+            method: The method's class; None looks it up by its name.
+
+        Raises:
+            RecipeError: A view or field that does not exist, or a value out of its range.
+        """
+        if method is None:
+            method, problems = find_method(self.method.name)
+            _raise(problems, Document({}, self._source or "recipe"))
+        views, problems = check_recipe_views(method, self.views)
+        _raise(problems, Document({}, self._source or "recipe"))
+        return views
+
+    def evaluation_source(self) -> dict[str, Any]:
+        """What `hfcontrast.data` needs to open the rows to judge on; where `eval` names no data set, those of `data`.
+
+        The split is not among them: null in a recipe means the best of those that there are.
+        """
+        own = {name: getattr(self.eval, name) for name in SourceFields.model_fields}
+        if self.eval.path is None:
+            own = {name: getattr(self.data, name) if value is None else value for name, value in own.items()}
+        return {**own, "streaming": self.data.streaming}
+
+    def fingerprint(self) -> Fingerprint:
+        """Returns what must be equal to continue a run: all but how it is reported and which machine computes it."""
+        values = self.to_dict()
+        settings = {
+            name: {key: value for key, value in section.items() if key not in _FREE.get(name, ())}
+            if isinstance(section, dict)
+            else section
+            for name, section in values.items()
+            if name in ("method", "backbone", "data", "views", "optim", "train")
+        }
+        text = json.dumps(settings, sort_keys=True)
+        return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)
+
+    def difference(self, other: "Recipe") -> list[str]:
+        """Returns what changes from this recipe to another: `optim.lr: 0.1 -> 0.2`."""
+        return differences(self.to_dict(), other.to_dict())
+
+
+def load_recipe(
+    recipe: str | Path | Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    check: bool = True,
+    source: str | None = None,
+) -> Recipe:
+    """Reads, checks and resolves a recipe.
+
+    Args:
+        recipe: A YAML file, or the settings as a mapping.
+        overrides: `key.path=value` settings that go before the file's; the value is YAML, and empty means null.
+        check: Whether the method, the backbone and the views are checked and filled in, which imports the method.
+            False reads the types only, in milliseconds.
+        source: What a mapping is called in messages.
+
+    Raises:
+        RecipeError: With all problems, one a line, each with its place, key, what was expected and what was found.
+    """
+    if isinstance(recipe, Mapping):
+        document = Document(json.loads(json.dumps(recipe)), source or "recipe")
+    else:
+        document = read_file(recipe)
+    apply_overrides(document, overrides)
+    _prefer_overrides(document)
+    values = document.values
+    sections, problems = check_sections(values)
+    if check:
+        resolved, more = _check_rooms(values)
+        problems += more
+        if "method" in sections and "method" in resolved:
+            sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
+    _raise(problems, document)
+    result = Recipe(
+        **sections,
+        backbone=values["backbone"],
+        views=resolved["views"] if check else {name: view or {} for name, view in (values.get("views") or {}).items()},
+    )
+    result._source = source if isinstance(recipe, Mapping) else str(recipe)
+    if result.train.output is None and result._source:
+        result.train.output = f"outputs/{Path(result._source).stem}"
+    return result
+
+
+def _check_rooms(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Checks what depends on other rooms; returns the method's settings and views in full, and the problems."""
+    resolved: dict[str, Any] = {}
+    problems: list[Problem] = []
+    method, backbone, views = values.get("method"), values.get("backbone"), values.get("views") or {}
+    if isinstance(method, dict):
+        cls, problems = find_method(method.get("name"))
+        if cls is not None:
+            options = {name: value for name, value in method.items() if name != "name"}
+            resolved["method"], more = check_method(cls, options)
+            problems += more
+        if cls is not None and isinstance(views, dict):
+            found, more = check_recipe_views(cls, views)
+            problems += more
+            resolved["views"] = {view.name: _view_settings(view) for view in found}
+    if isinstance(backbone, (str, dict)):
+        problems += check_backbone(backbone)
+    return resolved, problems
+
+
+def _view_settings(view: View) -> dict[str, Any]:
+    settings = json.loads(json.dumps(asdict(view)))
+    return {name: value for name, value in settings.items() if name not in ("name", "key")}
+
+
+def _prefer_overrides(document: Document) -> None:
+    for section, *names in _ALTERNATIVES:
+        values = document.values.get(section)
+        if not isinstance(values, dict):
+            continue
+        set_here = [name for name in names if (section, name) in document.overridden and values.get(name) is not None]
+        if len(set_here) == 1:
+            for name in names:
+                if name not in set_here:
+                    values.pop(name, None)
+
+
+def _raise(problems: list[Problem], document: Document) -> None:
+    if not problems:
+        return
+    lines = {  # sorted by the line in the file, the command line last
+        f"{place}: {'.'.join(part for part in problem.path if part)}: {problem.text}": int(place.rpartition(":")[2])
+        if place.rpartition(":")[2].isdigit()
+        else len(problems) + 10**9
+        for problem in problems
+        for place in [document.place(problem.path)]
+    }
+    raise RecipeError("\n".join(sorted(lines, key=lines.get)))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Returns what changes between two nested mappings of settings, as lines like `optim.lr: 0.1 -> 0.2`."""
+    lines = []
+    for name in dict.fromkeys([*old, *new]):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            shown = (
+                json.dumps(value, default=str) if not isinstance(value, str) else value for value in (before, after)
+            )
+            lines.append(f"{prefix}{name}: {' -> '.join(shown)}")
+    return lines
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists in one line, and numbers and texts so that YAML 1.1 and 1.2 readers agree on them."""
+
+    def represent_list(self, values):
+        return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, None)  # so that the text '1e-4' gets quotes

@@ -1,0 +1,97 @@
+"""The JSON schema of a recipe, for editors to complete and check it while it is written."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+
+from .checking import VIEW_FIELDS
+from .recipe import Recipe
+from .sections import SECTIONS
+
+if TYPE_CHECKING:
+    from ..methods.base import Method
+
+
+def json_schema(methods: "Mapping[str, type[Method]]") -> dict[str, Any]:
+    """Returns the JSON schema (draft 2020-12) of a recipe.
+
+    Args:
+        methods: The methods that a recipe can name, by name: each gives its own settings with types and meanings.
+    """
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "hfcontrast recipe"
+    properties, definitions = schema["properties"], schema["$defs"]
+    definitions.pop("MethodSection", None)
+    properties["method"] = {
+        "description": Recipe.model_fields["method"].description,
+        "type": "object",
+        "required": ["name"],
+        "oneOf": [_method(name, methods[name]) for name in sorted(methods)],
+    }
+    properties["backbone"] = {"description": Recipe.model_fields["backbone"].description, "anyOf": _backbone()}
+    properties["views"] = {
+        "description": Recipe.model_fields["views"].description,
+        "type": "object",
+        "additionalProperties": _view(),
+    }
+    for name, model in SECTIONS.items():
+        if model.__name__ in definitions:  # editors show what a section is for, not how its class is made
+            definitions[model.__name__]["description"] = Recipe.model_fields[name].description
+    return schema
+
+
+def _method(name: str, method: "type[Method]") -> dict[str, Any]:
+    from ..methods.registry import method_fields
+
+    properties = {"name": {"const": name, "description": (method.__doc__ or name).strip().splitlines()[0]}}
+    for field in method_fields(method):
+        properties[field.name] = {**_type_schema(field.type), "description": field.meaning, "default": field.default}
+    return {
+        "title": name,
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _type_schema(kind: Any) -> dict[str, Any]:
+    try:
+        return TypeAdapter(kind).json_schema()
+    except (PydanticUserError, PydanticUndefinedAnnotation):
+        return {}  # a type that pydantic does not know: anything goes, the configuration class checks it
+
+
+def _backbone() -> list[dict[str, Any]]:
+    return [
+        {"type": "string", "pattern": "^timm/.+", "description": "A timm architecture with random weights."},
+        {
+            "type": "object",
+            "description": "Weights to go on from.",
+            "required": ["pretrained"],
+            "additionalProperties": False,
+            "properties": {
+                "pretrained": {"type": "string", "description": "A model on the Hub, or a folder."},
+                "revision": {"type": ["string", "null"], "description": "Branch, tag or commit on the Hub."},
+            },
+        },
+        {
+            "type": "object",
+            "description": "A transformers configuration with random weights; its own fields stand beside model_type.",
+            "required": ["model_type"],
+            "properties": {
+                "model_type": {"type": "string", "description": "As in a config.json: vit, resnet, dinov2."}
+            },
+        },
+    ]
+
+
+def _view() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: _type_schema(kind) for name, kind in VIEW_FIELDS.items()},
+    }

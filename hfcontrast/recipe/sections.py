@@ -1,0 +1,220 @@
+"""The sections of a recipe: one typed model per room of the framework, with what every setting means."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Colour = tuple[Share, Share, Share]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown names are refused and no value is converted, except whole numbers to numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yields (field, what is wrong) for settings that are fine alone but not together."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self):
+        if found := list(self.contradictions()):
+            raise PydanticCustomError(
+                "contradiction", "{text}", {"text": "; ".join(t for _, t in found), "found": found}
+            )
+        return self
+
+
+class MethodSection(Section):
+    """Which method is trained; its own settings stand beside the name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="The method's name, as `hfcontrast methods` lists it.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The method's own settings, without the name."""
+        return dict(self.model_extra or {})
+
+
+class SourceFields(Section):
+    """Where rows come from; what `datasets.load_dataset` calls them."""
+
+    path: str | None = Field(None, description="Data set; null: the one of `data`.")
+    name: str | None = Field(None, description="Configuration (subset) of the data set.")
+    data_dir: str | None = Field(
+        None, description="Folder with the data, within the data set or for a packaged format."
+    )
+    data_files: str | list[str] | dict[str, str | list[str]] | None = Field(
+        None, description="Files of the data set: one pattern, a list, or a mapping from split to either."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a data set on the Hub.")
+    image_column: str | None = Field(None, description="Column with the images; null: `image`, else the first one.")
+    label_column: str | None = Field(
+        None, description="Column with the class labels; null: `label`, else the first one."
+    )
+
+
+class DataSection(SourceFields):
+    """What is trained on, and how it is read."""
+
+    path: str = Field(
+        description="Anything `datasets.load_dataset` takes (a Hub name, a folder, imagefolder, parquet, webdataset), "
+        "a folder made by save_to_disk, or builtin/shapes, builtin/digits."
+    )
+    split: str = Field("train", description="Split that is trained on; slices such as train[:80%] work.")
+    streaming: bool = Field(False, description="Read the rows as they come instead of preparing them on disk first.")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="Processes that decode and crop, for each training process; 0: none beside it."
+    )
+    cache: bool | Literal["auto"] = Field(
+        "auto",
+        description="Keep the decoded images in memory; auto: when they take less than a quarter of what is free.",
+    )
+    max_unreadable: Share = Field(0.01, description="Share of unreadable rows, in [0, 1], above which the run stops.")
+    shuffle_block: Count = Field(1024, description="Rows that are shuffled together when streaming.")
+    epoch_rows: Count | None = Field(
+        None, description="Rows that count as one epoch; null: all (a stream of unknown length needs a number)."
+    )
+    mean: Colour | None = Field(
+        None, description="Mean of each colour, in [0, 1]; null: the pretrained encoder's own, else ImageNet's."
+    )
+    std: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="Standard deviation of each colour; null: the pretrained encoder's own, else ImageNet's."
+    )
+
+    def contradictions(self):
+        if (self.mean is None) != (self.std is None):
+            yield ("std" if self.std is None else "mean"), "mean and std go together: give both or neither"
+        if self.streaming and self.cache is True:
+            yield "cache", "a stream cannot be kept in memory; use cache: auto, or streaming: false"
+
+    def source(self) -> dict[str, Any]:
+        """What `hfcontrast.data` needs to open the training rows, as keyword arguments."""
+        return self.model_dump(include={*SourceFields.model_fields, "split", "streaming"})
+
+
+class OptimSection(Section):
+    """How the weights are changed."""
+
+    name: Literal["adamw", "lars", "sgd"] = Field("adamw", description="The optimizer.")
+    lr: Positive = Field(
+        1e-3, description="Peak learning rate; when scale_lr is not none, for a global batch of 256 samples."
+    )
+    scale_lr: Literal["linear", "sqrt", "none"] = Field(
+        "linear", description="How lr grows with the global batch: by batch / 256, by its square root, or not at all."
+    )
+    min_lr: NotNegative = Field(0.0, description="Learning rate at the end of a cosine schedule, never scaled.")
+    warmup_epochs: NotNegative = Field(0.0, description="Epochs over which the learning rate rises from 0 to its peak.")
+    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="The same in optimizer steps, instead of warmup_epochs."
+    )
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="The learning rate after the warm-up.")
+    weight_decay: NotNegative = Field(0.0, description="Weight decay at the start.")
+    weight_decay_end: NotNegative | None = Field(
+        None, description="Weight decay at the end, reached along a cosine; null: constant."
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd and lars.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="Decay of adamw's averages of the gradient and of its square."
+    )
+    eps: Positive = Field(1e-8, description="Added to adamw's denominator.")
+    trust_coefficient: Positive = Field(0.001, description="Lars: each layer's step as a share of its weights' norm.")
+    clip_grad_norm: Positive | None = Field(None, description="Largest norm of the gradient; null: not clipped.")
+    clip_each: bool = Field(False, description="Clip each parameter's gradient by its own norm, as DINO does.")
+    decay_norm_and_bias: bool = Field(False, description="Apply weight decay (and lars) to norms and biases too.")
+
+    def contradictions(self):
+        if self.warmup_steps is not None and self.warmup_epochs > 0:
+            yield "warmup_steps", "warmup_steps and warmup_epochs are both set: keep one of them"
+        if self.clip_each and self.clip_grad_norm is None:
+            yield "clip_each", "clip_each needs the largest norm: set clip_grad_norm, e.g. 3.0"
+
+
+class TrainSection(Section):
+    """How long, how fast and where to training runs."""
+
+    output: str | None = Field(None, description="Folder for everything the run leaves; null: outputs/RECIPE_NAME.")
+    batch_size: Count = Field(
+        256, description="Samples in one optimizer step, over all processes and micro-batches together."
+    )
+    accumulation: Count = Field(1, description="Micro-batches that a step is computed in.")
+    epochs: Positive | None = Field(None, description="Passes over the data; either this or steps.")
+    steps: Count | None = Field(None, description="Optimizer steps; either this or epochs.")
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
+        "auto", description="Arithmetic of the model; auto: bf16 on a GPU that has it, else fp32."
+    )
+    compile: bool = Field(False, description="Compile the model with torch.compile.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
+    channels_last: bool | Literal["auto"] = Field("auto", description="Memory format of images and convolutions.")
+    sync_batchnorm: bool = Field(True, description="Batch statistics over all processes, on GPUs.")
+    seed: int = Field(0, ge=0, description="Seed of the weights, the order of the data and the augmentation.")
+    log_every: Count = Field(10, description="Steps between two log lines.")
+    checkpoint_every: Count | None = Field(None, description="Steps between two checkpoints; null: one each epoch.")
+    keep_checkpoints: Count = Field(2, description="Newest checkpoints that are kept.")
+    resume: Literal["auto", "never"] = Field(
+        "auto", description="auto: go on from the newest checkpoint in the output folder; never: start anew."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="What to compute on.")
+
+    def contradictions(self):
+        if self.epochs is None and self.steps is None:
+            yield "epochs", "the length of the training is missing: set epochs or steps, e.g. epochs: 100"
+        if self.epochs is not None and self.steps is not None:
+            yield "steps", "epochs and steps are both set: keep one of them"
+        if self.batch_size % self.accumulation:
+            yield "accumulation", f"batch_size {self.batch_size} cannot be cut into {self.accumulation} equal parts"
+        if self.precision == "fp16" and self.device == "cpu":
+            yield "precision", "fp16 needs a GPU; on cpu use bf16 or fp32"
+
+
+class EvalSection(SourceFields):
+    """How the encoder is judged while it trains and at the end."""
+
+    every: Count | None = Field(None, description="Steps between two evaluations; null: only at the start and the end.")
+    split: str | None = Field(
+        None, description="Split to judge on; null: test, else validation, else a held-out fifth of the training rows."
+    )
+    knn_k: Count = Field(20, description="Neighbours that vote.")
+    knn_temperature: Positive = Field(0.07, description="A vote weighs exp(cosine similarity / temperature).")
+    max_bank: Count | None = Field(20000, description="Training rows that can be neighbours, at most; null: all.")
+    max_queries: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
+    batch_size: Count = Field(256, description="Images encoded at once.")
+    baselines: bool = Field(True, description="Judge the untrained encoder and raw pixels too.")
+
+
+class TrackSection(Section):
+    """Where the curves go, beside the run's own metrics.jsonl."""
+
+    to: list[Literal["tensorboard", "wandb", "trackio"]] = Field([], description="Trackers that get the metrics.")
+    project: str = Field("hfcontrast", description="Project that the run is filed under.")
+    run_name: str | None = Field(None, description="Name of the run; null: that of the output folder.")
+
+
+class PublishSection(Section):
+    """What the published encoder says about itself and how its processor prepares images."""
+
+    license: str | None = Field(None, description="Licence of the weights, as the Hub calls it, e.g. apache-2.0.")
+    tags: list[str] = Field([], description="Tags on the card, beside those that hfcontrast sets.")
+    image_size: Count | None = Field(None, description="Side of the images, in pixels; null: that of the first view.")
+    resize_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Share of the resized image that the centre crop keeps; null: 0.875 from 128 px on, else 1."
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "method": MethodSection,
+    "data": DataSection,
+    "optim": OptimSection,
+    "train": TrainSection,
+    "eval": EvalSection,
+    "track": TrackSection,
+    "publish": PublishSection,
+}

@@ -1,0 +1,285 @@
+"""The contract suite: what every method must fulfil, for authors of methods to run on their own.
+
+    from hfcontrast.testing import check_method
+
+    def test_my_method():
+        check_method(MyMethod, projection_dim=16)
+"""
+
+import copy
+import multiprocessing
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import AutoModel, PreTrainedModel
+
+from .methods.base import Method, MethodOutput, Progress
+from .nn.batch_norm import synchronise_batch_norm
+from .nn.encoder import encode
+
+TINY_BACKBONE = {
+    "model_type": "dinov2",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class ContractViolation(AssertionError):
+    """A method does not fulfil the contract; says which part of it and where."""
+
+
+def check_method(
+    method_class: type[Method],
+    backbone: dict[str, Any] | None = None,
+    images: int = 8,
+    processes: int = 2,
+    learning_steps: int = 30,
+    **options: Any,
+) -> None:
+    """Runs every contract test on a small instance of a method. Takes some ten seconds on a CPU.
+
+    Args:
+        method_class: The method.
+        backbone: Configuration of a small encoder; None takes a two-layer ViT for 32 px.
+        images: Images in the batch; a multiple of ``processes``.
+        processes: Processes that must together equal one.
+        learning_steps: Optimizer steps in which the loss on one batch has to fall.
+        options: The method's own settings, to make it small.
+
+    Raises:
+        ContractViolation: Names the first part of the contract that is not fulfilled.
+    """
+    method = build(method_class, backbone, **options)
+    batch = random_batch(method_class, images)
+    check_step(method, batch)
+    check_gradients(method, batch)
+    check_forward_changes_nothing(method, batch)
+    check_round_trip(method, batch)
+    check_export(method, batch)
+    check_processes(method, batch, processes)
+    check_learns(build(method_class, backbone, **options), batch, learning_steps)
+
+
+def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **options: Any) -> Method:
+    """A small method in training mode, always with the same weights."""
+    torch.manual_seed(0)
+    return method_class(method_class.config_class(backbone_config=dict(backbone or TINY_BACKBONE), **options)).train()
+
+
+def random_batch(method_class: type[Method], images: int) -> dict[str, Tensor]:
+    """A batch with all keys that a method can ask for: its views, shrunk to 32 and 16 px, labels and indices."""
+    generator = torch.Generator().manual_seed(1)
+    largest = max(view.size for view in method_class.views)
+    counts: dict[str, list[int]] = {}
+    for view in method_class.views:
+        counts.setdefault(view.key, []).append(view.count)
+    sizes = {view.key: 32 if view.size == largest else 16 for view in method_class.views}
+    batch = {
+        key: torch.randn(images, sum(views), 3, sizes[key], sizes[key], generator=generator)
+        for key, views in counts.items()
+    }
+    return {**batch, "labels": torch.arange(images) % (images // 2), "index": torch.arange(images)}
+
+
+def check_step(method: Method, batch: dict[str, Tensor]) -> None:
+    """A step gives a finite scalar loss in a MethodOutput, embeddings by sample, and detached metrics and state."""
+    method.before_step(Progress(0, 10, 5))
+    embeddings = method.embed(**method._named_by(method.embed, batch))
+    images = len(batch["index"])
+    for name, value in embeddings.items():
+        _require(len(value) == images, f"embed()['{name}'] has {len(value)} rows for {images} images; batch comes first")
+    output = method(**batch)
+    _require(isinstance(output, MethodOutput), f"objective() returned {type(output).__name__}, expected MethodOutput")
+    _require(output.loss is not None and output.loss.ndim == 0, "the loss must be a scalar")
+    _require(bool(torch.isfinite(output.loss)), f"the loss is {output.loss.item()} on random images")
+    for kind in ("metrics", "state"):
+        for name, value in (getattr(output, kind) or {}).items():
+            _require(not value.requires_grad, f"{kind}['{name}'] is not detached: it would keep the graph alive")
+
+
+def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
+    """Gradients reach every trainable parameter and no teacher."""
+    method.zero_grad()
+    method(**batch).loss.backward()
+    for name, parameter in method.named_parameters():
+        if name.split(".")[0] in method.teachers:
+            _require(not parameter.requires_grad and parameter.grad is None, f"a gradient reaches the teacher's {name}")
+        elif parameter.requires_grad and not name.endswith("mask_token"):
+            _require(parameter.grad is not None, f"no gradient reaches {name}; freeze it or use it")
+            _require(bool(torch.isfinite(parameter.grad).all()), f"the gradient of {name} is not finite")
+    method.zero_grad()
+
+
+def check_forward_changes_nothing(method: Method, batch: dict[str, Tensor]) -> None:
+    """``forward`` changes no state but the running statistics of batch normalisation."""
+    before = _state(method)
+    method(**batch)
+    for name, value in _state(method).items():
+        _require(torch.equal(value, before[name]), f"forward() changed {name}; state changes belong into after_step()")
+
+
+def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:
+    """Saved and loaded again, every tensor and the loss are the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        method.save_pretrained(folder)
+        loaded = type(method).from_pretrained(folder).train()
+    original, restored = method.state_dict(), loaded.state_dict()
+    _require(original.keys() == restored.keys(), f"save and load lose {sorted(original.keys() ^ restored.keys())[:3]}")
+    for name, value in original.items():
+        _require(torch.equal(value, restored[name]), f"save and load change {name}")
+    for model in (method, loaded):
+        model.before_step(Progress(3, 10, 5))
+    losses = [_seeded_loss(model, batch) for model in (method, loaded)]
+    _require(losses[0] == losses[1], f"the loss is {losses[0]} before saving and {losses[1]} after loading")
+
+
+def check_export(method: Method, batch: dict[str, Tensor]) -> None:
+    """The published encoder is a native model that AutoModel loads, with the same features."""
+    encoder = method.export_encoder()
+    native = isinstance(encoder, PreTrainedModel) and not isinstance(encoder, Method)
+    _require(native, f"export_encoder() returned {type(encoder).__name__}, expected the native transformers model")
+    pixels = next(batch[view.key] for view in method.views)[:, 0]
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        encoder.save_pretrained(folder)
+        loaded = AutoModel.from_pretrained(folder)
+        if getattr(encoder, "pooler", True) is None:
+            loaded.pooler = None
+        modes = encoder.training
+        same = torch.allclose(encode(encoder.eval(), pixels), encode(loaded.eval(), pixels), atol=1e-5)
+        encoder.train(modes)
+    _require(same, "the exported encoder has other features after AutoModel.from_pretrained")
+
+
+def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
+    """Trained on the same few images again and again, the loss ends below that of the same method with fixed weights.
+
+    The fixed one is not simply the first loss: a centre or a queue moves without any learning.
+    """
+    fixed = copy.deepcopy(method)
+    first, learned = _losses(method, batch, steps, lr=1e-3)
+    _, stayed = _losses(fixed, batch, steps, lr=0.0)
+    _require(
+        learned < stayed,
+        f"nothing is learned from {len(batch['index'])} images: after {steps} steps the loss is {learned:.4f} ({first:.4f} at "
+        f"first), and with weights that stay what they are it is {stayed:.4f}",
+    )
+
+
+def _losses(method: Method, batch: dict[str, Tensor], steps: int, lr: float) -> tuple[float, float]:
+    """First loss, and the mean of the last three, of a training on one batch."""
+    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=lr)
+    losses = []
+    for step in range(steps):
+        progress = Progress(step, steps, max(steps // 10, 1))
+        method.before_step(progress)
+        output = method(**batch)
+        output.loss.backward()
+        method.after_backward(progress)
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_step([output], progress)
+        losses.append(output.loss.item())
+    return losses[0], sum(losses[-3:]) / 3
+
+
+def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2, tolerance: float = 1e-4) -> None:
+    """Several processes have the loss, the gradients and the state after the step of one process on the whole batch.
+
+    Batch normalisation is made global in all of them, as the training does. Compared to float32 rounding: differences up to
+    ``tolerance`` of a tensor's largest value, or of a tenth of the largest value of all (a gradient that is zero in theory,
+    as that of a bias before batch normalisation, is all rounding).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        shared = Path(folder)
+        torch.save((method.state_dict(), batch), shared / "start.pt")
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        workers = [
+            context.Process(target=_process, args=(type(method), method.config, shared, number, processes))
+            for number in range(processes)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(180)
+            if worker.is_alive():
+                worker.kill()
+        codes = [worker.exitcode for worker in workers]
+        _require(codes == [0] * processes, f"{processes} processes ended with exit codes {codes}; see their output")
+        results = [torch.load(shared / f"{number}.pt") for number in range(processes)]
+    alone = _one_step(_restored(type(method), method.config, method.state_dict()), batch)
+    loss = sum(result["loss"] for result in results) / processes
+    _require(abs(loss - alone["loss"]) <= tolerance * max(abs(alone["loss"]), 1.0), f"{processes} processes have the loss {loss}, one has {alone['loss']}")  # fmt: skip
+    for kind in ("gradients", "state"):
+        largest = max(float(value.abs().max()) for value in alone[kind].values())
+        for name, expected in alone[kind].items():
+            for number, result in enumerate(results):
+                found = result[kind][name]
+                limit = tolerance * max(float(expected.abs().max()), largest / 10)
+                difference = float((found - expected).abs().max())
+                _require(difference <= limit, f"process {number} of {processes}: {kind} of {name} differ by {difference:.2e} from those of one process (at most {limit:.2e})")  # fmt: skip
+
+
+def _process(method_class, config, shared: Path, number: int, processes: int) -> None:
+    torch.set_num_threads(1)  # a forked process must not touch its parent's thread pool
+    dist.init_process_group(
+        "gloo", f"file://{shared}/meeting", rank=number, world_size=processes, timeout=timedelta(seconds=120)
+    )
+    state, batch = torch.load(shared / "start.pt")
+    local = {name: value.chunk(processes)[number] for name, value in batch.items()}
+    torch.save(_one_step(_restored(method_class, config, state), local), shared / f"{number}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _restored(method_class: type[Method], config, state: dict[str, Tensor]) -> Method:
+    method = synchronise_batch_norm(method_class(config)).train()
+    method.load_state_dict(state)
+    return method
+
+
+def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
+    """Loss, gradients averaged over processes as DistributedDataParallel does, and the state after a step."""
+    progress = Progress(7, 10, 5)
+    method.before_step(progress)
+    torch.manual_seed(0)
+    output = method(**batch)
+    output.loss.backward()
+    trained = {name: p for name, p in method.named_parameters() if p.requires_grad and p.grad is not None}
+    if dist.is_initialized():
+        for parameter in trained.values():
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= dist.get_world_size()
+    gradients = {name: parameter.grad.clone() for name, parameter in trained.items()}
+    method.after_backward(progress)
+    with torch.no_grad():
+        for parameter in trained.values():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    method.after_step([output], progress)
+    state = {name: value.float() for name, value in method.state_dict().items()}
+    return {"loss": output.loss.item(), "gradients": gradients, "state": state}
+
+
+def _seeded_loss(method: Method, batch: dict[str, Tensor]) -> float:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return method(**batch).loss.item()
+
+
+def _state(method: Method) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in method.state_dict().items() if not name.endswith(_STATISTICS)}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ContractViolation(message)

@@ -1,0 +1,1 @@
+"""The training of a method by a recipe."""

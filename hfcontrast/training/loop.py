@@ -1,0 +1,195 @@
+"""The training loop."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ..methods.base import MethodOutput, Progress
+from ..nn.distributed import all_mean
+from .optim import clip_each_gradient
+from .schedules import set_schedules
+from .setup import Training, describe_environment
+from .tracking import Tracking
+from .watch import Interrupted, Watch
+
+Evaluate = Callable[[PreTrainedModel], dict[str, float]]
+
+
+def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any]:
+    """Trains to the end, from the newest checkpoint where there is one.
+
+    Args:
+        training: What :func:`~hfcontrast.training.setup.build_training` made.
+        evaluate: Judges an encoder; called at the start, every ``eval.every`` steps and at the end.
+
+    Returns:
+        The run's notes: ``untrained`` and ``trained`` hold what ``evaluate`` returned before and after.
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT came; the step is finished and saved.
+        TrainingError: The loss is not finite.
+        DataError: Too much of the data is unreadable.
+    """
+    recipe, accelerator, method = training.recipe, training.accelerator, training.method
+    model, optimizer, loader = training.model, training.optimizer, training.loader
+    step, notes = start(training)
+    tracking = Tracking(training.output / "metrics.jsonl", accelerator)
+    tracking.start(recipe.track, recipe.track.run_name or training.output.name, recipe.to_dict(), step)
+    if evaluate and recipe.eval.baselines and "untrained" not in notes:
+        notes["untrained"] = judge(evaluate, training)
+    checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
+    meter = Meter(training, step)
+
+    with Watch() as watch, meter:
+        batches = loader.iter_from(step)
+        while step < training.total_steps:
+            progress = Progress(step, training.total_steps, loader.steps_per_epoch)
+            lr = set_schedules(
+                optimizer, recipe.optim, step, training.total_steps, loader.steps_per_epoch, recipe.train.batch_size
+            )
+            method.before_step(progress)
+            outputs = []
+            for _ in range(recipe.train.accumulation):
+                batch = training.photometry(meter.wait(batches), accelerator.device)
+                with accelerator.accumulate(model):
+                    output = model(**batch)
+                    accelerator.backward(output.loss)
+                    if accelerator.sync_gradients:
+                        clip(training)
+                        method.after_backward(progress)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                outputs.append(detached(output))
+            method.after_step(outputs, progress)
+            step += 1
+
+            stop = watch.step(step, torch.stack([output.loss for output in outputs]).mean())
+            last = step == training.total_steps
+            if step % recipe.train.log_every == 0 or last:
+                watch.settle()
+                tracking.log(meter.log(outputs, step, lr), step)
+            meter.advance()
+            if evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0:
+                watch.settle()
+                meter.show(scores := judge(evaluate, training))
+                tracking.log({"eval": scores}, step)
+            if step % checkpoint_every == 0 or last or stop:
+                watch.settle()
+                saved = training.checkpoints.save(step, loader.state_dict(), notes)
+            if stop and not last:
+                raise Interrupted(stop, f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same "
+                                        "command goes on from there")  # fmt: skip
+
+    if evaluate:
+        notes["trained"] = judge(evaluate, training)
+        tracking.log({"eval": notes["trained"]}, step)
+    notes["images_per_second"] = meter.images_per_second
+    accelerator.end_training()
+    return notes
+
+
+def start(training: Training) -> tuple[int, dict[str, Any]]:
+    """Continues from the newest checkpoint or begins; writes the resolved recipe. Returns steps done and the run's notes."""
+    accelerator, output = training.accelerator, training.output
+    step, notes = 0, {}
+    if (checkpoint := training.checkpoints.newest()) is not None:
+        step, loader_state, notes = training.checkpoints.load(checkpoint)
+        if loader_state is not None:
+            training.loader.load_state_dict(loader_state)
+        accelerator.print(f"going on from {checkpoint}")
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        training.recipe.save(output / "recipe.yaml")
+        (output / "environment.json").write_text(json.dumps(describe_environment(), indent=2) + "\n")
+    accelerator.wait_for_everyone()
+    return step, notes
+
+
+def clip(training: Training) -> None:
+    """Clips the gradients as the recipe says: by their common norm, or each by its own."""
+    settings = training.recipe.optim
+    if settings.clip_grad_norm is None:
+        return
+    if settings.clip_each:
+        training.accelerator.unscale_gradients(training.optimizer)
+        clip_each_gradient(list(training.model.parameters()), settings.clip_grad_norm)
+    else:
+        training.accelerator.clip_grad_norm_(training.model.parameters(), settings.clip_grad_norm)
+
+
+def detached(output: MethodOutput) -> MethodOutput:
+    """What outlives a micro-batch: no graph and no embeddings."""
+    return MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state)
+
+
+def judge(evaluate: Evaluate, training: Training) -> dict[str, float]:
+    """Evaluates the encoder that would be published, leaving the training's random state and modes alone."""
+    devices = [training.accelerator.device] if training.accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return evaluate(training.method.export_encoder())
+
+
+class Meter(contextlib.AbstractContextManager):
+    """The progress bar, and what a log line holds: losses, learning rate, speed and the share of time spent waiting for data.
+
+    Args:
+        training: The run.
+        step: Steps done before.
+    """
+
+    def __init__(self, training: Training, step: int):
+        self.training = training
+        self.bar = tqdm(
+            total=training.total_steps,
+            initial=step,
+            desc=training.output.name,
+            unit="step",
+            disable=not training.accelerator.is_main_process,
+            dynamic_ncols=True,
+        )
+        self.images_per_second = 0.0
+        self.begun = self.since = time.perf_counter()
+        self.first = self.step = step
+        self.waited = 0.0
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+
+    def wait(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The next micro-batch; the time until it is there counts as waiting."""
+        before = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - before
+        return batch
+
+    def log(self, outputs: list[MethodOutput], step: int, lr: float) -> dict[str, float]:
+        """Means over micro-batches and processes, and the speed since the last log."""
+        names = sorted(outputs[0].metrics or {})
+        rows = [torch.stack([o.loss.float(), *(o.metrics[n].float() for n in names)]) for o in outputs]
+        values = dict(zip(["loss", *names], all_mean(torch.stack(rows).mean(dim=0)).tolist()))
+        now = time.perf_counter()
+        batch_size = self.training.recipe.train.batch_size
+        speed = (step - self.step) * batch_size / (now - self.since)
+        self.images_per_second = (step - self.first) * batch_size / (now - self.begun)
+        waiting = self.waited / (now - self.since)
+        self.since, self.step, self.waited = now, step, 0.0
+        self.bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {lr:.2e}, {speed:,.0f} img/s")
+        epoch = round(step / self.training.loader.steps_per_epoch, 4)
+        return {"epoch": epoch, **values, "lr": lr, "images_per_second": round(speed, 1), "waiting": round(waiting, 4)}
+
+    def advance(self) -> None:
+        """One step further."""
+        self.bar.update()
+
+    def show(self, scores: dict[str, float]) -> None:
+        """Prints an evaluation above the bar."""
+        text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value))
+        self.bar.write(f"step {self.bar.n}: {text}")

@@ -1,0 +1,116 @@
+"""Optimizers and their parameter groups: AdamW, SGD, and LARS as SimCLR uses it."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling (You et al., 2017, arXiv:1708.03888), in the form of SimCLR's authors.
+
+    For a weight w with gradient g::
+
+        g <- g + weight_decay * w
+        v <- momentum * v + lr * trust_coefficient * |w| / |g| * g
+        w <- w - v
+
+    The trust ratio is 1 where |w| or |g| is 0, and in groups with ``adapt=False`` (biases and norms).
+
+    Args:
+        params: Parameters or groups; a group may set ``adapt``.
+        lr: Learning rate.
+        momentum: Momentum.
+        weight_decay: L2 penalty, part of the gradient whose norm is taken.
+        trust_coefficient: The coefficient eta.
+    """
+
+    def __init__(self, params, lr=1.0, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001):
+        defaults = dict(
+            lr=lr, momentum=momentum, weight_decay=weight_decay, trust_coefficient=trust_coefficient, adapt=True
+        )
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update of all parameters that have gradients."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            velocities = [self.state[p]["momentum_buffer"] for p in params]
+            gradients = [p.grad for p in params]
+            if group["weight_decay"]:
+                gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
+            if group["adapt"]:
+                gradients = torch._foreach_mul(gradients, _trust_ratios(params, gradients, group["trust_coefficient"]))
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, gradients, alpha=group["lr"])
+            torch._foreach_sub_(params, velocities)
+        return loss
+
+
+def _trust_ratios(params: list[Tensor], gradients: list[Tensor], coefficient: float) -> list[Tensor]:
+    weight_norms = torch.stack(torch._foreach_norm(params))
+    gradient_norms = torch.stack(torch._foreach_norm(gradients))
+    ratios = coefficient * weight_norms / gradient_norms
+    defined = (weight_norms > 0) & (gradient_norms > 0)
+    return list(torch.where(defined, ratios, torch.ones_like(ratios)).unbind())
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False, constant_lr: tuple[str, ...] = ()
+) -> list[dict]:
+    """Groups of the trainable parameters: with and without weight decay, with and without a learning-rate schedule.
+
+    Args:
+        model: The method.
+        weight_decay: Decay of the weights.
+        decay_norm_and_bias: Decay vectors and scalars (biases, gains of norms, temperatures) too.
+        constant_lr: Names of submodules whose learning rate stays at its base value.
+
+    Returns:
+        Groups with ``decayed`` and ``scheduled`` flags beside torch's settings.
+    """
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decayed = decay_norm_and_bias or (parameter.ndim > 1 and not name.endswith(".bias"))
+        scheduled = not any(name == module or name.startswith(module + ".") for module in constant_lr)
+        groups.setdefault((decayed, scheduled), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": weight_decay if decayed else 0.0,
+            "decayed": decayed,
+            "scheduled": scheduled,
+        }
+        for (decayed, scheduled), parameters in groups.items()
+    ]
+
+
+def build_optimizer(model: nn.Module, settings, constant_lr: tuple[str, ...] = ()) -> Optimizer:
+    """The optimizer of a recipe's ``optim`` section; its learning rate is set anew at every step."""
+    groups = parameter_groups(model, settings.weight_decay, settings.decay_norm_and_bias, constant_lr)
+    if settings.name == "lars":
+        for group in groups:
+            group["adapt"] = group["decayed"]
+        return LARS(groups, settings.lr, settings.momentum, trust_coefficient=settings.trust_coefficient)
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, settings.lr, settings.momentum, fused=True)
+    return torch.optim.AdamW(groups, settings.lr, tuple(settings.betas), settings.eps, fused=True)
+
+
+@torch.no_grad()
+def clip_each_gradient(parameters: list[Tensor], max_norm: float) -> None:
+    """Scales every gradient down to at most ``max_norm`` by its own L2 norm, as DINO's authors do."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    torch._foreach_mul_(gradients, list((max_norm / (norms + 1e-6)).clamp(max=1.0).unbind()))

@@ -1,0 +1,269 @@
+"""Everything that a training consists of, built from a recipe: accelerator, method, optimizer, loader, photometry."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from torch import nn
+from torch.optim import Optimizer
+from transformers import AutoImageProcessor
+
+from ..data.loader import TrainLoader
+from ..data.photometry import Photometry
+from ..data.sources import Rows, load_rows
+from ..errors import CheckpointError, RecipeError
+from ..methods.base import Method
+from ..methods.registry import get_method
+from ..nn.backbone import backbone_config, load_backbone
+from ..nn.batch_norm import synchronise_batch_norm
+from ..nn.distributed import world_size
+from ..nn.encoder import check_image_size
+from ..recipe import Recipe, load_recipe
+from ..view import View
+from .checkpoint import Checkpoints
+from .optim import build_optimizer
+from .tracking import missing_packages
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Training:
+    """The parts of a run, ready to go.
+
+    Attributes:
+        recipe: The resolved recipe.
+        accelerator: Devices, precision and processes.
+        method: The method itself.
+        model: The method as the accelerator has prepared it; what is called in a step.
+        optimizer: Prepared.
+        loader: Yields micro-batches of crops as bytes.
+        photometry: Turns them into normalised floats on the device.
+        rows: The data set.
+        views: The views in use.
+        mean: Mean of each colour, in [0, 1].
+        std: Standard deviation of each colour.
+        output: The run's folder.
+        checkpoints: Its checkpoints.
+        total_steps: Optimizer steps of the whole training.
+        weights: What was loaded into the encoder; None for random weights.
+    """
+
+    recipe: Recipe
+    accelerator: Accelerator
+    method: Method
+    model: nn.Module
+    optimizer: Optimizer
+    loader: TrainLoader
+    photometry: Photometry
+    rows: Rows
+    views: tuple[View, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    output: Path
+    checkpoints: Checkpoints
+    total_steps: int
+    weights: str | None
+
+
+def build_training(recipe: Recipe) -> Training:
+    """Builds a training; nothing is written yet.
+
+    Args:
+        recipe: A resolved recipe.
+
+    Raises:
+        RecipeError: The recipe asks for what cannot be built.
+        PluginError: The method cannot be used.
+        DataError: The data cannot be trained on.
+        CheckpointError: The output folder holds a run of another recipe.
+    """
+    settings = recipe.train
+    if missing := missing_packages(recipe.track.to):
+        raise RecipeError(f"track.to: {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
+    output = Path(settings.output)
+    check_same_run(recipe, output)
+    accelerator = build_accelerator(recipe)
+    local_batch(recipe, accelerator.num_processes)
+
+    method_class = get_method(recipe.method.name)
+    views = recipe.resolved_views(method_class)
+    rows = load_rows(**recipe.data.source())
+    loader = TrainLoader(
+        rows,
+        views,
+        batch_size=settings.batch_size,
+        accumulation=settings.accumulation,
+        seed=settings.seed,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        workers=recipe.data.workers,
+        cache=recipe.data.cache,
+        max_unreadable=recipe.data.max_unreadable,
+        shuffle_block=recipe.data.shuffle_block,
+        epoch_rows=recipe.data.epoch_rows,
+        device_type=accelerator.device.type,
+    )
+    method, weights = build_method(recipe, views)
+    mean, std = colour_statistics(recipe)
+    model, optimizer, channels_last = prepare(recipe, accelerator, method)
+    total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
+    return Training(
+        recipe=recipe,
+        accelerator=accelerator,
+        method=method,
+        model=model,
+        optimizer=optimizer,
+        loader=loader,
+        photometry=Photometry(views, mean, std, channels_last=channels_last),
+        rows=rows,
+        views=views,
+        mean=mean,
+        std=std,
+        output=output,
+        checkpoints=Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints),
+        total_steps=total_steps,
+        weights=weights,
+    )
+
+
+def build_accelerator(recipe: Recipe) -> Accelerator:
+    """The accelerator for a recipe's device, precision and accumulation."""
+    settings = recipe.train
+    if settings.device in ("cuda", "mps") and not getattr(torch, settings.device).is_available():
+        raise RecipeError(f"train.device is {settings.device}, which this machine does not have; use auto")
+    on_cpu = settings.device == "cpu"
+    has_gpu = torch.cuda.is_available() and not on_cpu
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if has_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    if precision == "fp16" and not has_gpu:
+        raise RecipeError("train.precision is fp16, which needs a GPU; on this machine use bf16 or fp32")
+    if has_gpu:
+        torch.backends.cudnn.benchmark = True
+    set_seed(settings.seed)
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision={"fp32": "no"}.get(precision, precision),
+        gradient_accumulation_steps=settings.accumulation,
+        log_with=list(recipe.track.to) or None,
+        project_dir=settings.output,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=not settings.sync_batchnorm)],
+    )
+
+
+def local_batch(recipe: Recipe, processes: int) -> int:
+    """Samples of one micro-batch of one process.
+
+    Raises:
+        RecipeError: The global batch cannot be shared out equally.
+    """
+    batch, parts = recipe.train.batch_size, processes * recipe.train.accumulation
+    if batch % parts:
+        raise RecipeError(
+            f"train.batch_size is {batch}, the samples of one step over all processes, and cannot be shared out equally over "
+            f"{processes} processes with train.accumulation {recipe.train.accumulation}: use {max(batch // parts, 1) * parts}"
+        )
+    return batch // parts
+
+
+def build_method(recipe: Recipe, views: tuple[View, ...]) -> tuple[Method, str | None]:
+    """The method with its first weights, and a sentence about those that were loaded."""
+    method_class = get_method(recipe.method.name)
+    config = backbone_config(recipe.backbone, [view.size for view in views])
+    method = method_class(method_class.config_class(backbone_config=config, **recipe.method.options))
+    for view in views:
+        check_image_size(method.encoder, view.size, f"view '{view.name}'")
+    check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")
+    weights = load_backbone(method.encoder, recipe.backbone)
+    if weights:
+        method.copy_teachers()
+    return method.train(), weights
+
+
+def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:
+    """Side of the images that the published processor makes, in pixels."""
+    return recipe.publish.image_size or views[0].size
+
+
+def colour_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that images are normalised by: the recipe's, the pretrained encoder's, or ImageNet's."""
+    if recipe.data.mean is not None:
+        return tuple(recipe.data.mean), tuple(recipe.data.std)
+    if isinstance(recipe.backbone, dict) and (name := recipe.backbone.get("pretrained")):
+        with contextlib.suppress(OSError, ValueError, ImportError):  # weights without a processor: ImageNet's it is
+            processor = AutoImageProcessor.from_pretrained(name, revision=recipe.backbone.get("revision") or "main")
+            source = getattr(processor, "data_config", None) or {"mean": processor.image_mean, "std": processor.image_std}
+            return tuple(source["mean"]), tuple(source["std"])
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[nn.Module, Optimizer, bool]:
+    """Applies the recipe's choices to the method and hands it to the accelerator.
+
+    Returns:
+        The prepared model, the prepared optimizer, and whether images come channels-last.
+    """
+    settings = recipe.train
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in method.encoder.modules())
+    channels_last = settings.channels_last if settings.channels_last != "auto" else convolutions > 2
+    method.to(accelerator.device)
+    if channels_last:
+        method.to(memory_format=torch.channels_last)
+    if settings.sync_batchnorm and world_size() > 1:
+        synchronise_batch_norm(method)
+    encoders = [method.encoder, *(getattr(method, n) for n, source in method.teachers.items() if source == "encoder")]
+    if settings.gradient_checkpointing:
+        method.encoder.gradient_checkpointing_enable()
+    if settings.compile:
+        for encoder in encoders:
+            encoder.compile(dynamic=False)
+    optimizer = build_optimizer(method, recipe.optim, method.constant_lr)
+    if (plugin := accelerator.state.deepspeed_plugin) is not None:
+        # DeepSpeed takes this from a prepared loader; ours is not prepared, it shares out the batches itself.
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = local_batch(recipe, accelerator.num_processes)
+    model, optimizer = accelerator.prepare(method, optimizer)
+    return model, optimizer, channels_last
+
+
+def check_same_run(recipe: Recipe, output: Path) -> None:
+    """Refuses to continue, or to write over, a run of another recipe.
+
+    Raises:
+        CheckpointError: The folder holds one.
+    """
+    former = output / "recipe.yaml"
+    if not former.exists() or not any((output / "checkpoints").glob("step_*")):
+        return
+    if recipe.train.resume == "never":
+        raise CheckpointError(
+            f"{output} holds a run already and train.resume is never: choose another train.output, or remove the folder"
+        )
+    old = load_recipe(former)
+    if old.fingerprint().hash == recipe.fingerprint().hash:
+        return
+    changes = old.difference(recipe)
+    raise CheckpointError(
+        f"{output} holds a run of another recipe ({'; '.join(changes[:5])}): choose another train.output, or remove the folder"
+    )
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions of what computes, and the commit of the working directory's repository."""
+    import subprocess
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = ("hfcontrast", "torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "pillow")
+    versions = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, cwd=os.getcwd())
+        if commit.returncode == 0:
+            versions["git_commit"] = commit.stdout.strip()
+    return versions

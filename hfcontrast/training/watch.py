@@ -1,0 +1,76 @@
+"""What can end a training early: a signal, or a loss that is no number. All processes learn of it at the same step."""
+
+import signal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..nn.distributed import world_size
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, has finished its step and saved.
+
+    Args:
+        signal_number: The signal that asked.
+        message: What to tell the user.
+    """
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class Watch:
+    """Turns signals into a flag, and asks at every step whether to go on.
+
+    The answer about a step's loss is read one step later, so that an accelerator is not made to wait; :meth:`settle`
+    reads it at once, before anything is saved. Used as a context manager, which restores the former signal handlers.
+    """
+
+    def __enter__(self) -> "Watch":
+        self._signal = 0
+        self._pending: tuple[int, Tensor] | None = None
+        self._former = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number, _frame) -> None:
+        self._signal = number
+
+    def step(self, step: int, loss: Tensor) -> int:
+        """Notes the loss of a step; returns the signal that all processes are to stop for, or 0.
+
+        Raises:
+            TrainingError: The loss of the step before is not finite.
+        """
+        flags = torch.stack([(~torch.isfinite(loss)).float(), torch.full_like(loss, self._signal).float()])
+        if world_size() > 1:
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        stop = self.settle()
+        self._pending = (step, flags)
+        return stop if world_size() > 1 else max(stop, self._signal)
+
+    def settle(self) -> int:
+        """Reads what is still unread; returns the signal, or 0.
+
+        Raises:
+            TrainingError: The loss was not finite.
+        """
+        if self._pending is None:
+            return 0
+        (step, flags), self._pending = self._pending, None
+        broken, number = flags.tolist()
+        if broken:
+            raise TrainingError(
+                f"the loss of step {step} is not a finite number; nothing was saved after it. Lower optim.lr, lengthen "
+                "the warm-up (optim.warmup_epochs), clip the gradient (optim.clip_grad_norm), or use train.precision=fp32"
+            )
+        return int(number)

@@ -1,0 +1,99 @@
+"""View: how one kind of crop is cut from an image and how it is distorted. Known to methods and data alike."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class View:
+    """A random crop with photometric distortions, drawn anew for each (seed, epoch, sample, view).
+
+    The operations are applied in the order of the fields: crop and resize (antialiased), flips, colour jitter (the four
+    in a random order, as in the papers), grayscale, blur, solarisation; normalisation follows. The meanings and ranges
+    are torchvision's (``RandomResizedCrop``, ``ColorJitter``, ``RandomGrayscale``, ``GaussianBlur``,
+    ``RandomSolarize``); a probability of 0 switches an operation off.
+
+    Args:
+        name: What the recipe calls this view (``views.NAME.size=96``); unique within a method.
+        key: The batch key that the crops are handed to the method under. Views with one key have one size and are
+            stacked in order along the V dimension: (B, V, C, H, W).
+        count: How many such crops are cut from each image.
+        size: Side of the square crop after resizing, in pixels.
+        scale: Range of the crop's share of the image area, within (0, 1].
+        ratio: Range of the crop's aspect ratio (width / height), drawn log-uniformly.
+        interpolation: How the crop is resized.
+        horizontal_flip: Probability of mirroring left to right.
+        vertical_flip: Probability of mirroring top to bottom.
+        jitter: Probability that the colour jitter (the next four) is applied at all.
+        brightness: The factor is drawn from [max(0, 1 - brightness), 1 + brightness].
+        contrast: As brightness, towards the image's mean grey.
+        saturation: As brightness, towards the pixel's grey.
+        hue: The shift is drawn from [-hue, hue] turns of the colour circle, at most 0.5.
+        grayscale: Probability of dropping the colour.
+        blur: Probability of a Gaussian blur.
+        blur_sigma: Range of the blur's standard deviation, in pixels of the resized crop.
+        solarize: Probability of inverting all values at or above the threshold.
+        solarize_threshold: Threshold of the solarisation, in 0..255.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    name: str = "view"
+    key: str = "pixel_values"
+    count: int = 1
+    size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.0
+    jitter: float = 0.8
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grayscale: float = 0.0
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    solarize_threshold: int = 128
+
+    def __post_init__(self):
+        for field in fields(self):  # YAML and JSON give lists
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
+        for name in ("horizontal_flip", "vertical_flip", "jitter", "grayscale", "blur", "solarize"):
+            self._require(0 <= getattr(self, name) <= 1, name, "a probability between 0 and 1")
+        for name in ("brightness", "contrast", "saturation"):
+            self._require(getattr(self, name) >= 0, name, "0 or more")
+        self._require(0 <= self.hue <= 0.5, "hue", "between 0 and 0.5 turns")
+        self._require(self.count >= 1, "count", "1 or more")
+        self._require(self.size >= 1, "size", "1 pixel or more")
+        self._require(0 < self.scale[0] <= self.scale[1] <= 1, "scale", "a range (low, high) within (0, 1]")
+        self._require(0 < self.ratio[0] <= self.ratio[1], "ratio", "a range (low, high) above 0")
+        self._require(0 < self.blur_sigma[0] <= self.blur_sigma[1], "blur_sigma", "a range (low, high) above 0")
+        self._require(0 <= self.solarize_threshold <= 255, "solarize_threshold", "between 0 and 255")
+        self._require(self.interpolation in ("bilinear", "bicubic"), "interpolation", "bilinear or bicubic")
+
+    def _require(self, condition: bool, name: str, expected: str) -> None:
+        if not condition:
+            raise ValueError(f"view '{self.name}': {name} is {getattr(self, name)!r}, expected {expected}")
+
+
+def check_views(views: tuple[View, ...]) -> None:
+    """Checks what holds between the views of one method.
+
+    Raises:
+        ValueError: Two views share a name, or views stacked under one key differ in size.
+    """
+    names = [view.name for view in views]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"views must have different names, but {', '.join(map(repr, repeated))} occurs more than once")
+    sizes: dict[str, int] = {}
+    for view in views:
+        if sizes.setdefault(view.key, view.size) != view.size:
+            raise ValueError(
+                f"views under one batch key are stacked and must have one size, but '{view.key}' has "
+                f"{sizes[view.key]} px and {view.size} px (view '{view.name}')"
+            )
