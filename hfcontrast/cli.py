@@ -163,15 +163,20 @@ def _train(args: argparse.Namespace) -> int | None:
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long each part is measured (default: 20)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the rounds go on (default: 60)")
+    parser.add_argument(
+        "--against",
+        action="append",
+        metavar="KEY=VALUE",
+        help="measure the recipe with this override too, in the same rounds (can be repeated)",
+    )
 
 
 def _bench(args: argparse.Namespace) -> None:
     from .recipe import load_recipe
     from .training.bench import bench
 
-    results = bench(load_recipe(args.recipe, args.overrides), args.seconds)
-    _print_table(["measured", "value"], [[name, _yaml(value)] for name, value in results.items()])
+    bench(load_recipe(args.recipe, args.overrides), args.seconds, args.against)
 
 
 COMMANDS = {

@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import torch
+import transformers
 from rich.console import Console
 from rich.table import Table
 
@@ -187,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     follow_launcher()
     datasets.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()  # of saving and loading; the training has its own
     try:
         run(load_recipe(Path(options.recipe), options.overrides))
     except Interrupted as stop:

@@ -114,7 +114,7 @@ def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
     for name, parameter in method.named_parameters():
         if name.split(".")[0] in method.teachers:
             _require(not parameter.requires_grad and parameter.grad is None, f"a gradient reaches the teacher's {name}")
-        elif parameter.requires_grad and not name.endswith("mask_token"):
+        elif parameter.requires_grad:
             _require(parameter.grad is not None, f"no gradient reaches {name}; freeze it or use it")
             _require(bool(torch.isfinite(parameter.grad).all()), f"the gradient of {name} is not finite")
     method.zero_grad()

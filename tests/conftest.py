@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from transformers.utils import logging
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
 logging.disable_progress_bar()
 
 
@@ -31,7 +31,7 @@ def seeded():
 
 @pytest.fixture
 def on_processes(tmp_path) -> Callable[..., list[Any]]:
-    """``on_processes(function, count=2)`` calls ``function(rank)`` on processes that gloo connects; their results in order."""
+    """Calls ``function(rank)`` on two (or ``count``) processes that gloo connects; returns their results in order."""
 
     def run(function: Callable[[int], Any], count: int = 2) -> list[Any]:
         folder = tmp_path / "processes"

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -97,14 +98,11 @@ def _header_size(image: dict | None) -> int:
 
 def available_memory() -> int:
     """Bytes that can still be taken: the machine's, or less where the container has a limit."""
-    limits = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [0]
-    if (meminfo := Path("/proc/meminfo")).exists():
-        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        limits = [int(fields["MemAvailable"].split()[0]) * 1024]
+    available = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if limit.exists() and used.exists() and (text := limit.read_text().strip()).isdigit():
-        limits.append(max(0, int(text) - int(used.read_text())))
-    return min(limits)
+        available = min(available, max(0, int(text) - int(used.read_text())))
+    return available
 
 
 def cpus_of_this_process() -> int:

@@ -6,6 +6,11 @@ import torch
 from hfcontrast.data.randomness import Draws
 from hfcontrast.view import View
 
+try:
+    from hfcontrast.data import crops_cpu
+except ImportError:  # numba is optional
+    crops_cpu = None
+
 # The operators behind F.interpolate(antialias=True) without its checks, which take longer than a crop of 32 pixels.
 _RESIZE = {
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
@@ -49,11 +54,14 @@ class CropCutter:
         """
         for key, drawn in draws.items():
             boxes, flips, modes, out = drawn.boxes.tolist(), drawn.flips.tolist(), self._modes[key], buffers[key]
-            size = self.buffers[key][1]
+            size, array = self.buffers[key][1], out.numpy()
             for row, image in enumerate(images):
                 for number, mode in enumerate(modes):
-                    pixels = cut_crop(image, boxes[row][number], size, mode, *flips[row][number])
-                    out[start + row, number].copy_(pixels)
+                    box, flip = boxes[row][number], flips[row][number]
+                    if crops_cpu is not None and box[2] * max(box[3], size) <= crops_cpu.WORK:
+                        crops_cpu.cut_small(image, *box, mode == "bicubic", *flip, array[start + row, number])
+                    else:
+                        out[start + row, number].copy_(cut_crop(image, box, size, mode, *flip))
 
 
 def cut_crop(

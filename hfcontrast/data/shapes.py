@@ -120,10 +120,10 @@ def _draw(
 
     axis = (np.arange(SIDE, dtype=np.float32) + 0.5) * 2 / SIDE - 1
     x, y = np.broadcast_to(axis, (1, SIDE, SIDE)), np.broadcast_to(axis[:, None], (1, SIDE, SIDE))
-    radius = uniform(0.5, 0.9)
+    radius = uniform(0.6, 0.75)
     shift = np.array(list(PLACES.values()), dtype=np.float32)[place][:, :, None, None]
-    shift = shift * uniform(0.5, 1, 2) * (1 - radius)[:, None]
-    angle = uniform(0, 2 * np.pi)
+    shift = shift * uniform(0.15, 0.25, 2)
+    angle = uniform(-0.3, 0.3)
     cos, sin = np.cos(angle), np.sin(angle)
     across, down = (x - shift[:, 0]) / radius, (y - shift[:, 1]) / radius
     u, v = cos * across + sin * down, cos * down - sin * across
@@ -131,7 +131,7 @@ def _draw(
 
     palette = np.array(list(COLORS.values()), dtype=np.float32)
     base = np.clip(palette[color] * rng.uniform(0.85, 1.1, (count, 1)), 0, 1).astype(np.float32)
-    tone = _tone(texture, u * radius, v * radius, uniform(0.85, 1.15), uniform(0, 1), uniform(0, 1))
+    tone = _tone(texture, u * radius, v * radius, uniform(0.9, 1.1), uniform(0, 1), uniform(0, 1))
     second = np.where(rng.random((count, 1)) < 0.5, base * 0.35, 0.25 + 0.75 * (base * 0.4 + 0.6)).astype(np.float32)
     foreground = _between(second, base, tone)
     other = (color + rng.integers(1, len(COLORS), count)) % len(COLORS)
@@ -183,7 +183,7 @@ def _tone(
     texture: np.ndarray, u: np.ndarray, v: np.ndarray, scale: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """1 where the first of the two colours is, 0 where the second is."""
-    period = scale * np.float32(0.27)  # of the picture's half side: 8 to 10 pixels
+    period = scale * np.float32(0.4)  # of the picture's half side: 11 to 15 pixels
     a, b = u / period + first, v / period + second
     wave_a, wave_b = np.sin(2 * np.pi * a), np.sin(2 * np.pi * b)
     result = np.ones(u.shape, dtype=np.float32)
@@ -198,12 +198,9 @@ def _tone(
 
 
 def _background(uniform, color: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Two pale or dark shades of a colour that run into each other, with soft waves."""
-    shades = [color * uniform(0.2, 0.6)[..., 0] + uniform(0.05, 0.45)[..., 0] for _ in range(2)]
+    """Two pale or dark shades of a colour that run into each other."""
+    strength, lightness = uniform(0.2, 0.6)[..., 0], uniform(0.1, 0.45)[..., 0]
+    shades = [color * strength + lightness + change * uniform(0.0, 0.08)[..., 0] for change in (-1, 1)]
     direction = uniform(0, 2 * np.pi)
     mix = 0.5 + 0.5 * (np.cos(direction) * x + np.sin(direction) * y)
-    wave = np.zeros_like(mix)
-    for _ in range(3):
-        turn, frequency = uniform(0, 2 * np.pi), uniform(1, 6)
-        wave += np.sin(frequency * (np.cos(turn) * x + np.sin(turn) * y) + uniform(0, 2 * np.pi))
-    return _between(*shades, np.clip(mix + 0.15 * wave, 0, 1))
+    return _between(*shades, mix)

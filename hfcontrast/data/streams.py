@@ -5,6 +5,7 @@ functions of the seed and the pass, so nothing random has to be saved: a state i
 own state) and how many of its rows were taken.
 """
 
+import inspect
 import itertools
 import pickle
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ from hfcontrast.data.randomness import hash_numbers
 from hfcontrast.errors import DataError
 
 _SHARDS, _BLOCK = 1, 2  # what an order is drawn for
+# No shuffle buffer: it would be lost on resuming. Older versions of datasets never read several shards at once.
+_ONLY_SHARDS = {"buffer_size": 1}
+if "max_buffer_input_shards" in inspect.signature(Stream.shuffle).parameters:
+    _ONLY_SHARDS["max_buffer_input_shards"] = 1
+
 FRESH = {"pass": 0, "block": None, "taken": 0, "position": 0, "seen": 0}
 
 
@@ -85,7 +91,7 @@ class _Reader:
             for sample in self._one_pass():
                 nothing_yet = False
                 yield sample
-            if nothing_yet and self.state["taken"] == 0:
+            if nothing_yet and self.state["position"] == 0:
                 raise DataError("the stream has no rows for this worker")
             if nothing_yet:
                 named = "; ".join(f"{name}: {cause}" for name, cause in list(self.unreadable.items())[:5])
@@ -106,7 +112,7 @@ class _Reader:
     def _blocks(self) -> Iterator[tuple[list[dict], int]]:
         # A shuffled copy for each pass: set_epoch would change the pass of the other workers, who share that number.
         seed = int(hash_numbers(self.builder.seed, self.state["pass"], _SHARDS)[0] >> np.uint64(1))
-        stream = self.stream.shuffle(seed=seed, buffer_size=1, max_buffer_input_shards=1)
+        stream = self.stream.shuffle(seed=seed, **_ONLY_SHARDS)
         if self.state["block"] is not None:
             stream.load_state_dict(self.state["block"])
         rows = iter(stream)
@@ -136,7 +142,7 @@ class _Reader:
 def _order_id(row: dict) -> int:
     """What a row is put in order by; from the path where the bytes are elsewhere, so as not to fetch them twice."""
     image = row["image"] or {}
-    return xxhash.xxh3_64_intdigest(image.get("bytes") or image.get("path") or b"")
+    return xxhash.xxh3_64_intdigest(image.get("bytes") or (image.get("path") or "").encode())
 
 
 def _name(image: dict | None, data: bytes) -> str:

@@ -21,7 +21,7 @@ class _DINOLoss(torch.autograd.Function):
         step = max(1, ROWS_AT_ONCE // (views * prototypes))
         for rows in torch.arange(images).split(step):
             rows = slice(int(rows[0]), int(rows[-1]) + 1)
-            targets = teacher[rows].float().sub(center).div_(teacher_temperature).softmax(dim=-1)
+            targets = teacher[rows].float().sub(center.float()).div_(teacher_temperature).softmax(dim=-1)
             logits = student[rows].float() / student_temperature
             log_sum = logits.logsumexp(dim=-1, keepdim=True)
             # View v is to predict every teacher view but itself: the sum of their distributions.

@@ -13,8 +13,9 @@ from ..errors import RecipeError
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Builds the encoder of a configuration with the initialisation of its architecture.
 
-    Two things that ``AutoModel.from_config`` does are undone: ``TimmWrapperModel`` overwrites timm's own initialisation,
-    and ViT-like models get a pooler with weights that no self-supervised loss ever reaches.
+    What ``AutoModel.from_config`` does is undone where it hurts: ``TimmWrapperModel`` overwrites timm's own
+    initialisation, and ViT-like models get weights that no loss of unmasked images ever reaches, for which distributed
+    training would wait in vain: a pooler, which is left out, and a mask token, which is frozen.
     """
     encoder = AutoModel.from_config(config)
     if config.model_type == "timm_wrapper" and not next(encoder.parameters()).is_meta:
@@ -24,6 +25,9 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     if accepts_no_pooler and isinstance(getattr(encoder, "pooler", None), nn.Module):
         if any(True for _ in encoder.pooler.parameters()):
             encoder.pooler = None
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("mask_token"):
+            parameter.requires_grad_(False)
     return encoder
 
 

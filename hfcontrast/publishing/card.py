@@ -4,7 +4,6 @@ import inspect
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..nn.encoder import feature_expression, feature_size
@@ -62,7 +61,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         batch_size=recipe.train.batch_size,
         processes=training.accelerator.num_processes,
         precision={"no": "fp32"}.get(training.accelerator.mixed_precision, training.accelerator.mixed_precision),
-        recipe=yaml.safe_dump(recipe.to_dict(), sort_keys=False, width=110),
+        recipe=recipe.to_yaml(),
         versions=", ".join(f"{package} {version}" for package, version in describe_environment().items()),
     )
 

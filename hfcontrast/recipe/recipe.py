@@ -79,8 +79,11 @@ class Recipe(BaseModel):
 
     def save(self, path: str | Path) -> None:
         """Writes all settings as YAML that :func:`load_recipe` reads back."""
-        text = yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(self.to_yaml(), encoding="utf-8")
+
+    def to_yaml(self) -> str:
+        """Returns all settings as YAML that :func:`load_recipe` reads back."""
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
     def check(self) -> "Recipe":
         """Checks everything again, the method, backbone and views included; returns the resolved recipe.

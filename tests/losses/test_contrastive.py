@@ -46,8 +46,8 @@ def test_gradient_is_the_derivative():
 
 
 def test_value_computed_by_hand():
-    # Two images, each with two equal views, at right angles. For every anchor the positive's similarity is 1 and the two
-    # negatives' is 0, so at t = 1 the loss is -log(e / (e + 1 + 1)) = log(1 + 2 / e) = 0.551445.
+    # Two images at right angles, each with two equal views. For every anchor the positive's similarity is 1 and that of
+    # the two negatives is 0, so at t = 1 the loss is -log(e / (e + 1 + 1)) = log(1 + 2 / e) = 0.551445.
     embeddings = torch.tensor([[[3.0, 0.0], [1.0, 0.0]], [[0.0, 2.0], [0.0, 5.0]]])
     assert nt_xent(embeddings, 1).item() == pytest.approx(0.551445, abs=1e-6)
 

@@ -74,9 +74,10 @@ def test_other_users_of_a_gradient_are_left_alone(on_processes):
         offset = torch.zeros(4, 3, requires_grad=True)
         doubled = offset * 2
         total = gather(local) + doubled
-        total.sum().backward()
+        (total * torch.ones(4, 3)).sum().backward()
         summed = torch.zeros(3, requires_grad=True)
-        (all_sum(local.sum(0)) + summed * 2).sum().backward()
+        doubled = summed * 2
+        ((all_sum(local.sum(0)) + doubled) * torch.ones(3)).sum().backward()
         return offset.grad, summed.grad
 
     for gradient, summed in on_processes(step):

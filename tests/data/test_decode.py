@@ -1,0 +1,108 @@
+"""Every kind of image file comes out as upright RGB; what cannot be read is an UnreadableImage that says why."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from hfcontrast.data.decode import UnreadableImage, decode_image, decode_pixels, read_bytes
+from tests.data.conftest import png
+
+RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def save(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation(orientation, kind):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)).resize((40, 24))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = save(image, kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert expected.size == ((40, 24) if orientation < 5 else (24, 40))
+    assert np.array_equal(decode_pixels(data), np.asarray(expected))
+
+
+def test_greys_and_palettes():
+    expected = np.repeat(RAMP[..., None], 3, -1)
+    grey = Image.fromarray(RAMP)
+    assert np.array_equal(decode_pixels(save(grey, "PNG")), expected)
+    assert np.array_equal(decode_pixels(save(grey.convert("P"), "PNG")), expected)
+    assert np.array_equal(decode_pixels(save(grey.convert("P"), "GIF")), expected)
+    black_and_white = decode_pixels(save(grey.point(lambda v: 255 * (v > 99)).convert("1"), "PNG"))
+    assert np.array_equal(black_and_white, np.where(expected > 99, 255, 0))
+
+
+def test_deep_greys_keep_their_range():
+    deep = RAMP.astype(np.uint16) * 257
+    expected = np.repeat(RAMP[..., None], 3, -1)
+    assert np.array_equal(decode_pixels(save(Image.fromarray(deep), "PNG")), expected)
+    assert np.array_equal(decode_pixels(save(Image.fromarray(deep), "TIFF")), expected)
+    assert decode_pixels(save(Image.fromarray(np.full((2, 2), 200, dtype=np.uint16)), "PNG")).max() == 1  # dark it is
+    assert np.array_equal(decode_pixels(save(Image.fromarray(deep.astype(np.int32)), "TIFF")), expected)
+    assert np.array_equal(decode_pixels(save(Image.fromarray(RAMP.astype(np.float32) / 255), "TIFF")), expected)
+
+
+def test_cmyk():
+    cmyk = Image.fromarray(np.repeat(RAMP[..., None], 3, -1)).convert("CMYK")
+    expected = np.asarray(cmyk.convert("RGB")).astype(int)
+    assert np.abs(decode_pixels(save(cmyk, "TIFF")) - expected).max() == 0
+    assert np.abs(decode_pixels(save(cmyk, "JPEG", quality=100)) - expected).max() <= 4
+
+
+def test_transparency_is_composited_on_white():
+    colour = np.full((4, 4, 4), (200, 0, 100, 255), dtype=np.uint8)
+    colour[0, :, 3], colour[1, :, 3] = 0, 128
+    for data in (png(colour), save(Image.fromarray(colour), "WEBP", lossless=True, exact=True)):
+        pixels = decode_pixels(data)
+        assert (pixels[0] == 255).all() and (pixels[2] == (200, 0, 100)).all()
+        assert np.abs(pixels[1].astype(int) - (227, 127, 177)).max() <= 1
+    grey = decode_pixels(save(Image.fromarray(colour).convert("LA"), "PNG"))
+    assert (grey[0] == 255).all() and grey[2].max() < 100
+    palette = Image.fromarray(RAMP).convert("P")
+    pixels = decode_pixels(save(palette, "PNG", transparency=int(palette.getpixel((1, 0)))))
+    assert (pixels[0, 1] == 255).all() and pixels[0, 0].max() == 0
+    key = decode_pixels(save(Image.fromarray(colour[..., :3]), "PNG", transparency=(200, 0, 100)))
+    assert (key == 255).all()
+
+
+def test_the_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    pixels = decode_pixels(save(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert (pixels == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_damaged_files_are_unreadable(kind):
+    data = save(Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)), kind)
+    assert decode_image(data).size == (40, 40)
+    for damaged in (data[: len(data) // 2], data[:20], b"", b"no image", b"\0" * 100 + data[100:]):
+        with pytest.raises(UnreadableImage, match="cannot be decoded"):
+            decode_image(damaged)
+
+
+def test_pixels_can_be_written_to():
+    pixels = decode_pixels(png(np.repeat(RAMP[..., None], 3, -1)))
+    pixels[0] = 1
+    assert pixels.shape == (6, 8, 3) and pixels.dtype == np.uint8
+
+
+def test_where_bytes_come_from(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"abc")
+    assert read_bytes(b"xyz") == b"xyz"
+    assert read_bytes({"bytes": b"xyz", "path": str(file)}) == b"xyz"
+    assert read_bytes({"bytes": None, "path": str(file)}) == b"abc"
+    assert read_bytes({"bytes": None, "path": file.as_uri()}) == b"abc"
+    with pytest.raises(UnreadableImage, match="cannot be read.*missing.png"):
+        read_bytes({"bytes": None, "path": str(tmp_path / "missing.png")})
+    for nothing in (None, {"bytes": None, "path": None}):
+        with pytest.raises(UnreadableImage, match="holds no image"):
+            read_bytes(nothing)

@@ -1,0 +1,48 @@
+"""Evaluation batches: all rows in order, whoever reads them, less those that cannot be read."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from hfcontrast.data import Rows, evaluation_batches, load_rows
+from tests.data.conftest import pictures, rows_of
+
+
+def shrink(images) -> torch.Tensor:
+    assert all(image.mode == "RGB" for image in images)
+    return torch.stack([torch.from_numpy(np.array(image.resize((4, 4)))).permute(2, 0, 1) / 255 for image in images])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_in_order_without_the_unreadable(workers, streaming, caplog):
+    images = pictures(22)
+    images[3] = images[16] = images[17] = images[18] = images[19] = b"broken"
+    rows = rows_of(images)
+    if streaming:
+        rows = Rows(rows.dataset.to_iterable_dataset(num_shards=2), 22, rows.class_names, True, "the stream")
+    caplog.set_level(logging.WARNING)
+    batches = list(evaluation_batches(rows, shrink, 4, workers=workers))
+    good = [number for number in range(22) if images[number] != b"broken"]
+    assert torch.equal(torch.cat([labels for _, labels, _ in batches]), torch.tensor([n % 3 for n in good]))
+    assert [count for *_, count in batches] == [3, 4, 4, 4, 2] and batches[0][0].shape == (3, 3, 4, 4)
+    expected = torch.cat([p for p, *_ in evaluation_batches(rows_of([images[n] for n in good]), shrink, 99)])
+    assert torch.equal(torch.cat([pixel_values for pixel_values, *_ in batches]), expected)
+    assert "5 images" in caplog.text and len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_limit_and_rows_without_labels(streaming):
+    rows = load_rows("builtin/digits", split="test", streaming=streaming)
+    batches = list(evaluation_batches(rows, shrink, 8, limit=20))
+    assert sum(count for *_, count in batches) == 20
+    unlabelled = Rows(rows.dataset.remove_columns("label"), 355, None, streaming, "digits")
+    assert next(evaluation_batches(unlabelled, shrink, 8))[1] is None
+
+
+def test_global_randomness_is_left_alone():
+    before = torch.get_rng_state()
+    list(evaluation_batches(rows_of(pictures(4)), shrink, 2, workers=1))
+    assert torch.equal(torch.get_rng_state(), before)

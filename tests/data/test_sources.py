@@ -1,0 +1,170 @@
+"""Rows are opened from every kind of source, with the right columns, and mistakes are named."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+
+from hfcontrast.data import TrainLoader, available_splits, load_rows
+from hfcontrast.errors import DataError
+from hfcontrast.view import View
+from tests.data.conftest import pictures, rows_of
+
+VIEWS = (View(size=8),)
+
+
+def first_batch(rows, **options):
+    return next(iter(TrainLoader(rows, VIEWS, batch_size=4, workers=0, epoch_rows=4, **options)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An imagefolder with two classes and two splits."""
+    root = tmp_path_factory.mktemp("folder")
+    for number, data in enumerate(pictures(12)):
+        place = root / ("train" if number < 8 else "test") / ("cat", "dog")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.png").write_bytes(data)
+    return root
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Saves a data set to disk and opens it as rows."""
+
+    def save_and_open(dataset: Dataset, **options):
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        dataset.save_to_disk(place)
+        return load_rows(str(place), **options)
+
+    return save_and_open
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_imagefolder(folder, streaming):
+    rows = load_rows(str(folder), streaming=streaming)
+    assert rows.class_names == ["cat", "dog"] and rows.streaming == streaming and rows.labelled
+    assert rows.num_rows == 8 or (streaming and rows.num_rows is None)  # a stream may know from an earlier look
+    assert list(rows.dataset.features) == ["image", "label"] and rows.dataset.features["image"] == Image(decode=False)
+    batch = first_batch(rows)
+    assert set(batch["labels"].tolist()) <= {0, 1} and batch["pixel_values"].shape == (4, 1, 8, 8, 3)
+    assert load_rows("imagefolder", data_dir=str(folder), split="test").num_rows == 4
+    assert available_splits(str(folder)) == ["train", "test"]
+
+
+def test_parquet_keeps_features(shards):
+    rows = load_rows("parquet", data_files={"train": f"{shards}/*.parquet"}, split="train[:25%]")
+    assert rows.num_rows == 20 and rows.class_names == ["a", "b", "c"]
+    stream = load_rows(shards, streaming=True)
+    assert stream.dataset.num_shards == 4 and stream.class_names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_webdataset(tmp_path, streaming):
+    with tarfile.open(tmp_path / "train-000.tar", "w") as tar:
+        for number, data in enumerate(pictures(6)):
+            for name, content in ((f"{number}.png", data), (f"{number}.cls", str(number % 3).encode())):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    rows = load_rows("webdataset", data_files={"train": str(tmp_path / "*.tar")}, streaming=streaming)
+    assert list(rows.dataset.features) == ["image", "label"] and rows.class_names is None
+    assert [row["label"] for row in rows.dataset] == [0, 1, 2, 0, 1, 2]
+    assert first_batch(rows)["labels"].max() <= 2
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_saved_to_disk(tmp_path, streaming):
+    dataset = rows_of(pictures(10)).dataset
+    dataset.save_to_disk(tmp_path / "one")
+    DatasetDict(train=dataset, test=dataset.select(range(3))).save_to_disk(tmp_path / "several")
+    assert load_rows(str(tmp_path / "one"), streaming=streaming).num_rows == 10
+    rows = load_rows(str(tmp_path / "several"), split="test", streaming=streaming)
+    assert rows.num_rows == 3 and rows.class_names == ["a", "b", "c"]
+    assert available_splits(str(tmp_path / "several")) == ["train", "test"]
+    labels = [row["label"] for row in load_rows(str(tmp_path / "several"), split="train[2:5]+test").dataset]
+    assert labels == [2, 0, 1, 0, 1, 2]
+    with pytest.raises(DataError, match=r"no split 'dev'; there are train, test"):
+        load_rows(str(tmp_path / "several"), split="dev", streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_built_in(streaming):
+    rows = load_rows("builtin/digits", split="train[:50%]", streaming=streaming)
+    assert rows.num_rows == 721 and len(rows.class_names) == 10
+    assert first_batch(rows)["pixel_values"].float().std() > 10
+    assert available_splits("builtin/shapes") == ["train", "test"]
+
+
+def test_columns_are_found_renamed_and_dropped(saved):
+    images = [{"bytes": data, "path": None} for data in pictures(4)]
+    columns = {
+        "photo": images, "other": images, "kind": [0, 1, 0, 1], "size": [5, 6, 7, 8], "text": ["x", "y", "x", "z"],
+    }  # fmt: skip
+    features = Features(
+        {
+            "photo": Image(),
+            "other": Image(),
+            "kind": ClassLabel(names=["p", "q"]),
+            "size": Value("int64"),
+            "text": Value("string"),
+        }
+    )
+    dataset = Dataset.from_dict(columns, features=features)
+    rows = saved(dataset)
+    assert list(rows.dataset.features) == ["image", "label"] and rows.class_names == ["p", "q"]
+    rows = saved(dataset, image_column="other", label_column="size", columns=["text", "photo"])
+    assert set(rows.dataset.features) == {"image", "label", "text", "photo"} and rows.columns == ("text", "photo")
+    assert rows.class_names is None
+    batch = first_batch(rows)
+    order = batch["index"].tolist()
+    assert batch["labels"].tolist() == [5 + i for i in order] and batch["text"] == [columns["text"][i] for i in order]
+    assert batch["photo"][0]["bytes"] == images[order[0]]["bytes"]
+    rows = saved(dataset, label_column="text")
+    assert rows.class_names == ["x", "y", "z"] and rows.dataset[3]["label"] == 2
+    unlabelled = saved(dataset.remove_columns(["kind", "size"]))
+    assert not unlabelled.labelled and "labels" not in first_batch(unlabelled)
+
+
+def test_images_without_an_image_feature(saved):
+    dataset = Dataset.from_dict({"jpg": pictures(4), "cls": [3, 1, 2, 0]})
+    rows = saved(dataset)
+    assert rows.dataset.features["image"] == Image(decode=False) and rows.dataset[0]["label"] == 3
+    assert first_batch(rows)["pixel_values"].float().std() > 5
+
+
+def test_mistakes_are_named(folder, tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        load_rows(str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match="someone/nothing cannot be opened"):
+        load_rows("someone/nothing")
+    with pytest.raises(DataError, match="builtin/shapes, builtin/digits"):
+        load_rows("builtin/shape")
+    for streaming in (False, True):
+        with pytest.raises(DataError, match="no split 'valid'; there are train, test"):
+            load_rows(str(folder), split="valid", streaming=streaming)
+    with pytest.raises(DataError, match=r"no split 'dev'; there are train, test"):
+        load_rows("builtin/digits", split="dev[:10]")
+    with pytest.raises(DataError, match="cannot be understood"):
+        load_rows("builtin/digits", split="train[:ten]")
+    with pytest.raises(DataError, match="stream has no slices"):
+        load_rows(str(folder), split="train[:3]", streaming=True)
+    with pytest.raises(DataError, match=r"no column 'lable' \(did you mean 'label'\?\); its columns are image, label"):
+        load_rows(str(folder), label_column="lable")
+    with pytest.raises(DataError, match="holds no images"):
+        load_rows("builtin/digits", image_column="label")
+    with pytest.raises(DataError, match="holds no class labels"):
+        load_rows("builtin/shapes", split="test", label_column="objects")
+    with pytest.raises(DataError, match="is empty"):
+        load_rows("builtin/digits", split="train[:0]")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.csv").write_text("word,number\nx,1\n")
+    with pytest.raises(DataError, match="no column of images; its columns are word, number"):
+        load_rows(str(tmp_path / "notes"))
+
+
+def test_select():
+    rows = load_rows("builtin/digits", split="test").select(np.arange(5))
+    assert rows.num_rows == 5 == len(rows.dataset) and rows.class_names[9] == "9"

@@ -1,0 +1,150 @@
+"""Evaluators against plain loops."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hfcontrast.evaluation.features import effective_rank, extract_features, join_processes
+from hfcontrast.evaluation.knn import knn_accuracy
+from hfcontrast.evaluation.online import OnlineEvaluation
+from hfcontrast.nn import build_encoder, encode
+from hfcontrast.nn.backbone import backbone_config
+
+
+def plain_knn(bank, bank_labels, queries, query_labels, k, temperature):
+    """The vote, one query and one neighbour after the other."""
+    correct = 0
+    for query, label in zip(queries.double(), query_labels.tolist()):
+        similarity = [F.cosine_similarity(query, other, dim=0).item() for other in bank.double()]
+        nearest = sorted(range(len(bank)), key=lambda i: -similarity[i])[:k]
+        votes = {}
+        for i in nearest:
+            c = bank_labels[i].item()
+            votes[c] = votes.get(c, 0.0) + math.exp(similarity[i] / temperature)
+        correct += max(votes, key=votes.get) == label
+    return correct / len(queries)
+
+
+def clusters(count, classes=4, width=6):
+    """Overlapping classes, so that neighbours disagree."""
+    labels = torch.arange(count) % classes
+    return torch.eye(classes, width)[labels] + 0.7 * torch.randn(count, width), labels
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_knn_is_the_plain_vote(k, temperature):
+    bank, queries = clusters(60), clusters(50)
+    expected = plain_knn(*bank, *queries, k, temperature)
+    assert 0.3 < expected < 1.0
+    assert knn_accuracy(*bank, *queries, k, temperature) == pytest.approx(expected)
+
+
+def test_near_neighbours_weigh_more():
+    bank = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
+    labels, query = torch.tensor([0, 1, 1]), torch.tensor([[1.0, 0.0]])
+    assert knn_accuracy(bank, labels, query, torch.tensor([0]), k=3, temperature=0.07) == 1.0
+    assert knn_accuracy(bank, labels, query, torch.tensor([1]), k=3, temperature=100.0) == 1.0
+
+
+def test_more_neighbours_than_the_bank_has():
+    bank, queries = clusters(12), clusters(20)
+    expected = plain_knn(*bank, *queries, 12, 0.1)
+    assert knn_accuracy(*bank, *queries, 500, 0.1) == pytest.approx(expected)
+
+
+def test_a_very_low_temperature_is_the_nearest_neighbour():
+    bank, queries = clusters(60), clusters(50)
+    assert knn_accuracy(*bank, *queries, 20, 1e-3) == knn_accuracy(*bank, *queries, 1, 0.07)
+
+
+def test_many_queries_are_taken_in_parts():
+    bank, (queries, labels) = clusters(30), clusters(1500)
+    parts = [knn_accuracy(*bank, queries[i : i + 100], labels[i : i + 100], 5, 0.1) for i in range(0, 1500, 100)]
+    assert knn_accuracy(*bank, queries, labels, 5, 0.1) == pytest.approx(sum(parts) / 15)
+
+
+def test_effective_rank_of_known_matrices():
+    orthogonal = torch.linalg.qr(torch.randn(64, 9))[0] - torch.zeros(64, 9)
+    orthogonal = orthogonal - orthogonal.mean(0)
+    orthogonal = torch.linalg.qr(orthogonal)[0]  # nine centred directions of equal strength
+    assert effective_rank(orthogonal + 5) == pytest.approx(9.0, abs=1e-3)
+    assert effective_rank(torch.outer(torch.randn(64), torch.randn(9))) == pytest.approx(1.0, abs=1e-3)
+    assert effective_rank(torch.ones(64, 9)) == pytest.approx(1.0)
+    # Singular values 3 and 1: exp(-(3/4 log 3/4 + 1/4 log 1/4)) = 1.7548
+    assert effective_rank(orthogonal[:, :2] * torch.tensor([3.0, 1.0])) == pytest.approx(1.7548, abs=1e-3)
+
+
+@pytest.fixture
+def encoder():
+    tiny = {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"}
+    return build_encoder(backbone_config({"model_type": "resnet", **tiny}, [32]))
+
+
+def batches(count=3):
+    generator = torch.Generator().manual_seed(5)
+    return [(torch.randn(4, 3, 32, 32, generator=generator), torch.arange(4) + 4 * i) for i in range(count)]
+
+
+def test_features_are_those_of_evaluation_mode_and_modes_come_back(encoder):
+    encoder.train()
+    encoder.embedder.eval()
+    modes = [module.training for module in encoder.modules()]
+    statistics = {name: value.clone() for name, value in encoder.named_buffers()}
+    features, labels = extract_features(encoder, batches())
+    assert [module.training for module in encoder.modules()] == modes
+    assert all(torch.equal(value, statistics[name]) for name, value in encoder.named_buffers())
+    assert labels.tolist() == list(range(12)) and not features.requires_grad
+    encoder.eval()
+    torch.testing.assert_close(features, torch.cat([encode(encoder, pixels) for pixels, _ in batches()]).detach())
+
+
+def test_modes_come_back_after_an_error(encoder):
+    def broken():
+        yield batches()[0]
+        raise OSError("the disk is gone")
+
+    encoder.train()
+    with pytest.raises(OSError, match="the disk is gone"):
+        extract_features(encoder, broken())
+    assert all(module.training for module in encoder.modules())
+
+
+def test_processes_join_unequal_shares(on_processes):
+    def work(number):
+        rows = torch.arange(6.0).view(3, 2)[: 3 - number] + 10 * number
+        return join_processes(rows), join_processes(torch.arange(2 - number))
+
+    expected = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [10.0, 11.0], [12.0, 13.0]]
+    for rows, labels in on_processes(work):
+        assert rows.tolist() == expected and labels.tolist() == [0, 1, 0]
+
+
+def test_online_evaluation(encoder):
+    pixels = torch.randn(8, 3, 32, 32)
+    data = [(pixels, torch.arange(8) % 4)]
+    scores = OnlineEvaluation(lambda: data, lambda: data, k=1)(encoder)
+    assert scores["knn_accuracy"] == 1.0  # every image is its own neighbour
+    assert scores["feature_std"] > 0 and 1 <= scores["effective_rank"] <= 8
+    unlabelled = OnlineEvaluation(None, lambda: data)
+    assert "knn_accuracy" not in unlabelled(encoder) and unlabelled.raw_pixels() is None
+
+
+def test_a_collapse_shows(encoder):
+    data = [(torch.randn(8, 3, 32, 32), torch.zeros(8, dtype=torch.long))]
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.weight)
+            nn.init.ones_(module.bias)
+    scores = OnlineEvaluation(None, lambda: data)(encoder)
+    assert scores["feature_std"] == pytest.approx(0.0, abs=1e-4) and scores["effective_rank"] == pytest.approx(1.0)
+
+
+def test_raw_pixels_are_averaged_down():
+    large = torch.randn(6, 3, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    data, labels = [(large, torch.arange(6))], torch.arange(6)
+    small = [(large[:, :, ::2, ::2], labels)]
+    assert OnlineEvaluation(lambda: small, lambda: data, k=1).raw_pixels() == 1.0

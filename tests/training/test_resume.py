@@ -1,0 +1,113 @@
+"""A run that is killed, or asked to stop, and started again ends exactly as one that was left alone."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tiny_runs import Run, metrics, run
+
+
+def _state(output: Path) -> dict:
+    newest = max((output / "checkpoints").glob("step_*"))
+    optimizer = torch.load(newest / "optimizer.bin", weights_only=False)
+    return {"name": newest.name, "model": load_file(newest / "model.safetensors"), "optimizer": optimizer}
+
+
+def assert_same_end(first: Path, second: Path) -> None:
+    """Weights, teacher, centre, optimizer, exported encoder and metrics are bit by bit the same."""
+    a, b = _state(first), _state(second)
+    assert a["name"] == b["name"]
+    assert a["model"].keys() == b["model"].keys()
+    for name, value in a["model"].items():
+        assert torch.equal(value, b["model"][name]), name
+    for number, state in a["optimizer"]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(b["optimizer"]["state"][number][name])), name
+    assert metrics(first) == metrics(second)
+    left, right = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def _wait_for_step(run: Run, step: int) -> None:
+    end = time.monotonic() + 120
+    while max((line["step"] for line in metrics(run.folder)), default=0) < step:
+        assert run.processes[0].is_alive(), run.log.read_text()
+        assert time.monotonic() < end, "the run did not get on"
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("method", ["dino", "simclr"])
+@pytest.mark.parametrize("streaming", ["false", "true"])
+def test_killed_and_started_again_ends_bit_identical(method, streaming, recipe_file, tmp_path):
+    """SIGKILL after step 7 or so: the checkpoint is that of step 5, the steps after it are computed again."""
+    recipe, alone, killed = recipe_file(method), tmp_path / "alone", tmp_path / "killed"
+    source = [f"data.streaming={streaming}"]
+    if streaming == "true":
+        source += parquet_shards(tmp_path)
+    assert (left_alone := run(recipe, alone, *source)).code == 0, left_alone.output
+    process = Run(recipe, killed, *source)
+    _wait_for_step(process, 7)
+    process.signal(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    again = run(recipe, killed, *source)
+    assert again.code == 0, again.output
+    assert "going on from" in again.output
+    assert_same_end(alone, killed)
+
+
+def parquet_shards(folder: Path) -> list[str]:
+    """The digits as four parquet files, and the overrides that stream them."""
+    from hfcontrast.data.sources import load_rows
+
+    target = folder / "shards"
+    if not target.exists():
+        target.mkdir()
+        dataset = load_rows("builtin/digits", split="train[:200]").dataset
+        for number in range(4):
+            dataset.shard(4, number).to_parquet(target / f"train-{number}.parquet")
+    return [
+        "data.path=parquet",
+        f"data.data_files={target}/*.parquet",
+        "data.split=train",
+        "data.shuffle_block=16",
+        "data.epoch_rows=192",
+        "eval.path=builtin/digits",
+        "eval.split=test",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_says_so(number, recipe_file, tmp_path):
+    recipe, alone, stopped = recipe_file("dino"), tmp_path / "alone", tmp_path / "stopped"
+    process = Run(recipe, stopped)
+    _wait_for_step(process, 6)
+    process.signal(number)
+    code, output = process.wait()
+    assert code == 128 + number, output
+    assert "saved in" in output and "the same command goes on" in output
+    assert "Traceback" not in output
+    assert run(recipe, stopped).code == 0
+    assert run(recipe, alone).code == 0
+    assert_same_end(alone, stopped)
+
+
+def test_a_finished_run_started_again_changes_nothing(recipe_file, tmp_path):
+    recipe, output = recipe_file("simclr"), tmp_path / "run"
+    assert run(recipe, output).code == 0
+    before, state = metrics(output), _state(output)
+    again = run(recipe, output)
+    assert again.code == 0, again.output
+    assert metrics(output) == before
+    assert all(torch.equal(value, state["model"][name]) for name, value in _state(output)["model"].items())
+
+
+def test_another_recipe_in_the_same_folder_is_refused(recipe_file, tmp_path):
+    recipe, output = recipe_file("simclr"), tmp_path / "run"
+    assert run(recipe, output).code == 0
+    code, message = run(recipe, output, "optim.lr=0.5")
+    assert code == 2
+    assert "optim.lr: 1.0 -> 0.5" in message and "Traceback" not in message
