@@ -18,7 +18,7 @@ from rich.table import Table
 
 from .data.evaluation import evaluation_batches
 from .data.sources import Rows, available_splits, load_rows
-from .errors import HFContrastError
+from .errors import DataError, HFContrastError
 from .evaluation.online import OnlineEvaluation
 from .nn.distributed import rank, world_size
 from .nn.encoder import feature_expression
@@ -48,6 +48,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     if recipe.eval.baselines:
         notes["raw_pixels"] = evaluation.raw_pixels()
     publish(training, notes, processor, ratio, evaluated_on)
+    training.accelerator.end_training()  # closes trackers and process group
     return notes
 
 
@@ -75,6 +76,9 @@ def evaluation_rows(recipe: Recipe, rows: Rows) -> tuple[Rows, Rows, str]:
 
     Queries are the recipe's split, else ``test``, else ``validation``; else every fifth training row, which is then no
     neighbour.
+
+    Raises:
+        DataError: They cannot be opened, or have different classes.
     """
     source = recipe.evaluation_source()
     split = source.pop("split", None) or recipe.eval.split
@@ -82,13 +86,28 @@ def evaluation_rows(recipe: Recipe, rows: Rows) -> tuple[Rows, Rows, str]:
     if split is None:
         there = available_splits(**{key: value for key, value in source.items() if key in _SPLIT_ARGUMENTS})
         split = next((name for name in ("test", "validation", "val", "valid") if name in there), None)
-    if split is None and not rows.streaming:
-        numbers = range(rows.num_rows)
-        held_out = rows.select([i for i in numbers if i % 5 == 4])
-        return rows.select([i for i in numbers if i % 5 != 4]), held_out, f"{source['path']} (every fifth row of train)"
-    queries = load_rows(**source, split=split or recipe.data.split)
     bank = load_rows(**source, split="train") if elsewhere else rows
-    return bank, queries, f"{source['path']} ({split or recipe.data.split})"
+    if split is None:
+        held_out = bank.where(lambda i: i % 5 == 4)
+        name = f"{source['path']} (every fifth row of {'train' if elsewhere else recipe.data.split})"
+        return bank.where(lambda i: i % 5 != 4), held_out, name
+    queries = load_rows(**source, split=split)
+    check_same_classes(bank, queries)
+    return bank, queries, f"{source['path']} ({split})"
+
+
+def check_same_classes(bank: Rows, queries: Rows) -> None:
+    """Refuses neighbours that cannot vote.
+
+    Raises:
+        DataError: Both name their classes, and differently.
+    """
+    if bank.class_names and queries.class_names and bank.class_names != queries.class_names:
+        names = sorted(set(bank.class_names) ^ set(queries.class_names)) or "the same in another order"
+        raise DataError(
+            f"the classes of {queries.description} are not those of {bank.description} ({names}), so its pictures cannot be "
+            "classified by their neighbours: choose another eval.split or eval.path"
+        )
 
 
 _SPLIT_ARGUMENTS = ("path", "name", "data_dir", "data_files", "revision")
@@ -106,13 +125,13 @@ class Batches:
     """
 
     def __init__(self, rows: Rows, limit: int | None, *, transform, batch_size: int, size: int):
-        self.limit = limit if rows.streaming else None
-        if not rows.streaming:
-            count = min(limit or rows.num_rows, rows.num_rows)
+        count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
+        if rows.streaming:
+            rows = rows.where(lambda i: i % world_size() == rank(), limit)
+        else:
             chosen = [i * rows.num_rows // count for i in range(count)]
             rows = rows.select(chosen[rank() :: world_size()])
         self.rows, self.transform, self.batch_size = rows, transform, batch_size
-        count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
         self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
         self.kept: list | None = None
 
@@ -127,7 +146,7 @@ class Batches:
         return batches
 
     def _read(self):
-        for pixels, labels, *_ in evaluation_batches(self.rows, self.transform, self.batch_size, limit=self.limit):
+        for pixels, labels, *_ in evaluation_batches(self.rows, self.transform, self.batch_size):
             yield pixels, torch.zeros(len(pixels), dtype=torch.long) if labels is None else labels
 
 
@@ -151,9 +170,10 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     """Prints the table at the end of a run."""
     console = Console()
     if rows := score_rows(notes):
-        table = Table("features", "kNN accuracy", title=f"kNN on {evaluated_on}", title_justify="left")
+        table = Table("features", "kNN accuracy")
         for name, accuracy in rows:
             table.add_row(name, accuracy, style="bold" if name.startswith("trained") else None)
+        console.print(f"kNN on {evaluated_on}", highlight=False, soft_wrap=True, markup=False)
         console.print(table)
     else:
         console.print("The data has no labels: nothing was classified; eval.path can name a labelled data set.")
@@ -194,6 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        print("stopped at once; the same command goes on from the newest checkpoint, if there is one", file=sys.stderr)
+        return 128 + signal.SIGINT
     except HFContrastError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

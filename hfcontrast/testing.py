@@ -1,9 +1,9 @@
 """The contract suite: what every method must fulfil, for authors of methods to run on their own.
 
-    from hfcontrast.testing import check_method
+from hfcontrast.testing import check_method
 
-    def test_my_method():
-        check_method(MyMethod, projection_dim=16)
+def test_my_method():
+    check_method(MyMethod, projection_dim=16)
 """
 
 import copy
@@ -97,7 +97,9 @@ def check_step(method: Method, batch: dict[str, Tensor]) -> None:
     embeddings = method.embed(**method._named_by(method.embed, batch))
     images = len(batch["index"])
     for name, value in embeddings.items():
-        _require(len(value) == images, f"embed()['{name}'] has {len(value)} rows for {images} images; batch comes first")
+        _require(
+            len(value) == images, f"embed()['{name}'] has {len(value)} rows for {images} images; batch comes first"
+        )
     output = method(**batch)
     _require(isinstance(output, MethodOutput), f"objective() returned {type(output).__name__}, expected MethodOutput")
     _require(output.loss is not None and output.loss.ndim == 0, "the loss must be a scalar")

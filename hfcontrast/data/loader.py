@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -188,6 +189,7 @@ class TrainLoader:
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_as_it_is,
+            worker_init_fn=_ignore_interrupts,
             pin_memory=self._pinned,
             generator=torch.Generator().manual_seed(0),  # its own: the global one would lose a number
         )
@@ -207,6 +209,10 @@ class TrainLoader:
                 f"allowed share of {self._max_unreadable:g}: repair the data or raise data.max_unreadable. "
                 f"For example {named}"
             )
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the training decides when to end
 
 
 def _as_it_is(item: dict | None) -> dict | None:

@@ -1,8 +1,7 @@
 """builtin/shapes: pictures of one textured, coloured, rotated shape each, with labels, captions, masks and boxes.
 
-What to find without labels is the combination of shape and texture (``label``, 20 classes): cropping, mirroring and
-changing colours leave it as it is, while colour, size, place, angle, light and background vary freely, so that pixels
-say little about it. Everything is drawn from fixed seeds; nothing is downloaded.
+What to find without labels is the combination of texture and colour (``label``, 32 classes): cropping and mirroring leave it
+as it is, while shape, size, place, light and background vary freely, so that pixels say little about it. Everything is drawn from fixed seeds; nothing is downloaded.
 """
 
 import struct
@@ -32,7 +31,7 @@ PLACES = {  # direction from the middle: right, down
     "bottom left": (-1, 1),
     "bottom right": (1, 1),
 }
-LABELS = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
+LABELS = tuple(f"{texture} {color}" for texture in TEXTURES for color in COLORS)
 _SEED = 20260
 _CHUNK = 25  # pictures drawn at once: their arrays stay in the cache of the core
 
@@ -61,7 +60,7 @@ def load(split: str) -> Dataset:
         split: ``train`` (4,000 rows) or ``test`` (1,000 rows).
 
     Returns:
-        Rows of 64 x 64 PNG pictures with ``label`` (texture and shape), ``shape``, ``texture``, ``color``, ``place``,
+        Rows of 64 x 64 PNG pictures with ``label`` (texture and colour), ``shape``, ``texture``, ``color``, ``place``,
         ``caption``, ``mask`` (255 where the object is) and ``objects`` (``bbox`` x, y, width, height in pixels;
         ``category`` the shape), each a list with one entry.
     """
@@ -73,8 +72,8 @@ def load(split: str) -> Dataset:
     labels = rng.permutation(np.arange(count) % len(LABELS))
     for first in range(0, count, _CHUNK):
         chunk = labels[first : first + _CHUNK]
-        shape, texture = np.divmod(chunk, len(TEXTURES))
-        color, place = rng.integers(0, len(COLORS), len(chunk)), rng.integers(0, len(PLACES), len(chunk))
+        texture, color = np.divmod(chunk, len(COLORS))
+        shape, place = rng.integers(0, len(SHAPES), len(chunk)), rng.integers(0, len(PLACES), len(chunk))
         pictures, masks = _draw(rng, shape, texture, color, place)
         for name, values in zip(("label", "shape", "texture", "color", "place"), (chunk, shape, texture, color, place)):
             columns[name] += values.tolist()
@@ -120,9 +119,9 @@ def _draw(
 
     axis = (np.arange(SIDE, dtype=np.float32) + 0.5) * 2 / SIDE - 1
     x, y = np.broadcast_to(axis, (1, SIDE, SIDE)), np.broadcast_to(axis[:, None], (1, SIDE, SIDE))
-    radius = uniform(0.6, 0.75)
+    radius = uniform(0.4, 0.7)
     shift = np.array(list(PLACES.values()), dtype=np.float32)[place][:, :, None, None]
-    shift = shift * uniform(0.15, 0.25, 2)
+    shift = shift * uniform(0.25, 0.55, 2)
     angle = uniform(-0.3, 0.3)
     cos, sin = np.cos(angle), np.sin(angle)
     across, down = (x - shift[:, 0]) / radius, (y - shift[:, 1]) / radius
@@ -138,7 +137,7 @@ def _draw(
     background = _background(uniform, palette[other], x, y)
     picture = background + (foreground - background) * cover[:, None]
     direction = uniform(0, 2 * np.pi)
-    light = uniform(0.85, 1.05) + uniform(0, 0.3) * (np.cos(direction) * x + np.sin(direction) * y)
+    light = uniform(0.4, 1.1) * (1 + uniform(0, 0.6) * (np.cos(direction) * x + np.sin(direction) * y))
     noise = (rng.random(picture.shape, dtype=np.float32) - 0.5) * uniform(0.03, 0.14)[:, None]
     pixels = np.clip((picture * light[:, None] + noise) * 255, 0, 255).astype(np.uint8)
     return pixels.transpose(0, 2, 3, 1), (cover > 0.5).astype(np.uint8) * 255
@@ -199,7 +198,7 @@ def _tone(
 
 def _background(uniform, color: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Two pale or dark shades of a colour that run into each other."""
-    strength, lightness = uniform(0.2, 0.6)[..., 0], uniform(0.1, 0.45)[..., 0]
+    strength, lightness = uniform(0.0, 0.15)[..., 0], uniform(0.25, 0.6)[..., 0]
     shades = [color * strength + lightness + change * uniform(0.0, 0.08)[..., 0] for change in (-1, 1)]
     direction = uniform(0, 2 * np.pi)
     mix = 0.5 + 0.5 * (np.cos(direction) * x + np.sin(direction) * y)

@@ -2,18 +2,20 @@
 
 import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDataset, ReadInstruction, Value
 
+from hfcontrast.data.row_counts import count_rows
 from hfcontrast.errors import DataError
 
 BUILTIN = {"builtin/shapes": "hfcontrast.data.shapes", "builtin/digits": "hfcontrast.data.digits"}
 _STREAM_SHARDS = 16  # of a map-style set that is asked for as a stream
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError)
+_FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
 _LABEL_NAMES = ("label", "labels", "cls")
 
@@ -48,6 +50,15 @@ class Rows:
         """Some of the rows of a map-style set."""
         dataset = self.dataset.select(indices)
         return replace(self, dataset=dataset, num_rows=len(dataset))
+
+    def where(self, wanted: Callable[[int], bool], limit: int | None = None) -> "Rows":
+        """The first ``limit`` rows (all without one) whose position fulfils a condition; of a stream or a map-style set."""
+        if not self.streaming:
+            return self.select([i for i in range(min(limit or self.num_rows, self.num_rows)) if wanted(i)])
+        dataset = self.dataset if limit is None else self.dataset.take(limit)
+        dataset = dataset.filter(lambda _, position: wanted(position), with_indices=True)
+        size = limit if self.num_rows is None else min(limit or self.num_rows, self.num_rows)
+        return replace(self, dataset=dataset, num_rows=None if size is None else sum(map(wanted, range(size))))
 
 
 def load_rows(
@@ -152,6 +163,8 @@ class _Source:
     def _saved(self) -> dict[str, Dataset]:
         try:
             saved = datasets.load_from_disk(str(self.folder))
+        except IndexError as error:  # datasets saves a set without rows, but cannot load it
+            raise DataError(f"the data set saved in {self.path} is empty") from error
         except _LOADING_ERRORS as error:
             raise DataError(f"the data set saved in {self.path} cannot be opened: {error}") from error
         return dict(saved) if isinstance(saved, DatasetDict) else {str(saved.split or "train"): saved}
@@ -169,25 +182,29 @@ class _Source:
     def _check_local(self) -> None:
         if self.path.startswith((".", "/", "~")) and not self.folder.exists():
             raise DataError(f"data.path {self.path} does not exist")
+        if self.path in _FORMATS and self.data_dir is None and self.data_files is None:
+            raise DataError(f"{self.path} is a format, not a data set: say where the files are, data_dir or data_files")
 
     def _load(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, int | None]:
         self._check_local()
         if streaming and ("[" in split or "+" in split):
             raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
         try:
-            dataset = datasets.load_dataset(split=split, streaming=streaming, **self._arguments())
+            if not streaming:
+                dataset = datasets.load_dataset(split=split, **self._arguments())
+                return dataset, len(dataset)
+            builder = datasets.load_dataset_builder(**self._arguments())
+            dataset = builder.as_streaming_dataset(split=split)
+            known = (dataset.info.splits or {}).get(split)
+            return dataset, (known.num_examples if known else None) or count_rows(builder, split)
         except _LOADING_ERRORS as error:
             raise DataError(self._explain(error, split)) from error
-        if not streaming:
-            return dataset, len(dataset)
-        known = (dataset.info.splits or {}).get(split)
-        return dataset, known.num_examples or None if known is not None else None
 
     def _explain(self, error: Exception, split: str) -> str:
         try:
             names = self._split_names()
         except _LOADING_ERRORS:
-            hint = "" if self.folder.exists() else " (there is no such folder here either)"
+            hint = "" if self.folder.exists() or self.path in _FORMATS else " (there is no such folder here either)"
             return f"{self.path} cannot be opened as a data set{hint}: {error}"
         wanted = {part.split("[")[0].strip() for part in split.split("+")}
         if unknown := sorted(wanted - set(names)):

@@ -7,8 +7,9 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..errors import DataError
 from ..nn.distributed import gather, world_size
-from ..nn.encoder import encode
+from ..nn.encoder import encode, feature_size
 
 
 @torch.no_grad()
@@ -21,11 +22,16 @@ def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, T
 
     Returns:
         Features (M, D) and labels (M,) of all processes together, on the CPU.
+
+    Raises:
+        DataError: No process has an image.
     """
     parameter = next(encoder.parameters())
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
-    features, labels = [], []
+    # A process may have no share in a small data set.
+    features = [torch.zeros(0, feature_size(encoder), device=parameter.device)]
+    labels = [torch.zeros(0, dtype=torch.long, device=parameter.device)]
     try:
         for pixels, targets in batches:
             features.append(encode(encoder, pixels.to(parameter.device, parameter.dtype)).float())
@@ -33,7 +39,10 @@ def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, T
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return join_processes(torch.cat(features)).cpu(), join_processes(torch.cat(labels)).cpu()
+    together = join_processes(torch.cat(features)).cpu()
+    if not len(together):
+        raise DataError("there is no image to evaluate: the split is empty, or none of its images can be read")
+    return together, join_processes(torch.cat(labels)).cpu()
 
 
 def join_processes(rows: Tensor) -> Tensor:

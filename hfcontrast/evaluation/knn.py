@@ -13,15 +13,22 @@ def knn_accuracy(
 
     Args:
         bank: (N, D) features of the training images.
-        bank_labels: (N,) classes, 0 and up.
+        bank_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
         queries: (M, D) features of the test images.
-        query_labels: (M,).
+        query_labels: (M,), in the same way.
         k: Number of neighbours; the whole bank when that is smaller.
         temperature: Temperature of the weights.
 
     Returns:
         A share in [0, 1].
+
+    Raises:
+        ValueError: No row of the bank, or of the queries, has a label.
     """
+    bank, bank_labels = bank[bank_labels >= 0], bank_labels[bank_labels >= 0]
+    queries, query_labels = queries[query_labels >= 0], query_labels[query_labels >= 0]
+    if not len(bank) or not len(queries):
+        raise ValueError(f"kNN needs labelled rows: the bank has {len(bank)}, the queries {len(queries)}")
     bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
     classes = int(bank_labels.max()) + 1
     k = min(k, len(bank))

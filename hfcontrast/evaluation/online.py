@@ -38,7 +38,8 @@ class OnlineEvaluation:
         scores = {}
         if self.bank is not None:
             bank, bank_labels = extract_features(encoder, self.bank())
-            scores["knn_accuracy"] = knn_accuracy(bank, bank_labels, features, labels, self.k, self.temperature)
+            if _some_labelled(bank_labels, labels):
+                scores["knn_accuracy"] = knn_accuracy(bank, bank_labels, features, labels, self.k, self.temperature)
         unit = torch.nn.functional.normalize(features, dim=1)
         scores["feature_std"] = float(unit.std(dim=0).mean()) * unit.shape[1] ** 0.5
         scores["effective_rank"] = effective_rank(features[:2048])
@@ -50,7 +51,14 @@ class OnlineEvaluation:
             return None
         bank, bank_labels = _flat_pixels(self.bank())
         queries, labels = _flat_pixels(self.queries())
+        if not _some_labelled(bank_labels, labels):
+            return None
         return knn_accuracy(bank, bank_labels, queries, labels, self.k, self.temperature)
+
+
+def _some_labelled(*labels: Tensor) -> bool:
+    """Whether each has labels: test splits without any hold -1 everywhere."""
+    return all(bool((part >= 0).any()) for part in labels)
 
 
 def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -61,4 +69,7 @@ def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tens
             images = torch.nn.functional.adaptive_avg_pool2d(images, 32)
         pixels.append(images.flatten(1))
         labels.append(targets)
+    width = int(join_processes(torch.tensor([pixels[0].shape[1] if pixels else 0])).max())  # a share may be empty
+    pixels.append(torch.zeros(0, width))
+    labels.append(torch.zeros(0, dtype=torch.long))
     return join_processes(torch.cat(pixels)), join_processes(torch.cat(labels))

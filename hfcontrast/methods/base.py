@@ -185,6 +185,7 @@ class Method(PreTrainedModel):
         super().post_init()
         for name, source in self.teachers.items():
             setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
+        self._frozen = tuple(name for name, parameter in self.named_parameters() if not parameter.requires_grad)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Method":
@@ -208,7 +209,8 @@ class Method(PreTrainedModel):
             own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
             if own and own <= set(info["missing_keys"]):
                 getattr(model, name).load_state_dict(getattr(model, source).state_dict())
-            getattr(model, name).requires_grad_(False)
+        for name in model._frozen:  # transformers makes every parameter that it loads trainable
+            model.get_parameter(name).requires_grad_(False)
         return (model, info) if wants_info else model
 
     @staticmethod

@@ -4,6 +4,7 @@ arXiv:2104.14294; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
+- The warm-up of the teacher's temperature over n epochs reaches its end at epoch n; the authors' reaches it at epoch n - 1.
 - Student and teacher views of one size go through the head together (it has no batch statistics unless asked for).
 """
 

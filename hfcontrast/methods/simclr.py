@@ -46,8 +46,8 @@ class SimCLRConfig(MethodConfig):
 class SimCLR(Method):
     """SimCLR (Chen et al., 2020, arXiv:2002.05709): two views of an image attract, all other images of the batch repel.
 
-    The batch is the global batch of all processes. The head normalises by batch statistics after both of its layers, as
-    the authors' code does; on several processes the statistics are global too.
+    The batch is the global batch of all processes. The head normalises by batch statistics after both of its layers (without a
+    shift after the last), as the authors' code does; on several processes the statistics are global too.
     """
 
     config_class = SimCLRConfig
@@ -75,7 +75,7 @@ class SimCLR(Method):
             "mlp": (width, config.hidden_dim or width, config.projection_dim),
             "linear": (width, config.projection_dim),
         }
-        self.projector = MLPHead(*sizes[config.head], batch_norm_last="affine") if config.head in sizes else None
+        self.projector = MLPHead(*sizes[config.head], batch_norm_last="scale") if config.head in sizes else None
         self.post_init()
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:

@@ -4,8 +4,14 @@ from typing import Any
 
 import timm
 import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForImageClassification, PreTrainedConfig
-from transformers import PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from ..errors import RecipeError
 from .small_resnet import SmallResNetConfig, SmallResNetForImageClassification, SmallResNetModel
@@ -27,14 +33,21 @@ def backbone_config(backbone: str | dict[str, Any], sizes: list[int]) -> PreTrai
     """
     if isinstance(backbone, str):
         if not backbone.startswith("timm/"):
-            raise RecipeError(f"backbone: {backbone!r} is not known; write timm/ARCHITECTURE or {{pretrained: {backbone}}}")
+            raise RecipeError(
+                f"backbone: {backbone!r} is not known; write timm/ARCHITECTURE or {{pretrained: {backbone}}}"
+            )
         backbone = {"model_type": "timm_wrapper", "architecture": backbone.removeprefix("timm/")}
     if "pretrained" in backbone:
-        return _pretrained_config(backbone)
+        return _pretrained_config(backbone, sizes)
     fields = dict(backbone)
     config_class = CONFIG_MAPPING[fields.pop("model_type")]
     if config_class.model_type == "timm_wrapper":
         return _timm_config(config_class, fields, sizes)
+    if config_class is SmallResNetConfig and (given := sorted({"depths", "hidden_sizes", "layer_type"} & set(fields))):
+        raise RecipeError(
+            f"backbone: small_resnet takes its {', '.join(given)} from depth (18, 34 or 50): leave them out, or use "
+            "model_type: resnet for other sizes"
+        )
     if "image_size" in config_class.__dataclass_fields__:
         fields.setdefault("image_size", sizes[0])
     try:
@@ -70,7 +83,7 @@ def load_backbone(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> s
     return f"{len(wanted)} of {len(wanted)} encoder tensors loaded from {name}"
 
 
-def _pretrained_config(backbone: dict[str, Any]) -> PreTrainedConfig:
+def _pretrained_config(backbone: dict[str, Any], sizes: list[int]) -> PreTrainedConfig:
     name = backbone["pretrained"]
     try:
         config = AutoConfig.from_pretrained(name, revision=backbone.get("revision") or "main")
@@ -80,16 +93,32 @@ def _pretrained_config(backbone: dict[str, Any]) -> PreTrainedConfig:
         ) from error
     config = getattr(config, "vision_config", config)
     if config.model_type == "timm_wrapper":
-        config.model_args = config.model_args or {}
         config.num_labels = 0
+        config.model_args = dict(config.model_args or {})
+        trained_at = config.model_args.get("img_size") or (config.pretrained_cfg or {}).get("input_size", [None])[-1]
+        resizing = {**config.model_args, "dynamic_img_size": True}
+        if set(sizes) != {trained_at} and _build_timm(config.architecture, resizing) is None:
+            config.model_args = resizing
     return config
+
+
+def _build_timm(architecture: str, arguments: dict[str, Any]) -> Exception | None:
+    """Tries to build an architecture, without memory for its weights; returns why it cannot be."""
+    try:
+        with torch.device("meta"):
+            timm.create_model(architecture, num_classes=0, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        return error
+    return None
 
 
 def _timm_config(config_class, fields: dict[str, Any], sizes: list[int]) -> PreTrainedConfig:
     architecture = fields.pop("architecture", "resnet50")
     if not timm.is_model(architecture):
         near = [name for name in timm.list_models() if name.startswith(architecture[:6])][:5]
-        raise RecipeError(f"backbone: timm has no architecture {architecture!r}; there are {', '.join(near) or 'others'}")
+        raise RecipeError(
+            f"backbone: timm has no architecture {architecture!r}; there are {', '.join(near) or 'others'}"
+        )
     given = fields.pop("model_args", None) or {}
     # Architectures with position embeddings are built for one image size; those without do not know the arguments.
     guesses = [{"img_size": sizes[0]}, {}]
@@ -97,11 +126,6 @@ def _timm_config(config_class, fields: dict[str, Any], sizes: list[int]) -> PreT
         guesses.insert(0, {"img_size": sizes[0], "dynamic_img_size": True})
     for guess in guesses:
         arguments = {**guess, **given}
-        try:
-            with torch.device("meta"):
-                timm.create_model(architecture, num_classes=0, **arguments)
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            failure = error
-            continue
-        return config_class(architecture=architecture, model_args=arguments, num_labels=0, **fields)
+        if (failure := _build_timm(architecture, arguments)) is None:
+            return config_class(architecture=architecture, model_args=arguments, num_labels=0, **fields)
     raise RecipeError(f"backbone: timm cannot build {architecture!r} with {given}: {failure}")

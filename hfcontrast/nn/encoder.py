@@ -76,12 +76,9 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
     Raises:
         RecipeError: The encoder cannot take it; ``where`` says which setting asks for it.
     """
-    patch = getattr(encoder.config, "patch_size", None)
-    if patch is None and hasattr(encoder, "timm_model"):
-        patch = getattr(getattr(encoder.timm_model, "patch_embed", None), "patch_size", None)
-    patch = patch[0] if isinstance(patch, list | tuple) else patch
+    patch = _only_patch(encoder)
     name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
-    if isinstance(patch, int) and size % patch:
+    if patch is not None and size % patch:
         raise RecipeError(
             f"{where} is {size} px, but encoder '{name}' cuts patches of {patch} px: "
             f"use a multiple, such as {max(size // patch, 1) * patch} or {(size // patch + 1) * patch}"
@@ -97,3 +94,14 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         raise RecipeError(f"{where} is {size} px, which encoder '{name}' cannot take ({error}){hint}") from error
     finally:
         encoder.train(training)
+
+
+def _only_patch(encoder: PreTrainedModel) -> int | None:
+    """Side of the patches of a ViT-like encoder, which needs whole ones; None for convolutional or hierarchical encoders."""
+    if hasattr(encoder, "timm_model"):
+        strides = {stage["reduction"] for stage in getattr(encoder.timm_model, "feature_info", None) or []}
+        patch = getattr(getattr(encoder.timm_model, "patch_embed", None), "patch_size", None) if len(strides) < 2 else None
+    else:
+        patch = None if hasattr(encoder.config, "depths") else getattr(encoder.config, "patch_size", None)
+    patch = patch[0] if isinstance(patch, list | tuple) else patch
+    return patch if isinstance(patch, int) else None

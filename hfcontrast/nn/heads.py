@@ -11,7 +11,8 @@ class MLPHead(nn.Sequential):
     Args:
         sizes: Width of the input, of every hidden layer and of the output.
         batch_norm: Batch normalisation after every hidden layer.
-        batch_norm_last: Batch normalisation after the output layer: "affine", "plain" (no weights) or None.
+        batch_norm_last: Batch normalisation after the output layer: "affine", "scale" (its shift stays 0), "plain" (no
+            weights) or None.
         bias: Biases in the layers that no batch normalisation follows.
     """
 
@@ -30,7 +31,9 @@ class MLPHead(nn.Sequential):
             layers.append(nn.ReLU(inplace=True))
         layers.append(nn.Linear(sizes[-2], sizes[-1], bias=bias and batch_norm_last is None))
         if batch_norm_last is not None:
-            layers.append(nn.BatchNorm1d(sizes[-1], affine=batch_norm_last == "affine"))
+            layers.append(nn.BatchNorm1d(sizes[-1], affine=batch_norm_last != "plain"))
+            if batch_norm_last == "scale":
+                layers[-1].bias.requires_grad_(False)
         super().__init__(*layers)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..nn.encoder import feature_expression, feature_size
-from ..training.setup import Training, describe_environment, published_size
+from ..training.environment import describe_environment
+from ..training.setup import Training, published_size
 
 _POOLER_NOTE = (
     "The architecture's own pooler has weights that no loss has trained: plain `AutoModel` adds it with random weights and says so. "

@@ -12,7 +12,12 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmW
 def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
     """timm's description of how images are prepared, ``pretrained_cfg``."""
     return dict(
-        input_size=[3, size, size], mean=list(mean), std=list(std), interpolation="bicubic", crop_pct=ratio, crop_mode="center"
+        input_size=[3, size, size],
+        mean=list(mean),
+        std=list(std),
+        interpolation="bicubic",
+        crop_pct=ratio,
+        crop_mode="center",
     )
 
 
@@ -29,7 +34,9 @@ def build_processor(
         std: Standard deviation of each colour.
     """
     if hasattr(encoder, "timm_model"):
-        return TimmWrapperImageProcessor(timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture)
+        return TimmWrapperImageProcessor(
+            timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture
+        )
     return BitImageProcessor(
         do_convert_rgb=True,
         do_resize=True,

@@ -72,7 +72,9 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
     tasks = {
         "encoder alone (the floor)": lambda: floor(training, pixels),
         "whole training step": lambda: step(training, batch, next(steps)),
-        "end to end": lambda: step(training, training.photometry(next(batches), training.accelerator.device), next(steps)),
+        "end to end": lambda: step(
+            training, training.photometry(next(batches), training.accelerator.device), next(steps)
+        ),
     }
     if against:
         other = build_training(without_output(load_recipe(recipe.to_dict(), against)))
@@ -139,7 +141,9 @@ def in_turn(tasks: dict[str, Callable[[], None]], images: int, seconds: float, d
     raise AssertionError("unreachable")
 
 
-def waiting_share(training: Training, batches: Iterator[dict[str, Tensor]], steps: Iterator[int], count: int = 8) -> float:
+def waiting_share(
+    training: Training, batches: Iterator[dict[str, Tensor]], steps: Iterator[int], count: int = 8
+) -> float:
     """Share of the time of ``count`` steps that is spent waiting for the loader."""
     waited, begun = 0.0, time.perf_counter()
     for _ in range(count):
@@ -157,7 +161,9 @@ def loader_speeds(training: Training, seconds: float) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        pairs = [(loader_speed(*arguments, seconds / 6), torchvision_chain_speed(*arguments, seconds / 6)) for _ in range(3)]
+        pairs = [
+            (loader_speed(*arguments, seconds / 6), torchvision_chain_speed(*arguments, seconds / 6)) for _ in range(3)
+        ]
     finally:
         torch.set_num_threads(threads)
     ours, chain = (statistics.median(values) for values in zip(*pairs))

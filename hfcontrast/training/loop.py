@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 
 from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
+from .environment import describe_environment
 from .optim import clip_each_gradient
 from .schedules import set_schedules
-from .setup import Training, describe_environment
+from .setup import Training
 from .tracking import Tracking
 from .watch import Interrupted, Watch
 
@@ -42,7 +43,8 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     model, optimizer, loader = training.model, training.optimizer, training.loader
     step, notes = start(training)
     tracking = Tracking(training.output / "metrics.jsonl", accelerator)
-    tracking.start(recipe.track, recipe.track.run_name or training.output.name, recipe.to_dict(), step)
+    run_name = recipe.track.run_name or training.output.name
+    tracking.start(recipe.track, run_name, recipe.to_dict(), step, training.total_steps)
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
         notes["untrained"] = judge(evaluate, training)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
@@ -92,7 +94,6 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         notes["trained"] = judge(evaluate, training)
         tracking.log({"eval": notes["trained"]}, step)
     notes["images_per_second"] = meter.images_per_second
-    accelerator.end_training()
     return notes
 
 

@@ -1,7 +1,8 @@
 """Everything that a training consists of, built from a recipe: accelerator, method, optimizer, loader, photometry."""
 
 import contextlib
-import os
+import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Training:
 
 
 def build_training(recipe: Recipe) -> Training:
-    """Builds a training; nothing is written yet.
+    """Builds a training; makes the output folder, but writes nothing in it yet.
 
     Args:
         recipe: A resolved recipe.
@@ -86,6 +87,7 @@ def build_training(recipe: Recipe) -> Training:
     if missing := missing_packages(recipe.track.to):
         raise RecipeError(f"track.to: {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
     output = Path(settings.output)
+    make_output_folder(output)
     check_same_run(recipe, output)
     accelerator = build_accelerator(recipe)
     local_batch(recipe, accelerator.num_processes)
@@ -111,6 +113,8 @@ def build_training(recipe: Recipe) -> Training:
     method, weights = build_method(recipe, views)
     mean, std = colour_statistics(recipe)
     model, optimizer, channels_last = prepare(recipe, accelerator, method)
+    if accelerator.num_processes > 1:
+        set_seed(settings.seed, device_specific=True)  # the weights are equal now; masks of dropout are to differ
     total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
     return Training(
         recipe=recipe,
@@ -174,7 +178,7 @@ def local_batch(recipe: Recipe, processes: int) -> int:
 def build_method(recipe: Recipe, views: tuple[View, ...]) -> tuple[Method, str | None]:
     """The method with its first weights, and a sentence about those that were loaded."""
     method_class = get_method(recipe.method.name)
-    config = backbone_config(recipe.backbone, [view.size for view in views])
+    config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)])
     method = method_class(method_class.config_class(backbone_config=config, **recipe.method.options))
     for view in views:
         check_image_size(method.encoder, view.size, f"view '{view.name}'")
@@ -197,7 +201,10 @@ def colour_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, .
     if isinstance(recipe.backbone, dict) and (name := recipe.backbone.get("pretrained")):
         with contextlib.suppress(OSError, ValueError, ImportError):  # weights without a processor: ImageNet's it is
             processor = AutoImageProcessor.from_pretrained(name, revision=recipe.backbone.get("revision") or "main")
-            source = getattr(processor, "data_config", None) or {"mean": processor.image_mean, "std": processor.image_std}
+            source = getattr(processor, "data_config", None) or {
+                "mean": processor.image_mean,
+                "std": processor.image_std,
+            }
             return tuple(source["mean"]), tuple(source["std"])
     return IMAGENET_MEAN, IMAGENET_STD
 
@@ -218,7 +225,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
         synchronise_batch_norm(method)
     encoders = [method.encoder, *(getattr(method, n) for n, source in method.teachers.items() if source == "encoder")]
     if settings.gradient_checkpointing:
-        method.encoder.gradient_checkpointing_enable()
+        recompute_activations(method)
     if settings.compile:
         for encoder in encoders:
             encoder.compile(dynamic=False)
@@ -226,8 +233,41 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
     if (plugin := accelerator.state.deepspeed_plugin) is not None:
         # DeepSpeed takes this from a prepared loader; ours is not prepared, it shares out the batches itself.
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = local_batch(recipe, accelerator.num_processes)
-    model, optimizer = accelerator.prepare(method, optimizer)
+    with warnings.catch_warnings():  # of torch, about the name of an option that accelerate passes on
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        model, optimizer = accelerator.prepare(method, optimizer)
     return model, optimizer, channels_last
+
+
+def recompute_activations(method: Method) -> None:
+    """Lets the encoder compute its activations again in the backward pass.
+
+    Raises:
+        RecipeError: Its architecture cannot.
+    """
+    encoder = method.encoder
+    newest = "activation_checkpointing_enable"  # the name in newer transformers
+    try:
+        getattr(encoder, newest if hasattr(encoder, newest) else "gradient_checkpointing_enable")()
+    except (ValueError, NotImplementedError) as error:
+        raise RecipeError(
+            f"train.gradient_checkpointing: encoder '{encoder.config.model_type}' cannot do it; use a smaller "
+            f"train.batch_size, train.accumulation or train.precision=bf16 to save memory ({error})"
+        ) from error
+
+
+def make_output_folder(output: Path) -> None:
+    """Makes the folder, before any time is spent on the data, and removes what a killed run was just writing there.
+
+    Raises:
+        RecipeError: It cannot be made.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"train.output: the folder {output} cannot be made ({error.strerror}): choose another") from error
+    for leftover in output.glob(".unfinished_*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_same_run(recipe: Recipe, output: Path) -> None:
@@ -250,20 +290,3 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
     raise CheckpointError(
         f"{output} holds a run of another recipe ({'; '.join(changes[:5])}): choose another train.output, or remove the folder"
     )
-
-
-def describe_environment() -> dict[str, str]:
-    """Versions of what computes, and the commit of the working directory's repository."""
-    import subprocess
-    from importlib.metadata import PackageNotFoundError, version
-
-    names = ("hfcontrast", "torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "pillow")
-    versions = {}
-    for name in names:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, cwd=os.getcwd())
-        if commit.returncode == 0:
-            versions["git_commit"] = commit.stdout.strip()
-    return versions

@@ -23,8 +23,10 @@ class Tracking:
         self.file = file
         self.accelerator = accelerator
 
-    def start(self, settings, run_name: str, recipe: dict[str, Any], step: int) -> None:
-        """Opens the trackers, and drops lines after ``step``: a continued run writes them again.
+    def start(self, settings, run_name: str, recipe: dict[str, Any], step: int, total_steps: int) -> None:
+        """Opens the trackers, and drops the lines that a run continued at ``step`` writes again.
+
+        These are the lines after it, and the final evaluation, which follows the last checkpoint.
 
         Raises:
             RecipeError: A tracker's package is not installed.
@@ -42,8 +44,10 @@ class Tracking:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         lines = self.file.read_text().splitlines() if self.file.exists() else []
-        kept = [line for line in lines if _step_of(line) is not None and _step_of(line) <= step]
-        self.file.write_text("".join(line + "\n" for line in kept))
+        kept = [values for line in lines if (values := _parsed(line)) and values["step"] <= step]
+        if step == total_steps:
+            kept = [values for values in kept if "eval" not in values or values["step"] < step]
+        self.file.write_text("".join(json.dumps(values) + "\n" for values in kept))
 
     def log(self, values: dict[str, Any], step: int) -> None:
         """Logs values after ``step`` optimizer steps."""
@@ -51,7 +55,7 @@ class Tracking:
             return
         with self.file.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        self.accelerator.log(values, step=step)
+        self.accelerator.log(_flat(values, separator="/"), step=step)
 
 
 def missing_packages(trackers: list[str]) -> list[str]:
@@ -61,18 +65,18 @@ def missing_packages(trackers: list[str]) -> list[str]:
     return [_PACKAGES[name] for name in trackers if find_spec(_PACKAGES[name]) is None]
 
 
-def _step_of(line: str) -> int | None:
+def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        return json.loads(line).get("step")
+        return json.loads(line)
     except ValueError:  # the last line of a killed run can be half a line
         return None
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: dict[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
     flat = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(_flat(value, f"{prefix}{key}{separator}", separator))
         else:
             flat[prefix + key] = value if isinstance(value, int | float | str | bool) else str(value)
     return flat

@@ -1,6 +1,7 @@
 """What can end a training early: a signal, or a loss that is no number. All processes learn of it at the same step."""
 
 import signal
+import time
 
 import torch
 import torch.distributed as dist
@@ -33,7 +34,8 @@ class Watch:
     """
 
     def __enter__(self) -> "Watch":
-        self._signal = 0
+        self._signal = 0  # that came to this process
+        self._agreed = 0  # that all processes know of
         self._pending: tuple[int, Tensor] | None = None
         self._former = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
@@ -43,6 +45,11 @@ class Watch:
             signal.signal(number, handler)
 
     def _remember(self, number, _frame) -> None:
+        # Launchers send a second one at once; a person who presses Ctrl-C again wants out.
+        if number == signal.SIGINT and self._signal and time.monotonic() - self._since > 1:
+            raise KeyboardInterrupt
+        if not self._signal:
+            self._since = time.monotonic()
         self._signal = number
 
     def step(self, step: int, loss: Tensor) -> int:
@@ -54,18 +61,18 @@ class Watch:
         flags = torch.stack([(~torch.isfinite(loss)).float(), torch.full_like(loss, self._signal).float()])
         if world_size() > 1:
             dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        stop = self.settle()
+        self.settle()
         self._pending = (step, flags)
-        return stop if world_size() > 1 else max(stop, self._signal)
+        return self._agreed if world_size() > 1 else self._signal
 
-    def settle(self) -> int:
-        """Reads what is still unread; returns the signal, or 0.
+    def settle(self) -> None:
+        """Reads what is still unread.
 
         Raises:
             TrainingError: The loss was not finite.
         """
         if self._pending is None:
-            return 0
+            return
         (step, flags), self._pending = self._pending, None
         broken, number = flags.tolist()
         if broken:
@@ -73,4 +80,4 @@ class Watch:
                 f"the loss of step {step} is not a finite number; nothing was saved after it. Lower optim.lr, lengthen "
                 "the warm-up (optim.warmup_epochs), clip the gradient (optim.clip_grad_norm), or use train.precision=fp32"
             )
-        return int(number)
+        self._agreed = max(self._agreed, int(number))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hfcontrast.errors import DataError
 from hfcontrast.evaluation.features import effective_rank, extract_features, join_processes
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.online import OnlineEvaluation
@@ -148,3 +149,17 @@ def test_raw_pixels_are_averaged_down():
     data, labels = [(large, torch.arange(6))], torch.arange(6)
     small = [(large[:, :, ::2, ::2], labels)]
     assert OnlineEvaluation(lambda: small, lambda: data, k=1).raw_pixels() == 1.0
+
+
+def test_rows_without_a_label_neither_vote_nor_count():
+    (bank, classes), (queries, truth) = clusters(30), clusters(20)
+    expected = knn_accuracy(bank[10:], classes[10:], queries[5:], truth[5:], 5, 0.1)
+    classes[:10], truth[:5] = -1, -1
+    assert knn_accuracy(bank, classes, queries, truth, 5, 0.1) == expected
+    with pytest.raises(ValueError, match="labelled rows"):
+        knn_accuracy(bank, classes, queries, torch.full((20,), -1))
+
+
+def test_no_image_to_evaluate(encoder):
+    with pytest.raises(DataError, match="no image to evaluate"):
+        extract_features(encoder, [])

@@ -59,9 +59,10 @@ def test_too_many_unreadable_pictures_stop_the_run(recipe_file, tmp_path):
         (["train.batch_size=4096"], ["4096", "200"]),
         (["views.view.size=0"], ["size", "1 pixel"]),
         (["data.path=builtin/numbers"], ["builtin/numbers", "builtin/digits"]),
+        (["data.path=parquet"], ["parquet is a format", "data_files"]),
         (["train.output=/proc/nothing/run"], ["/proc/nothing"]),
     ],
-    ids=["no path", "no column", "no split", "batch too large", "no pixels", "no builtin", "no folder"],
+    ids=["no path", "no column", "no split", "batch too large", "no pixels", "no builtin", "no files", "no folder"],
 )
 def test_mistakes_in_the_recipe(overrides, words, recipe_file, tmp_path):
     _refused(run(recipe_file("simclr"), tmp_path / "run", *overrides), *words)
@@ -70,7 +71,9 @@ def test_mistakes_in_the_recipe(overrides, words, recipe_file, tmp_path):
 def test_an_empty_data_set(recipe_file, tmp_path):
     features = Features({"image": Image(), "label": ClassLabel(names=["a"]), "note": Value("string")})
     Dataset.from_dict({"image": [], "label": [], "note": []}, features=features).save_to_disk(tmp_path / "empty")
-    _refused(run(recipe_file("simclr"), tmp_path / "run", f"data.path={tmp_path / 'empty'}", "data.split=train"), "empty")
+    _refused(
+        run(recipe_file("simclr"), tmp_path / "run", f"data.path={tmp_path / 'empty'}", "data.split=train"), "empty"
+    )
 
 
 def test_a_size_that_the_encoder_cannot_take(recipe_file, tmp_path):
@@ -99,7 +102,9 @@ def test_pictures_without_labels_train(recipe_file, tmp_path):
     for number in range(80):
         (tmp_path / "pictures").mkdir(exist_ok=True)
         (tmp_path / "pictures" / f"{number}.png").write_bytes(_picture(number))
-    code, output = run(recipe_file("simclr"), tmp_path / "run", f"data.path={tmp_path / 'pictures'}", "data.split=train")
+    code, output = run(
+        recipe_file("simclr"), tmp_path / "run", f"data.path={tmp_path / 'pictures'}", "data.split=train"
+    )
     assert code == 0, output
     assert "no labels" in output
     assert (tmp_path / "run" / "model.safetensors").exists()

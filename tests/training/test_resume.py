@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from tiny_runs import Run, metrics, run
 
 
@@ -32,7 +31,7 @@ def assert_same_end(first: Path, second: Path) -> None:
     assert all(torch.equal(value, right[name]) for name, value in left.items())
 
 
-def _wait_for_step(run: Run, step: int) -> None:
+def wait_for_step(run: Run, step: int) -> None:
     end = time.monotonic() + 120
     while max((line["step"] for line in metrics(run.folder)), default=0) < step:
         assert run.processes[0].is_alive(), run.log.read_text()
@@ -50,7 +49,7 @@ def test_killed_and_started_again_ends_bit_identical(method, streaming, recipe_f
         source += parquet_shards(tmp_path)
     assert (left_alone := run(recipe, alone, *source)).code == 0, left_alone.output
     process = Run(recipe, killed, *source)
-    _wait_for_step(process, 7)
+    wait_for_step(process, 7)
     process.signal(signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
     again = run(recipe, killed, *source)
@@ -84,7 +83,7 @@ def parquet_shards(folder: Path) -> list[str]:
 def test_a_signal_finishes_the_step_saves_and_says_so(number, recipe_file, tmp_path):
     recipe, alone, stopped = recipe_file("dino"), tmp_path / "alone", tmp_path / "stopped"
     process = Run(recipe, stopped)
-    _wait_for_step(process, 6)
+    wait_for_step(process, 6)
     process.signal(number)
     code, output = process.wait()
     assert code == 128 + number, output

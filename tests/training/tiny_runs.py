@@ -1,6 +1,7 @@
 """Tiny recipes that train in a second or two, and ways to run them in processes of their own.
 
-Processes are forked, so that they need not import torch again.
+Processes are forked from a server that has imported everything and done nothing: quick to start, and no thread of the tests
+can have left a lock behind in them.
 """
 
 import contextlib
@@ -15,6 +16,9 @@ from typing import NamedTuple
 import torch
 
 import hfcontrast.run  # here, so that no child has to
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["hfcontrast.run", "sklearn.datasets", "timm", "tiny_runs"])
 
 RECIPES = {
     "simclr": """
@@ -63,11 +67,11 @@ class Run:
         self.folder = output
         self.log = output.with_suffix(".log")
         arguments = [str(recipe), f"train.output={output}", *overrides]
-        context = multiprocessing.get_context("fork")
         port = _free_port()
         self.log.write_text("")
         self.processes = [
-            context.Process(target=_train, args=(arguments, self.log, rank, processes, port)) for rank in range(processes)
+            _context.Process(target=_train, args=(arguments, self.log, rank, processes, port))
+            for rank in range(processes)
         ]
         for process in self.processes:
             process.start()
@@ -103,6 +107,7 @@ def metrics(output: Path) -> list[dict]:
 
 
 def _train(arguments: list[str], log: Path, rank: int, processes: int, port: int) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # workers start as in any run, not from a server of their own
     torch.set_num_threads(1)  # one order of sums; and a forked process must not touch its parent's thread pool
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}

@@ -1,0 +1,239 @@
+"""What a finished run leaves: an encoder that plain transformers and timm load, its card, its curves, and a recipe that repeats it."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from test_resume import parquet_shards
+from tiny_runs import RECIPES, REST, metrics, run
+from transformers import AutoModel
+
+import hfcontrast  # noqa: F401  (makes AutoModel know the methods)
+from hfcontrast.recipe import load_recipe
+
+TIMM = "{model_type: timm_wrapper, architecture: vit_tiny_patch16_224, model_args: {patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}}"
+
+# A user's script: judges published folders with the packages that their cards name, and nothing else.
+USER = """
+import json, sys
+sys.modules["hfcontrast"] = None  # importing it is an error
+import numpy as np, torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from transformers import AutoImageProcessor, AutoModel, pipeline
+
+torch.set_num_threads(1)
+digits = load_digits()
+images = [Image.fromarray(np.rint(image * 255 / 16).astype(np.uint8)).convert("RGB") for image in digits.images]
+rows, seen = {"train": [], "test": []}, [0] * 10
+for i, digit in enumerate(digits.target):
+    rows["test" if seen[digit] % 5 == 4 else "train"].append(i)
+    seen[digit] += 1
+
+
+def judge(folder, expression):
+    processor = AutoImageProcessor.from_pretrained(folder)
+    model, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+    model.eval()
+
+    def features(split, count, total):
+        chosen = [rows[split][i * total // count] for i in range(count)]
+        with torch.no_grad():
+            outputs = model(**processor([images[i] for i in chosen], return_tensors="pt"))
+        found = eval(expression, {"outputs": outputs})
+        return torch.nn.functional.normalize(found, dim=1), torch.tensor(digits.target[chosen])
+
+    bank, classes = features("train", 64, 200)
+    queries, truth = features("test", 32, len(rows["test"]))
+    similarity, neighbours = (queries @ bank.T).topk(20, dim=1)
+    votes = torch.zeros(32, 10).scatter_add_(1, classes[neighbours], (similarity / 0.07).exp())
+    piped = pipeline("image-feature-extraction", model=model, image_processor=processor)(images[0])
+    result = {
+        "knn_accuracy": (votes.argmax(1) == truth).float().mean().item(),
+        "feature_std": queries.std(0).mean().item() * queries.shape[1] ** 0.5,
+        "problems": sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]),
+        "piped": list(torch.tensor(piped).shape),
+    }
+    if "timm" in folder:
+        import timm
+
+        own = timm.create_model("local-dir:" + folder, pretrained=True, num_classes=0).eval()
+        pixels = processor(images[:8], return_tensors="pt")
+        with torch.no_grad():
+            result["timm"] = (own(pixels["pixel_values"]) - model(**pixels).pooler_output).abs().max().item()
+    return result
+
+
+print(json.dumps([judge(folder, expression) for folder, expression in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Trains once; returns the run's folder."""
+    folder, done = tmp_path_factory.mktemp("runs"), {}
+
+    def train(name, method, *overrides):
+        if name not in done:
+            recipe = folder / f"{name}.yaml"
+            recipe.write_text(RECIPES[method] + REST)
+            code, output = run(recipe, folder / name, *overrides)
+            assert code == 0, output
+            done[name] = folder / name
+        return done[name]
+
+    return train
+
+
+ENCODERS = {
+    "simclr": ("simclr",),
+    "dino": ("dino",),
+    "vit": ("dino", "backbone={model_type: vit, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, patch_size: 4}"),
+    "timm": ("dino", f"backbone={TIMM}", "track.to=[tensorboard]"),
+}
+
+
+@pytest.fixture(scope="module")
+def judged_by_a_user(finished):
+    """What a process without hfcontrast finds in the published folders."""
+    folders = [finished(name, *arguments) for name, arguments in ENCODERS.items()]
+    expressions = [re.search(r"^features = (.*?)  #", (f / "README.md").read_text(), re.M)[1] for f in folders]
+    arguments = json.dumps([(str(folder), expression) for folder, expression in zip(folders, expressions)])
+    ended = subprocess.run([sys.executable, "-c", USER, arguments], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return dict(zip(ENCODERS, json.loads(ended.stdout.splitlines()[-1])))
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_the_published_encoder_without_hfcontrast_is_what_was_judged(name, finished, judged_by_a_user):
+    judged, result = metrics(finished(name, *ENCODERS[name]))[-1]["eval"], judged_by_a_user[name]
+    assert result["knn_accuracy"] == pytest.approx(judged["knn_accuracy"])
+    assert result["feature_std"] == pytest.approx(judged["feature_std"], rel=1e-4)
+    assert all("pooler" in key for key in result["problems"])  # of a ViT, which the card warns of
+    warned = "random weights" in (finished(name, *ENCODERS[name]) / "README.md").read_text()
+    assert warned == bool(result["problems"]) == (name == "vit")
+    assert result["piped"][0] == 1
+    assert result.get("timm", 0.0) < 1e-5
+
+
+def test_the_whole_method_loads_with_heads_and_teacher(finished):
+    folder = finished("dino", "dino")
+    method = AutoModel.from_pretrained(folder / "method")
+    newest = max((folder / "checkpoints").glob("step_*"))
+    saved = load_file(newest / "model.safetensors")
+    loaded = method.state_dict()
+    assert loaded.keys() >= saved.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in saved.items())
+    batch = {"pixel_values": torch.randn(4, 2, 3, 16, 16), "local_pixel_values": torch.randn(4, 2, 3, 8, 8)}
+    loss = method.train()(**batch).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert not method.encoder.embeddings.mask_token.requires_grad  # frozen things stay frozen
+    assert [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_metrics_have_the_documented_keys(finished):
+    lines = [json.loads(line) for line in (finished("simclr", "simclr") / "metrics.jsonl").read_text().splitlines()]
+    training = [line for line in lines if "eval" not in line]
+    assert [line["step"] for line in training] == list(range(1, 15))
+    assert all({"epoch", "loss", "lr", "images_per_second", "waiting"} <= line.keys() for line in training)
+    judged = {line["step"]: line["eval"] for line in lines if "eval" in line}
+    assert list(judged) == [7, 14]
+    assert all(scores.keys() == {"knn_accuracy", "feature_std", "effective_rank"} for scores in judged.values())
+    assert training[-1]["epoch"] == pytest.approx(14 / 6, abs=1e-3)  # six whole batches of 32 in 200 rows
+
+
+def test_tensorboard_gets_the_curves(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = finished("timm", *ENCODERS["timm"])
+    events = EventAccumulator(str(folder / "hfcontrast"))
+    events.Reload()
+    losses = {line["step"]: line["loss"] for line in metrics(folder) if "loss" in line}
+    assert {event.step: event.value for event in events.Scalars("loss")} == pytest.approx(losses, rel=1e-6)
+    assert [event.step for event in events.Scalars("eval/knn_accuracy")] == [7, 14]
+
+
+def test_the_environment_is_written_down(finished):
+    versions = json.loads((finished("simclr", "simclr") / "environment.json").read_text())
+    assert versions["torch"] == version("torch") and versions["hfcontrast"] == hfcontrast.__version__
+    assert {"transformers", "datasets", "accelerate", "timm"} <= versions.keys()
+
+
+def test_the_card_says_how_to_load_what_came_out_and_how(finished, tmp_path):
+    folder = finished("simclr", "simclr")
+    card = (folder / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["pipeline_tag"] == "image-feature-extraction" and "simclr" in header["tags"]
+    trained = metrics(folder)[-1]["eval"]["knn_accuracy"]
+    assert header["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(trained, abs=1e-4)
+    assert 'AutoModel.from_pretrained("simclr").eval()' in card and "AutoImageProcessor" in card
+    assert f"| trained encoder | {100 * trained:.1f} % |" in card
+    assert "| raw pixels |" in card and "| untrained encoder |" in card
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(re.search(r"```yaml\n(.*?)```", card, re.S)[1])
+    assert load_recipe(recipe).fingerprint().hash == load_recipe(folder / "recipe.yaml").fingerprint().hash
+
+
+def test_the_recipe_of_a_run_repeats_it(finished, tmp_path):
+    folder = finished("dino", "dino")
+    code, output = run(folder / "recipe.yaml", tmp_path / "again")
+    assert code == 0, output
+    assert metrics(tmp_path / "again") == metrics(folder)
+
+
+def test_recomputed_activations_give_the_same_run(finished):
+    """Also the same masks of drop path: the random state is restored for the second computation."""
+    plain, recomputed = finished("dino", "dino"), finished("recomputed", "dino", "train.gradient_checkpointing=true")
+    for expected, actual in zip(metrics(plain), metrics(recomputed), strict=True):
+        assert actual.get("loss", 0.0) == pytest.approx(expected.get("loss", 0.0), rel=1e-4)
+
+
+def test_recomputing_where_the_encoder_cannot(recipe_file, tmp_path):
+    code, output = run(recipe_file("simclr"), tmp_path / "run", "train.gradient_checkpointing=true")
+    assert code == 2 and "train.gradient_checkpointing" in output and "resnet" in output
+
+
+def test_bfloat16_trains_and_publishes_float32(finished):
+    folder = finished("bf16", "dino", "train.precision=bf16", "train.accumulation=2", "optim.name=sgd", "train.steps=4")
+    assert all(value.dtype == torch.float32 for value in load_file(folder / "model.safetensors").values())
+    assert "bf16" in (folder / "README.md").read_text()
+
+
+def test_a_stream_of_parquet_knows_its_length_and_holds_rows_out(finished, tmp_path):
+    """The shards have no test split and the recipe no epoch_rows."""
+    shards = [argument for argument in parquet_shards(tmp_path) if not argument.startswith(("eval.", "data.epoch"))]
+    folder = finished("stream", "simclr", "data.streaming=true", *shards)
+    assert metrics(folder)[-2]["epoch"] == pytest.approx(14 / 6, abs=1e-3)
+    assert "every fifth row of train" in (folder / "README.md").read_text()
+
+
+def test_going_on_from_a_published_timm_encoder_with_other_sizes(finished):
+    source = finished("timm", *ENCODERS["timm"])
+    larger = ("views.all.size=24", "views.local.size=12", "train.steps=2")
+    folder = finished("larger", "dino", f"backbone={{pretrained: {source}}}", *larger)
+    before, after = (load_file(f / "model.safetensors") for f in (source, folder))
+    assert before["pos_embed"].shape == after["pos_embed"].shape
+    assert torch.allclose(before["pos_embed"], after["pos_embed"], atol=0.1)
+    assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 24, 24]
+
+
+def test_never_resuming_refuses_a_folder_with_a_run(finished):
+    folder = finished("simclr", "simclr")
+    code, output = run(folder.parent / "simclr.yaml", folder, "train.resume=never")
+    assert code == 2
+    assert "train.resume is never" in output and "choose another train.output" in output
+
+
+def test_what_a_killed_run_was_just_writing_is_removed(recipe_file, tmp_path):
+    leftover = tmp_path / "run" / ".unfinished_export"
+    leftover.mkdir(parents=True)
+    (leftover / "model.safetensors").write_bytes(b"half")
+    assert run(recipe_file("simclr"), tmp_path / "run", "train.steps=1").code == 0
+    assert not leftover.exists()
