@@ -22,13 +22,13 @@ def digest(dataset) -> str:
 
 
 def test_rows_describe_their_picture(test_split):
-    assert len(test_split) == 1000 and set(np.bincount(test_split["label"])) == {50}
+    assert len(test_split) == 1000 and set(np.bincount(test_split["label"])) == {31, 32}
     names = {name: test_split.features[name].names for name in ("label", "shape", "texture", "color", "place")}
     for row in test_split.select(range(0, 1000, 50)):
         picture, mask = np.asarray(row["image"]), np.asarray(row["mask"])
         assert picture.shape == (64, 64, 3) and mask.shape == (64, 64) and set(np.unique(mask)) == {0, 255}
         texture, shape = names["texture"][row["texture"]], names["shape"][row["shape"]]
-        assert names["label"][row["label"]] == f"{texture} {shape}"
+        assert names["label"][row["label"]] == f"{texture} {names['color'][row['color']]}"
         place = names["place"][row["place"]]
         where = "in the center" if place == "center" else f"at the {place}"
         assert row["caption"] == f"a {texture} {names['color'][row['color']]} {shape} {where}"
@@ -49,7 +49,7 @@ def test_objects_differ_from_their_background_and_are_large(test_split):
         contrast.append(np.abs(picture[mask].mean(0) - picture[~mask].mean(0)).max())
         sizes.append(max(row["objects"]["bbox"][0][2:]) / 64)
     assert np.median(contrast) > 40 and np.quantile(contrast, 0.02) > 10
-    assert min(sizes) > 0.3 and max(sizes) <= 1 and np.median(sizes) > 0.5
+    assert min(sizes) > 0.25 and max(sizes) <= 0.8 and np.median(sizes) > 0.4
 
 
 def test_the_same_every_time_and_splits_differ(test_split, monkeypatch):
@@ -62,14 +62,14 @@ def test_the_same_every_time_and_splits_differ(test_split, monkeypatch):
 
 
 def test_pixels_alone_say_little_about_the_label(test_split):
-    """Nearest neighbours on raw pixels stay near chance (0.05), so that what an encoder learns shows."""
+    """Nearest neighbours on raw pixels stay far below what colours alone allow, so that what an encoder learns shows."""
     pixels = (
         np.stack([np.asarray(image.resize((16, 16))) for image in test_split["image"]]).reshape(1000, -1).astype(float)
     )
     labels = np.array(test_split["label"])
     known, asked = pixels[:800], pixels[800:]
     distances = (known**2).sum(1) - 2 * asked @ known.T
-    assert (labels[:800][distances.argmin(1)] == labels[800:]).mean() < 0.2
+    assert (labels[:800][distances.argmin(1)] == labels[800:]).mean() < 0.25
 
 
 def test_png_files_are_valid(test_split):

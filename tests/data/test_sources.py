@@ -171,8 +171,8 @@ def test_select():
 
 
 def test_a_stream_of_files_knows_its_length_and_its_rows_can_be_chosen(tmp_path):
-    Dataset.from_dict({"image": [None] * 7, "label": list(range(7))}).to_parquet(tmp_path / "a.parquet")
-    Dataset.from_dict({"image": [None] * 3, "label": [7, 8, 9]}).to_parquet(tmp_path / "b.parquet")
+    Dataset.from_dict({"image": [b"png"] * 7, "label": list(range(7))}).to_parquet(tmp_path / "a.parquet")
+    Dataset.from_dict({"image": [b"png"] * 3, "label": [7, 8, 9]}).to_parquet(tmp_path / "b.parquet")
     rows = load_rows("parquet", data_files=str(tmp_path / "*.parquet"), streaming=True, image_column="image")
     assert rows.num_rows == 10
     chosen = rows.where(lambda i: i % 3 == 1, limit=8)

@@ -212,7 +212,8 @@ def test_nothing_readable_and_nothing_at_all():
 
 
 def test_sizes(stream_rows):
-    assert stream_rows.num_rows is None
+    assert stream_rows.num_rows == 80  # parquet files say so
+    stream_rows = replace(stream_rows, num_rows=None)
     with pytest.raises(DataError, match="set data.epoch_rows"):
         TrainLoader(stream_rows, VIEW, batch_size=4)
     assert loader_of(stream_rows, batch_size=12).steps_per_epoch == 6
