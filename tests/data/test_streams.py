@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import tarfile
+from dataclasses import replace
 
 import pytest
 import torch
