@@ -131,10 +131,12 @@ def test_train_hands_the_recipe_to_the_trainer_and_returns_its_status(monkeypatc
 def test_bench_measures_a_checked_recipe(monkeypatch, capsys, tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text("{method: {name: cli-demo}, backbone: timm/resnet18, data: {path: builtin/shapes}}")
-    measured = SimpleNamespace(bench=lambda recipe, seconds: {"images/s": recipe.train.steps * seconds})
+    calls = []
+    measured = SimpleNamespace(bench=lambda recipe, *rest: calls.append((recipe.train.steps, *rest)))
     monkeypatch.setitem(sys.modules, "hfcontrast.training.bench", measured)
-    assert cli.main(["bench", str(file), "train.steps=4", "--seconds", "2.5"]) == 0
-    assert "images/s" in (out := capsys.readouterr().out) and "10.0" in out
+    against = ["--against", "train.precision=bf16", "--against", "optim.name=sgd"]
+    assert cli.main(["bench", str(file), "train.steps=4", "--seconds", "2.5", *against]) == 0
+    assert calls == [(4, 2.5, ["train.precision=bf16", "optim.name=sgd"])]
     assert cli.main(["bench", str(file), "train.stepz=4"]) == 2
     assert "did you mean 'steps'?" in capsys.readouterr().err
 

@@ -68,7 +68,7 @@ class DINOConfig(MethodConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number between 0 and 1")
 
 
-_COLOUR = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, jitter=0.8, grayscale=0.2)
+_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
 
 class DINO(Method):

@@ -95,7 +95,10 @@ def _pretrained_config(backbone: dict[str, Any], sizes: list[int]) -> PreTrained
     if config.model_type == "timm_wrapper":
         config.num_labels = 0
         config.model_args = dict(config.model_args or {})
-        trained_at = config.model_args.get("img_size") or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", [0])[-1]
+        trained_at = (
+            config.model_args.get("img_size")
+            or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", [0])[-1]
+        )
         resizing = {**config.model_args, "dynamic_img_size": True}
         if set(sizes) != {trained_at} and _build_timm(config.architecture, resizing) is None:
             config.model_args = resizing

@@ -22,9 +22,9 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
         original = timm.create_model(config.architecture, num_classes=0, **(config.model_args or {}))
         encoder.timm_model.load_state_dict(original.state_dict())
     accepts_no_pooler = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters
-    if accepts_no_pooler and isinstance(getattr(encoder, "pooler", None), nn.Module):
-        if any(True for _ in encoder.pooler.parameters()):
-            encoder.pooler = None
+    pooler = getattr(encoder, "pooler", None)
+    if accepts_no_pooler and isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
+        encoder.pooler = None
     for name, parameter in encoder.named_parameters():
         if name.endswith("mask_token"):
             parameter.requires_grad_(False)
@@ -100,7 +100,9 @@ def _only_patch(encoder: PreTrainedModel) -> int | None:
     """Side of the patches of a ViT-like encoder, which needs whole ones; None for convolutional or hierarchical encoders."""
     if hasattr(encoder, "timm_model"):
         strides = {stage["reduction"] for stage in getattr(encoder.timm_model, "feature_info", None) or []}
-        patch = getattr(getattr(encoder.timm_model, "patch_embed", None), "patch_size", None) if len(strides) < 2 else None
+        patch = (
+            getattr(getattr(encoder.timm_model, "patch_embed", None), "patch_size", None) if len(strides) < 2 else None
+        )
     else:
         patch = None if hasattr(encoder.config, "depths") else getattr(encoder.config, "patch_size", None)
     patch = patch[0] if isinstance(patch, list | tuple) else patch

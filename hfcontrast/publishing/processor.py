@@ -11,14 +11,14 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmW
 
 def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
     """timm's description of how images are prepared, ``pretrained_cfg``."""
-    return dict(
-        input_size=[3, size, size],
-        mean=list(mean),
-        std=list(std),
-        interpolation="bicubic",
-        crop_pct=ratio,
-        crop_mode="center",
-    )
+    return {
+        "input_size": [3, size, size],
+        "mean": list(mean),
+        "std": list(std),
+        "interpolation": "bicubic",
+        "crop_pct": ratio,
+        "crop_mode": "center",
+    }
 
 
 def build_processor(

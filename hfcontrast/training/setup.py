@@ -265,7 +265,9 @@ def make_output_folder(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecipeError(f"train.output: the folder {output} cannot be made ({error.strerror}): choose another") from error
+        raise RecipeError(
+            f"train.output: the folder {output} cannot be made ({error.strerror}): choose another"
+        ) from error
     for leftover in output.glob(".unfinished_*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

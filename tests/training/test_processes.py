@@ -46,8 +46,12 @@ def assert_close_runs(first, second):
     expected, actual = (load_file(folder / "method" / "model.safetensors") for folder in (first, second))
     assert expected.keys() == actual.keys()
     for name, value in expected.items():
-        if not name.endswith("key.bias"):  # attention does not depend on it: its gradient is rounding, which Adam blows up
-            torch.testing.assert_close(actual[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        if not name.endswith(
+            "key.bias"
+        ):  # attention does not depend on it: its gradient is rounding, which Adam blows up
+            torch.testing.assert_close(
+                actual[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 @pytest.mark.parametrize("method", ["simclr", "dino"])

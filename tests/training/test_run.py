@@ -94,7 +94,10 @@ def finished(tmp_path_factory):
 ENCODERS = {
     "simclr": ("simclr",),
     "dino": ("dino",),
-    "vit": ("dino", "backbone={model_type: vit, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, patch_size: 4}"),
+    "vit": (
+        "dino",
+        "backbone={model_type: vit, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, patch_size: 4}",
+    ),
     "timm": ("dino", f"backbone={TIMM}", "track.to=[tensorboard]"),
 }
 
