@@ -119,9 +119,9 @@ def _draw(
 
     axis = (np.arange(SIDE, dtype=np.float32) + 0.5) * 2 / SIDE - 1
     x, y = np.broadcast_to(axis, (1, SIDE, SIDE)), np.broadcast_to(axis[:, None], (1, SIDE, SIDE))
-    radius = uniform(0.4, 0.7)
+    radius = uniform(0.35, 0.65)
     shift = np.array(list(PLACES.values()), dtype=np.float32)[place][:, :, None, None]
-    shift = shift * uniform(0.25, 0.55, 2)
+    shift = shift * uniform(0.3, 0.6, 2) + uniform(-0.15, 0.15, 2)
     angle = uniform(-0.3, 0.3)
     cos, sin = np.cos(angle), np.sin(angle)
     across, down = (x - shift[:, 0]) / radius, (y - shift[:, 1]) / radius
