@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -41,6 +42,25 @@ class MLPHead(nn.Sequential):
         return super().forward(features.flatten(0, -2)).unflatten(0, features.shape[:-1])
 
 
+class _CosineLinear(torch.autograd.Function):
+    """x @ W^T / |w|: the norms scale the small product, so that no normalised copy of a large W is made and differentiated."""
+
+    @staticmethod
+    def forward(ctx, features, weight, norms):
+        outputs = features @ weight.T / norms
+        ctx.save_for_backward(features, weight, norms, outputs)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):
+        features, weight, norms, outputs = ctx.saved_tensors
+        scaled = upstream / norms
+        radial = ((scaled * outputs).sum(dim=0, dtype=torch.float32) / norms.float()).to(weight.dtype)
+        gradient = (scaled.T @ features).addcmul_(weight, radial.unsqueeze(1), value=-1)
+        return scaled @ weight, gradient, None
+
+
 class Prototypes(nn.Module):
     """K unit vectors; the outputs are inner products with them: a weight-normalised linear layer without bias.
 
@@ -68,7 +88,13 @@ class Prototypes(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (..., D) to (..., K)."""
-        return F.linear(features, self.directions())
+        norms = torch.linalg.vector_norm(self.weight.detach(), dim=1).clamp_min(1e-12)
+        dtype = torch.get_autocast_dtype(features.device.type) if torch.is_autocast_enabled(features.device.type) else None
+        inputs = (features.flatten(0, -2), self.weight, norms)
+        with torch.autocast(features.device.type, enabled=False):
+            outputs = _CosineLinear.apply(*(value.to(dtype or features.dtype) for value in inputs))
+        outputs = outputs if self.gain is None else outputs * self.gain.squeeze(1)
+        return outputs.unflatten(0, features.shape[:-1])
 
 
 class DINOHead(nn.Module):

@@ -69,7 +69,7 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
     batches = training.loader.iter_from(0)
     batch = training.photometry(next(batches), training.accelerator.device)
     pixels = {name: value for name, value in batch.items() if name in training.photometry.keys}
-    steps = itertools.count()
+    steps = itertools.count(1000)  # ten epochs in: past warm-ups and frozen layers
     tasks = {
         "encoder alone (the floor)": lambda: floor(training, pixels),
         "whole training step": lambda: step(training, batch, next(steps)),
