@@ -75,7 +75,7 @@ def decoupled(embeddings: Tensor, temperature: float, sigma: float | None = None
 
     Returns:
         Scalar, the mean over B * V * (V - 1) pairs; unlike NT-Xent it can be negative. Embeddings that are all alike give
-        log(V * (B - 1)) - 1 / t.
+        log(V * (B - 1)).
 
     Raises:
         ValueError: Fewer than two views, a single image (there is no negative), or a tile below 1.
