@@ -121,7 +121,9 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: s
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0)  # names are to be copied
     for row in rows:
         table.add_row(*row)
     # Without markup: a type such as list[int] is text and no style.

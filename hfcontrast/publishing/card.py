@@ -2,14 +2,17 @@
 
 import inspect
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..nn.encoder import feature_expression, feature_size
+from ..recipe import Recipe
 from ..training.environment import describe_environment
 from ..training.setup import Training, published_size
 
+_FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (
     "The architecture's own pooler has weights that no loss has trained: plain `AutoModel` adds it with random weights and says so. "
     "Use the features above, not `pooler_output`."
@@ -46,7 +49,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         architecture=getattr(encoder.config, "architecture", None) or encoder.config.model_type,
         parameters=f"{sum(p.numel() for p in encoder.parameters()):,}",
         feature_size=feature_size(encoder),
-        data=recipe.data.path,
+        data=data_name(recipe),
         method_text=inspect.getdoc(type(method)),
         features=feature_expression(encoder),
         loading_arguments=", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
@@ -65,6 +68,15 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         recipe=recipe.to_yaml(),
         versions=", ".join(f"{package} {version}" for package, version in describe_environment().items()),
     )
+
+
+def data_name(recipe: Recipe) -> str:
+    """What the training data is called: its name on the Hub, or the last part of the folder or pattern that was given."""
+    settings = recipe.data
+    local = settings.data_dir or settings.data_files
+    if isinstance(local, str) and settings.path in _FORMATS:
+        return f"{settings.path} {Path(local).name}"
+    return Path(settings.path).name if Path(settings.path).exists() else settings.path
 
 
 def score_rows(notes: dict[str, Any]) -> list[tuple[str, str]]:
