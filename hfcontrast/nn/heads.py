@@ -89,7 +89,9 @@ class Prototypes(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Maps (..., D) to (..., K)."""
         norms = torch.linalg.vector_norm(self.weight.detach(), dim=1).clamp_min(1e-12)
-        dtype = torch.get_autocast_dtype(features.device.type) if torch.is_autocast_enabled(features.device.type) else None
+        dtype = (
+            torch.get_autocast_dtype(features.device.type) if torch.is_autocast_enabled(features.device.type) else None
+        )
         inputs = (features.flatten(0, -2), self.weight, norms)
         with torch.autocast(features.device.type, enabled=False):
             outputs = _CosineLinear.apply(*(value.to(dtype or features.dtype) for value in inputs))

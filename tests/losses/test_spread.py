@@ -14,7 +14,7 @@ SHAPES = [(2, 3), (7, 2), (5, 16)]
 def koleo_reference(embeddings):
     x = F.normalize(embeddings, dim=-1)
     nearest = [min((x[i] - x[j]).norm() for j in range(len(x)) if j != i) for i in range(len(x))]
-    return -torch.stack(nearest).log().mean()
+    return -(torch.stack(nearest) + 1e-8).log().mean()
 
 
 def alignment_reference(first, second, alpha):
