@@ -12,7 +12,8 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
     """Soft assignments that use all prototypes equally (SwAV, Caron et al., 2020, arXiv:2006.09882, eq. 3 to 5).
 
     The matrix exp(scores / epsilon) is scaled in turn so that each prototype gets N / K samples and each sample sums to
-    1, as Sinkhorn and Knopp do; here in logarithms, so that no epsilon over- or underflows. The batch must be the whole one.
+    1, as Sinkhorn and Knopp do; here in logarithms, so that no epsilon over- or underflows. The batch must be the whole
+    one.
 
     Args:
         scores: (N, K), similarities of N samples with K prototypes. Half precision is computed in float32.
@@ -20,8 +21,8 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
         iterations: How often both are scaled, >= 1; the samples last.
 
     Returns:
-        (N, K) without gradient, float32 at least. Each row sums to 1; the columns' sums approach N / K. Identical samples are each
-        spread over all prototypes equally.
+        (N, K) without gradient, float32 at least. Each row sums to 1; the columns' sums approach N / K. Identical
+        samples are each spread over all prototypes equally.
 
     Raises:
         ValueError: No iteration, or not a matrix.
@@ -37,7 +38,7 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
 
 @full_precision
 def swapped_prediction(scores: Tensor, assignments: Tensor, temperature: float = 0.1) -> Tensor:
-    """Each view predicts the other views' assignments (SwAV, Caron et al., 2020, arXiv:2006.09882, eq. 1, 2 and 6).
+    """Each view predicts the other views' assignments (SwAV, Caron et al., 2020, arXiv:2006.09882, eq. 1 and 2).
 
     With scores s of the views v and assignments q of the first T views u::
 

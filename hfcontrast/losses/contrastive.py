@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from .precision import full_precision
 from .tiles import cross_log_sums, self_log_sums
 
-# All of these take the whole batch's embeddings, normalise them to unit length themselves (a zero vector stays zero: its
-# similarity with everything is 0) and hold the matrix of similarities in tiles where it is large: see tiles.py.
+# All of these take the whole batch's embeddings, normalise them to unit length themselves (a zero vector stays zero:
+# its similarity with everything is 0) and hold the matrix of similarities in tiles where it is large: see tiles.py.
 
 
 def _pair_sum(z: Tensor) -> Tensor:
@@ -36,8 +36,8 @@ def nt_xent(embeddings: Tensor, temperature: float, tile: int | None = None) -> 
     are each a positive in turn and all remain in the denominator.
 
     Args:
-        embeddings: (B, V, D), V views of each of B images, V >= 2; need not be normalised. A zero vector stays zero (its
-            similarity with everything is 0). Half precision is computed in float32.
+        embeddings: (B, V, D), V views of each of B images, V >= 2; need not be normalised. A zero vector stays zero
+            (its similarity with everything is 0). Half precision is computed in float32.
         temperature: t > 0.
         tile: Rows and columns of the similarity matrix held at a time; None holds it whole up to 4M elements and in
             tiles above. The value does not depend on it.
@@ -74,8 +74,8 @@ def decoupled(embeddings: Tensor, temperature: float, sigma: float | None = None
         tile: As in :func:`nt_xent`.
 
     Returns:
-        Scalar, the mean over B * V * (V - 1) pairs; unlike NT-Xent it can be negative. Embeddings that are all alike give
-        log(V * (B - 1)).
+        Scalar, the mean over B * V * (V - 1) pairs; unlike NT-Xent it can be negative. Embeddings that are all alike
+        give log(V * (B - 1)).
 
     Raises:
         ValueError: Fewer than two views, a single image (there is no negative), or a tile below 1.
@@ -105,8 +105,8 @@ def supcon(
 ) -> Tensor:
     """Supervised contrastive loss (Khosla et al., 2020, arXiv:2004.11362, eq. 2 and 3).
 
-    With unit vectors z, P(i) the other vectors with the label of i and p(k | i) = exp(z_i . z_k / t) over the sum of these
-    for all vectors but i itself::
+    With unit vectors z, P(i) the other vectors with the label of i and p(k | i) = exp(z_i . z_k / t) over the sum of
+    these for all vectors but i itself::
 
         L_out = mean over i of  -1 / |P(i)| sum_{k in P(i)} log p(k | i)
         L_in  = mean over i of  -log( 1 / |P(i)| sum_{k in P(i)} p(k | i) )
@@ -114,8 +114,8 @@ def supcon(
     With a label of its own for every image, L_out is NT-Xent. The paper recommends L_out; L_in <= L_out.
 
     Args:
-        embeddings: (B, V, D), V >= 1 views; need not be normalised. A zero vector stays zero. Half precision is computed in
-            float32.
+        embeddings: (B, V, D), V >= 1 views; need not be normalised. A zero vector stays zero. Half precision is
+            computed in float32.
         labels: (B,) integers.
         temperature: t > 0; the paper takes 0.1.
         form: "out" or "in": where the sum over the positives stands, outside or inside the logarithm.
@@ -129,7 +129,8 @@ def supcon(
     """
     if embeddings.ndim != 3 or labels.shape != embeddings.shape[:1]:
         raise ValueError(
-            f"SupCon takes embeddings (B, V, D) and labels (B,), got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+            "SupCon takes embeddings (B, V, D) and labels (B,), got "
+            f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
     if form not in ("out", "in"):
         raise ValueError(f"form is {form!r}, expected 'out' or 'in'")
@@ -160,7 +161,8 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float | Tensor, tile: i
         mean over i of  -log( exp(q_i . k_i / t) / sum_j exp(q_i . k_j / t) )
 
     Args:
-        queries: (B, D); need not be normalised, nor the keys. A zero vector stays zero. Half precision is computed in float32.
+        queries: (B, D); need not be normalised, nor the keys. A zero vector stays zero. Half precision is computed in
+            float32.
         keys: (M, D), M >= B; the first B belong to the queries, in order, the others are negatives of all.
         temperature: t > 0; a tensor gets a gradient.
         tile: As in :func:`nt_xent`.
@@ -193,8 +195,8 @@ def queue_info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: fl
     The batch's other keys are no negatives: that is :func:`info_nce`.
 
     Args:
-        queries: (B, D); need not be normalised, nor keys nor queue. A zero vector stays zero, so slots of a queue not yet
-            filled count as negatives at right angles. Half precision is computed in float32.
+        queries: (B, D); need not be normalised, nor keys nor queue. A zero vector stays zero, so slots of a queue not
+            yet filled count as negatives at right angles. Half precision is computed in float32.
         keys: (B, D), the positives; MoCo computes them without gradient.
         queue: (K, D), K >= 0; no gradient reaches it. An empty one leaves no negative and a loss of 0.
         temperature: t > 0; 0.07 in the paper, 0.2 in MoCo v2.
@@ -227,7 +229,8 @@ def clip_loss(images: Tensor, texts: Tensor, temperature: float | Tensor, tile: 
         mean over i of  -log( exp(x_i . y_i / t) / sum_j exp(x_j . y_i / t) )     each text finds its image
 
     Args:
-        images: (B, D); need not be normalised, nor the texts. A zero vector stays zero. Half precision is computed in float32.
+        images: (B, D); need not be normalised, nor the texts. A zero vector stays zero. Half precision is computed in
+            float32.
         texts: (B, D).
         temperature: t > 0; a tensor gets a gradient. A model with a logit scale s passes 1 / s; CLIP starts at 0.07 and
             learns down to 0.01.

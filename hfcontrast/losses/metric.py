@@ -66,21 +66,21 @@ def triplet(
 
     - "all": every one; the mean over those that are not yet 0 (Hermans, section 2, "batch all").
     - "hard": for each anchor its farthest positive and its nearest negative (Hermans, eq. 5, "batch hard").
-    - "semi-hard": for each anchor and positive the nearest of the negatives farther away than the positive (FaceNet, eq. 4); where
-      there is none, the farthest negative. The mean over the pairs.
+    - "semi-hard": for each anchor and positive the nearest of the negatives farther away than the positive (FaceNet,
+      eq. 4); where there is none, the farthest negative. The mean over the pairs.
 
     Args:
-        embeddings: (N, D), used as they are; FaceNet normalises them. Half precision is computed in float32. With P pairs of
-            anchor and positive, P x N distances are held.
+        embeddings: (N, D), used as they are; FaceNet normalises them. Half precision is computed in float32. With P
+            pairs of anchor and positive, P x N distances are held.
         labels: (N,) integers; for views of images, the image's number at each of its views.
-        margin: >= 0, in units of the distance; FaceNet takes 0.2 with squared distances. None puts softplus in the place
-            of the margin and the maximum ("soft margin", Hermans).
+        margin: >= 0, in units of the distance; FaceNet takes 0.2 with squared distances. None puts softplus in the
+            place of the margin and the maximum ("soft margin", Hermans).
         mining: Which triplets count.
         squared: Squared distances, as in FaceNet, instead of distances, as in Hermans.
 
     Returns:
-        Scalar >= 0; 0, with a gradient of zero, where the batch has no triplet. Identical embeddings give the margin (log 2
-        for the soft margin) and a gradient of zero.
+        Scalar >= 0; 0, with a gradient of zero, where the batch has no triplet. Identical embeddings give the margin
+        (log 2 for the soft margin) and a gradient of zero.
 
     Raises:
         ValueError: Labels that do not fit the embeddings, or an unknown mining.
@@ -115,7 +115,7 @@ def _hinge(differences: Tensor, margin: float | None) -> Tensor:
 
 @full_precision
 def n_pair(anchors: Tensor, positives: Tensor, penalty: float = 0.0) -> Tensor:
-    """Multi-class N-pair loss (Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016).
+    """Multi-class N-pair loss (Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss", NIPS 2016).
 
     With one pair of anchor f and positive g from each of N classes::
 

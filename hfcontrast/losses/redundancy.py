@@ -5,8 +5,9 @@ from torch import Tensor
 
 from .precision import full_precision
 
-# Sums of squares over a D x D matrix A^T B equal the sum of the products of the two N x N Gram matrices A A^T and B B^T, because
-# |A^T B|^2 = tr(B^T A A^T B) = tr(A A^T B B^T). With heads of 8192 dimensions and batches of hundreds that is the far smaller one.
+# Sums of squares over a D x D matrix A^T B equal the sum of the products of the two N x N Gram matrices A A^T and B
+# B^T, because |A^T B|^2 = tr(B^T A A^T B) = tr(A A^T B B^T). With heads of 8192 dimensions and batches of hundreds that
+# is the far smaller one.
 
 
 def _squared_norm(a: Tensor, b: Tensor) -> Tensor:
@@ -73,8 +74,8 @@ def vicreg(
         variance    *  mean over x and y, mean over dimensions of max(0, 1 - S_j),     S_j = sqrt(Var_j + eps)
         covariance  *  sum over x and y of  1 / D sum_{i != j} C_ij^2
 
-    The means over the dimensions in the first line and over the two views in the second are the authors' code, which the weights 25, 25, 1
-    belong to; the paper's equations have sums there.
+    The means over the dimensions in the first line and over the two views in the second are the authors' code, which
+    the weights 25, 25, 1 belong to; the paper's equations have sums there.
 
     Args:
         first: (N, D), one view of all images of the batch, N >= 2. Half precision is computed in float32.

@@ -24,7 +24,8 @@ def koleo(embeddings: Tensor, eps: float = 1e-8) -> Tensor:
         - mean over i of  log( min_{j != i} |x_i - x_j| + eps )
 
     Args:
-        embeddings: (N, D), N >= 2; need not be normalised. A zero vector stays zero. Half precision is computed in float32.
+        embeddings: (N, D), N >= 2; need not be normalised. A zero vector stays zero. Half precision is computed in
+            float32.
         eps: Keeps the logarithm finite.
 
     Returns:
@@ -50,8 +51,8 @@ def alignment(first: Tensor, second: Tensor, alpha: float = 2.0) -> Tensor:
         mean over i of  |x_i - y_i| ^ alpha
 
     Args:
-        first: (N, D), one view; need not be normalised, nor the second. A zero vector stays zero. Half precision is computed in
-            float32.
+        first: (N, D), one view; need not be normalised, nor the second. A zero vector stays zero. Half precision is
+            computed in float32.
         second: (N, D), the other view.
         alpha: Exponent > 0; 2 is 2 - 2 cos.
 
@@ -78,11 +79,11 @@ def uniformity(embeddings: Tensor, t: float = 2.0, tile: int | None = None) -> T
         log of the mean over pairs i != j of  exp(-t |x_i - x_j|^2)
 
     Args:
-        embeddings: (N, D), N >= 2; need not be normalised. A zero vector counts as at right angles to all, at a squared distance of 2.
-            Half precision is computed in float32.
+        embeddings: (N, D), N >= 2; need not be normalised. A zero vector counts as at right angles to all, at a squared
+            distance of 2. Half precision is computed in float32.
         t: Width > 0 of the Gaussian potential.
-        tile: Rows and columns of the similarity matrix held at a time; None holds it whole up to 4M elements and in tiles
-            above. The value does not depend on it.
+        tile: Rows and columns of the similarity matrix held at a time; None holds it whole up to 4M elements and in
+            tiles above. The value does not depend on it.
 
     Returns:
         Scalar in [-4 t, 0]; identical embeddings give 0.

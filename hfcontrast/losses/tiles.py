@@ -1,8 +1,9 @@
 """Log-sum-exps over rows of a similarity matrix that is never held whole: tiles, recomputed in the backward pass.
 
-Every loss that contrasts with all others is a few sums over N vectors plus these log-sum-exps, so they are all that needs the N x N
-matrix. Small matrices are computed whole, which is the plain form that autograd differentiates; large ones in tiles, with
-the same values and gradients. Where the matrix is symmetric each pair of tiles is computed once and used both ways.
+Every loss that contrasts with all others is a few sums over N vectors plus these log-sum-exps, so they are all that
+needs the N x N matrix. Small matrices are computed whole, which is the plain form that autograd differentiates; large
+ones in tiles, with the same values and gradients. Where the matrix is symmetric each pair of tiles is computed once and
+used both ways.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ WHOLE = 1 << 22  # elements up to which the matrix is computed whole: 16 MiB in 
 TILE = 512  # on a CPU: a tile of 1 MiB stays in the core's cache
 ACCELERATOR_TILE = 4096  # 64 MiB: enough work to fill a GPU
 
-# Up to this size of the logits neither exp(x) nor a product of two of its powers leaves float32's range, so no maximum has to be
-# subtracted, and one exponential serves the rows and the columns of a tile.
+# Up to this size of the logits neither exp(x) nor a product of two of its powers leaves float32's range, so no maximum
+# has to be subtracted, and one exponential serves the rows and the columns of a tile.
 SAFE_EXPONENT = 40.0
 
 

@@ -83,8 +83,8 @@ def test_clip_is_the_formula_with_a_gradient_for_the_temperature(shape, temperat
 
 
 def test_values_computed_by_hand():
-    # Two queries at right angles that meet their keys: -log(e / (e + 1)) at t = 1. A queue that holds one vector at right
-    # angles to both gives the same, one that holds the first query log(1 + 1) for it.
+    # Two queries at right angles that meet their keys: -log(e / (e + 1)) at t = 1. A queue that holds one vector at
+    # right angles to both gives the same, one that holds the first query log(1 + 1) for it.
     vectors = torch.tensor([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
     single = math.log(1 + 1 / math.e)
     assert info_nce(vectors, vectors, 1).item() == pytest.approx(single, abs=1e-6)

@@ -151,7 +151,7 @@ def test_one_sample_makes_no_pair():
 
 
 def test_small_distances_between_long_vectors_are_exact():
-    # Through a matrix product, as is common above 25 samples, the distance of 0.001 would drown in the lengths of up to 1024.
+    # Through a matrix product, torch's choice above 25 samples, the distance of 0.001 would drown in lengths of 1024.
     x = torch.ones(64, 256) + torch.arange(64)[:, None]
     x[1] = x[0]
     x[1, 0] += 1e-3

@@ -1,4 +1,4 @@
-"""Barlow Twins and VICReg against their formulas with the D x D matrices written out, for more and for fewer samples than D."""
+"""Barlow Twins and VICReg against their formulas with the D x D matrices written out, for N above and below D."""
 
 import pytest
 import torch
@@ -74,8 +74,9 @@ def test_fewer_samples_than_dimensions_go_through_the_gram_matrices():
 
 
 def test_values_computed_by_hand():
-    # Two samples, dimensions that are +-1: the normalised views are the signs. Equal views, both dimensions the same sign: C is all
-    # ones, so the diagonal costs 0 and each of the two entries off it 0.5. The opposite second view: diagonal (1 + 1)^2 each.
+    # Two samples, dimensions that are +-1: the normalised views are the signs. Equal views, both dimensions the same
+    # sign: C is all ones, so the diagonal costs 0 and each of the two entries off it 0.5. The opposite second view:
+    # diagonal (1 + 1)^2 each.
     x = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
     assert barlow_twins(x, x, 0.5, eps=0).item() == pytest.approx(1.0)
     assert barlow_twins(x, -x, 0.5, eps=0).item() == pytest.approx(9.0)

@@ -71,8 +71,8 @@ def test_decoupled_is_the_formula(shape, temperature, sigma, tile, agree):
 
 
 def test_values_computed_by_hand():
-    # Two images at right angles, two equal views each, t = 1. SupCon with a label each is NT-Xent: log(1 + 2 / e). With one label
-    # p is e / (e + 2) for one positive and 1 / (e + 2) for two. DCL: log(1 + 1) - 1.
+    # Two images at right angles, two equal views each, t = 1. SupCon with a label each is NT-Xent: log(1 + 2 / e). With
+    # one label p is e / (e + 2) for one positive and 1 / (e + 2) for two. DCL: log(1 + 1) - 1.
     embeddings = torch.tensor([[[3.0, 0.0], [1.0, 0.0]], [[0.0, 2.0], [0.0, 5.0]]])
     own, one = torch.tensor([4, 9]), torch.tensor([4, 4])
     for form in ("out", "in"):
