@@ -27,7 +27,8 @@ from .publishing.export import export_encoder, save_method
 from .publishing.processor import as_transform, build_processor, timm_settings
 from .recipe import Recipe, load_recipe
 from .training.loop import train
-from .training.setup import Training, build_training, published_size
+from .training.method import published_size
+from .training.setup import Training, build_training
 from .training.watch import Interrupted
 
 CACHED_BYTES = 1 << 30  # evaluation images are kept as tensors when all of them take no more than this

@@ -31,6 +31,7 @@ TINY_BACKBONE = {
     "image_size": 32,
     "patch_size": 8,
 }
+_OF_THE_DATA = {"num_images": 64, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -64,6 +65,7 @@ def check_method(
     check_step(method, batch)
     check_gradients(method, batch)
     check_forward_changes_nothing(method, batch)
+    check_samples_apart(method, batch)
     check_round_trip(method, batch)
     check_export(method, batch)
     check_processes(method, batch, processes)
@@ -71,9 +73,12 @@ def check_method(
 
 
 def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **options: Any) -> Method:
-    """A small method in training mode, always with the same weights."""
+    """A small method in training mode, always with the same weights; what the data tells it is made up."""
     torch.manual_seed(0)
-    return method_class(method_class.config_class(backbone_config=dict(backbone or TINY_BACKBONE), **options)).train()
+    config_class = method_class.config_class
+    known = {name: value for name, value in _OF_THE_DATA.items() if name in config_class.__dataclass_fields__}
+    config = config_class(backbone_config=dict(backbone or TINY_BACKBONE), **{**known, **options})
+    return method_class(config).train()
 
 
 def random_batch(method_class: type[Method], images: int) -> dict[str, Tensor]:
@@ -93,7 +98,7 @@ def random_batch(method_class: type[Method], images: int) -> dict[str, Tensor]:
 
 def check_step(method: Method, batch: dict[str, Tensor]) -> None:
     """A step gives a finite scalar loss in a MethodOutput, embeddings by sample, and detached metrics and state."""
-    method.before_step(Progress(0, 10, 5))
+    method.start_step(Progress(0, 10, 5))
     embeddings = method.embed(**method._named_by(method.embed, batch))
     images = len(batch["index"])
     for name, value in embeddings.items():
@@ -130,6 +135,34 @@ def check_forward_changes_nothing(method: Method, batch: dict[str, Tensor]) -> N
         _require(torch.equal(value, before[name]), f"forward() changed {name}; state changes belong into after_step()")
 
 
+def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: float = 1e-4) -> None:
+    """Embedded in two halves, the batch has the loss and the gradients of one piece: ``train.grad_cache`` is exact.
+
+    Left out for an encoder with batch statistics, where no method could fulfil it.
+    """
+    if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in method.encoder.modules()):
+        return
+    found = []
+    for parts in (1, 2):
+        method.zero_grad()
+        pieces = [{name: value.chunk(parts)[part] for name, value in batch.items()} for part in range(parts)]
+        embedded = [method.embed(**method._named_by(method.embed, piece)) for piece in pieces]
+        joined = {name: torch.cat([piece[name] for piece in embedded]) for name in embedded[0]}
+        output = method.objective(joined, **method._named_by(method.objective, batch))
+        output.loss.backward()
+        found.append({name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None})
+    method.zero_grad()
+    largest = max(float(gradient.abs().max()) for gradient in found[0].values())
+    for name, gradient in found[0].items():
+        difference = float((found[1][name] - gradient).abs().max())
+        limit = tolerance * max(float(gradient.abs().max()), largest / 10)
+        _require(
+            difference <= limit,
+            f"embedded in two halves, the gradient of {name} differs by {difference:.2e} (at most {limit:.2e}): embed() must "
+            "not mix samples; batch statistics and draws that depend on the batch belong into objective()",
+        )
+
+
 def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:
     """Saved and loaded again, every tensor and the loss are the same."""
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +173,7 @@ def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:
     for name, value in original.items():
         _require(torch.equal(value, restored[name]), f"save and load change {name}")
     for model in (method, loaded):
-        model.before_step(Progress(3, 10, 5))
+        model.start_step(Progress(3, 10, 5))
     losses = [_seeded_loss(model, batch) for model in (method, loaded)]
     _require(losses[0] == losses[1], f"the loss is {losses[0]} before saving and {losses[1]} after loading")
 
@@ -183,7 +216,7 @@ def _losses(method: Method, batch: dict[str, Tensor], steps: int, lr: float) -> 
     losses = []
     for step in range(steps):
         progress = Progress(step, steps, max(steps // 10, 1))
-        method.before_step(progress)
+        method.start_step(progress)
         output = method(**batch)
         output.loss.backward()
         method.after_backward(progress)
@@ -252,7 +285,7 @@ def _restored(method_class: type[Method], config, state: dict[str, Tensor]) -> M
 def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
     """Loss, gradients averaged over processes as DistributedDataParallel does, and the state after a step."""
     progress = Progress(7, 10, 5)
-    method.before_step(progress)
+    method.start_step(progress)
     torch.manual_seed(0)
     output = method(**batch)
     output.loss.backward()

@@ -33,7 +33,7 @@ ALLOWED = {
 }
 # Evaluators know what an encoder is and what processes share; recipes, which methods and architectures there are.
 NARROW = {
-    ("evaluation", "nn"): {"encoder", "distributed"},
+    ("evaluation", "nn"): {"encoder", "distributed", "collapse"},
     ("recipe", "nn"): {"backbone"},
     ("recipe", "methods"): {"registry", "base"},
 }

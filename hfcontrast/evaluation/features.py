@@ -57,17 +57,3 @@ def join_processes(rows: Tensor) -> Tensor:
     padded[: len(rows)] = rows
     parts = gather(padded).split(max(counts))
     return torch.cat([part[:count] for part, count in zip(parts, counts)]).to(home)
-
-
-def effective_rank(features: Tensor) -> float:
-    """Effective rank of a set of features: exp of the entropy of its normalised singular values (Roy & Vetterli, 2007).
-
-    Args:
-        features: (N, D); centred here.
-
-    Returns:
-        Between 1 (collapsed to a line) and min(N, D).
-    """
-    values = torch.linalg.svdvals((features - features.mean(dim=0)).float())
-    shares = values / values.sum().clamp_min(1e-12)
-    return float(torch.exp(-(shares * shares.clamp_min(1e-12).log()).sum()))

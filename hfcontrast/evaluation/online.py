@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .features import effective_rank, extract_features, join_processes
+from ..nn.collapse import effective_rank, feature_std
+from .features import extract_features, join_processes
 from .knn import knn_accuracy
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -31,8 +32,7 @@ class OnlineEvaluation:
     def __call__(self, encoder: PreTrainedModel) -> dict[str, float]:
         """``knn_accuracy`` in [0, 1] (with labels), ``feature_std`` and ``effective_rank`` of the queries' features.
 
-        ``feature_std`` is the mean over dimensions of the standard deviation of L2-normalised features times the square root
-        of their width: about 1 for features spread over the sphere, 0 after a collapse.
+        The last two are signs of a collapse: see ``hfcontrast.nn.collapse``.
         """
         features, labels = extract_features(encoder, self.queries())
         scores = {}
@@ -40,8 +40,7 @@ class OnlineEvaluation:
             bank, bank_labels = extract_features(encoder, self.bank())
             if _some_labelled(bank_labels, labels):
                 scores["knn_accuracy"] = knn_accuracy(bank, bank_labels, features, labels, self.k, self.temperature)
-        unit = torch.nn.functional.normalize(features, dim=1)
-        scores["feature_std"] = float(unit.std(dim=0).mean()) * unit.shape[1] ** 0.5
+        scores["feature_std"] = feature_std(features)
         scores["effective_rank"] = effective_rank(features[:2048])
         return scores
 

@@ -23,6 +23,10 @@ MODEL_TYPE_PREFIX = "hfcontrast_"
 class MethodConfig(PreTrainedConfig):
     """Base of every method's configuration; subclasses are decorated with ``@strict`` and add typed fields.
 
+    What a method has to know of the data it declares as a field with the default None, which the training fills in:
+    ``num_images: int | None``, the number of images in the data set (for a memory bank; a stream has none), and
+    ``image_mean`` and ``image_std: list | None``, what each colour is normalised by.
+
     Args:
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
     """
@@ -64,11 +68,13 @@ class Progress:
         step: Optimizer steps done so far.
         total_steps: Optimizer steps of the whole training.
         steps_per_epoch: Optimizer steps in one pass over the data.
+        seed: The run's seed, for draws that are a function of it (see ``hfcontrast.nn.sample_uniform``).
     """
 
     step: int
     total_steps: int
     steps_per_epoch: int = field(default=1)
+    seed: int = field(default=0)
 
     @property
     def epoch(self) -> int:
@@ -101,12 +107,16 @@ class Method(PreTrainedModel):
         views: The paper's crops and distortions.
         teachers: Moving averages: name of the copy -> name of the module that it follows.
         constant_lr: Names of modules whose learning rate follows no schedule (SimSiam's predictor).
+        collapse_advice: What to change when this method's embeddings collapse; ends a sentence.
+        progress: Where the training is; set before every step.
     """
 
     config_class: type[MethodConfig]
     views: tuple[View, ...] = ()
     teachers: dict[str, str] = {}
     constant_lr: tuple[str, ...] = ()
+    collapse_advice: str = "lower optim.lr, raise train.batch_size, or weaken the augmentation"
+    progress: Progress = Progress(0, 1)
     main_input_name = "pixel_values"
     base_model_prefix = ""
     supports_gradient_checkpointing = True
@@ -127,7 +137,11 @@ class Method(PreTrainedModel):
     # What an author writes
 
     def embed(self, **batch: Tensor) -> dict[str, Tensor]:
-        """Maps views to embeddings of each sample, (B, ...) each. Sees the local batch only; all the memory is here."""
+        """Maps views to embeddings of each sample, (B, ...) each. All the memory is here, and nothing that mixes samples.
+
+        With ``train.grad_cache`` it sees a few samples at a time. So heads that normalise by batch statistics belong into
+        :meth:`objective`.
+        """
         raise NotImplementedError
 
     def objective(self, embeddings: dict[str, Tensor], **batch: Tensor) -> MethodOutput:
@@ -148,6 +162,17 @@ class Method(PreTrainedModel):
         return self.encoder
 
     # What the base does
+
+    def start_step(self, progress: Progress) -> None:
+        """Begins an optimizer step: notes where the training is, then calls :meth:`before_step`."""
+        self.progress = progress
+        self.before_step(progress)
+
+    @classmethod
+    def needs_labels(cls) -> bool:
+        """Whether a step has ``labels`` as an argument without default."""
+        arguments = (inspect.signature(step).parameters.get("labels") for step in (cls.embed, cls.objective))
+        return any(argument is not None and argument.default is argument.empty for argument in arguments)
 
     def forward(self, **batch: Tensor) -> MethodOutput:
         """``objective(embed(...))``; each is handed the batch entries that it names."""

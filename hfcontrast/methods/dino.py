@@ -100,24 +100,25 @@ class DINO(Method):
         nn.init.zeros_(self.center)
 
     def embed(self, pixel_values: Tensor, local_pixel_values: Tensor | None = None) -> dict[str, Tensor]:
-        """Global crops (B, T, C, H, W) and local ones (B, L, C, h, w) to bottlenecks: student (B, T + L, D), teacher (B, T, D)."""
+        """Global crops (B, T, C, H, W) and local ones (B, L, C, h, w) to features: student (B, T + L, D), teacher (B, T, D)."""
         features = self.encode(pixel_values)
         if local_pixel_values is not None:
             features = torch.cat([features, self.encode(local_pixel_values)], dim=1)
         with torch.no_grad():
-            teacher = self.teacher_head(self.encode(pixel_values, self.teacher_encoder))
-        return {"student": self.head(features), "teacher": teacher}
+            teacher = self.encode(pixel_values, self.teacher_encoder)
+        return {"student": features, "teacher": teacher}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """Cross-entropy of student and centred, sharpened teacher over the prototypes."""
-        student = self.prototypes(embeddings["student"])
+        bottleneck = self.head(embeddings["student"])
+        student = self.prototypes(bottleneck)
         with torch.no_grad():
-            teacher = self.teacher_prototypes(embeddings["teacher"])
+            teacher = self.teacher_prototypes(self.teacher_head(embeddings["teacher"]))
         temperatures = (self.config.student_temperature, self.teacher_temperature)
         return MethodOutput(
             loss=dino_loss(student, teacher, self.center, *temperatures),
             state={"teacher_mean": teacher.mean(dim=(0, 1), dtype=torch.float32)},
-            embeddings=embeddings["student"].detach(),
+            embeddings=bottleneck.detach(),
         )
 
     def before_step(self, progress: Progress) -> None:

@@ -79,14 +79,13 @@ class SimCLR(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, V, C, H, W) to unit projections z, (B, V, D)."""
-        features = self.encode(pixel_values)
-        projections = features if self.projector is None else self.projector(features)
-        return {"z": F.normalize(projections.float(), dim=-1)}
+        """(B, V, C, H, W) to features h, (B, V, D)."""
+        return {"h": self.encode(pixel_values)}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """NT-Xent over the global batch."""
-        z = embeddings["z"]
+        """NT-Xent over the projections of the global batch."""
+        h = embeddings["h"]
+        z = F.normalize((h if self.projector is None else self.projector(h)).float(), dim=-1)
         similarity = (z[:, 0] * z[:, 1]).sum(-1).mean()
         return MethodOutput(
             loss=nt_xent(gather(z), self.config.temperature),

@@ -10,7 +10,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..nn.encoder import feature_expression, feature_size
 from ..recipe import Recipe
 from ..training.environment import describe_environment
-from ..training.setup import Training, published_size
+from ..training.method import published_size
+from ..training.setup import Training
 
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (

@@ -145,7 +145,12 @@ class TrainSection(Section):
     batch_size: Count = Field(
         256, description="Samples in one optimizer step, over all processes and micro-batches together."
     )
-    accumulation: Count = Field(1, description="Micro-batches that a step is computed in.")
+    accumulation: Count = Field(1, description="Micro-batches that a step is computed in, each with a loss of its own.")
+    grad_cache: Count | None = Field(
+        None,
+        description="Samples of a process that are embedded at once: the exact gradients of the whole batch in the memory "
+        "of so many, for one more forward pass. Null: all of them.",
+    )
     epochs: Positive | None = Field(None, description="Passes over the data; either this or steps.")
     steps: Count | None = Field(None, description="Optimizer steps; either this or epochs.")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
@@ -169,6 +174,8 @@ class TrainSection(Section):
             yield "epochs", "the length of the training is missing: set epochs or steps, e.g. epochs: 100"
         if self.epochs is not None and self.steps is not None:
             yield "steps", "epochs and steps are both set: keep one of them"
+        if self.grad_cache is not None and self.accumulation > 1:
+            yield "grad_cache", "grad_cache and accumulation both cut the batch into pieces: keep one of them"
         if self.batch_size % self.accumulation:
             yield "accumulation", f"batch_size {self.batch_size} cannot be cut into {self.accumulation} equal parts"
         if self.precision == "fp16" and self.device == "cpu":

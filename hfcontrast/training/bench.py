@@ -114,7 +114,7 @@ def step(training: Training, batch: dict[str, Tensor], number: int) -> None:
     method, optimizer, settings = training.method, training.optimizer, training.recipe.train
     progress = Progress(number, 1_000_000, 100)
     set_schedules(optimizer, training.recipe.optim, number, 1_000_000, 100, settings.batch_size)
-    method.before_step(progress)
+    method.start_step(progress)
     output = training.model(**batch)
     training.accelerator.backward(output.loss)
     clip(training)

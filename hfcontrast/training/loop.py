@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
+from .collapse import CollapseWatch, spread
 from .environment import describe_environment
 from .optim import clip_each_gradient
 from .schedules import set_schedules
@@ -53,23 +54,27 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     with Watch() as watch, meter:
         batches = loader.iter_from(step)
         while step < training.total_steps:
-            progress = Progress(step, training.total_steps, loader.steps_per_epoch)
+            progress = Progress(step, training.total_steps, loader.steps_per_epoch, recipe.train.seed)
             lr = set_schedules(
                 optimizer, recipe.optim, step, training.total_steps, loader.steps_per_epoch, recipe.train.batch_size
             )
-            method.before_step(progress)
+            method.start_step(progress)
             outputs = []
             for _ in range(recipe.train.accumulation):
-                batch = training.photometry(meter.wait(batches), accelerator.device)
+                batch = meter.wait(batches)
                 with accelerator.accumulate(model):
-                    output = model(**batch)
-                    accelerator.backward(output.loss)
+                    if training.cache:
+                        output = training.cache.backward(batch)
+                    else:
+                        output = model(**training.photometry(batch, accelerator.device))
+                        accelerator.backward(output.loss)
                     if accelerator.sync_gradients:
                         clip(training)
                         method.after_backward(progress)
                     optimizer.step()
                     optimizer.zero_grad()
                 outputs.append(detached(output))
+            looked_at = output.embeddings
             method.after_step(outputs, progress)
             step += 1
 
@@ -77,7 +82,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
             last = step == training.total_steps
             if step % recipe.train.log_every == 0 or last:
                 watch.settle()
-                tracking.log(meter.log(outputs, step, lr), step)
+                tracking.log(meter.log(outputs, looked_at, step, lr), step)
             meter.advance()
             if evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0:
                 watch.settle()
@@ -160,6 +165,7 @@ class Meter(contextlib.AbstractContextManager):
         self.begun = self.since = time.perf_counter()
         self.first = self.step = step
         self.waited = 0.0
+        self.collapse = CollapseWatch(training.method, training.recipe.method.name)
 
     def __exit__(self, *_) -> None:
         self.bar.close()
@@ -171,11 +177,15 @@ class Meter(contextlib.AbstractContextManager):
         self.waited += time.perf_counter() - before
         return batch
 
-    def log(self, outputs: list[MethodOutput], step: int, lr: float) -> dict[str, float]:
-        """Means over micro-batches and processes, and the speed since the last log."""
+    def log(self, outputs: list[MethodOutput], embeddings: Tensor | None, step: int, lr: float) -> dict[str, float]:
+        """Means over micro-batches and processes, how far the embeddings are spread, and the speed since the last log."""
         names = sorted(outputs[0].metrics or {})
         rows = [torch.stack([o.loss.float(), *(o.metrics[n].float() for n in names)]) for o in outputs]
-        values = dict(zip(["loss", *names], all_mean(torch.stack(rows).mean(dim=0)).tolist()))
+        spread_out = spread(embeddings)
+        means = torch.cat([torch.stack(rows).mean(dim=0), *(value.view(1) for value in spread_out.values())])
+        values = dict(zip(["loss", *names, *spread_out], all_mean(means).tolist()))
+        if warning := self.collapse.look(values, step / self.training.total_steps):
+            self.bar.write(warning)
         now = time.perf_counter()
         batch_size = self.training.recipe.train.batch_size
         speed = (step - self.step) * batch_size / (now - self.since)

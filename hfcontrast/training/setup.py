@@ -1,6 +1,5 @@
 """Everything that a training consists of, built from a recipe: accelerator, method, optimizer, loader, photometry."""
 
-import contextlib
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -8,10 +7,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from torch import nn
 from torch.optim import Optimizer
-from transformers import AutoImageProcessor
 
 from ..data.loader import TrainLoader
 from ..data.photometry import Photometry
@@ -19,17 +17,15 @@ from ..data.sources import Rows, load_rows
 from ..errors import CheckpointError, RecipeError
 from ..methods.base import Method
 from ..methods.registry import get_method
-from ..nn.backbone import backbone_config, load_backbone
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.distributed import world_size
-from ..nn.encoder import check_image_size
 from ..recipe import Recipe, load_recipe
 from ..view import View
 from .checkpoint import Checkpoints
+from .grad_cache import GradientCache
+from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
 from .tracking import missing_packages
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass
@@ -52,6 +48,7 @@ class Training:
         checkpoints: Its checkpoints.
         total_steps: Optimizer steps of the whole training.
         weights: What was loaded into the encoder; None for random weights.
+        cache: Computes a step's gradients piece by piece, where ``train.grad_cache`` asks for it.
     """
 
     recipe: Recipe
@@ -69,6 +66,7 @@ class Training:
     checkpoints: Checkpoints
     total_steps: int
     weights: str | None
+    cache: GradientCache | None
 
 
 def build_training(recipe: Recipe) -> Training:
@@ -110,11 +108,13 @@ def build_training(recipe: Recipe) -> Training:
         epoch_rows=recipe.data.epoch_rows,
         device_type=accelerator.device.type,
     )
-    method, weights = build_method(recipe, views)
     mean, std = colour_statistics(recipe)
+    known = known_of_data(recipe, method_class, rows, mean, std)
+    method, weights = build_method(recipe, views, known)
     model, optimizer, channels_last = prepare(recipe, accelerator, method)
     if accelerator.num_processes > 1:
         set_seed(settings.seed, device_specific=True)  # the weights are equal now; masks of dropout are to differ
+    photometry = Photometry(views, mean, std, channels_last=channels_last)
     total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
     return Training(
         recipe=recipe,
@@ -123,7 +123,7 @@ def build_training(recipe: Recipe) -> Training:
         model=model,
         optimizer=optimizer,
         loader=loader,
-        photometry=Photometry(views, mean, std, channels_last=channels_last),
+        photometry=photometry,
         rows=rows,
         views=views,
         mean=mean,
@@ -132,6 +132,7 @@ def build_training(recipe: Recipe) -> Training:
         checkpoints=Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints),
         total_steps=total_steps,
         weights=weights,
+        cache=build_cache(recipe, accelerator, method, photometry),
     )
 
 
@@ -175,40 +176,6 @@ def local_batch(recipe: Recipe, processes: int) -> int:
     return batch // parts
 
 
-def build_method(recipe: Recipe, views: tuple[View, ...]) -> tuple[Method, str | None]:
-    """The method with its first weights, and a sentence about those that were loaded."""
-    method_class = get_method(recipe.method.name)
-    config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)])
-    method = method_class(method_class.config_class(backbone_config=config, **recipe.method.options))
-    for view in views:
-        check_image_size(method.encoder, view.size, f"view '{view.name}'")
-    check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")
-    weights = load_backbone(method.encoder, recipe.backbone)
-    if weights:
-        method.copy_teachers()
-    return method.train(), weights
-
-
-def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:
-    """Side of the images that the published processor makes, in pixels."""
-    return recipe.publish.image_size or views[0].size
-
-
-def colour_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that images are normalised by: the recipe's, the pretrained encoder's, or ImageNet's."""
-    if recipe.data.mean is not None:
-        return tuple(recipe.data.mean), tuple(recipe.data.std)
-    if isinstance(recipe.backbone, dict) and (name := recipe.backbone.get("pretrained")):
-        with contextlib.suppress(OSError, ValueError, ImportError):  # weights without a processor: ImageNet's it is
-            processor = AutoImageProcessor.from_pretrained(name, revision=recipe.backbone.get("revision") or "main")
-            source = getattr(processor, "data_config", None) or {
-                "mean": processor.image_mean,
-                "std": processor.image_std,
-            }
-            return tuple(source["mean"]), tuple(source["std"])
-    return IMAGENET_MEAN, IMAGENET_STD
-
-
 def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[nn.Module, Optimizer, bool]:
     """Applies the recipe's choices to the method and hands it to the accelerator.
 
@@ -237,6 +204,25 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         model, optimizer = accelerator.prepare(method, optimizer)
     return model, optimizer, channels_last
+
+
+def build_cache(
+    recipe: Recipe, accelerator: Accelerator, method: Method, photometry: Photometry
+) -> GradientCache | None:
+    """The gradient cache, where the recipe wants one.
+
+    Raises:
+        RecipeError: What prepares the model keeps the gradients to itself.
+    """
+    rows = recipe.train.grad_cache
+    if rows is None:
+        return None
+    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
+        raise RecipeError(
+            f"train.grad_cache works on one process or with plain data parallelism, not with {accelerator.distributed_type.value}: "
+            "take train.gradient_checkpointing there"
+        )
+    return GradientCache(method, accelerator, photometry, rows)
 
 
 def recompute_activations(method: Method) -> None:

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from hfcontrast.errors import DataError
-from hfcontrast.evaluation.features import effective_rank, extract_features, join_processes
+from hfcontrast.evaluation.features import extract_features, join_processes
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.online import OnlineEvaluation
-from hfcontrast.nn import build_encoder, encode
+from hfcontrast.nn import build_encoder, effective_rank, encode
 from hfcontrast.nn.backbone import backbone_config
 
 

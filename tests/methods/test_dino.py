@@ -121,7 +121,7 @@ def test_local_crops_go_to_the_student_only():
         getattr(method, name).register_forward_pre_hook(lambda _, inputs, s=sizes: s.append(tuple(inputs[0].shape)))
     embeddings = method.embed(batch["pixel_values"], batch["local_pixel_values"])
     assert seen["encoder"] == [(6, 3, 32, 32), (24, 3, 16, 16)] and seen["teacher_encoder"] == [(6, 3, 32, 32)]
-    assert embeddings["student"].shape == (3, 10, 8) and embeddings["teacher"].shape == (3, 2, 8)
+    assert embeddings["student"].shape == (3, 10, 32) and embeddings["teacher"].shape == (3, 2, 32)
     assert not embeddings["teacher"].requires_grad
     # Student and teacher are equal at first: its first views are the global crops, in order.
     torch.testing.assert_close(embeddings["student"][:, :2], embeddings["teacher"], rtol=1e-4, atol=1e-5)

@@ -36,9 +36,11 @@ def scores_of_card(folder):
     return [line for line in (folder / "README.md").read_text().splitlines() if line.endswith("% |")]
 
 
-def assert_close_runs(first, second):
+def assert_close_runs(first, second, but_not=()):
     for expected, actual in zip(metrics(first), metrics(second), strict=True):
         assert expected.keys() == actual.keys()
+        for name in but_not:
+            expected.pop(name, None), actual.pop(name, None)
         scores, other = expected.pop("eval", {}), actual.pop("eval", {})
         assert actual == pytest.approx(expected, rel=1e-4, abs=1e-4)
         assert other == pytest.approx(scores, rel=1e-3)
@@ -62,7 +64,8 @@ def test_two_processes_are_one(method, trained):
 
 def test_micro_batches_of_dino_are_the_whole_batch(trained):
     """Its loss is a mean over samples and its centre is that of the step: accumulation changes nothing."""
-    assert_close_runs(trained("dino"), trained("dino", accumulation=2))
+    looked_at = ("embedding_std", "embedding_rank")  # of the last micro-batch only
+    assert_close_runs(trained("dino"), trained("dino", accumulation=2), but_not=looked_at)
 
 
 def test_micro_batches_of_simclr_have_negatives_of_their_own(trained):

@@ -1,0 +1,32 @@
+"""Whether embeddings have collapsed: how many directions they use, and how far apart they lie."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def effective_rank(features: Tensor) -> float:
+    """Effective rank of a set of features: exp of the entropy of its normalised singular values (Roy & Vetterli, 2007).
+
+    Args:
+        features: (N, D); centred here.
+
+    Returns:
+        Between 1 (collapsed to a line) and min(N, D).
+    """
+    values = torch.linalg.svdvals((features - features.mean(dim=0)).float())
+    shares = values / values.sum().clamp_min(1e-12)
+    return float(torch.exp(-(shares * shares.clamp_min(1e-12).log()).sum()))
+
+
+def feature_std(features: Tensor) -> float:
+    """Mean over dimensions of the standard deviation of unit vectors, times the square root of their width.
+
+    Args:
+        features: (N, D); normalised here.
+
+    Returns:
+        About 1 for features spread over the sphere, 0 after a collapse (SimSiam, Chen and He, 2020, section 4.1).
+    """
+    unit = F.normalize(features.float(), dim=1)
+    return float(unit.std(dim=0).mean()) * unit.shape[1] ** 0.5

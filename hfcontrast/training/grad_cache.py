@@ -1,0 +1,110 @@
+"""Gradient caching: the gradients of the whole batch in the memory of a small one (Gao et al., 2021, arXiv:2101.06983).
+
+A contrastive loss needs the embeddings of the whole batch, but not the encoder's activations of the whole batch at one time.
+So the batch is embedded in pieces without a graph; the loss of all embeddings gives their gradients; then every piece is
+embedded again, with a graph this time and the same masks of dropout, and takes its share of those gradients backwards.
+Exact, for one more forward pass, wherever ``embed`` does not mix samples.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..data.photometry import Photometry
+from ..methods.base import Method, MethodOutput
+from ..nn.distributed import world_size
+
+
+class GradientCache:
+    """Computes the gradients of a step piece by piece.
+
+    Args:
+        method: The method itself, not what wraps it.
+        accelerator: Gives the precision and scales the loss.
+        photometry: Makes floats of a piece's crops; the whole batch is never held as floats.
+        rows: Samples of a piece.
+    """
+
+    def __init__(self, method: Method, accelerator: Accelerator, photometry: Photometry, rows: int):
+        self.method = method
+        self.accelerator = accelerator
+        self.photometry = photometry
+        self.rows = rows
+
+    def backward(self, batch: dict[str, Any]) -> MethodOutput:
+        """Fills ``.grad`` with the gradients of the loss of the global batch, averaged over the processes.
+
+        Args:
+            batch: What the loader yields for this process, crops as bytes.
+
+        Returns:
+            The output of the whole batch.
+        """
+        device = self.accelerator.device
+        pieces = _pieces(batch, self.rows)
+        states, embedded = [], []
+        for piece in pieces:
+            states.append(_random_state(device))
+            with torch.no_grad():
+                embedded.append(self._embed(piece))
+        whole = {name: torch.cat([part[name] for part in embedded]) for name in embedded[0]}
+        leaves = {name: value.requires_grad_(value.is_floating_point()) for name, value in whole.items()}
+        rest = {name: value for name, value in batch.items() if not name.startswith(self.photometry.keys)}
+        rest = self.method._named_by(self.method.objective, self.photometry(rest, device))
+        with self.accelerator.autocast():
+            output = self.method.objective(leaves, **rest)
+        self.accelerator.backward(output.loss)
+
+        gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+        after = _random_state(device)
+        statistics = _batch_statistics(self.method)  # the first pass has moved them already
+        kept = [value.clone() for value in statistics]
+        for piece, state, parts in zip(pieces, states, _pieces(gradients, self.rows)):
+            _set_random_state(state, device)
+            again = self._embed(piece)
+            names = [name for name in parts if again[name].requires_grad]
+            torch.autograd.backward([again[name] for name in names], [parts[name] for name in names])
+        for value, before in zip(statistics, kept):
+            value.copy_(before)
+        _set_random_state(after, device)
+        self._average()
+        return output
+
+    def _embed(self, piece: dict[str, Any]) -> dict[str, Tensor]:
+        batch = self.photometry(piece, self.accelerator.device)
+        with self.accelerator.autocast():
+            return self.method.embed(**self.method._named_by(self.method.embed, batch))
+
+    def _average(self) -> None:
+        """What DistributedDataParallel does in its backward pass, which this one goes around."""
+        if world_size() == 1:
+            return
+        for parameter in self.method.parameters():
+            if parameter.requires_grad:  # in one order everywhere, with zeros where a process has no gradient
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                dist.all_reduce(gradient)
+                parameter.grad = gradient.div_(world_size())
+
+
+def _pieces(batch: dict[str, Any], rows: int) -> list[dict[str, Any]]:
+    """Cuts every entry into pieces of so many rows; the last one may be smaller."""
+    count = len(next(iter(batch.values())))
+    return [{name: value[start : start + rows] for name, value in batch.items()} for start in range(0, count, rows)]
+
+
+def _batch_statistics(method: Method) -> list[Tensor]:
+    layers = (module for module in method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)

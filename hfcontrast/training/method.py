@@ -1,0 +1,82 @@
+"""The method of a recipe: built for the data, with its first weights."""
+
+import contextlib
+from typing import Any
+
+from transformers import AutoImageProcessor
+
+from ..data.sources import Rows
+from ..errors import DataError
+from ..methods.base import Method
+from ..methods.registry import get_method
+from ..nn.backbone import backbone_config, load_backbone
+from ..nn.encoder import check_image_size
+from ..recipe import Recipe
+from ..view import View
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def known_of_data(
+    recipe: Recipe, method_class: type[Method], rows: Rows, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """What the method's configuration declares to need of the data (see ``MethodConfig``).
+
+    Raises:
+        DataError: The data cannot give it, or has no labels although the method needs them.
+    """
+    if method_class.needs_labels() and not rows.labelled:
+        raise DataError(
+            f"method '{recipe.method.name}' learns from labels, and {rows.description} has none: name their column in "
+            "data.label_column, or take a method that needs none"
+        )
+    fields = method_class.config_class.__dataclass_fields__
+    if "num_images" in fields and (rows.streaming or rows.num_rows is None):
+        raise DataError(
+            f"method '{recipe.method.name}' keeps something for every image of the data set, and a stream does not number "
+            "its images: use data.streaming=false"
+        )
+    known = {"num_images": rows.num_rows, "image_mean": list(mean), "image_std": list(std)}
+    return {name: value for name, value in known.items() if name in fields}
+
+
+def build_method(recipe: Recipe, views: tuple[View, ...], known: dict[str, Any]) -> tuple[Method, str | None]:
+    """The method with its first weights, and a sentence about those that were loaded.
+
+    Args:
+        recipe: The recipe.
+        views: The views in use.
+        known: Settings that the data gives where the recipe does not.
+    """
+    method_class = get_method(recipe.method.name)
+    options = recipe.method.options
+    options |= {name: value for name, value in known.items() if options.get(name) is None}
+    config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)])
+    method = method_class(method_class.config_class(backbone_config=config, **options))
+    for view in views:
+        check_image_size(method.encoder, view.size, f"view '{view.name}'")
+    check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")
+    weights = load_backbone(method.encoder, recipe.backbone)
+    if weights:
+        method.copy_teachers()
+    return method.train(), weights
+
+
+def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:
+    """Side of the images that the published processor makes, in pixels."""
+    return recipe.publish.image_size or views[0].size
+
+
+def colour_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that images are normalised by: the recipe's, the pretrained encoder's, or ImageNet's."""
+    if recipe.data.mean is not None:
+        return tuple(recipe.data.mean), tuple(recipe.data.std)
+    if isinstance(recipe.backbone, dict) and (name := recipe.backbone.get("pretrained")):
+        with contextlib.suppress(OSError, ValueError, ImportError):  # weights without a processor: ImageNet's it is
+            processor = AutoImageProcessor.from_pretrained(name, revision=recipe.backbone.get("revision") or "main")
+            source = getattr(processor, "data_config", None) or {
+                "mean": processor.image_mean,
+                "std": processor.image_std,
+            }
+            return tuple(source["mean"]), tuple(source["std"])
+    return IMAGENET_MEAN, IMAGENET_STD

@@ -1,0 +1,46 @@
+"""Draws that depend on what they are for and on nothing else."""
+
+import torch
+
+from hfcontrast.nn import hash_numbers, sample_uniform, shared_generator
+
+
+def test_the_numbers_are_those_of_splitmix64():
+    """In Python's own integers, one after the other."""
+
+    def mix(state):
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        return state ^ (state >> 31)
+
+    golden, start = 0x9E3779B97F4A7C15, 0
+    for number in (7, 2**63 + 5, 123):
+        start = mix(((start ^ number) + golden) % 2**64)
+    expected = [(mix((start + k * golden) % 2**64) >> 40) / 2**24 for k in (1, 2, 3)]
+    assert sample_uniform(torch.tensor([123]), 3, 7, 2**63 + 5).tolist() == [expected]
+
+
+def test_a_sample_gets_its_numbers_in_any_batch():
+    whole = sample_uniform(torch.arange(10), 5, 0, 3)
+    assert torch.equal(sample_uniform(torch.tensor([7, 2]), 5, 0, 3), whole[[7, 2]])
+    assert torch.equal(sample_uniform(torch.tensor([7]), 2, 0, 3), whole[[7], :2])
+
+
+def test_every_part_of_the_key_counts():
+    index = torch.arange(4)
+    draws = [sample_uniform(index, 3, *key) for key in ((0, 0), (0, 1), (1, 0), (0,), (0, 0, 0))]
+    assert len({tuple(draw.flatten().tolist()) for draw in draws}) == len(draws)
+    assert len(set(hash_numbers(1, index).tolist())) == 4
+
+
+def test_the_numbers_are_uniform():
+    draws = sample_uniform(torch.arange(2000), 50, 5)
+    counts = torch.histc(draws, 20, 0, 1)
+    assert draws.min() >= 0 and draws.max() < 1
+    assert ((counts - 5000).square() / 5000).sum() < 44  # chi-squared with 19 degrees of freedom, p = 0.001
+    assert abs(float(torch.corrcoef(draws[:, :2].T)[0, 1])) < 0.08
+
+
+def test_a_shared_generator_depends_on_its_key_only():
+    first, again, other = (torch.rand(4, generator=shared_generator(*key)) for key in ((3, 9), (3, 9), (9, 3)))
+    assert torch.equal(first, again) and not torch.equal(first, other)
