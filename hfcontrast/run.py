@@ -22,9 +22,10 @@ from .errors import DataError, HFContrastError
 from .evaluation.online import OnlineEvaluation
 from .nn.distributed import rank, world_size
 from .nn.encoder import feature_expression
-from .publishing.card import build_card, score_rows
+from .publishing.card import build_card, score_table
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import as_transform, build_processor, timm_settings
+from .publishing.result import FILE, build_result, write_result
 from .recipe import Recipe, load_recipe
 from .training.loop import train
 from .training.method import published_size
@@ -44,10 +45,12 @@ def run(recipe: Recipe) -> dict[str, Any]:
     training = build_training(recipe)
     if training.weights:
         training.accelerator.print(training.weights)
+    if training.accelerator.is_main_process:
+        (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
     evaluation, evaluated_on, processor, ratio = build_evaluation(training)
     notes = train(training, evaluation)
     if recipe.eval.baselines:
-        notes["raw_pixels"] = evaluation.raw_pixels()
+        notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
     publish(training, notes, processor, ratio, evaluated_on)
     training.accelerator.end_training()  # closes trackers and process group
     return notes
@@ -68,6 +71,7 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
         batches(queries, settings.max_queries),
         settings.knn_k,
         settings.knn_temperature,
+        settings.linear_probe,
     )
     return evaluation, name, processor, ratio
 
@@ -152,7 +156,7 @@ class Batches:
 
 
 def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: float, evaluated_on: str) -> None:
-    """Writes the encoder, its card and the whole method, and says what came of the run."""
+    """Writes the encoder, its card, the whole method and the figures, and says what came of the run."""
     accelerator, method, output = training.accelerator, training.method, training.output
     whole = accelerator.get_state_dict(training.model)
     if not accelerator.is_main_process:
@@ -164,17 +168,19 @@ def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: fl
     export_encoder(encoder, processor, output, settings, weights)
     save_method(method, output / "method", whole)
     build_card(training, notes, ratio, evaluated_on).save(output / "README.md")
+    write_result(build_result(training, notes, evaluated_on), output)
     report(training, notes, evaluated_on)
 
 
 def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None:
     """Prints the table at the end of a run."""
     console = Console()
-    if rows := score_rows(notes):
-        table = Table("features", "kNN accuracy")
-        for name, accuracy in rows:
-            table.add_row(name, accuracy, style="bold" if name.startswith("trained") else None)
-        console.print(f"kNN on {evaluated_on}", highlight=False, soft_wrap=True, markup=False)
+    columns, rows = score_table(notes)
+    if rows:
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
+        console.print(f"Judged on {evaluated_on}", highlight=False, soft_wrap=True, markup=False)
         console.print(table)
     else:
         console.print("The data has no labels: nothing was classified; eval.path can name a labelled data set.")

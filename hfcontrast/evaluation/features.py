@@ -46,7 +46,10 @@ def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, T
 
 
 def join_processes(rows: Tensor) -> Tensor:
-    """Rows of all processes in the order of their ranks; they may hold different numbers of them."""
+    """Rows of all processes, dealt out in turn: where each has every n-th row of a data set, as one process would have them.
+
+    Processes may hold different numbers of rows.
+    """
     if world_size() == 1:
         return rows
     home = rows.device
@@ -55,5 +58,6 @@ def join_processes(rows: Tensor) -> Tensor:
     counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows
-    parts = gather(padded).split(max(counts))
-    return torch.cat([part[:count] for part, count in zip(parts, counts)]).to(home)
+    in_turn = gather(padded).unflatten(0, (len(counts), -1)).transpose(0, 1)
+    there = torch.arange(max(counts))[:, None] < torch.tensor(counts)
+    return in_turn[there.to(rows.device)].to(home)

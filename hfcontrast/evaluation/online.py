@@ -1,4 +1,4 @@
-"""The evaluation that accompanies a training: kNN accuracy where there are labels, and signs of collapse always."""
+"""The evaluation that accompanies a training: accuracies where there are labels, and signs of collapse always."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from ..nn.collapse import effective_rank, feature_std
 from .features import extract_features, join_processes
 from .knn import knn_accuracy
+from .linear_probe import linear_accuracy
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
@@ -21,43 +22,69 @@ class OnlineEvaluation:
         queries: The same for the images that are judged.
         k: Neighbours that vote.
         temperature: Temperature of their votes.
+        linear_probe: Whether a thorough evaluation fits a linear probe too.
     """
 
-    def __init__(self, bank: Batches | None, queries: Batches, k: int = 20, temperature: float = 0.07):
+    def __init__(
+        self,
+        bank: Batches | None,
+        queries: Batches,
+        k: int = 20,
+        temperature: float = 0.07,
+        linear_probe: bool = False,
+    ):
         self.bank = bank
         self.queries = queries
         self.k = k
         self.temperature = temperature
+        self.linear_probe = linear_probe
 
-    def __call__(self, encoder: PreTrainedModel) -> dict[str, float]:
+    def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]:
         """``knn_accuracy`` in [0, 1] (with labels), ``feature_std`` and ``effective_rank`` of the queries' features.
 
         The last two are signs of a collapse: see ``hfcontrast.nn.collapse``.
+
+        Args:
+            encoder: The encoder.
+            thorough: Take the time for ``linear_accuracy`` too, where a linear probe was asked for.
         """
         features, labels = extract_features(encoder, self.queries())
         scores = {}
         if self.bank is not None:
             bank, bank_labels = extract_features(encoder, self.bank())
-            if _some_labelled(bank_labels, labels):
-                scores["knn_accuracy"] = knn_accuracy(bank, bank_labels, features, labels, self.k, self.temperature)
+            device = next(encoder.parameters()).device
+            scores = self._accuracies(bank, bank_labels, features, labels, thorough, device)
         scores["feature_std"] = feature_std(features)
         scores["effective_rank"] = effective_rank(features[:2048])
         return scores
 
-    def raw_pixels(self) -> float | None:
-        """kNN accuracy of the pixels themselves; None without labels."""
+    def raw_pixels(self, device: torch.device | str = "cpu") -> dict[str, float]:
+        """The accuracies of the pixels themselves; none without labels.
+
+        Args:
+            device: Where a linear probe is fitted.
+        """
         if self.bank is None:
-            return None
-        bank, bank_labels = _flat_pixels(self.bank())
-        queries, labels = _flat_pixels(self.queries())
-        if not _some_labelled(bank_labels, labels):
-            return None
-        return knn_accuracy(bank, bank_labels, queries, labels, self.k, self.temperature)
+            return {}
+        return self._accuracies(*_flat_pixels(self.bank()), *_flat_pixels(self.queries()), True, device)
 
-
-def _some_labelled(*labels: Tensor) -> bool:
-    """Whether each has labels: test splits without any hold -1 everywhere."""
-    return all(bool((part >= 0).any()) for part in labels)
+    def _accuracies(
+        self,
+        bank: Tensor,
+        bank_labels: Tensor,
+        queries: Tensor,
+        labels: Tensor,
+        thorough: bool,
+        device: torch.device | str,
+    ) -> dict[str, float]:
+        """What the features say of the labels; nothing where either has none: test splits without labels hold -1 everywhere."""
+        if not ((bank_labels >= 0).any() and (labels >= 0).any()):
+            return {}
+        scores = {"knn_accuracy": knn_accuracy(bank, bank_labels, queries, labels, self.k, self.temperature)}
+        if self.linear_probe and thorough:
+            rows = (part.to(device) for part in (bank, bank_labels, queries, labels))
+            scores["linear_accuracy"] = linear_accuracy(*rows)
+        return scores
 
 
 def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from .labels import own_classes
 from .queue import Queue
 from .randomness import hash_numbers, sample_uniform, shared_generator
 from .schedule import cosine, linear
+from .standardised import StandardisedLinear
+from .views import view_by_view
 
 __all__ = [
     "DINOHead",
@@ -20,6 +22,7 @@ __all__ = [
     "MomentumUpdate",
     "Prototypes",
     "Queue",
+    "StandardisedLinear",
     "all_mean",
     "all_sum",
     "build_encoder",
@@ -37,5 +40,6 @@ __all__ = [
     "sample_uniform",
     "shared_generator",
     "synchronise_batch_norm",
+    "view_by_view",
     "world_size",
 ]

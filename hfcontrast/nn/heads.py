@@ -5,9 +5,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .standardised import StandardisedLinear
+
 
 class MLPHead(nn.Sequential):
-    """Linear layers with ReLU between them and, optionally, batch normalisation.
+    """Linear layers with ReLU between them and, optionally, normalisation.
 
     Args:
         sizes: Width of the input, of every hidden layer and of the output.
@@ -15,6 +17,11 @@ class MLPHead(nn.Sequential):
         batch_norm_last: Batch normalisation after the output layer: "affine", "scale" (its shift stays 0), "plain" (no
             weights) or None.
         bias: Biases in the layers that no batch normalisation follows.
+        bias_last: The same for the output layer alone; None takes ``bias``.
+        norm: What normalises the hidden layers in place of batch normalisation, each sample by itself: "layer", "group"
+            or None.
+        groups: Number of groups for "group"; divides the hidden widths.
+        standardise: Weight standardisation of all linear layers (see ``StandardisedLinear``).
     """
 
     def __init__(
@@ -23,14 +30,26 @@ class MLPHead(nn.Sequential):
         batch_norm: bool = True,
         batch_norm_last: str | None = None,
         bias: bool = True,
+        bias_last: bool | None = None,
+        norm: str | None = None,
+        groups: int = 16,
+        standardise: bool = False,
     ):
+        linear = StandardisedLinear if standardise else nn.Linear
+        kind = norm or ("batch" if batch_norm else "none")
+        makers = {
+            "batch": nn.BatchNorm1d,
+            "layer": nn.LayerNorm,
+            "group": lambda width: nn.GroupNorm(groups, width),
+        }
         layers: list[nn.Module] = []
         for before, after in zip(sizes[:-2], sizes[1:-1]):
-            layers.append(nn.Linear(before, after, bias=bias and not batch_norm))
-            if batch_norm:
-                layers.append(nn.BatchNorm1d(after))
+            layers.append(linear(before, after, bias=bias and kind != "batch"))
+            if kind != "none":
+                layers.append(makers[kind](after))
             layers.append(nn.ReLU(inplace=True))
-        layers.append(nn.Linear(sizes[-2], sizes[-1], bias=bias and batch_norm_last is None))
+        bias_last = bias if bias_last is None else bias_last
+        layers.append(linear(sizes[-2], sizes[-1], bias=bias_last and batch_norm_last is None))
         if batch_norm_last is not None:
             layers.append(nn.BatchNorm1d(sizes[-1], affine=batch_norm_last != "plain"))
             if batch_norm_last == "scale":

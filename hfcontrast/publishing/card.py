@@ -13,6 +13,11 @@ from ..training.environment import describe_environment
 from ..training.method import published_size
 from ..training.setup import Training
 
+# What a run is judged by: the heading of its column, and the task as the Hub's model index has it.
+ACCURACIES = {
+    "knn_accuracy": ("kNN accuracy", "k-nearest-neighbour classification of frozen features"),
+    "linear_accuracy": ("linear probe", "linear classification of frozen features"),
+}
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (
     "The architecture's own pooler has weights that no loss has trained: plain `AutoModel` adds it with random weights and says so. "
@@ -25,22 +30,22 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
 
     Args:
         training: The run.
-        notes: What :func:`~hfcontrast.training.loop.train` returned, with ``raw_pixels`` beside it.
+        notes: What :func:`~hfcontrast.training.loop.train` returned, with the scores of ``raw_pixels`` beside it.
         ratio: Share of the resized image that the processor's crop keeps.
         evaluated_on: The data that was judged on, as the user knows it.
     """
     recipe, method = training.recipe, training.method
     encoder = method.export_encoder()
     size, timm = published_size(recipe, training.views), hasattr(encoder, "timm_model")
-    accuracy = notes.get("trained", {}).get("knn_accuracy")
     name = training.output.name
+    columns, rows = score_table(notes)
     data = ModelCardData(
         license=recipe.publish.license,
         library_name="timm" if timm else "transformers",
         pipeline_tag="image-feature-extraction",
         tags=["hfcontrast", "self-supervised-learning", recipe.method.name, *recipe.publish.tags],
         model_name=name,
-        eval_results=None if accuracy is None else [_result(evaluated_on, accuracy)],
+        eval_results=_results(evaluated_on, notes.get("trained", {})) or None,
     )
     return ModelCard.from_template(
         data,
@@ -58,7 +63,8 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         timm=timm,
         size=size,
         resize=round(size / ratio),
-        scores=score_rows(notes),
+        columns=columns,
+        scores=rows,
         k=recipe.eval.knn_k,
         temperature=recipe.eval.knn_temperature,
         evaluated_on=evaluated_on,
@@ -80,23 +86,34 @@ def data_name(recipe: Recipe) -> str:
     return Path(settings.path).name if Path(settings.path).exists() else settings.path
 
 
-def score_rows(notes: dict[str, Any]) -> list[tuple[str, str]]:
-    """Rows of the table of results: raw pixels, the untrained encoder, the trained one; empty without labels."""
-    rows = [
-        ("raw pixels", notes.get("raw_pixels")),
-        ("untrained encoder", notes.get("untrained", {}).get("knn_accuracy")),
-        ("trained encoder", notes.get("trained", {}).get("knn_accuracy")),
+def score_table(notes: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The table of results: its columns, and rows for raw pixels, the untrained encoder, the trained one; no row without labels."""
+    judged = {
+        "raw pixels": notes.get("raw_pixels"),
+        "untrained encoder": notes.get("untrained"),
+        "trained encoder": notes.get("trained"),
+    }
+    judged = {name: scores for name, scores in judged.items() if scores and "knn_accuracy" in scores}
+    kinds = [kind for kind in ACCURACIES if any(kind in scores for scores in judged.values())]
+    rows = [[name, *(_percent(scores.get(kind)) for kind in kinds)] for name, scores in judged.items()]
+    return ["features", *(ACCURACIES[kind][0] for kind in kinds)], rows
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _results(data: str, scores: dict[str, float]) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name=task,
+            dataset_type=data,
+            dataset_name=data,
+            metric_type="accuracy",
+            metric_name=name,
+            metric_value=round(scores[kind], 4),
+        )
+        for kind, (name, task) in ACCURACIES.items()
+        if kind in scores
     ]
-    return [(name, f"{100 * value:.1f} %") for name, value in rows if value is not None]
-
-
-def _result(data: str, accuracy: float) -> EvalResult:
-    return EvalResult(
-        task_type="image-classification",
-        task_name="k-nearest-neighbour classification of frozen features",
-        dataset_type=data,
-        dataset_name=data,
-        metric_type="accuracy",
-        metric_name="kNN accuracy",
-        metric_value=round(accuracy, 4),
-    )

@@ -191,7 +191,12 @@ class EvalSection(SourceFields):
     )
     knn_k: Count = Field(20, description="Neighbours that vote.")
     knn_temperature: Positive = Field(0.07, description="A vote weighs exp(cosine similarity / temperature).")
-    max_bank: Count | None = Field(20000, description="Training rows that can be neighbours, at most; null: all.")
+    linear_probe: bool = Field(
+        False, description="Fit a linear classifier to the features too, before and after the training."
+    )
+    max_bank: Count | None = Field(
+        20000, description="Training rows that can be neighbours, or that the probe is fitted to, at most; null: all."
+    )
     max_queries: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
     batch_size: Count = Field(256, description="Images encoded at once.")
     baselines: bool = Field(True, description="Judge the untrained encoder and raw pixels too.")

@@ -4,8 +4,8 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,13 +16,18 @@ from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
 from .collapse import CollapseWatch, spread
 from .environment import describe_environment
+from .memory import peak_memory, reset_peak_memory
 from .optim import clip_each_gradient
 from .schedules import set_schedules
 from .setup import Training
 from .tracking import Tracking
 from .watch import Interrupted, Watch
 
-Evaluate = Callable[[PreTrainedModel], dict[str, float]]
+
+class Evaluate(Protocol):
+    """Judges an encoder; ``thorough`` evaluations, before and after the training, may take their time."""
+
+    def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]: ...
 
 
 def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any]:
@@ -33,7 +38,8 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         evaluate: Judges an encoder; called at the start, every ``eval.every`` steps and at the end.
 
     Returns:
-        The run's notes: ``untrained`` and ``trained`` hold what ``evaluate`` returned before and after.
+        The run's notes: ``untrained`` and ``trained`` hold what ``evaluate`` returned before and after, ``peak_memory`` the
+        bytes that the training took at most.
 
     Raises:
         Interrupted: SIGTERM or SIGINT came; the step is finished and saved.
@@ -47,9 +53,10 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     run_name = recipe.track.run_name or training.output.name
     tracking.start(recipe.track, run_name, recipe.to_dict(), step, training.total_steps)
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
-        notes["untrained"] = judge(evaluate, training)
+        notes["untrained"] = judge(evaluate, training, thorough=True)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter = Meter(training, step)
+    reset_peak_memory(accelerator.device)
 
     with Watch() as watch, meter:
         batches = loader.iter_from(step)
@@ -90,13 +97,14 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                 tracking.log({"eval": scores}, step)
             if step % checkpoint_every == 0 or last or stop:
                 watch.settle()
+                notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(accelerator.device))
                 saved = training.checkpoints.save(step, loader.state_dict(), notes)
             if stop and not last:
                 raise Interrupted(stop, f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same "
                                         "command goes on from there")  # fmt: skip
 
     if evaluate:
-        notes["trained"] = judge(evaluate, training)
+        notes["trained"] = judge(evaluate, training, thorough=True)
         tracking.log({"eval": notes["trained"]}, step)
     notes["images_per_second"] = meter.images_per_second
     return notes
@@ -136,11 +144,11 @@ def detached(output: MethodOutput) -> MethodOutput:
     return MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state)
 
 
-def judge(evaluate: Evaluate, training: Training) -> dict[str, float]:
+def judge(evaluate: Evaluate, training: Training, thorough: bool = False) -> dict[str, float]:
     """Evaluates the encoder that would be published, leaving the training's random state and modes alone."""
     devices = [training.accelerator.device] if training.accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        return evaluate(training.method.export_encoder())
+        return evaluate(training.method.export_encoder(), thorough)
 
 
 class Meter(contextlib.AbstractContextManager):
