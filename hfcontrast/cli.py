@@ -181,10 +181,30 @@ def _bench(args: argparse.Namespace) -> None:
     bench(load_recipe(args.recipe, args.overrides), args.seconds, args.against)
 
 
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("items", metavar="RECIPE", nargs="+", help="the YAML files, one for each method")
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="settings that go before every file's")
+    parser.add_argument(
+        "--output", metavar="FOLDER", default="outputs/compare", help="where to (default: outputs/compare)"
+    )
+    parser.add_argument("--seeds", metavar="N", nargs="+", default=[], help="train each with these; mean ± deviation")
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from .comparison.compare import compare
+    from .comparison.plan import split_arguments
+
+    seeds = [int(item) for item in args.seeds if item.isdecimal()]
+    behind_seeds = [item for item in args.seeds if not item.isdecimal()]
+    recipes, overrides = split_arguments([*args.items, *behind_seeds, *args.overrides])
+    return compare(recipes, overrides, args.output, seeds)
+
+
 COMMANDS = {
     "methods": Command("list the installed methods, or explain one", _methods_arguments, _methods),
     "schema": Command("print the JSON schema of recipes, for editors", _schema_arguments, _schema),
     "train": Command("train by a recipe, as python -m hfcontrast.run does", add_recipe_arguments, _train),
+    "compare": Command("train several recipes alike, into one table", _compare_arguments, _compare),
     "bench": Command("measure where a recipe's time goes", _bench_arguments, _bench),
 }
 

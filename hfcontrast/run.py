@@ -49,7 +49,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
     evaluation, evaluated_on, processor, ratio = build_evaluation(training)
     notes = train(training, evaluation)
-    if recipe.eval.baselines:
+    if recipe.eval.baselines is True:
         notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
     publish(training, notes, processor, ratio, evaluated_on)
     training.accelerator.end_training()  # closes trackers and process group

@@ -28,8 +28,9 @@ ALLOWED = {
     "training": {*LIBRARY, "recipe"},
     "publishing": {*LIBRARY, "recipe", "training"},
     "testing": {"nn", "losses", "methods"},
+    "comparison": {"recipe"},
     "run": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing"},
-    "cli": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run"},
+    "cli": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run", "comparison"},
 }
 # Evaluators know what an encoder is and what processes share; recipes, which methods and architectures there are.
 NARROW = {

@@ -52,18 +52,13 @@ class OnlineEvaluation:
         scores = {}
         if self.bank is not None:
             bank, bank_labels = extract_features(encoder, self.bank())
-            device = next(encoder.parameters()).device
-            scores = self._accuracies(bank, bank_labels, features, labels, thorough, device)
+            scores = self._accuracies(bank, bank_labels, features, labels, thorough, next(encoder.parameters()).device)
         scores["feature_std"] = feature_std(features)
         scores["effective_rank"] = effective_rank(features[:2048])
         return scores
 
-    def raw_pixels(self, device: torch.device | str = "cpu") -> dict[str, float]:
-        """The accuracies of the pixels themselves; none without labels.
-
-        Args:
-            device: Where a linear probe is fitted.
-        """
+    def raw_pixels(self, device: torch.device) -> dict[str, float]:
+        """The accuracies of the pixels themselves; none without labels. A linear probe is fitted on the device."""
         if self.bank is None:
             return {}
         return self._accuracies(*_flat_pixels(self.bank()), *_flat_pixels(self.queries()), True, device)
@@ -75,14 +70,15 @@ class OnlineEvaluation:
         queries: Tensor,
         labels: Tensor,
         thorough: bool,
-        device: torch.device | str,
+        device: torch.device,
     ) -> dict[str, float]:
         """What the features say of the labels; nothing where either has none: test splits without labels hold -1 everywhere."""
         if not ((bank_labels >= 0).any() and (labels >= 0).any()):
             return {}
         scores = {"knn_accuracy": knn_accuracy(bank, bank_labels, queries, labels, self.k, self.temperature)}
         if self.linear_probe and thorough:
-            rows = (part.to(device) for part in (bank, bank_labels, queries, labels))
+            fast = device if device.type == "cuda" else "cpu"  # others have no float64
+            rows = (part.to(fast) for part in (bank, bank_labels, queries, labels))
             scores["linear_accuracy"] = linear_accuracy(*rows)
         return scores
 

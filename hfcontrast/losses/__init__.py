@@ -2,9 +2,13 @@
 
 from .clustering import sinkhorn, swapped_prediction
 from .contrastive import clip_loss, decoupled, info_nce, nt_xent, queue_info_nce, supcon
-from .distillation import dino_loss
+from .distillation import dino_loss, ibot_loss, sinkhorn_center
+from .gaussianity import sigreg
+from .memory import nt_xent_memory
 from .metric import n_pair, pairwise_contrastive, triplet
+from .noise import instance_softmax, invariant_spreading, nce, softmax_nce
 from .precision import full_precision
+from .prediction import predictive_info_nce
 from .redundancy import barlow_twins, vicreg
 from .siamese import negative_cosine
 from .spread import alignment, koleo, uniformity
@@ -16,14 +20,23 @@ __all__ = [
     "decoupled",
     "dino_loss",
     "full_precision",
+    "ibot_loss",
     "info_nce",
+    "instance_softmax",
+    "invariant_spreading",
     "koleo",
     "n_pair",
+    "nce",
     "negative_cosine",
     "nt_xent",
+    "nt_xent_memory",
     "pairwise_contrastive",
+    "predictive_info_nce",
     "queue_info_nce",
+    "sigreg",
     "sinkhorn",
+    "sinkhorn_center",
+    "softmax_nce",
     "supcon",
     "swapped_prediction",
     "triplet",

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .precision import full_precision
-from .tiles import cross_log_sums, self_log_sums
+from .tiles import cross_log_sums, mean_log_sum, self_log_sums
 
 # All of these take the whole batch's embeddings, normalise them to unit length themselves (a zero vector stays zero:
 # its similarity with everything is 0) and hold the matrix of similarities in tiles where it is large: see tiles.py.
@@ -39,7 +39,7 @@ def nt_xent(embeddings: Tensor, temperature: float, tile: int | None = None) -> 
         embeddings: (B, V, D), V views of each of B images, V >= 2; need not be normalised. A zero vector stays zero
             (its similarity with everything is 0). Half precision is computed in float32.
         temperature: t > 0.
-        tile: Rows and columns of the similarity matrix held at a time; None holds it whole up to 4M elements and in
+        tile: Rows and columns of the similarity matrix held at a time; None holds it whole while it is small and in
             tiles above. The value does not depend on it.
 
     Returns:
@@ -165,7 +165,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float | Tensor, tile: i
             float32.
         keys: (M, D), M >= B; the first B belong to the queries, in order, the others are negatives of all.
         temperature: t > 0; a tensor gets a gradient.
-        tile: As in :func:`nt_xent`.
+        tile: Queries compared with all keys at a time, at most; None as in :func:`nt_xent`.
 
     Returns:
         Scalar; log M for embeddings that are all alike, 0 for B = M = 1, where there is no negative. A gradient reaches
@@ -180,8 +180,8 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float | Tensor, tile: i
             f"{tuple(queries.shape)} and {tuple(keys.shape)}"
         )
     queries, keys = F.normalize(queries, dim=-1), F.normalize(keys, dim=-1)
-    denominators, _ = cross_log_sums(queries, keys, temperature, tile=tile)
-    return (denominators - (queries * keys[: len(queries)]).sum(dim=-1) / temperature).mean()
+    positives = (queries * keys[: len(queries)]).sum(dim=-1)
+    return mean_log_sum(queries, keys, temperature, tile) - (positives / temperature).mean()
 
 
 @full_precision

@@ -82,7 +82,7 @@ def uniformity(embeddings: Tensor, t: float = 2.0, tile: int | None = None) -> T
         embeddings: (N, D), N >= 2; need not be normalised. A zero vector counts as at right angles to all, at a squared
             distance of 2. Half precision is computed in float32.
         t: Width > 0 of the Gaussian potential.
-        tile: Rows and columns of the similarity matrix held at a time; None holds it whole up to 4M elements and in
+        tile: Rows and columns of the similarity matrix held at a time; None holds it whole while it is small and in
             tiles above. The value does not depend on it.
 
     Returns:

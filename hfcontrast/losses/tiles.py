@@ -3,7 +3,7 @@
 Every loss that contrasts with all others is a few sums over N vectors plus these log-sum-exps, so they are all that
 needs the N x N matrix. Small matrices are computed whole, which is the plain form that autograd differentiates; large
 ones in tiles, with the same values and gradients. Where the matrix is symmetric each pair of tiles is computed once and
-used both ways.
+used both ways; where only the mean over all rows is wanted, strips of whole rows are, and nothing is recomputed.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-WHOLE = 1 << 22  # elements up to which the matrix is computed whole: 16 MiB in float32
-TILE = 512  # on a CPU: a tile of 1 MiB stays in the core's cache
-ACCELERATOR_TILE = 4096  # 64 MiB: enough work to fill a GPU
+# On a CPU: a tile of 1 MiB stays in the core's cache, which pays even where memory does not matter.
+WHOLE = 1 << 19  # elements up to which the matrix is computed whole: 2 MiB in float32
+TILE = 512
+STRIP = 1 << 22  # elements of a strip of rows: 16 MiB
+# On a GPU: enough work to fill it, 64 MiB.
+ACCELERATOR_WHOLE = 1 << 22
+ACCELERATOR_TILE = 4096
+ACCELERATOR_STRIP = 1 << 24
 
 # Up to this size of the logits neither exp(x) nor a product of two of its powers leaves float32's range, so no maximum
 # has to be subtracted, and one exponential serves the rows and the columns of a tile.
@@ -34,8 +39,8 @@ def self_log_sums(
         temperature: t > 0; a tensor gets a gradient.
         group: So many consecutive vectors do not see one another; 1 leaves out the vector itself only.
         labels: (N,), to see only vectors of one's own label; None sees all.
-        tile: Rows and columns held at a time. None decides: the whole matrix up to 4M elements, above that tiles of 512
-            (4096 on an accelerator). A tile of N or more is the whole matrix.
+        tile: Rows and columns held at a time. None decides: the whole matrix up to half a million elements, above that
+            tiles of 512 (on an accelerator 4M elements and 4096). A tile of N or more is the whole matrix.
 
     Returns:
         (N,); minus infinity, with a gradient of zero, for a vector that sees none.
@@ -83,12 +88,41 @@ def cross_log_sums(
     return logits.logsumexp(dim=1), logits.logsumexp(dim=0) if columns else None
 
 
+def mean_log_sum(queries: Tensor, keys: Tensor, temperature: float | Tensor, tile: int | None = None) -> Tensor:
+    """The mean over the queries of log sum_j exp(q_i . k_j / t), faster than by :func:`cross_log_sums`.
+
+    What the gradient is but for a factor is known as soon as a row's sum is, so it is made in the forward pass.
+
+    Args:
+        queries: (N, D), of length at most 1.
+        keys: (M, D), of length at most 1.
+        temperature: t > 0; a tensor gets a gradient.
+        tile: Rows held at a time, with all of their columns, at most; None as in :func:`self_log_sums`. Strips of more than
+            4M elements (16M on an accelerator) are made narrower.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: The tile is not positive.
+    """
+    tile = _tile(queries, keys, tile)
+    if tile is None:
+        return (queries @ keys.T / temperature).logsumexp(dim=1).mean()
+    strip = STRIP if queries.device.type == "cpu" else ACCELERATOR_STRIP
+    rows = min(tile, max(1, strip // len(keys)))
+    queries = queries / temperature
+    wanted = tuple(torch.is_grad_enabled() and vectors.requires_grad for vectors in (queries, keys))
+    return _MeanLogSum.apply(queries, keys, rows, _is_safe(temperature), wanted)
+
+
 def _tile(queries: Tensor, keys: Tensor, tile: int | None) -> int | None:
     """The side of a tile, or None where the matrix is computed whole."""
     if tile is None:
-        if len(queries) * len(keys) <= WHOLE:
+        on_cpu = queries.device.type == "cpu"
+        if len(queries) * len(keys) <= (WHOLE if on_cpu else ACCELERATOR_WHOLE):
             return None
-        tile = TILE if queries.device.type == "cpu" else ACCELERATOR_TILE
+        tile = TILE if on_cpu else ACCELERATOR_TILE
     if tile < 1:
         raise ValueError(f"tile is {tile}, expected 1 row or more, or None to have it chosen")
     return None if tile >= max(len(queries), len(keys)) else tile
@@ -191,3 +225,36 @@ def _weigh_safely(logits: Tensor, by_row: tuple[Tensor, Tensor], by_column: tupl
     if by_column is not None:
         factors = factors + by_column[0] * by_column[1].neg().exp()
     return logits.exp_().mul_(factors)
+
+
+class _MeanLogSum(torch.autograd.Function):
+    """Value and gradient in one sweep over strips of rows."""
+
+    @staticmethod
+    def forward(ctx, queries, keys, rows, safe, wanted):
+        to_queries = torch.empty_like(queries) if wanted[0] else None
+        to_keys = torch.zeros_like(keys) if wanted[1] else None
+        strip = queries.new_empty(min(rows, len(queries)), len(keys))
+        total = queries.new_zeros(())
+        for top in range(0, len(queries), rows):
+            part = queries[top : top + rows]
+            weights = torch.mm(part, keys.T, out=strip[: len(part)])
+            if not safe:
+                highest = weights.amax(dim=1, keepdim=True)
+                weights -= highest
+                total += highest.sum()
+            sums = weights.exp_().sum(dim=1, keepdim=True)
+            total += sums.log().sum()
+            if wanted[0]:
+                torch.mm(weights, keys, out=to_queries[top : top + rows]).div_(sums)
+            if wanted[1]:
+                to_keys.addmm_(weights.T, part / sums)
+        ctx.save_for_backward(to_queries, to_keys)
+        ctx.count = len(queries)
+        return total / len(queries)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        upstream = upstream / ctx.count
+        return *(None if gradient is None else gradient * upstream for gradient in ctx.saved_tensors), None, None, None

@@ -116,7 +116,11 @@ class OptimSection(Section):
     warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
         None, description="The same in optimizer steps, instead of warmup_epochs."
     )
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="The learning rate after the warm-up.")
+    schedule: Literal["cosine", "constant", "drops"] = Field(
+        "cosine", description="The learning rate after the warm-up; drops: constant between the epochs of lr_drops."
+    )
+    lr_drops: list[Positive] = Field([], description="Epochs at which the learning rate is multiplied by lr_drop_factor.")
+    lr_drop_factor: Positive = Field(0.1, description="What each drop leaves of the learning rate.")
     weight_decay: NotNegative = Field(0.0, description="Weight decay at the start.")
     weight_decay_end: NotNegative | None = Field(
         None, description="Weight decay at the end, reached along a cosine; null: constant."
@@ -134,6 +138,9 @@ class OptimSection(Section):
     def contradictions(self):
         if self.warmup_steps is not None and self.warmup_epochs > 0:
             yield "warmup_steps", "warmup_steps and warmup_epochs are both set: keep one of them"
+        if (self.schedule == "drops") != bool(self.lr_drops):
+            missing = "lr_drops" if self.schedule == "drops" else "schedule"
+            yield missing, "schedule: drops and lr_drops, the epochs of the drops, go together: give both or neither"
         if self.clip_each and self.clip_grad_norm is None:
             yield "clip_each", "clip_each needs the largest norm: set clip_grad_norm, e.g. 3.0"
 
@@ -199,7 +206,9 @@ class EvalSection(SourceFields):
     )
     max_queries: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
     batch_size: Count = Field(256, description="Images encoded at once.")
-    baselines: bool = Field(True, description="Judge the untrained encoder and raw pixels too.")
+    baselines: bool | Literal["encoder"] = Field(
+        True, description="Judge the untrained encoder and raw pixels too; encoder: the untrained encoder only."
+    )
 
 
 class TrackSection(Section):

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoImageProcessor
 
 from ..data.sources import Rows
-from ..errors import DataError
+from ..errors import DataError, RecipeError
 from ..methods.base import Method
 from ..methods.registry import get_method
 from ..nn.backbone import backbone_config, load_backbone
@@ -47,12 +47,18 @@ def build_method(recipe: Recipe, views: tuple[View, ...], known: dict[str, Any])
         recipe: The recipe.
         views: The views in use.
         known: Settings that the data gives where the recipe does not.
+
+    Raises:
+        RecipeError: The method refuses its settings or the encoder, or the encoder a size or the weights.
     """
     method_class = get_method(recipe.method.name)
     options = recipe.method.options
     options |= {name: value for name, value in known.items() if options.get(name) is None}
     config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)])
-    method = method_class(method_class.config_class(backbone_config=config, **options))
+    try:
+        method = method_class(method_class.config_class(backbone_config=config, **options))
+    except ValueError as error:
+        raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}") from error
     for view in views:
         check_image_size(method.encoder, view.size, f"view '{view.name}'")
     check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")

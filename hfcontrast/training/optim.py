@@ -108,7 +108,8 @@ def build_optimizer(model: nn.Module, settings, constant_lr: tuple[str, ...] = (
             group["adapt"] = group["decayed"]
         return LARS(groups, settings.lr, settings.momentum, trust_coefficient=settings.trust_coefficient)
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, settings.lr, settings.momentum, fused=True)
+        # Not fused: that one fails when a parameter gets its first gradient late, as frozen prototypes do.
+        return torch.optim.SGD(groups, settings.lr, settings.momentum, foreach=True)
     return torch.optim.AdamW(groups, settings.lr, tuple(settings.betas), settings.eps, fused=True)
 
 

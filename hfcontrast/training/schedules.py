@@ -17,7 +17,7 @@ def scaled_lr(lr: float, rule: str, global_batch: int) -> float:
 
 
 def learning_rate(settings, step: int, total_steps: int, steps_per_epoch: int, global_batch: int) -> float:
-    """Learning rate of a step: a linear warm-up from 0, then a half cosine to ``min_lr`` (or a constant)."""
+    """Learning rate of a step: a linear warm-up from 0, then a half cosine to ``min_lr``, a constant, or drops."""
     peak = scaled_lr(settings.lr, settings.scale_lr, global_batch)
     warmup = settings.warmup_steps
     if warmup is None:
@@ -27,6 +27,8 @@ def learning_rate(settings, step: int, total_steps: int, steps_per_epoch: int, g
         return peak * step / warmup
     if settings.schedule == "constant":
         return peak
+    if settings.schedule == "drops":
+        return peak * settings.lr_drop_factor ** sum(step >= epoch * steps_per_epoch for epoch in settings.lr_drops)
     return cosine(peak, settings.min_lr, (step - warmup) / max(total_steps - warmup, 1))
 
 

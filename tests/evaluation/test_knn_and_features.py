@@ -14,6 +14,8 @@ from hfcontrast.evaluation.online import OnlineEvaluation
 from hfcontrast.nn import build_encoder, effective_rank, encode
 from hfcontrast.nn.backbone import backbone_config
 
+CPU = torch.device("cpu")
+
 
 def plain_knn(bank, bank_labels, queries, query_labels, k, temperature):
     """The vote, one query and one neighbour after the other."""
@@ -114,14 +116,19 @@ def test_modes_come_back_after_an_error(encoder):
     assert all(module.training for module in encoder.modules())
 
 
-def test_processes_join_unequal_shares(on_processes):
-    def work(number):
-        rows = torch.arange(6.0).view(3, 2)[: 3 - number] + 10 * number
-        return join_processes(rows), join_processes(torch.arange(2 - number))
+def test_processes_join_unequal_shares_in_the_order_of_the_data_set(on_processes):
+    whole = torch.arange(10.0).view(5, 2)
 
-    expected = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [10.0, 11.0], [12.0, 13.0]]
+    def work(number):
+        return join_processes(whole[number::2]), join_processes(torch.tensor([7, 8, 9])[number::2])
+
     for rows, labels in on_processes(work):
-        assert rows.tolist() == expected and labels.tolist() == [0, 1, 0]
+        assert rows.tolist() == whole.tolist() and labels.tolist() == [7, 8, 9]
+
+
+def test_a_process_may_have_no_share(on_processes):
+    for rows in on_processes(lambda number: join_processes(torch.ones(3, 2)[: 3 * number])):
+        assert rows.tolist() == [[1.0, 1.0]] * 3
 
 
 def test_online_evaluation(encoder):
@@ -131,7 +138,23 @@ def test_online_evaluation(encoder):
     assert scores["knn_accuracy"] == 1.0  # every image is its own neighbour
     assert scores["feature_std"] > 0 and 1 <= scores["effective_rank"] <= 8
     unlabelled = OnlineEvaluation(None, lambda: data)
-    assert "knn_accuracy" not in unlabelled(encoder) and unlabelled.raw_pixels() is None
+    assert "knn_accuracy" not in unlabelled(encoder) and unlabelled.raw_pixels(CPU) == {}
+
+
+def test_the_linear_probe_is_fitted_in_thorough_evaluations_where_it_was_asked_for(encoder):
+    pixels = torch.randn(40, 3, 16, 16)
+    labels = torch.arange(40) % 2
+    pixels[labels == 1] += 4.0
+    data = [(pixels, labels)]
+    quick = OnlineEvaluation(lambda: data, lambda: data)
+    assert "linear_accuracy" not in {**quick(encoder, thorough=True), **quick.raw_pixels(CPU)}
+    asked = OnlineEvaluation(lambda: data, lambda: data, linear_probe=True)
+    assert "linear_accuracy" not in asked(encoder)
+    scores = asked(encoder, thorough=True)
+    assert scores["linear_accuracy"] == 1.0 and scores["knn_accuracy"] == asked(encoder)["knn_accuracy"]
+    assert asked.raw_pixels(CPU)["linear_accuracy"] == 1.0
+    hidden = [(pixels, torch.full((40,), -1))]  # a test split without labels
+    assert "linear_accuracy" not in OnlineEvaluation(lambda: data, lambda: hidden, linear_probe=True)(encoder, True)
 
 
 def test_a_collapse_shows(encoder):
@@ -148,7 +171,7 @@ def test_raw_pixels_are_averaged_down():
     large = torch.randn(6, 3, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)
     data, labels = [(large, torch.arange(6))], torch.arange(6)
     small = [(large[:, :, ::2, ::2], labels)]
-    assert OnlineEvaluation(lambda: small, lambda: data, k=1).raw_pixels() == 1.0
+    assert OnlineEvaluation(lambda: small, lambda: data, k=1).raw_pixels(CPU) == {"knn_accuracy": 1.0}
 
 
 def test_rows_without_a_label_neither_vote_nor_count():

@@ -45,6 +45,8 @@ def test_the_gradients_are_the_derivatives(temperature):
     assert torch.autograd.gradcheck(lambda z, t: tiles.self_log_sums(z, t, tile=3), (z, t))
     assert torch.autograd.gradcheck(lambda z, k: tiles.cross_log_sums(z, k, temperature, True, tile=3), (z, keys))
     assert torch.autograd.gradcheck(lambda z, k, t: tiles.cross_log_sums(z, k, t, tile=3)[0], (z, keys, t))
+    assert torch.autograd.gradcheck(lambda z, k: tiles.mean_log_sum(z, k, temperature, tile=3), (z, keys))
+    assert torch.autograd.gradcheck(lambda z, k, t: tiles.mean_log_sum(z, k, t, tile=3), (z, keys, t))
 
 
 def test_a_single_direction_asked_for_gets_its_gradient():
@@ -55,6 +57,35 @@ def test_a_single_direction_asked_for_gets_its_gradient():
             for tile in (2, 10)
         )
         torch.testing.assert_close(tiled, whole)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5])
+def test_a_mean_is_made_in_strips_of_whole_rows(temperature, monkeypatch):
+    z, keys = (F.normalize(torch.randn(n, 4), dim=-1).requires_grad_() for n in (11, 7))
+    sums, _ = tiles.cross_log_sums(z, keys, temperature)
+    whole = torch.autograd.grad(2 * sums.mean(), (z, keys))
+    held = []
+    once = torch.mm
+
+    def watched(a, b, **options):
+        held.append(len(a))
+        return once(a, b, **options)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    monkeypatch.setattr(tiles, "STRIP", 4 * 7)
+    for tile, rows in ((3, 3), (10, 4)):  # at most so many elements at once, and at most so many rows
+        for wanted in ((z, keys), (z,), (keys,)):
+            given = [value if value in wanted else value.detach() for value in (z, keys)]
+            held.clear()
+            mean = tiles.mean_log_sum(*given, temperature, tile)
+            assert max(held) == rows and len(held) == -(-11 // rows) * (2 if z in wanted else 1)
+            torch.testing.assert_close(mean, sums.mean())
+            for found, value in zip(torch.autograd.grad(2 * mean, wanted), wanted):
+                torch.testing.assert_close(found, whole[0 if value is z else 1], rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        held.clear()
+        torch.testing.assert_close(tiles.mean_log_sum(z, keys, temperature, 3), sums.mean())
+        assert len(held) == 4  # no gradient is made where none is asked for
 
 
 @pytest.mark.parametrize("tile", [1, 2, 100])
@@ -111,3 +142,5 @@ def test_autocast_around_the_backward_pass_does_not_reach_it():
 def test_a_tile_of_nothing_is_refused():
     with pytest.raises(ValueError, match="tile is 0, expected 1 row or more"):
         nt_xent(torch.randn(4, 2, 8), 0.1, tile=0)
+    with pytest.raises(ValueError, match="tile is 0, expected 1 row or more"):
+        info_nce(torch.randn(4, 8), torch.randn(4, 8), 0.1, tile=0)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hfcontrast.nn import DINOHead, MLPHead, Prototypes
+from hfcontrast.nn import DINOHead, MLPHead, Prototypes, StandardisedLinear
 
 
 def kinds(head):
@@ -21,6 +21,44 @@ def test_mlp_layers():
     assert MLPHead(8, 2, batch_norm_last="plain")[1].weight is None
     assert MLPHead(8, 4, 2, batch_norm=False)[0].bias is not None
     assert all(layer.bias is None for layer in MLPHead(8, 4, 2, batch_norm=False, bias=False) if hasattr(layer, "bias"))
+
+
+def test_the_output_layer_can_have_biases_of_its_own():
+    head = MLPHead(8, 4, 2, batch_norm=False, bias_last=False)
+    assert head[0].bias is not None and head[2].bias is None
+    assert MLPHead(8, 4, 2, bias=False, bias_last=True)[3].bias is not None
+    assert MLPHead(8, 4, 2, bias_last=True, batch_norm_last="plain")[3].bias is None
+
+
+@pytest.mark.parametrize("norm, kind", [("layer", "LayerNorm"), ("group", "GroupNorm")])
+def test_norms_that_treat_samples_apart(norm, kind):
+    head = MLPHead(8, 12, 6, 2, norm=norm, groups=3)
+    assert kinds(head) == ["Linear", kind, "ReLU", "Linear", kind, "ReLU", "Linear"]
+    assert head[0].bias is not None and head[1].weight.shape == (12,)
+    features = torch.randn(5, 2, 8)
+    torch.testing.assert_close(head(features)[3, 1], head(features[3:4, 1])[0])
+    hidden = F.linear(features[0, :1], head[0].weight, head[0].bias)
+    groups = hidden.view(1, 3 if norm == "group" else 1, -1)
+    centred = groups - groups.mean(-1, keepdim=True)
+    expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(head[1](hidden), expected.view(1, 12))
+
+
+def test_weight_standardisation():
+    head = MLPHead(8, 12, 2, norm="group", groups=3, standardise=True)
+    assert kinds(head) == ["StandardisedLinear", "GroupNorm", "ReLU", "StandardisedLinear"]
+    layer = StandardisedLinear(200, 3)
+    torch.nn.init.normal_(layer.weight, mean=2.0, std=5.0)
+    used = layer(torch.eye(200)).T - layer.bias[:, None]  # row by row what the layer multiplies by
+    torch.testing.assert_close(used.mean(1), torch.zeros(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(used.var(1, correction=0), torch.ones(3))
+    expected = (layer.weight - layer.weight.mean(1, True)) / layer.weight.std(1, correction=0, keepdim=True)
+    torch.testing.assert_close(used, expected)
+    layer(torch.randn(4, 200)).square().sum().backward()
+    # Neither a shift nor a stretch of a row changes the outcome, so the gradient has no part along either.
+    gradient, size = layer.weight.grad, layer.weight.grad.norm()
+    assert size > 0 and gradient.sum(1).abs().max() < 1e-4 * size
+    assert (gradient * layer.weight).sum(1).abs().max() < 1e-3 * size
 
 
 @pytest.mark.parametrize("leading", [(6,), (3, 2), (3, 2, 2)])

@@ -151,3 +151,17 @@ def test_each_gradient_is_clipped_by_its_own_norm():
             clipped += 1
         torch.testing.assert_close(model.get_parameter(name).grad, gradient)
     assert 0 < clipped < len(gradients)
+
+
+def test_sgd_takes_a_parameter_whose_first_gradient_comes_late():
+    """As DINO's and SwAV's prototypes, which do not move at first."""
+    model = nn.ModuleDict({"encoder": nn.Linear(2, 2), "prototypes": nn.Linear(2, 2)})
+    optimizer = build_optimizer(model, OptimSection(name="sgd", lr=0.5, scale_lr="none"))
+    start = model["prototypes"].weight.detach().clone()
+    for frozen in (True, False):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        if frozen:
+            model["prototypes"].weight.grad = None
+        optimizer.step()
+    torch.testing.assert_close(model["prototypes"].weight, start - 0.5)

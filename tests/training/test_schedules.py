@@ -35,6 +35,19 @@ def test_warm_up_in_steps_and_constant():
     assert [rate(settings, step) for step in (0, 1, 4, 99)] == pytest.approx([0.0, 0.25, 1.0, 1.0])
 
 
+def test_drops_at_epochs():
+    """MoCo's schedule, an epoch being ten steps: a tenth from epoch 3 on, a hundredth from epoch 4.5 on."""
+    settings = OptimSection(lr=1.0, warmup_steps=2, schedule="drops", lr_drops=[3, 4.5], scale_lr="none")
+    found = [rate(settings, step) for step in (0, 1, 2, 29, 30, 44, 45, 99)]
+    assert found == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_drops_and_their_epochs_go_together():
+    for settings in ({"schedule": "drops"}, {"lr_drops": [3]}):
+        with pytest.raises(ValueError, match="go together"):
+            OptimSection(**settings)
+
+
 def test_no_warm_up_starts_at_the_peak_and_a_long_one_is_cut():
     assert rate(OptimSection(lr=1.0, scale_lr="none"), 0) == 1.0
     long = OptimSection(lr=1.0, warmup_epochs=50, scale_lr="none")

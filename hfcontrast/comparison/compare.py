@@ -1,0 +1,89 @@
+"""Trains the runs of a comparison one after the other, and keeps its table up to date."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import HFContrastError, RecipeError
+from .plan import PlannedRun, finished_result, pixels_judged, plan
+from .processes import Processes, first_error, training_command
+from .table import print_table, summarise, write_table
+
+
+def compare(
+    recipes: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    output: str | Path = "outputs/compare",
+    seeds: Sequence[int] = (),
+) -> int:
+    """Trains every recipe with the same overrides, and writes ``table.md`` and ``table.json``.
+
+    Started again with the same arguments, it skips finished runs and goes on with interrupted ones.
+
+    Args:
+        recipes: Recipe files.
+        overrides: `key.path=value` settings that go before every file's.
+        output: Folder of the comparison, with one folder a run in it.
+        seeds: Seeds to train each recipe with; none: its own.
+
+    Returns:
+        0; 1 where a run has failed (the others are trained all the same); 128 + the number of the signal that stopped it.
+
+    Raises:
+        RecipeError: A recipe cannot be used, or the folder cannot be made; nothing was trained.
+    """
+    output = Path(output)
+    runs = plan(recipes, overrides, output, seeds)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"--output: the folder {output} cannot be made ({error.strerror}): choose another") from error
+    with Processes() as processes:
+        for number, run in enumerate(runs, start=1):
+            say(f"[{number}/{len(runs)}] {run.name}, seed {run.seed}: {run.folder}")
+            complete(run, runs, processes)
+            write_table(summarise(runs, overrides), output)
+            if processes.stopped_by:
+                break
+    print_table(summary := summarise(runs, overrides))
+    write_table(summary, output)
+    say(f"Written: {output / 'table.md'}, {output / 'table.json'}")
+    if processes.stopped_by:
+        left = sum(run.result is None for run in runs)
+        name = signal.Signals(processes.stopped_by).name
+        say(
+            f"stopped by {name} in {run.name}, seed {run.seed}; {left} of {len(runs)} runs are not finished: the same "
+            "command goes on"
+        )
+        return 128 + processes.stopped_by
+    return 1 if any(run.error for run in runs) else 0
+
+
+def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) -> None:
+    """Trains a run to its end, unless it is finished already, and notes its result or its error."""
+    try:
+        run.result = finished_result(run)
+    except HFContrastError as error:
+        run.error = str(error).splitlines()[0]
+        say(f"error: {run.error}")
+        return
+    if run.result is not None:
+        say("finished before")
+        return
+    arguments = [str(run.file), *run.overrides]
+    if run.recipe.eval.baselines is True and pixels_judged(run, runs):
+        arguments.append("eval.baselines=encoder")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    command = training_command(arguments, run.recipe.train.device)
+    code, text = processes.run(command, run.folder / "run.log")
+    if code == 0:
+        run.result = finished_result(run)
+    if run.result is None and not processes.stopped_by:
+        run.error = first_error(code, text)
+        say(f"failed: {run.error}; all that it printed: {run.folder / 'run.log'}")
+
+
+def say(text: str) -> None:
+    """Prints a line where the runs print theirs, at once."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,164 @@
+"""What a comparison consists of: its runs, the folder of each, and what they share."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, RecipeError
+from ..recipe import Recipe, load_recipe
+
+DEFAULTS = ("eval.linear_probe=true", "eval.every=")  # the table has the last step's scores only
+# What may differ between two evaluations whose scores stand in one table.
+_FREE = {"every", "batch_size", "baselines"}
+
+
+@dataclass
+class PlannedRun:
+    """One training of a comparison.
+
+    Attributes:
+        name: What tables call it: its recipe's file name, without ending.
+        file: The recipe's file.
+        overrides: What `hfcontrast.run` gets after it.
+        recipe: The two together, resolved.
+        result: Its `result.json`, once it is finished.
+        error: Why there is none, in one line, once it has failed.
+    """
+
+    name: str
+    file: Path
+    overrides: list[str]
+    recipe: Recipe
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder."""
+        return Path(self.recipe.train.output)
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.recipe.train.seed
+
+    @cached_property
+    def hash(self) -> str:
+        """The hash of its recipe."""
+        return self.recipe.fingerprint().hash
+
+    @cached_property
+    def image_size(self) -> int:
+        """Side of the images that it is judged on, in pixels."""
+        return self.recipe.publish.image_size or self.recipe.resolved_views()[0].size
+
+    def pixels(self) -> str:
+        """What raw pixels are judged by, as text: runs with the same share this baseline."""
+        data, backbone = self.recipe.data, self.recipe.backbone
+        pretrained = isinstance(backbone, dict) and backbone.get("pretrained")  # its colour statistics are taken
+        ratio = self.recipe.publish.resize_ratio
+        source = [data.source(), data.mean, data.std, judged(self.recipe)]
+        return json.dumps([source, self.image_size, ratio, pretrained], sort_keys=True, default=str)
+
+    def untrained(self) -> str:
+        """What the untrained encoder is judged by, but for its seed: runs with the same share this baseline."""
+        return json.dumps([self.recipe.backbone, self.pixels()], sort_keys=True, default=str)
+
+
+def plan(
+    recipes: Iterable[str | Path], overrides: Sequence[str], output: Path, seeds: Sequence[int] = ()
+) -> list[PlannedRun]:
+    """Reads and checks all recipes before anything is trained.
+
+    Args:
+        recipes: Recipe files.
+        overrides: `key.path=value` settings that go before every file's.
+        output: Folder of the comparison; a run's folder in it is NAME, or NAME_seedN where seeds are given.
+        seeds: Seeds that each recipe is trained with; none: the one it has.
+
+    Raises:
+        RecipeError: A recipe cannot be used, two have one name, or an override sets what the comparison sets.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key == "train.output" or (key == "train.seed" and seeds):
+            option = "--output" if key == "train.output" else "--seeds"
+            raise RecipeError(f"{override}: the comparison sets {key} of every run itself: use {option}")
+    runs: list[PlannedRun] = []
+    for file in map(Path, recipes):
+        for seed in seeds or [None]:
+            folder = output / (file.stem if seed is None else f"{file.stem}_seed{seed}")
+            own = [] if seed is None else [f"train.seed={seed}"]
+            arguments = [*DEFAULTS, *overrides, *own, f"train.output={json.dumps(str(folder))}"]
+            if same := next((run for run in runs if run.folder == folder), None):
+                raise RecipeError(f"{file}: {same.file} has the same name or seed, and so the same folder {folder}")
+            runs.append(PlannedRun(file.stem, file, arguments, load_recipe(file, arguments)))
+    return runs
+
+
+def judged(recipe: Recipe) -> dict[str, Any]:
+    """The settings that an evaluation's scores depend on."""
+    return recipe.eval.model_dump(mode="json", exclude=_FREE)
+
+
+def finished_result(run: PlannedRun) -> dict[str, Any] | None:
+    """The result in the run's folder, if it is of the same recipe and judged in the same way.
+
+    Raises:
+        CheckpointError: The folder holds a run of the same recipe that is judged otherwise.
+    """
+    former = run.folder / "recipe.yaml"
+    if former.exists() and any((run.folder / "checkpoints").glob("step_*")):
+        recipe = load_recipe(former, check=False)
+        before, after = judged(recipe), judged(run.recipe)
+        changed = [f"eval.{name}: {before[name]} -> {after[name]}" for name in after if before[name] != after[name]]
+        if changed and recipe.fingerprint().hash == run.hash:
+            raise CheckpointError(
+                f"{run.folder} holds a run that was judged otherwise ({'; '.join(changed)}): choose another --output, or "
+                "remove the folder"
+            )
+    try:
+        result = json.loads((run.folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if result.get("recipe_hash") == run.hash else None
+
+
+def pixels_judged(run: PlannedRun, runs: Iterable[PlannedRun]) -> bool:
+    """Whether a finished run has judged raw pixels for this one too.
+
+    The untrained encoder is judged by every run: its weights are the seed's, and all runs then begin with the same memory.
+    """
+    finished = [other for other in runs if other.result]
+    return any("raw_pixels" in other.result["scores"] and other.pixels() == run.pixels() for other in finished)
+
+
+def unequal_settings(runs: Sequence[PlannedRun]) -> list[str]:
+    """The settings of encoder, data, length and evaluation that are not the same in all runs, with their values."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        settings = run.recipe.fingerprint().settings
+        values = {"backbone": settings["backbone"], "image size": run.image_size}
+        values |= {f"data.{name}": value for name, value in settings["data"].items()}
+        values |= {f"train.{name}": value for name, value in settings["train"].items() if name != "seed"}
+        values |= {f"eval.{name}": value for name, value in judged(run.recipe).items()}
+        for name, value in values.items():
+            found.setdefault(name, {})[json.dumps(value, sort_keys=True)] = None
+    return [
+        name if any(len(value) > 20 for value in values) else f"{name} ({', '.join(values)})"
+        for name, values in found.items()
+        if len(values) > 1
+    ]
+
+
+def split_arguments(items: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Tells recipe files from `key.path=value` overrides, which may stand in any order."""
+    recipes, overrides = [], []
+    for item in items:
+        is_override = re.match(r"[\w.]+=", item) and not Path(item).is_file()
+        (overrides if is_override else recipes).append(item)
+    return recipes, overrides

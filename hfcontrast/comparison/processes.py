@@ -1,0 +1,91 @@
+"""The runs of a comparison as processes of their own: so each has its memory to itself, and none can stop the others."""
+
+import codecs
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?:error: (.+)|((?:\w+\.)*\w*(?:Error|Exception)\b.*))$")
+
+
+class Processes:
+    """Starts runs one after the other, and hands SIGINT and SIGTERM on to the one in progress, which then saves.
+
+    A context manager, which restores the former signal handlers. ``stopped_by`` is the signal that came, or 0.
+    """
+
+    def __enter__(self) -> "Processes":
+        self.stopped_by = 0
+        self._child: subprocess.Popen | None = None
+        self._former = {number: signal.signal(number, self._hand_on) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _hand_on(self, number, _frame) -> None:
+        # In a terminal Ctrl-C has reached the run already; it takes two in one second for one.
+        self.stopped_by = number
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(number)
+
+    def run(self, command: Sequence[str], log: Path) -> tuple[int, str]:
+        """Runs a command to its end, showing what it prints and adding it to a file.
+
+        Returns:
+            Its exit code (negative: the signal that killed it), and what it printed on stdout and stderr.
+        """
+        environment = {
+            "COLUMNS": str(shutil.get_terminal_size((120, 24)).columns),
+            "TQDM_MININTERVAL": "2",  # the bar goes to the file too
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+        }
+        decoder, text = codecs.getincrementaldecoder("utf-8")("replace"), []
+        with log.open("a", encoding="utf-8") as file:
+            self._child = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, env=environment
+            )
+            if self.stopped_by:  # came just before there was somebody to hand it to
+                self._child.send_signal(self.stopped_by)
+            with self._child.stdout as stream:
+                while chunk := stream.read(1 << 16):
+                    text.append(decoder.decode(chunk))
+                    for target in (file, sys.stderr):
+                        target.write(text[-1])
+                        target.flush()
+            code = self._child.wait()
+        self._child = None
+        return code, "".join(text)
+
+
+def training_command(arguments: Sequence[str], device: str) -> list[str]:
+    """The command that trains: through ``accelerate launch`` where a machine has several GPUs to train on.
+
+    Args:
+        arguments: The recipe and its overrides.
+        device: ``train.device`` of the recipe.
+    """
+    several = device in ("auto", "cuda") and torch.cuda.device_count() > 1
+    launcher = ["-m", "accelerate.commands.launch"] if several else []
+    return [sys.executable, *launcher, "-m", "hfcontrast.run", *arguments]
+
+
+def first_error(code: int, text: str) -> str:
+    """What went wrong, in one line: the first error that a failed run printed, else how it ended."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    if found := next((match for line in lines if (match := _ERROR.match(line))), None):
+        return found[1] or found[2]
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return lines[-1] if lines else f"ended with exit code {code}"

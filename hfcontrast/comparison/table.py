@@ -1,0 +1,186 @@
+"""The table of a comparison: what its runs came to, as data, as Markdown and on the screen."""
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .plan import PlannedRun, unequal_settings
+
+SCORES = ("knn_accuracy", "linear_accuracy", "feature_std", "effective_rank")
+COSTS = ("images_per_second", "peak_memory")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+# Headings, and how the figures below them read.
+_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "knn_accuracy": ("kNN, %", _percent),
+    "linear_accuracy": ("linear probe, %", _percent),
+    "feature_std": ("feature std", "{:.2f}".format),
+    "effective_rank": ("effective rank", "{:.1f}".format),
+    "images_per_second": ("images/s", "{:,.0f}".format),
+    "peak_memory": ("peak memory, MiB", lambda size: f"{size / 2**20:,.0f}"),
+}
+
+
+def summarise(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str, Any]:
+    """A comparison as JSON.
+
+    Returns:
+        ``overrides``; ``unequal``: the settings that differ between the runs and make the comparison less than fair;
+        ``rows``: raw pixels, untrained encoders, then every recipe, each with the ``seeds`` that were judged, those that
+        ``failed`` or are ``unfinished``, its ``recipe_hashes``, and for each figure ``mean``, ``std`` (over seeds; None for
+        one) and ``values`` by seed;
+        ``runs``: for each its name, folder, seed, recipe hash, result and error.
+    """
+    rows = [*_baselines(runs, "raw_pixels", "raw pixels"), *_baselines(runs, "untrained", "untrained encoder")]
+    for name in dict.fromkeys(run.name for run in runs):
+        own = [run for run in runs if run.name == name]
+        done = [run for run in own if run.result]
+        figures = [{**run.result["scores"].get("trained", {}), **_costs(run.result)} for run in done]
+        row = _row(name, "recipe", [run.seed for run in done], figures)
+        row["failed"] = [run.seed for run in own if run.error]
+        row["unfinished"] = [run.seed for run in own if not run.error and not run.result]
+        row["recipe_hashes"] = [run.hash for run in own]
+        rows.append(row)
+    return {
+        "overrides": list(overrides),
+        "unequal": unequal_settings(runs),
+        "rows": rows,
+        "runs": [
+            {
+                "name": run.name,
+                "folder": str(run.folder),
+                "seed": run.seed,
+                "recipe_hash": run.hash,
+                "result": run.result,
+                "error": run.error,
+            }
+            for run in runs
+        ],
+    }
+
+
+def _costs(result: dict[str, Any]) -> dict[str, float | None]:
+    return {name: result.get(name) for name in COSTS}
+
+
+def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[str, Any]]:
+    """A row for each different baseline; where there are several, it says whose."""
+    groups: dict[str, dict[int, dict[str, float]]] = {}
+    names: dict[str, dict[str, None]] = {}
+    for run in runs:
+        key = run.pixels() if kind == "raw_pixels" else run.untrained()
+        names.setdefault(key, {})[run.name] = None
+        if run.result and kind in run.result["scores"]:
+            groups.setdefault(key, {}).setdefault(run.seed, run.result["scores"][kind])
+    if kind == "raw_pixels":  # which no seed changes
+        groups = {key: dict(list(by_seed.items())[:1]) for key, by_seed in groups.items()}
+    return [
+        _row(label if len(names) == 1 else f"{label} ({', '.join(names[key])})", kind, list(found), list(found.values()))
+        for key, found in groups.items()
+    ]
+
+
+def _row(name: str, kind: str, seeds: list[int], figures: list[dict[str, Any]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": name, "kind": kind, "seeds": seeds}
+    for column in (*SCORES, *COSTS):
+        if values := [found[column] for found in figures if found.get(column) is not None]:
+            std = statistics.stdev(values) if len(values) > 1 else None
+            row[column] = {"mean": statistics.fmean(values), "std": std, "values": values}
+    return row
+
+
+def table_cells(summary: dict[str, Any], digits: int = 8) -> tuple[list[str], list[list[str]]]:
+    """The table as texts: its headings and its rows; columns without a figure are left out.
+
+    Args:
+        summary: What :func:`summarise` returned.
+        digits: How much of a recipe's hash is shown.
+    """
+    rows = summary["rows"]
+    shown = [column for column in _COLUMNS if any(column in row for row in rows)]
+    cells = []
+    for row in rows:
+        line = [row["name"], *(_cell(row.get(column), _COLUMNS[column][1]) for column in shown)]
+        seeds = [_listed(row["seeds"])] if row["seeds"] else []
+        seeds += [f"{state}: {_listed(row[state])}" for state in ("failed", "unfinished") if row.get(state)]
+        hashes = [text[:digits] for text in row.get("recipe_hashes", [])]
+        line += ["–" if row["kind"] == "raw_pixels" else "; ".join(seeds), ", ".join(hashes) or "–"]
+        cells.append(line)
+    return ["", *(_COLUMNS[column][0] for column in shown), "seed", "recipe hash"], cells
+
+
+def _listed(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _cell(found: dict[str, Any] | None, write: Callable[[float], str]) -> str:
+    if found is None:
+        return "–"
+    return write(found["mean"]) + ("" if found["std"] is None else f" ± {write(found['std'])}")
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """What one has to know to read the table."""
+    results = [run["result"] for run in summary["runs"] if run["result"]]
+    lines = ["Scores are those of the last step." + _about_seeds(summary)]
+    lines += [f"Judged on {name}." for name in dict.fromkeys(result["evaluated_on"] for result in results)]
+    machines = (
+        f"{r['device']}, {r['processes']} process(es) with {r['threads']} thread(s), {r['precision']}, "
+        f"torch {r['versions'].get('torch')}"
+        for r in results
+    )
+    lines += [f"Trained on {machine}." for machine in dict.fromkeys(machines)]
+    if summary["unequal"]:
+        lines.append(f"Not the same in all runs: {', '.join(summary['unequal'])}.")
+    if summary["overrides"]:
+        lines.append(f"Overrides: {' '.join(summary['overrides'])}")
+    for run in summary["runs"]:
+        if run["error"]:
+            lines.append(f"{run['name']}, seed {run['seed']}, failed: {run['error']}")
+    return lines
+
+
+def _about_seeds(summary: dict[str, Any]) -> str:
+    several = any(len(row["seeds"]) > 1 for row in summary["rows"])
+    return " Over several seeds: mean ± standard deviation." if several else ""
+
+
+def as_markdown(summary: dict[str, Any]) -> str:
+    """The table and its notes as Markdown."""
+    headings, rows = table_cells(summary, digits=16)
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 3) + ["---"] * 2, *rows]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return table + "\n\n" + "\n".join(f"- {line}" for line in notes(summary)) + "\n"
+
+
+def write_table(summary: dict[str, Any], folder: Path) -> None:
+    """Writes ``table.json`` and ``table.md``; who reads them meanwhile sees the old ones or the new ones."""
+    texts = {"table.json": json.dumps(summary, indent=2) + "\n", "table.md": as_markdown(summary)}
+    for name, text in texts.items():
+        unfinished = folder / f".unfinished_{name}"
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, folder / name)
+
+
+def print_table(summary: dict[str, Any]) -> None:
+    """Prints the table and its notes."""
+    headings, rows = table_cells(summary)
+    table = Table()
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number in (0, len(headings) - 2, len(headings) - 1) else "right")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=max(Console().width, 120), markup=False, highlight=False)
+    console.print(table)
+    for line in notes(summary):
+        console.print(line, soft_wrap=True)

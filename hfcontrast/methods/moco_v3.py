@@ -1,0 +1,133 @@
+"""MoCo v3: An Empirical Study of Training Self-Supervised Vision Transformers. Chen, Xie, He, 2021.
+
+arXiv:2104.02057; details that the paper leaves open are those of the authors' code (facebookresearch/moco-v3).
+
+Deviations from the paper:
+- The momentum encoder moves after the optimizer's step with the momentum of that step, the authors' before the next forward
+  pass with the momentum of the next step.
+- The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
+- The initial weights of the transformer blocks are those of the architecture; timm's ViTs have the authors' (Xavier uniform)
+  with ``model_args: {weight_init: moco}``.
+"""
+
+from functools import partial
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..losses import info_nce
+from ..nn import MLPHead, encode, gather, momentum_schedule, rank, view_by_view
+from ..nn.vit import fix_positions, freeze_patch_projection
+from ..view import View
+from .base import Method, MethodConfig, MethodOutput, Progress
+from .moco import check_two_views
+
+
+@strict
+class MoCoV3Config(MethodConfig):
+    """Configuration of MoCo v3.
+
+    Args:
+        projection_dim: Width of queries and keys.
+        hidden_dim: Width of the hidden layers of projector and predictor.
+        projector_layers: Linear layers of the projector: 3 for the paper's ViTs, 2 for its ResNets.
+        predictor_layers: Linear layers of the predictor.
+        predictor_batch_norm_last: Batch normalisation after the predictor's last layer too: true for the paper's ViTs, false
+            for its ResNets.
+        temperature: Temperature of the softmax, above 0: 0.2 for the paper's ViTs, 1 for its ResNets.
+        momentum: Share of the momentum encoder that stays at the first step; it rises to 1 along a cosine.
+        freeze_patch_projection: Keep the patch projection of a ViT at its random first values, for stability (section
+            4.2); pretrained weights stay the pretrained ones. Other encoders are left alone.
+        fixed_positions: Give a ViT fixed 2-D sine-cosine position embeddings; pretrained weights keep their own, fixed.
+            Other encoders are left alone.
+    """
+
+    model_type = "hfcontrast_moco_v3"
+
+    projection_dim: int = 256
+    hidden_dim: int = 4096
+    projector_layers: int = 3
+    predictor_layers: int = 2
+    predictor_batch_norm_last: bool = True
+    temperature: float | int = 0.2
+    momentum: float | int = 0.99
+    freeze_patch_projection: bool = True
+    fixed_positions: bool = True
+
+    def validate_temperature(self):
+        """The temperature divides."""
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
+
+    def validate_momentum(self):
+        """The momentum is a share."""
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum is {self.momentum}, expected a number between 0 and 1")
+
+    def validate_layers(self):
+        """Heads have layers."""
+        for name in ("projector_layers", "predictor_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+
+
+_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
+
+
+class MoCoV3(Method):
+    """MoCo v3 (Chen et al., 2021, arXiv:2104.02057): each view predicts the momentum encoder's projection of the other view.
+
+    The negatives are the other images of the global batch: there is no queue. Made for vision transformers, whose patch
+    projection stays random and whose positions are fixed. The online encoder is published.
+    """
+
+    config_class = MoCoV3Config
+    views = (
+        View(name="view_1", size=224, interpolation="bilinear", blur=1.0, **_COLOUR),
+        View(name="view_2", size=224, interpolation="bilinear", blur=0.1, solarize=0.2, **_COLOUR),
+    )
+    teachers = {"momentum_encoder": "encoder", "momentum_projector": "projector"}
+    collapse_advice = "lower optim.lr, lengthen optim.warmup_epochs, or raise train.batch_size"
+
+    def __init__(self, config: MoCoV3Config):
+        super().__init__(config)
+        if config.freeze_patch_projection:
+            freeze_patch_projection(self.encoder)
+        if config.fixed_positions:
+            fix_positions(self.encoder)
+        width, hidden = config.projection_dim, config.hidden_dim
+        projector = (self.feature_size, *[hidden] * (config.projector_layers - 1), width)
+        predictor = (width, *[hidden] * (config.predictor_layers - 1), width)
+        last = "plain" if config.predictor_batch_norm_last else None
+        self.projector = MLPHead(*projector, batch_norm_last="plain")
+        self.predictor = MLPHead(*predictor, batch_norm_last=last, bias=False)
+        self.post_init()
+
+    def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """(B, 2, C, H, W) to features of both views by both encoders, (B, 2, D) each; every view has its batch statistics."""
+        check_two_views(pixel_values)
+        query = view_by_view(partial(encode, self.encoder), pixel_values)
+        with torch.no_grad():
+            key = view_by_view(partial(encode, self.momentum_encoder), pixel_values)
+        return {"query": query, "key": key}
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """The contrastive losses of either view with the other, each scaled by 2 * temperature (algorithm 1)."""
+        projections = view_by_view(self.projector, embeddings["query"])
+        queries = F.normalize(view_by_view(self.predictor, projections).float(), dim=-1)
+        with torch.no_grad():
+            keys = F.normalize(view_by_view(self.momentum_projector, embeddings["key"]).float(), dim=-1).flip(1)
+            # From this process's keys on, so that a query's key has the query's place; every process has its own queries.
+            all_keys = gather(keys).roll(-rank() * len(keys), dims=0)
+        losses = [info_nce(queries[:, view], all_keys[:, view], self.config.temperature) for view in (0, 1)]
+        return MethodOutput(
+            loss=2 * self.config.temperature * (losses[0] + losses[1]),
+            metrics={"positive_similarity": (queries * keys).sum(-1).mean().detach()},
+            embeddings=queries.detach(),
+        )
+
+    def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
+        """Moves the momentum encoder and projector."""
+        self.update_teachers(momentum_schedule(self.config.momentum, progress.fraction))

@@ -1,0 +1,161 @@
+"""SwAV: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments. Caron, Misra, Mairal, Goyal, Bojanowski, Joulin, 2020.
+
+arXiv:2006.09882; details that the paper leaves open are those of the authors' code (facebookresearch/swav, main_swav.py).
+
+Deviations from the paper:
+- Assignments are computed from float32 scores and in logarithms, also under mixed precision: the same numbers, without overflow.
+- The queue is on by default, as with the paper's batches of 256; its trainings with batches of 4096 have none (queue_length 0).
+- The queue's length is not rounded down to a multiple of the batch.
+- The blur's kernel is truncated at four standard deviations instead of at 23 pixels.
+- The head's first layer has no bias, which the batch normalisation after it would take out again.
+"""
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..losses import sinkhorn, swapped_prediction
+from ..nn import MLPHead, Queue, gather, rank
+from ..view import View
+from .base import Method, MethodConfig, MethodOutput, Progress
+
+ASSIGNED = 2  # views, the first ones, that get assignments: crops_for_assign 0 and 1 of the authors
+
+
+@strict
+class SwAVConfig(MethodConfig):
+    """Configuration of SwAV.
+
+    Args:
+        prototypes: Number of prototypes K; the paper finds that it matters little from some times the number of classes on.
+        hidden_dim: Width of the head's hidden layer.
+        projection_dim: Width of the projection z that is compared with the prototypes.
+        temperature: Temperature of the predictions' softmax, above 0.
+        epsilon: Smoothness of the assignments, above 0; large values spread every image over all prototypes.
+        sinkhorn_iterations: How often the assignments are balanced over the prototypes.
+        queue_length: Earlier projections, of each of the two large crops, that take part in the balancing; 0 for none. Needed
+            where a batch holds fewer images than there are prototypes.
+        queue_start_epoch: Epochs before the queue begins to be filled; it is used once it is full.
+        freeze_prototypes_steps: Optimizer steps at the start in which the prototypes do not move; the paper's one epoch is 313
+            steps with batches of 4096, 5005 with batches of 256.
+    """
+
+    model_type = "hfcontrast_swav"
+
+    prototypes: int = 3000
+    hidden_dim: int = 2048
+    projection_dim: int = 128
+    temperature: float | int = 0.1
+    epsilon: float | int = 0.05
+    sinkhorn_iterations: int = 3
+    queue_length: int = 3840
+    queue_start_epoch: int = 15
+    freeze_prototypes_steps: int = 313
+
+    def validate_divisors(self):
+        """Temperature and epsilon divide."""
+        for name in ("temperature", "epsilon"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+
+    def validate_counts(self):
+        """Prototypes and iterations cannot be missing; a queue can."""
+        for name, least in (("prototypes", 1), ("sinkhorn_iterations", 1), ("queue_length", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
+
+
+MULTI_CROP_COLOUR = {
+    "interpolation": "bilinear",
+    "brightness": 0.8,
+    "contrast": 0.8,
+    "saturation": 0.8,
+    "hue": 0.2,
+    "jitter": 0.8,
+    "grayscale": 0.2,
+    "blur": 0.5,
+}
+MULTI_CROP = (
+    View(name="global", count=2, size=224, scale=(0.14, 1.0), **MULTI_CROP_COLOUR),
+    View(name="local", key="local_pixel_values", count=6, size=96, scale=(0.05, 0.14), **MULTI_CROP_COLOUR),
+)
+
+
+class SwAV(Method):
+    """SwAV (Caron et al., 2020, arXiv:2006.09882): every crop predicts to which prototypes the other, large crops are assigned.
+
+    The assignments use all prototypes equally over the global batch (and the queue), which avoids the collapse. Crops of one
+    size go through the encoder together, all crops together through the head.
+    """
+
+    config_class = SwAVConfig
+    views = MULTI_CROP
+    collapse_advice = (
+        "lower method.epsilon (0.03), lower optim.lr, freeze the prototypes longer (method.freeze_prototypes_steps), or use a "
+        "queue (method.queue_length) where the batch is smaller than the number of prototypes"
+    )
+
+    def __init__(self, config: SwAVConfig):
+        super().__init__(config)
+        self.projector = MLPHead(self.feature_size, config.hidden_dim, config.projection_dim)
+        self.prototypes = nn.Linear(config.projection_dim, config.prototypes, bias=False)
+        length = config.queue_length
+        self.queues = nn.ModuleList(Queue(length, config.projection_dim) for _ in range(ASSIGNED if length else 0))
+        self.queue_is_full = False
+        self.post_init()
+
+    def embed(self, pixel_values: Tensor, local_pixel_values: Tensor | None = None) -> dict[str, Tensor]:
+        """Large crops (B, 2, C, H, W) and small ones (B, L, C, h, w) to features h, (B, 2 + L, D)."""
+        features = self.encode(pixel_values)
+        if local_pixel_values is not None:
+            features = torch.cat([features, self.encode(local_pixel_values)], dim=1)
+        return {"h": features}
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """Cross-entropy of each crop's softmax over the prototypes with the assignments of the other large crops."""
+        z = F.normalize(self.projector(embeddings["h"]).float(), dim=-1)
+        large = z[:, :ASSIGNED].detach()
+        assignments = self.assign(large)
+        first, second = assignments.argmax(dim=-1).unbind(dim=1)
+        return MethodOutput(
+            loss=swapped_prediction(self.prototypes(z), assignments, self.config.temperature),
+            metrics={
+                "agreement": (first == second).float().mean(),
+                "certainty": assignments.amax(dim=-1).mean(),
+            },
+            state={"z": large},
+            embeddings=z.detach(),
+        )
+
+    @torch.no_grad()
+    def assign(self, z: Tensor) -> Tensor:
+        """Soft assignments, balanced over the global batch and the queue: (B, 2, D) of this process to (B, 2, K)."""
+        weight = self.prototypes.weight.float()
+        assignments = []
+        for crop, rows in enumerate(gather(z).unbind(dim=1)):
+            earlier = self.queues[crop].rows.float() if self.queue_is_full else rows[:0]
+            with torch.autocast(rows.device.type, enabled=False):
+                scores = torch.cat([earlier, rows]) @ weight.T
+            balanced = sinkhorn(scores, self.config.epsilon, self.config.sinkhorn_iterations)
+            assignments.append(balanced[len(earlier) + rank() * len(z) :][: len(z)])
+        return torch.stack(assignments, dim=1)
+
+    @torch.no_grad()
+    def before_step(self, progress: Progress) -> None:
+        """Makes the prototypes unit vectors again, and looks whether the queue can be used."""
+        self.prototypes.weight.copy_(F.normalize(self.prototypes.weight.float(), dim=1))
+        self.queue_is_full = len(self.queues) > 0 and all(queue.filled == len(queue.rows) for queue in self.queues)
+
+    def after_backward(self, progress: Progress) -> None:
+        """Keeps the prototypes where they are during the first steps."""
+        if progress.step < self.config.freeze_prototypes_steps:
+            self.prototypes.weight.grad = None
+
+    def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
+        """Puts the projections of the large crops into the queues, each crop's into its own."""
+        if progress.epoch < self.config.queue_start_epoch:
+            return
+        for output in outputs:
+            for queue, z in zip(self.queues, output.state["z"].unbind(dim=1)):
+                queue.enqueue(z)

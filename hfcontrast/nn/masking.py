@@ -1,0 +1,80 @@
+"""Masks of blocks of patches, drawn for each image by numbers of its own: what masked image modelling hides from a student."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .randomness import sample_uniform
+
+_NUMBERS_PER_BLOCK = 4
+_NUMBERS_PER_MASK = 16 * _NUMBERS_PER_BLOCK  # after 16 blocks masks are as full as those of DINOv2's authors
+
+
+def crop_masks(
+    index: Tensor, shape: tuple[int, int, int], probability: float, ratios: tuple[float, float], *key: int
+) -> Tensor:
+    """Masks of blocks for some of the crops of each image, drawn by :func:`~hfcontrast.nn.sample_uniform`.
+
+    Args:
+        index: (B,) int64, the samples' positions in their data set.
+        shape: Crops T of an image, and rows H and columns W of the patches of each.
+        probability: Share of the crops that are masked, in [0, 1]; of each image's always as many, or one more. Of two
+            crops a half is one, either of them.
+        ratios: Range of the share of a crop's patches that a mask hides; drawn uniformly.
+        key: What else the masks depend on: seed, step, and a number for what they are used for.
+
+    Returns:
+        (B, T, H, W) bool, true where masked.
+    """
+    crops, height, width = shape
+    numbers = sample_uniform(index, 1 + crops * (1 + _NUMBERS_PER_MASK), *key)
+    start, shares, blocks = numbers.tensor_split((1, 1 + crops), dim=1)
+    # Systematic sampling: a crop is masked where start, start + p, start + 2p, ... pass a whole number.
+    ends = start + probability * torch.arange(crops + 1, device=index.device)
+    masked = ends.floor().diff(dim=1)
+    counts = masked * ((ratios[0] + shares * (ratios[1] - ratios[0])) * (height * width)).floor()
+    masks = block_masks(blocks.reshape(-1, _NUMBERS_PER_MASK), counts.flatten().long(), height, width)
+    return masks.unflatten(0, (-1, crops))
+
+
+def block_masks(uniform: Tensor, counts: Tensor, height: int, width: int, min_aspect: float = 0.3) -> Tensor:
+    """Masks made of rectangles (BEiT, Bao et al., 2021, arXiv:2106.08254, algorithm 1, in the form of DINOv2's authors).
+
+    Block after block is drawn: its area uniformly between 4 and what is left to mask, its aspect ratio log-uniformly, its
+    place uniformly. A block that covers nothing new, or more than is left, is not taken. All masks are drawn side by side; each
+    is a function of its own numbers.
+
+    Args:
+        uniform: (N, 4 * blocks) in [0, 1), four for every block that is tried.
+        counts: (N,) patches to mask.
+        height: Rows of patches H.
+        width: Patches in a row W.
+        min_aspect: Smallest ratio of a block's height to its width; its inverse is the largest.
+
+    Returns:
+        (N, H, W) bool, true where masked. At most ``counts`` patches each; a few fewer where the last blocks found no room.
+    """
+    draws = uniform.unflatten(1, (-1, _NUMBERS_PER_BLOCK)).unbind(dim=1)
+    rows = torch.arange(height, device=uniform.device)
+    columns = torch.arange(width, device=uniform.device)
+    left = counts.clone()
+    masks = torch.zeros(len(counts), height, width, dtype=torch.bool, device=uniform.device)
+    for draw in draws:
+        area, aspect, down, right = draw.unbind(dim=1)
+        area = 4 + area * (left - 4)
+        aspect = torch.exp((2 * aspect - 1) * math.log(1 / min_aspect))
+        tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+        top, start = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
+        block = _span(rows, top, tall).unsqueeze(2) & _span(columns, start, wide).unsqueeze(1)
+        new = block & ~masks
+        gained = new.sum(dim=(1, 2))
+        taken = (gained <= left) & (tall < height) & (wide < width)
+        masks |= new & taken[:, None, None]
+        left = left - gained * taken
+    return masks
+
+
+def _span(places: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    """(N, places), true from ``start`` on for ``length`` places."""
+    return (places >= start.unsqueeze(1)) & (places < (start + length).unsqueeze(1))

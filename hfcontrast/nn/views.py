@@ -1,0 +1,22 @@
+"""Running a network on one view at a time, where its batch statistics are to be those of one view."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def view_by_view(network: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
+    """Applies a network to each view in a pass of its own, so that batch normalisation never mixes views.
+
+    The authors of BYOL and SimSiam do so; those of SimCLR run all views in one pass, which is faster. Views that are
+    distorted in different ways differ in their statistics.
+
+    Args:
+        network: Maps (B, ...) to (B, D).
+        views: (B, V, ...).
+
+    Returns:
+        (B, V, D).
+    """
+    return torch.stack([network(view) for view in views.unbind(dim=1)], dim=1)

@@ -1,0 +1,61 @@
+"""result.json: what came of a run, for programs."""
+
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..training.environment import describe_environment
+from ..training.setup import Training
+
+FILE = "result.json"
+
+
+def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -> dict[str, Any]:
+    """The figures of a finished run, as JSON.
+
+    Args:
+        training: The run.
+        notes: What :func:`~hfcontrast.training.loop.train` returned, with the scores of ``raw_pixels`` beside it.
+        evaluated_on: The data that was judged on, as the user knows it.
+
+    Returns:
+        ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
+        and ``trained`` (the last step's, not the best's), as far as they were judged; ``evaluated_on``;
+        ``images_per_second`` of the training; ``peak_memory`` of the first process in bytes (see
+        :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.
+    """
+    recipe, accelerator = training.recipe, training.accelerator
+    cuda = accelerator.device.type == "cuda"
+    return {
+        "method": recipe.method.name,
+        "recipe_hash": recipe.fingerprint().hash,
+        "seed": recipe.train.seed,
+        "steps": training.total_steps,
+        "scores": {name: notes[name] for name in ("raw_pixels", "untrained", "trained") if notes.get(name)},
+        "evaluated_on": evaluated_on,
+        "images_per_second": training_speed(training.output / "metrics.jsonl"),
+        "peak_memory": notes.get("peak_memory"),
+        "device": torch.cuda.get_device_name(accelerator.device) if cuda else accelerator.device.type,
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "precision": {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
+        "versions": describe_environment(),
+    }
+
+
+def training_speed(metrics: Path) -> float | None:
+    """Median images/s of the log lines: evaluations, interruptions and the first steps count for nothing."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    return round(statistics.median(speeds), 1) if speeds else None
+
+
+def write_result(result: dict[str, Any], folder: Path) -> None:
+    """Writes ``result.json``, at once and whole: that it is there says that the run is finished."""
+    unfinished = folder / f".unfinished_{FILE}"
+    unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder / FILE)

@@ -1,0 +1,33 @@
+"""The memory that a run takes at most."""
+
+import re
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begins a new measurement, where that is possible: on a CUDA device."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory so far, in bytes.
+
+    On a CUDA device: what tensors have taken of it at once, since :func:`reset_peak_memory`. Elsewhere: the resident memory of
+    this process since its start, libraries and kept images included, its loader's workers not.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    status = Path("/proc/self/status")
+    # Not getrusage, where there is a choice: on Linux it begins with the size of the process that started this one.
+    if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
+        return int(found[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,124 @@
+"""What a comparison is made of, and when a run counts as finished."""
+
+import json
+
+import pytest
+
+from hfcontrast.comparison.plan import finished_result, pixels_judged, plan, split_arguments, unequal_settings
+from hfcontrast.errors import CheckpointError, RecipeError
+
+OTHER = "{model_type: resnet, embedding_size: 8, hidden_sizes: [8, 32], depths: [1, 1], layer_type: basic}"
+
+
+def test_every_recipe_and_seed_has_a_folder_of_its_own(recipe_file, tmp_path):
+    files = [recipe_file("one"), recipe_file("two", "dino")]
+    runs = plan(files, ["train.steps=3"], tmp_path / "out")
+    assert [(run.name, run.folder, run.seed) for run in runs] == [
+        ("one", tmp_path / "out" / "one", 0),
+        ("two", tmp_path / "out" / "two", 0),
+    ]
+    assert all(run.recipe.train.steps == 3 for run in runs)
+    runs = plan(files, [], tmp_path / "out", [0, 7])
+    assert [run.folder.name for run in runs] == ["one_seed0", "one_seed7", "two_seed0", "two_seed7"]
+    assert [run.recipe.train.seed for run in runs] == [0, 7, 0, 7]
+    assert len({run.hash for run in runs}) == 4
+
+
+def test_the_probe_is_fitted_and_nothing_is_judged_midway_unless_the_user_says_so(recipe_file, tmp_path):
+    assert plan([recipe_file("one")], [], tmp_path)[0].recipe.eval.model_dump().items() >= {
+        "linear_probe": True,
+        "every": None,
+    }.items()
+    own = plan([recipe_file("one")], ["eval.linear_probe=false", "eval.every=5"], tmp_path)[0].recipe.eval
+    assert (own.linear_probe, own.every) == (False, 5)
+
+
+def test_a_folder_with_spaces_and_colons(recipe_file, tmp_path):
+    folder = tmp_path / "a: b, #c"
+    assert plan([recipe_file("one")], [], folder)[0].folder == folder / "one"
+
+
+@pytest.mark.parametrize(
+    "overrides, seeds, expected",
+    [
+        (["train.output=elsewhere"], [], "use --output"),
+        (["train.seed=3"], [0, 1], "use --seeds"),
+        (["train.stepz=3"], [], "did you mean 'steps'"),
+        ([], [0, 0], "the same name or seed"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained(recipe_file, tmp_path, overrides, seeds, expected):
+    with pytest.raises(RecipeError, match=expected):
+        plan([recipe_file("one")], overrides, tmp_path, seeds)
+
+
+def test_two_recipes_of_one_name_are_refused(recipe_file, tmp_path):
+    first = recipe_file("one")
+    second = tmp_path / "more" / "one.yaml"
+    second.parent.mkdir()
+    second.write_text(first.read_text())
+    with pytest.raises(RecipeError, match="has the same name"):
+        plan([first, second], [], tmp_path / "out")
+
+
+def test_recipes_and_overrides_stand_in_any_order(tmp_path):
+    odd = tmp_path / "a=b.yaml"
+    odd.write_text("")
+    items = ["r/one.yaml", "train.epochs=5", "two.yaml", "backbone={model_type: vit}", str(odd)]
+    assert split_arguments(items) == (
+        ["r/one.yaml", "two.yaml", str(odd)],
+        ["train.epochs=5", "backbone={model_type: vit}"],
+    )
+
+
+def finish(run, result):
+    run.folder.mkdir(parents=True)
+    (run.folder / "result.json").write_text(json.dumps(result))
+    (run.folder / "checkpoints" / "step_000000014").mkdir(parents=True)
+    run.recipe.save(run.folder / "recipe.yaml")
+
+
+def test_a_result_counts_for_its_own_recipe_only(recipe_file, tmp_path, result):
+    run = plan([recipe_file("one")], [], tmp_path)[0]
+    assert finished_result(run) is None
+    finish(run, result(run))
+    assert finished_result(run) == result(run)
+    assert finished_result(plan([recipe_file("one")], ["data.workers=0", "eval.every=3"], tmp_path)[0]) is not None
+    assert finished_result(plan([recipe_file("one")], ["optim.lr=0.5"], tmp_path)[0]) is None
+    (run.folder / "result.json").write_text('{"recipe_ha')
+    assert finished_result(run) is None
+
+
+def test_a_run_that_was_judged_otherwise_is_refused(recipe_file, tmp_path, result):
+    run = plan([recipe_file("one")], [], tmp_path)[0]
+    finish(run, result(run))
+    with pytest.raises(CheckpointError, match=r"eval.max_bank: 64 -> 32.*another --output"):
+        finished_result(plan([recipe_file("one")], ["eval.max_bank=32"], tmp_path)[0])
+
+
+def test_baselines_are_shared_by_runs_with_the_same_encoder_and_pictures(recipe_file, tmp_path, result):
+    files = [recipe_file("one"), recipe_file("two", temperature="0.5}"), recipe_file("three", backbone=OTHER)]
+    one, two, three = plan(files, [], tmp_path)
+    assert one.untrained() == two.untrained() != three.untrained()
+    assert one.pixels() == two.pixels() == three.pixels()
+    larger = plan(files[:1], ["views.all.size=24"], tmp_path)[0]
+    fewer = plan(files[:1], ["eval.max_bank=32"], tmp_path)[0]
+    coloured = plan(files[:1], ["data.mean=[0.5, 0.5, 0.5]", "data.std=[0.2, 0.2, 0.2]"], tmp_path)[0]
+    assert len({run.pixels() for run in (one, larger, fewer, coloured)}) == 4
+    seeded = plan(files[:1], [], tmp_path, [0, 1])
+    assert seeded[0].untrained() == seeded[1].untrained()
+
+    one.result = result(one)
+    assert not pixels_judged(two, [one, two, three])
+    one.result = result(one, pixels=True)
+    assert pixels_judged(two, [one, two, three]) and pixels_judged(three, [one, two, three])
+    assert not pixels_judged(larger, [one, two, three])
+
+
+def test_unfair_differences_are_named(recipe_file, tmp_path):
+    files = [recipe_file("one"), recipe_file("two", temperature="0.5}"), recipe_file("three", backbone=OTHER)]
+    assert unequal_settings(plan(files[:2], [], tmp_path, [0, 1])) == []  # a method's own settings are its own
+    assert unequal_settings(plan(files, [], tmp_path)) == ["backbone"]
+    assert unequal_settings(plan(files, [f"backbone={OTHER}"], tmp_path)) == []
+    mixed = plan(files[:1], ["train.batch_size=64"], tmp_path) + plan(files[1:2], ["views.all.size=24"], tmp_path)
+    assert unequal_settings(mixed) == ["image size (16, 24)", "train.batch_size (64, 32)"]

@@ -1,0 +1,97 @@
+"""The table of a comparison."""
+
+import json
+
+import pytest
+
+from hfcontrast.comparison.plan import plan
+from hfcontrast.comparison.table import as_markdown, notes, print_table, summarise, table_cells, write_table
+
+DINO = "{model_type: dinov2, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, patch_size: 4}"
+
+
+@pytest.fixture
+def runs(recipe_file, tmp_path, result):
+    """Two recipes with two seeds; one run has failed and one is not finished."""
+    planned = plan([recipe_file("one"), recipe_file("two", temperature="0.5}")], [], tmp_path, [0, 1])
+    planned[0].result = result(planned[0], knn=0.5, pixels=True)
+    planned[1].result = result(planned[1], knn=0.6)
+    planned[2].error = "the pictures | are gone"
+    return planned
+
+
+def row(summary, name):
+    return next(line for line in summary["rows"] if line["name"] == name)
+
+
+def test_figures_are_means_over_the_seeds(runs):
+    one = row(summarise(runs, []), "one")
+    assert one["seeds"] == [0, 1] and one["recipe_hashes"] == [runs[0].hash, runs[1].hash]
+    assert one["knn_accuracy"]["mean"] == pytest.approx(0.55) and one["knn_accuracy"]["values"] == [0.5, 0.6]
+    assert one["knn_accuracy"]["std"] == pytest.approx(0.0707, abs=1e-4)  # 0.1 / sqrt(2)
+    assert one["linear_accuracy"]["mean"] == pytest.approx(0.65)
+
+
+def test_the_cells(runs):
+    headings, rows = table_cells(summarise(runs, []))
+    cells = {line[0]: dict(zip(headings, line)) for line in rows}
+    assert cells["one"]["kNN, %"] == "55.0 ± 7.1" and cells["one"]["linear probe, %"] == "65.0 ± 7.1"
+    assert cells["one"]["feature std"] == "0.90 ± 0.00" and cells["one"]["effective rank"] == "7.0 ± 0.0"
+    assert cells["one"]["images/s"] == "1,234 ± 0" and cells["one"]["peak memory, MiB"] == "300 ± 0"
+    assert cells["one"]["seed"] == "0, 1" and cells["one"]["recipe hash"] == f"{runs[0].hash[:8]}, {runs[1].hash[:8]}"
+    assert cells["two"]["seed"] == "failed: 0; unfinished: 1" and cells["two"]["kNN, %"] == "–"
+    assert cells["raw pixels"]["kNN, %"] == "40.0" and cells["raw pixels"]["seed"] == "–"
+    assert cells["untrained encoder"]["kNN, %"] == "30.0 ± 0.0" and cells["untrained encoder"]["seed"] == "0, 1"
+    assert list(cells) == ["raw pixels", "untrained encoder", "one", "two"]
+
+
+def test_untrained_encoders_are_shown_once_each_with_the_recipes_that_have_them(recipe_file, tmp_path, result):
+    files = [recipe_file("one"), recipe_file("two", temperature="0.5}"), recipe_file("three", backbone=DINO)]
+    runs = plan(files, [], tmp_path)
+    for run in runs:
+        run.result = result(run, pixels=run.name == "one")
+    names = [line["name"] for line in summarise(runs, [])["rows"]]
+    assert names[:3] == ["raw pixels", "untrained encoder (one, two)", "untrained encoder (three)"]
+    assert "Not the same in all runs: backbone." in notes(summarise(runs, []))
+
+
+def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
+    run = plan([recipe_file("one")], [], tmp_path)[0]
+    run.result = result(run)
+    for scores in run.result["scores"].values():
+        scores.pop("knn_accuracy", None), scores.pop("linear_accuracy", None)
+    headings, rows = table_cells(summarise([run], []))
+    assert headings == ["", "feature std", "effective rank", "images/s", "peak memory, MiB", "seed", "recipe hash"]
+    assert rows[0][:3] == ["untrained encoder", "0.20", "2.0"]
+
+
+def test_the_files(runs, tmp_path):
+    summary = summarise(runs, ["train.steps=3"])
+    write_table(summary, tmp_path)
+    assert json.loads((tmp_path / "table.json").read_text()) == summary
+    text = (tmp_path / "table.md").read_text()
+    assert text == as_markdown(summary)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 6 and len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert runs[0].hash in text
+    for expected in (
+        "- two, seed 0, failed: the pictures | are gone",
+        "- Judged on builtin/digits (test).",
+        "- Trained on cpu, 1 process(es) with 1 thread(s), fp32, torch 2.99.",
+        "- Overrides: train.steps=3",
+        "mean ± standard deviation",
+    ):
+        assert expected in text
+
+
+def test_it_is_printed(runs, capsys):
+    print_table(summarise(runs, []))
+    out = capsys.readouterr().out
+    assert "55.0 ± 7.1" in out and "failed: the pictures | are gone" in out
+
+
+def test_a_comparison_that_has_just_begun(recipe_file, tmp_path):
+    summary = summarise(plan([recipe_file("one")], [], tmp_path), [])
+    headings, rows = table_cells(summary)
+    assert headings == ["", "seed", "recipe hash"] and rows[0][1] == "unfinished: 0"
+    assert "| one |" in as_markdown(summary)

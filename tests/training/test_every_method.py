@@ -1,0 +1,101 @@
+"""Every built-in method goes on exactly after a crash: all state that outlives a batch is in the checkpoint.
+
+The crash is an exception in the middle of a step, in this process, which is quick; `test_resume.py` kills whole processes.
+"""
+
+import math
+
+import pytest
+import torch
+
+from hfcontrast.methods import registry
+from hfcontrast.recipe import load_recipe
+from hfcontrast.training.loop import train
+from hfcontrast.training.setup import build_training
+
+VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}
+CNN = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+# What makes a method small, and its views where half and quarter size would not do. A new method needs a line only
+# where its own settings are too large for 32 images.
+_DISTILLATION = {"out_dim": 32, "hidden_dim": 16, "bottleneck_dim": 8}
+SMALL = {
+    "barlow_twins": {"hidden_dim": 16, "projection_dim": 16},
+    "byol": {"hidden_dim": 32},
+    "cmc": {"negatives": 8},
+    "cpc": {"patch_size": 8, "stride": 4, "patch_jitter": 0, "prediction_steps": 1, "context_dim": 8, "target_dim": 8},
+    "deepcluster_v2": {"prototypes": [4, 3], "hidden_dim": 16, "projection_dim": 8},
+    "dino": _DISTILLATION,
+    "dinov2": _DISTILLATION,
+    "instdisc": {"negatives": 8},
+    "lejepa": {"hidden_dim": 16, "projection_dim": 8, "num_slices": 16},
+    "moco": {"queue_size": 20},
+    "moco_v2": {"queue_size": 20, "hidden_dim": 16},
+    "moco_v3": {"hidden_dim": 16, "projection_dim": 8},
+    "nnclr": {"queue_size": 20, "hidden_dim": 16, "predictor_dim": 16, "projection_dim": 8},
+    "pirl": {"negatives": 8},
+    "simclr_v2": {"memory": True, "memory_size": 20},
+    "simsiam": {"projection_dim": 16, "predictor_dim": 4},
+    "supcon": {"hidden_dim": 16, "projection_dim": 8},
+    "swav": {"prototypes": 12, "hidden_dim": 16, "projection_dim": 8, "queue_length": 16, "queue_start_epoch": 0},
+    "vicreg": {"hidden_dim": 16, "projection_dim": 16},
+}
+ENCODERS = {"dino": VIT, "dinov2": VIT, "moco_v3": VIT}
+METHODS = [name for name, entry in registry.installed().items() if entry.distribution == "hfcontrast"]
+
+
+class Crash(Exception):
+    """What ends the run in the middle."""
+
+
+def tiny(name, output):
+    views, method = {}, registry.get_method(name)
+    largest = max(view.size for view in method.views)
+    for view in method.views:
+        views[view.name] = {"size": 16 if view.size == largest else 8, "count": min(view.count, 2)}
+    return load_recipe(
+        {
+            "method": {"name": name, **SMALL.get(name, {})},
+            "backbone": ENCODERS.get(name, CNN),
+            "data": {"path": "builtin/digits", "split": "train[:32]", "workers": 0},
+            "views": views,
+            "optim": {"name": "sgd", "lr": 0.01, "scale_lr": "none"},
+            "train": {"steps": 7, "batch_size": 8, "checkpoint_every": 3, "log_every": 1, "device": "cpu", "output": str(output)},
+            "eval": {"baselines": False},
+        }
+    )  # fmt: skip
+
+
+def state(training):
+    values = dict(training.method.state_dict())
+    for number, slots in training.optimizer.state_dict()["state"].items():
+        values |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in slots.items()}
+    return {key: value.clone() for key, value in values.items()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_goes_on_exactly_after_a_crash(name, tmp_path):
+    """Four steps an epoch: the crash comes in the second one, a step after the checkpoint."""
+    alone = build_training(tiny(name, tmp_path / "alone"))
+    train(alone)
+
+    crashed = build_training(tiny(name, tmp_path / "crashed"))
+    after_step, steps = crashed.method.after_step, []
+
+    def crash(outputs, progress):
+        steps.append(progress.step)
+        if len(steps) == 5:
+            raise Crash
+        after_step(outputs, progress)
+
+    crashed.method.after_step = crash
+    with pytest.raises(Crash):
+        train(crashed)
+
+    again = build_training(tiny(name, tmp_path / "crashed"))
+    train(again)
+    expected, actual = state(alone), state(again)
+    assert expected.keys() == actual.keys()
+    for key, value in expected.items():
+        assert torch.equal(value, actual[key]), f"{key} differs after the crash"
+    lines = [line for line in (tmp_path / "crashed" / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
+    assert len(lines) == 7 and all(math.isfinite(v.item()) for v in expected.values() if v.numel() == 1)
