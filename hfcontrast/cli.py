@@ -27,9 +27,9 @@ class Command:
     run: Callable[[argparse.Namespace], int | None]
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+def add_recipe_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """Declares RECIPE [key.path=value ...], as every command that reads a recipe has it."""
-    parser.add_argument("recipe", metavar="RECIPE", help="the YAML file")
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="the YAML file")
     parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="settings that go before the file's")
 
 
@@ -164,7 +164,7 @@ def _train(args: argparse.Namespace) -> int | None:
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
-    add_recipe_arguments(parser)
+    add_recipe_arguments(parser, optional=True)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the rounds go on (default: 60)")
     parser.add_argument(
         "--against",
@@ -172,13 +172,38 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="measure the recipe with this override too, in the same rounds (can be repeated)",
     )
+    parser.add_argument(
+        "--losses", action="store_true", help="measure the losses instead of a recipe: time and memory of two forms"
+    )
+    parser.add_argument("--batch", type=_count, help="with --losses: images (default: 2048 on a CPU, 8192 on a GPU)")
+    parser.add_argument("--dim", type=_count, default=128, help="with --losses: width of the embeddings (default: 128)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def _bench(args: argparse.Namespace) -> None:
+    # Where options come first, argparse takes the recipe for an override.
+    given = [*([args.recipe] if args.recipe else []), *args.overrides]
+    if args.losses:
+        if given or args.against:
+            raise HFContrastError(
+                "bench --losses measures no recipe: leave out the recipe, its overrides and --against"
+            )
+        from .training.bench_losses import bench_losses
+
+        bench_losses(args.batch, args.dim, args.seconds)
+        return
+    if not given:
+        raise HFContrastError("bench needs a RECIPE to measure; --losses measures the losses without one")
     from .recipe import load_recipe
     from .training.bench import bench
 
-    bench(load_recipe(args.recipe, args.overrides), args.seconds, args.against)
+    recipe, *overrides = given
+    bench(load_recipe(recipe, overrides), args.seconds, args.against)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,7 +230,7 @@ COMMANDS = {
     "schema": Command("print the JSON schema of recipes, for editors", _schema_arguments, _schema),
     "train": Command("train by a recipe, as python -m hfcontrast.run does", add_recipe_arguments, _train),
     "compare": Command("train several recipes alike, into one table", _compare_arguments, _compare),
-    "bench": Command("measure where a recipe's time goes", _bench_arguments, _bench),
+    "bench": Command("measure where a recipe's time goes, or the losses", _bench_arguments, _bench),
 }
 
 

@@ -141,6 +141,37 @@ def test_bench_measures_a_checked_recipe(monkeypatch, capsys, tmp_path):
     assert "did you mean 'steps'?" in capsys.readouterr().err
 
 
+def test_bench_finds_the_recipe_behind_options(monkeypatch, tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "{method: {name: cli-demo}, backbone: timm/resnet18, data: {path: builtin/shapes}, train: {steps: 1}}"
+    )
+    calls = []
+    measured = SimpleNamespace(bench=lambda recipe, *rest: calls.append((recipe.train.steps, *rest)))
+    monkeypatch.setitem(sys.modules, "hfcontrast.training.bench", measured)
+    assert cli.main(["bench", "--seconds", "3", str(file), "train.steps=4"]) == 0
+    assert calls == [(4, 3.0, None)]
+
+
+def test_bench_measures_the_losses_without_a_recipe(monkeypatch, capsys):
+    calls = []
+    measured = SimpleNamespace(bench_losses=lambda *given: calls.append(given))
+    monkeypatch.setitem(sys.modules, "hfcontrast.training.bench_losses", measured)
+    assert cli.main(["bench", "--losses"]) == 0
+    assert cli.main(["bench", "--losses", "--batch", "64", "--dim", "32", "--seconds", "1"]) == 0
+    assert calls == [(None, 128, 60.0), (64, 32, 1.0)]
+    for arguments, words in (
+        (["bench"], "bench needs a RECIPE to measure; --losses measures the losses without one"),
+        (["bench", "r.yaml", "--losses"], "leave out the recipe"),
+        (["bench", "--losses", "--against", "optim.lr=1"], "leave out the recipe"),
+    ):
+        assert cli.main(arguments) == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--losses", "--batch", "0"])
+    assert "expected a whole number from 1, got '0'" in capsys.readouterr().err
+
+
 def test_help_imports_no_deep_learning(tmp_path):
     script = tmp_path / "hfcontrast"  # as pip installs it
     script.write_text("import sys\nfrom hfcontrast.cli import main\nsys.exit(main())\n")

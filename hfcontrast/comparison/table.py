@@ -84,10 +84,8 @@ def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[s
             groups.setdefault(key, {}).setdefault(run.seed, run.result["scores"][kind])
     if kind == "raw_pixels":  # which no seed changes
         groups = {key: dict(list(by_seed.items())[:1]) for key, by_seed in groups.items()}
-    return [
-        _row(label if len(names) == 1 else f"{label} ({', '.join(names[key])})", kind, list(found), list(found.values()))
-        for key, found in groups.items()
-    ]
+    labels = {key: label if len(names) == 1 else f"{label} ({', '.join(names[key])})" for key in groups}
+    return [_row(labels[key], kind, list(found), list(found.values())) for key, found in groups.items()]
 
 
 def _row(name: str, kind: str, seeds: list[int], figures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -177,10 +175,11 @@ def print_table(summary: dict[str, Any]) -> None:
     headings, rows = table_cells(summary)
     table = Table()
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number in (0, len(headings) - 2, len(headings) - 1) else "right")
+        is_text = number in (0, len(headings) - 2, len(headings) - 1)
+        table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(width=max(Console().width, 120), markup=False, highlight=False)
+    console = Console(width=max(Console().width, 150), markup=False, highlight=False)
     console.print(table)
     for line in notes(summary):
         console.print(line, soft_wrap=True)

@@ -120,7 +120,12 @@ def fit(features: Tensor, targets: Tensor, correlation: Tensor, strength: float,
 
     found = torch.cat([start[:, :-1] @ factor, start[:, -1:]], dim=1)
     torch.optim.LBFGS(
-        [found], max_iter=200, tolerance_grad=3e-5, tolerance_change=1e-9, history_size=10, line_search_fn="strong_wolfe"
+        [found],
+        max_iter=200,
+        tolerance_grad=3e-5,
+        tolerance_change=1e-9,
+        history_size=10,
+        line_search_fn="strong_wolfe",
     ).step(closure)
     return weights()
 

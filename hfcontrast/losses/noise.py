@@ -92,7 +92,7 @@ def instance_softmax(
         bank: (N, D); no gradient reaches it.
         index: (B,) int64, the images' rows in the bank.
         temperature: t > 0; 0.07 in the paper.
-        tile: Rows and columns of the (B, N) similarities held at a time; None holds them whole up to 4M elements and in
+        tile: Rows and columns of the (B, N) similarities held at a time; None holds them whole while they are few and in
             tiles above. The value does not depend on it.
 
     Returns:

@@ -23,7 +23,7 @@ def predictive_info_nce(predictions: Tensor, candidates: Tensor, positives: Tens
             precision is computed in float32.
         candidates: (M, D): the targets of all predictions, which are negatives of each other.
         positives: (N,) int64, the candidate of each prediction; several may have the same one.
-        tile: Rows and columns of the N x M scores held at a time; None holds them whole up to 4M elements and in tiles
+        tile: Rows and columns of the N x M scores held at a time; None holds them whole while they are few and in tiles
             above. The value does not depend on it.
 
     Returns:

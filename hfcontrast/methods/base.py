@@ -230,7 +230,7 @@ class Method(PreTrainedModel):
         """As in transformers; a teacher that the checkpoint does not have starts as a copy of its source."""
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        for name, source in cls.teachers.items():
+        for name, source in model.teachers.items():
             own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
             if own and own <= set(info["missing_keys"]):
                 getattr(model, name).load_state_dict(getattr(model, source).state_dict())

@@ -4,7 +4,8 @@ arXiv:1807.03748, for images and for one-dimensional signals. What it leaves ope
 Data-Efficient Image Recognition with Contrastive Predictive Coding, Hénaff et al., 2020 (CPC v2), arXiv:1905.09272.
 
 Deviations from the papers:
-- Patches are distorted as the whole image is, before it is cut; there is no colour distortion of each patch of its own (v2).
+- Of v2's distortions of each patch there are dropped colours and mirroring, and instead of its many others (shearing, rotation,
+  elastic deformation, colours) contrast and brightness. All are off by default, as in v1.
 - The encoder is the recipe's, with its own normalisation and pooling. The papers avoid batch normalisation, by whose
   statistics patches know of each other: v1 has none, v2 layer normalisation. Take an encoder without it, such as convnext.
 - v1 takes the outputs of a ResNet's third stage; here the encoder gives its last features.
@@ -50,7 +51,7 @@ from ..nn import (
     sample_uniform,
 )
 from ..nn.encoder import check_image_size
-from ..nn.patch_grid import cut_patches, jitter_patches, turn_grid
+from ..nn.patch_grid import DRAWS, cut_patches, distort_patches, turn_grid
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -63,6 +64,11 @@ class CPCConfig(MethodConfig):
         patch_size: Side of the patches that an image is cut into, in pixels.
         stride: Distance from one patch to the next, in pixels; below patch_size they overlap.
         patch_jitter: A patch keeps a random square that is so many pixels smaller, and is padded to its size again.
+        patch_contrast: Each patch's difference from its mean is multiplied by a factor from [1 - contrast, 1 + contrast].
+        patch_brightness: Each patch gets a number from [-brightness, brightness] added, in standard deviations of the
+            normalised images.
+        patch_color_drop: Probability that a patch keeps one of its three channels only (v2).
+        patch_flip: Probability that a patch is mirrored left to right (v2).
         context: Context network: "conv" for masked convolutions, "gru" for a recurrent network down each column. A signal's
             context is its encoder's own.
         context_dim: Width of the context network's hidden layers.
@@ -81,6 +87,10 @@ class CPCConfig(MethodConfig):
     patch_size: int = 64
     stride: int = 32
     patch_jitter: int = 4
+    patch_contrast: float | int = 0.0
+    patch_brightness: float | int = 0.0
+    patch_color_drop: float | int = 0.0
+    patch_flip: float | int = 0.0
     context: Literal["conv", "gru"] = "conv"
     context_dim: int = 256
     context_layers: int = 5
@@ -97,6 +107,14 @@ class CPCConfig(MethodConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 pixel or more")
         if not 0 <= self.patch_jitter < self.patch_size:
             raise ValueError(f"patch_jitter is {self.patch_jitter}, expected 0 or more pixels, fewer than patch_size")
+
+    def validate_distortions(self):
+        """Strengths are not negative, probabilities are probabilities."""
+        for name in ("patch_contrast", "patch_brightness", "patch_color_drop", "patch_flip"):
+            strength = name in ("patch_contrast", "patch_brightness")
+            if getattr(self, name) < 0 or not (strength or getattr(self, name) <= 1):
+                expected = "0 or more" if strength else "a probability between 0 and 1"
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {expected}")
 
     def validate_directions(self):
         """One direction or more."""
@@ -178,15 +196,23 @@ class CPC(Method):
         if pixel_values is None or pixel_values.shape[1] != 1:
             got = "none" if pixel_values is None else pixel_values.shape[1]
             raise ValueError(f"CPC takes one crop of an image, which it cuts into patches; got {got}")
-        config = self.config
-        patches = cut_patches(pixel_values.squeeze(1), config.patch_size, config.stride)
-        if config.patch_jitter:
-            index = torch.arange(len(patches), device=patches.device) if index is None else index
-            count = 2 * patches.shape[1] * patches.shape[2]
-            numbers = sample_uniform(index, count, self.progress.seed, self.progress.step, 0)
-            patches = jitter_patches(patches, config.patch_jitter, numbers)
+        patches = self._distort(cut_patches(pixel_values.squeeze(1), self.config.patch_size, self.config.stride), index)
         features = encode(self.encoder, patches.flatten(0, 2))
         return {"features": features.unflatten(0, patches.shape[:3])}
+
+    def _distort(self, patches: Tensor, index: Tensor | None) -> Tensor:
+        config = self.config
+        index = torch.arange(len(patches), device=patches.device) if index is None else index
+        count = DRAWS * patches.shape[1] * patches.shape[2]
+        return distort_patches(
+            patches,
+            sample_uniform(index, count, self.progress.seed, self.progress.step, 0),
+            config.patch_contrast,
+            config.patch_brightness,
+            config.patch_color_drop,
+            config.patch_flip,
+            config.patch_jitter,
+        )
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """InfoNCE of every prediction against the patches of the global batch."""

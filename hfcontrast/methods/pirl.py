@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..losses import softmax_nce
 from ..nn import MemoryBank, chosen_products, sample_others, sample_uniform
-from ..nn.encoder import _only_patch
+from ..nn.encoder import patch_size
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -91,7 +91,7 @@ class PIRL(Method):
                 f"pirl keeps a row for every image of the data set, and num_images is {config.num_images}: set "
                 "method.num_images to their number, 2 or more (the training does it)"
             )
-        self._unit = _only_patch(self.encoder) or 1
+        self._unit = patch_size(self.encoder) or 1
         if config.patch_size is not None and config.patch_size % self._unit:
             raise ValueError(
                 f"patch_size is {config.patch_size} px, but the encoder cuts patches of {self._unit} px itself: use a "

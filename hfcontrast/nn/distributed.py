@@ -24,8 +24,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, local: Tensor) -> Tensor:
         ctx.rows = local.shape[0]
+        local = local.contiguous()
         parts = [torch.empty_like(local) for _ in range(world_size())]
-        dist.all_gather(parts, local.contiguous())
+        dist.all_gather(parts, local)
         return torch.cat(parts)
 
     @staticmethod

@@ -76,7 +76,7 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
     Raises:
         RecipeError: The encoder cannot take it; ``where`` says which setting asks for it.
     """
-    patch = _only_patch(encoder)
+    patch = patch_size(encoder)
     name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
     if patch is not None and size % patch:
         raise RecipeError(
@@ -96,7 +96,7 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         encoder.train(training)
 
 
-def _only_patch(encoder: PreTrainedModel) -> int | None:
+def patch_size(encoder: PreTrainedModel) -> int | None:
     """Side of the patches of a ViT-like encoder, which needs whole ones; None for convolutional or hierarchical encoders."""
     if hasattr(encoder, "timm_model"):
         strides = {stage["reduction"] for stage in getattr(encoder.timm_model, "feature_info", None) or []}

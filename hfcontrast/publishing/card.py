@@ -39,11 +39,13 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     size, timm = published_size(recipe, training.views), hasattr(encoder, "timm_model")
     name = training.output.name
     columns, rows = score_table(notes)
+    saw_labels = "labels" in inspect.signature(type(method).objective).parameters and training.rows.labelled
+    kind = "supervised" if saw_labels else "self-supervised"
     data = ModelCardData(
         license=recipe.publish.license,
         library_name="timm" if timm else "transformers",
         pipeline_tag="image-feature-extraction",
-        tags=["hfcontrast", "self-supervised-learning", recipe.method.name, *recipe.publish.tags],
+        tags=["hfcontrast", kind + "-learning", recipe.method.name, *recipe.publish.tags],
         model_name=name,
         eval_results=_results(evaluated_on, notes.get("trained", {})) or None,
     )
@@ -56,6 +58,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         parameters=f"{sum(p.numel() for p in encoder.parameters()):,}",
         feature_size=feature_size(encoder),
         data=data_name(recipe),
+        labels="with" if saw_labels else "without",
         method_text=inspect.getdoc(type(method)),
         features=feature_expression(encoder),
         loading_arguments=", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",

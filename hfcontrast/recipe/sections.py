@@ -119,7 +119,9 @@ class OptimSection(Section):
     schedule: Literal["cosine", "constant", "drops"] = Field(
         "cosine", description="The learning rate after the warm-up; drops: constant between the epochs of lr_drops."
     )
-    lr_drops: list[Positive] = Field([], description="Epochs at which the learning rate is multiplied by lr_drop_factor.")
+    lr_drops: list[Positive] = Field(
+        [], description="Epochs at which the learning rate is multiplied by lr_drop_factor."
+    )
     lr_drop_factor: Positive = Field(0.1, description="What each drop leaves of the learning rate.")
     weight_decay: NotNegative = Field(0.0, description="Weight decay at the start.")
     weight_decay_end: NotNegative | None = Field(

@@ -17,13 +17,24 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..losses import barlow_twins, clip_loss, decoupled, dino_loss, info_nce, nt_xent, supcon, vicreg
+from ..losses import (
+    barlow_twins,
+    clip_loss,
+    decoupled,
+    dino_loss,
+    ibot_loss,
+    info_nce,
+    nt_xent,
+    supcon,
+    vicreg,
+)
 from .bench import Timing, in_turn
 
 TEMPERATURE = 0.1
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 CLASSES = 100  # of the labels that supcon is given
 SAMPLES, WIDTH = 256, 8192  # of Barlow Twins and VICReg
-IMAGES, VIEWS, GLOBAL_VIEWS, PROTOTYPES = 16, 10, 2, 65536  # of DINO
+IMAGES, VIEWS, GLOBAL_VIEWS, PATCHES, PROTOTYPES = 32, 10, 2, 512, 65536  # of DINO, and of iBOT's masked patches
 MEBIBYTE = 2**20
 
 
@@ -59,7 +70,7 @@ def bench_losses(batch: int | None = None, dim: int = 128, seconds: float = 60.0
     batch = batch or (8192 if device.type == "cuda" else 2048)
     pairs = in_batch_losses(batch, dim, device) + correlation_losses(device) + prototype_losses(device)
     figures = {pair.name: measure(pair, seconds / len(pairs), device) for pair in pairs}
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
     report(figures, f"B = {batch}, D = {dim}; forward and backward on {where}; medians of rounds in turn")
     return figures
 
@@ -124,7 +135,7 @@ def peak_memory(task: Callable[[], object], device: torch.device) -> int:
 def report(figures: dict[str, dict[str, float]], title: str) -> None:
     """Prints the table."""
     table = Table("loss", title=title, title_justify="left")
-    for column in ("plain", "ours", "ratio", "plain", "ours", "ratio"):
+    for column in ("time: plain", "ours", "ratio", "memory: plain", "ours", "ratio"):
         table.add_column(column, justify="right")
     for name, found in figures.items():
         times = [f"{1000 * found[f'{form} seconds']:,.1f} ms" for form in ("plain", "ours")]
@@ -162,14 +173,24 @@ def correlation_losses(device: torch.device) -> list[Pair]:
 def prototype_losses(device: torch.device) -> list[Pair]:
     """The losses over many prototypes, on logits in bf16 as mixed precision gives them."""
     generator = torch.Generator().manual_seed(0)
-    student, teacher = (
-        torch.randn(IMAGES, views, PROTOTYPES, generator=generator).to(device, torch.bfloat16)
-        for views in (VIEWS, GLOBAL_VIEWS)
-    )
-    inputs = (student.requires_grad_(), teacher, torch.zeros(PROTOTYPES, device=device))
-    name = f"dino_loss, {IMAGES} images, {VIEWS} views, K = {PROTOTYPES}"
-    temperatures = {"student_temperature": 0.1, "teacher_temperature": 0.04}
-    return [Pair(name, plain_dino, partial(dino_loss, **temperatures), inputs)]
+    shapes = ((IMAGES, VIEWS), (IMAGES, GLOBAL_VIEWS), (PATCHES,), (PATCHES,))
+    logits = [
+        torch.randn(*shape, PROTOTYPES, generator=generator).to(device, torch.bfloat16).requires_grad_(number % 2 == 0)
+        for number, shape in enumerate(shapes)
+    ]
+    center = torch.zeros(PROTOTYPES, device=device)
+    weights = torch.full((PATCHES,), 1 / PATCHES, device=device)
+    temperatures = {"student_temperature": STUDENT_TEMPERATURE, "teacher_temperature": TEACHER_TEMPERATURE}
+    shape = f"{IMAGES} images, {VIEWS} views, K = {PROTOTYPES}"
+    return [
+        Pair(f"dino_loss, {shape}", plain_dino, partial(dino_loss, **temperatures), (*logits[:2], center)),
+        Pair(
+            f"ibot_loss, {PATCHES} patches, K = {PROTOTYPES}",
+            plain_ibot,
+            partial(ibot_loss, **temperatures),
+            (*logits[2:], weights, center),
+        ),
+    ]
 
 
 def plain_info_nce(queries: Tensor, keys: Tensor) -> Tensor:
@@ -229,10 +250,17 @@ def plain_vicreg(first: Tensor, second: Tensor) -> Tensor:
 
 def plain_dino(student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
     """Float32 log-softmax of all of the student's logits, pair by pair of views."""
-    targets = ((teacher.float() - center) / 0.04).softmax(dim=-1)
-    logs = (student.float() / 0.1).log_softmax(dim=-1)
+    targets = ((teacher.float() - center) / TEACHER_TEMPERATURE).softmax(dim=-1)
+    logs = (student.float() / STUDENT_TEMPERATURE).log_softmax(dim=-1)
     pairs = [(u, v) for u in range(teacher.shape[1]) for v in range(student.shape[1]) if u != v]
     return sum(-(targets[:, u] * logs[:, v]).sum(dim=-1).mean() for u, v in pairs) / len(pairs)
+
+
+def plain_ibot(student: Tensor, teacher: Tensor, weights: Tensor, center: Tensor) -> Tensor:
+    """Float32 log-softmax of the student's logits at all masked patches."""
+    targets = ((teacher.float() - center) / TEACHER_TEMPERATURE).softmax(dim=-1)
+    logs = (student.float() / STUDENT_TEMPERATURE).log_softmax(dim=-1)
+    return -((targets * logs).sum(dim=-1) * weights).sum()
 
 
 def _all_with_all(views: Tensor) -> Tensor:

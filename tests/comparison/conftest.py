@@ -33,7 +33,12 @@ def result():
 
     def make(run, knn: float = 0.5, pixels: bool = False, **changes) -> dict:
         scores = {"untrained": {"knn_accuracy": 0.3, "feature_std": 0.2, "effective_rank": 2.0}}
-        scores["trained"] = {"knn_accuracy": knn, "linear_accuracy": knn + 0.1, "feature_std": 0.9, "effective_rank": 7.0}
+        scores["trained"] = {
+            "knn_accuracy": knn,
+            "linear_accuracy": knn + 0.1,
+            "feature_std": 0.9,
+            "effective_rank": 7.0,
+        }
         if pixels:
             scores["raw_pixels"] = {"knn_accuracy": 0.4, "linear_accuracy": 0.45}
         return {

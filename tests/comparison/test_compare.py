@@ -177,7 +177,11 @@ def test_several_gpus_train_together(monkeypatch):
     [
         (2, "10%|#\r20%|##\rerror: r.yaml:3: a\n b\nerror: c\n", "r.yaml:3: a"),
         (1, "Traceback (most recent call last):\n  File x\nValueError: odd\n", "ValueError: odd"),
-        (1, "[rank1]: torch.OutOfMemoryError: CUDA out of memory\nlauncher.ChildFailedError: x", "torch.OutOfMemoryError: CUDA out of memory"),
+        (
+            1,
+            "[rank1]: torch.OutOfMemoryError: CUDA out of memory\nlauncher.ChildFailedError: x",
+            "torch.OutOfMemoryError: CUDA out of memory",
+        ),
         (-15, "some text\n", "killed by SIGTERM"),
         (3, "the end\n\n", "the end"),
         (3, "", "ended with exit code 3"),

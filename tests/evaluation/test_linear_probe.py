@@ -100,7 +100,9 @@ def test_features_that_are_no_numbers_do_not_stop_a_run():
 
 def test_strengths_are_chosen_by_rows_that_are_not_fitted(monkeypatch):
     fitted = []
-    monkeypatch.setattr(linear_probe, "fit", lambda features, *rest: fitted.append(len(features)) or fit(features, *rest))
+    monkeypatch.setattr(
+        linear_probe, "fit", lambda features, *rest: fitted.append(len(features)) or fit(features, *rest)
+    )
     (bank, labels), (queries, truth) = rows(100), rows(50, seed=1)
     linear_accuracy(bank, labels, queries, truth)
     assert set(fitted[:-1]) == {80} and fitted[-1] == 100
@@ -110,7 +112,9 @@ def test_scale_offset_and_order_of_classes_do_not_matter():
     (bank, labels), (queries, truth) = rows(200), rows(100, seed=1)
     expected = linear_accuracy(bank, labels, queries, truth)
     assert linear_accuracy(bank, labels, queries, truth) == expected
-    assert linear_accuracy(bank * 100 - 7, labels * 3 + 2, queries * 100 - 7, truth * 3 + 2) == pytest.approx(expected, abs=0.02)
+    assert linear_accuracy(bank * 100 - 7, labels * 3 + 2, queries * 100 - 7, truth * 3 + 2) == pytest.approx(
+        expected, abs=0.02
+    )
 
 
 def test_rows_without_a_label_are_left_out():
@@ -154,4 +158,6 @@ def test_the_features_are_left_as_they_are():
 def test_on_a_gpu():
     (bank, labels), (queries, truth) = rows(400), rows(300, seed=1)
     expected = linear_accuracy(bank, labels, queries, truth)
-    assert linear_accuracy(bank.cuda(), labels.cuda(), queries.cuda(), truth.cuda()) == pytest.approx(expected, abs=0.01)
+    assert linear_accuracy(bank.cuda(), labels.cuda(), queries.cuda(), truth.cuda()) == pytest.approx(
+        expected, abs=0.01
+    )

@@ -59,33 +59,23 @@ def test_a_single_direction_asked_for_gets_its_gradient():
         torch.testing.assert_close(tiled, whole)
 
 
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("tile, rows", [(3, 3), (10, 4)])
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
-def test_a_mean_is_made_in_strips_of_whole_rows(temperature, monkeypatch):
-    z, keys = (F.normalize(torch.randn(n, 4), dim=-1).requires_grad_() for n in (11, 7))
-    sums, _ = tiles.cross_log_sums(z, keys, temperature)
-    whole = torch.autograd.grad(2 * sums.mean(), (z, keys))
-    held = []
-    once = torch.mm
-
-    def watched(a, b, **options):
-        held.append(len(a))
-        return once(a, b, **options)
-
-    monkeypatch.setattr(torch, "mm", watched)
+def test_a_mean_is_made_in_strips_of_whole_rows(temperature, tile, rows, wanted, monkeypatch):
+    held, once = [], torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, **options: held.append(len(a)) or once(a, b, **options))
     monkeypatch.setattr(tiles, "STRIP", 4 * 7)
-    for tile, rows in ((3, 3), (10, 4)):  # at most so many elements at once, and at most so many rows
-        for wanted in ((z, keys), (z,), (keys,)):
-            given = [value if value in wanted else value.detach() for value in (z, keys)]
-            held.clear()
-            mean = tiles.mean_log_sum(*given, temperature, tile)
-            assert max(held) == rows and len(held) == -(-11 // rows) * (2 if z in wanted else 1)
-            torch.testing.assert_close(mean, sums.mean())
-            for found, value in zip(torch.autograd.grad(2 * mean, wanted), wanted):
-                torch.testing.assert_close(found, whole[0 if value is z else 1], rtol=1e-4, atol=1e-6)
-    with torch.no_grad():
-        held.clear()
-        torch.testing.assert_close(tiles.mean_log_sum(z, keys, temperature, 3), sums.mean())
-        assert len(held) == 4  # no gradient is made where none is asked for
+    given = [F.normalize(torch.randn(n, 4), dim=-1).requires_grad_(asked) for n, asked in zip((11, 7), wanted)]
+    mean = tiles.mean_log_sum(*given, temperature, tile)
+    # At most so many rows and elements at once; a second product only where the queries' gradient is asked for.
+    assert max(held) == rows and len(held) == -(-11 // rows) * (2 if wanted[0] else 1)
+    expected = tiles.cross_log_sums(*given, temperature)[0].mean()
+    torch.testing.assert_close(mean, expected)
+    asked = [vectors for vectors in given if vectors.requires_grad]
+    if asked:
+        found, whole = (torch.autograd.grad(3 * value, asked) for value in (mean, expected))
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("tile", [1, 2, 100])

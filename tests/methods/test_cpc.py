@@ -49,8 +49,15 @@ def info_nce(predictions, candidates, places):
     return torch.stack(losses).mean()
 
 
-def test_patches_are_jittered_by_the_images_number_and_the_step():
-    method = build(CPC, **{**SMALL, "patch_jitter": 3})
+def test_patches_are_distorted_by_the_images_number_and_the_step():
+    kinds = {
+        "patch_jitter": 3,
+        "patch_contrast": 0.5,
+        "patch_brightness": 0.5,
+        "patch_color_drop": 0.5,
+        "patch_flip": 0.5,
+    }
+    method = build(CPC, **{**SMALL, **kinds})
     images, index = torch.randn(3, 1, 3, 32, 32), torch.tensor([4, 9, 2])
     method.start_step(Progress(5, 10))
     first = method.embed(images, index=index)["features"]
@@ -117,6 +124,7 @@ def test_the_views_and_settings_are_the_papers():
     assert view.scale[0] == view.scale[1] == pytest.approx((256 / 300) ** 2, abs=1e-3)
     config = CPCConfig()
     assert (config.patch_size, config.stride, config.patch_jitter, config.directions) == (64, 32, 4, ("down",))
+    assert config.patch_contrast == config.patch_brightness == config.patch_color_drop == config.patch_flip == 0
     images = build(CPC)
     assert list(images.steps) == [1, 2, 3, 4, 5] and images.scale == 0.1
     assert images.predictors["down"].target.out_features == 64 and len(images.predictors["down"].context.blocks) == 5
@@ -132,6 +140,8 @@ def test_the_views_and_settings_are_the_papers():
     [
         ({"stride": 0}, "stride is 0, expected 1 pixel or more"),
         ({"patch_jitter": 64}, "patch_jitter is 64, expected 0 or more pixels, fewer than patch_size"),
+        ({"patch_contrast": -1}, "patch_contrast is -1, expected 0 or more"),
+        ({"patch_flip": 1.5}, "patch_flip is 1.5, expected a probability between 0 and 1"),
         ({"directions": []}, r"directions is \[\], expected different ones of down, up, right, left"),
         ({"directions": ["up", "up"]}, "expected different ones"),
         (

@@ -152,6 +152,61 @@ def test_metrics_have_the_documented_keys(finished):
     assert training[-1]["epoch"] == pytest.approx(14 / 6, abs=1e-3)  # six whole batches of 32 in 200 rows
 
 
+def test_a_linear_probe_is_fitted_before_and_after_and_stands_wherever_scores_do(finished):
+    folder = finished("probe", "simclr", "eval.linear_probe=true")
+    judged = {line["step"]: line["eval"] for line in metrics(folder) if "eval" in line}
+    assert "linear_accuracy" not in judged[7] and 0 < judged[14]["linear_accuracy"] <= 1
+    plain = metrics(finished("simclr", "simclr"))
+    assert [line for line in metrics(folder) if "loss" in line] == [line for line in plain if "loss" in line]
+    scores = json.loads((folder / "result.json").read_text())["scores"]
+    assert scores["trained"] == judged[14]
+    card = (folder / "README.md").read_text()
+    assert "| features | kNN accuracy | linear probe |" in card and "logistic regression" in card
+    labels = {"raw_pixels": "raw pixels", "untrained": "untrained encoder", "trained": "trained encoder"}
+    for name, label in labels.items():
+        knn, linear = (f"{100 * scores[name][kind]:.1f} %" for kind in ("knn_accuracy", "linear_accuracy"))
+        assert f"| {label} | {knn} | {linear} |" in card
+    results = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    values = {metric["name"]: metric["value"] for result in results for metric in result["metrics"]}
+    assert values == pytest.approx(
+        {"kNN accuracy": judged[14]["knn_accuracy"], "linear probe": judged[14]["linear_accuracy"]}, abs=1e-4
+    )
+
+
+def test_the_untrained_encoder_alone_as_baseline(finished):
+    folder = finished("encoder", "simclr", "eval.baselines=encoder", "train.steps=1")
+    assert json.loads((folder / "result.json").read_text())["scores"].keys() == {"untrained", "trained"}
+    card = (folder / "README.md").read_text()
+    assert "| untrained encoder |" in card and "raw pixels" not in card
+
+
+def test_the_figures_of_a_run_are_there_for_programs(finished):
+    folder = finished("simclr", "simclr")
+    result = json.loads((folder / "result.json").read_text())
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert result["recipe_hash"] == recipe.fingerprint().hash
+    assert (result["method"], result["seed"], result["steps"]) == ("simclr", 0, 14)
+    assert result["scores"]["trained"] == metrics(folder)[-1]["eval"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    speeds = sorted(line["images_per_second"] for line in lines if "loss" in line)
+    assert speeds[6] <= result["images_per_second"] <= speeds[7]
+    assert 50 << 20 < result["peak_memory"] < 64 << 30
+    assert (result["device"], result["processes"], result["threads"], result["precision"]) == ("cpu", 1, 1, "fp32")
+    assert result["versions"]["torch"] == version("torch")
+    assert result["evaluated_on"] == "builtin/digits (test)"
+
+
+def test_a_run_that_goes_on_has_no_result_until_it_is_finished(recipe_file, tmp_path):
+    recipe, folder = recipe_file("simclr"), tmp_path / "run"
+    assert run(recipe, folder, "train.steps=2").code == 0
+    before = json.loads((folder / "result.json").read_text())
+    assert run(recipe, folder, "train.steps=2", "eval.split=nowhere").code == 2
+    assert not (folder / "result.json").exists()
+    assert run(recipe, folder, "train.steps=2").code == 0
+    after = json.loads((folder / "result.json").read_text())
+    assert after["scores"] == before["scores"] and after["images_per_second"] == before["images_per_second"]
+
+
 def test_tensorboard_gets_the_curves(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
