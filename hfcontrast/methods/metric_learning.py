@@ -38,10 +38,11 @@ class MetricLearningConfig(MethodConfig):
         margin: Margin of pairs and triplets, above 0; null takes 1 for pairs and 0.2 for triplets (FaceNet).
         soft_margin: Softplus in the place of the triplets' margin (Hermans et al.).
         squared: Squared distances in triplets, as in FaceNet, rather than distances, as in Hermans et al.
-        penalty: Weight of the mean squared length of the embeddings; for N-pairs, whose lengths are free.
+        penalty: Weight of the mean squared length of the embeddings, for N-pairs, whose lengths are free; 0.01 is Sohn's 0.02
+            with the quarter for each half of a pair that Roth et al.'s code reports of his implementation.
         embedding_dim: Width of the embedding.
         hidden_dim: Width of a hidden layer before it; null: the embedding is a linear map of the features.
-        normalize: Scale the embeddings to unit length; null: for all losses but "n_pair", as in the papers.
+        normalize: Scale the embeddings to unit length; null: for all losses but "n_pair", as Roth et al. do.
         freeze_batch_norm: The encoder's batch normalisation keeps the statistics that it came with (Roth et al.); for
             pretrained encoders only.
     """

@@ -32,7 +32,7 @@ class SupConConfig(MethodConfig):
         hidden_dim: Width of the hidden layer of the "mlp" head.
         head: Projection head: "mlp" with one hidden layer, or "linear"; the paper has both (section 3.1).
         normalize_features: Scale the encoder's features to unit length before the head (section 3.1).
-        temperature: Temperature of the loss, above 0; 0.1 in the paper, 0.07 by default in both of the authors' codes.
+        temperature: Temperature of the loss, above 0; 0.1 in the paper and in the authors' scripts (their default is 0.07).
         form: Where the sum over the positives stands: "out" of the logarithm (eq. 2, the better) or "in" (eq. 3).
         scale_by_temperature: Multiply the loss by the temperature, as the authors' code does, so that its gradient does
             not grow as the temperature falls. It matters where weight decay is part of the gradient (lars, sgd).
