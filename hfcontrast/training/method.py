@@ -23,7 +23,8 @@ def known_of_data(
     """What the method's configuration declares to need of the data (see ``MethodConfig``).
 
     Raises:
-        DataError: The data cannot give it, or has no labels although the method needs them.
+        DataError: The data has no labels although the method needs them.
+        RecipeError: The recipe contradicts the data.
     """
     if method_class.needs_labels() and not rows.labelled:
         raise DataError(
@@ -31,12 +32,14 @@ def known_of_data(
             "data.label_column, or take a method that needs none"
         )
     fields = method_class.config_class.__dataclass_fields__
-    if "num_images" in fields and (rows.streaming or rows.num_rows is None):
-        raise DataError(
-            f"method '{recipe.method.name}' keeps something for every image of the data set, and a stream does not number "
-            "its images: use data.streaming=false"
+    images = None if rows.streaming else rows.num_rows  # the rows of a stream have no places of their own
+    given = recipe.method.options.get("num_images")
+    if "num_images" in fields and given not in (None, images):
+        raise RecipeError(
+            f"method.num_images is {given}, but {rows.description} has {images or 'an unknown number of'} images: leave it "
+            "out, the data says it"
         )
-    known = {"num_images": rows.num_rows, "image_mean": list(mean), "image_std": list(std)}
+    known = {"num_images": images, "image_mean": list(mean), "image_std": list(std)}
     return {name: value for name, value in known.items() if name in fields}
 
 
@@ -58,7 +61,12 @@ def build_method(recipe: Recipe, views: tuple[View, ...], known: dict[str, Any])
     try:
         method = method_class(method_class.config_class(backbone_config=config, **options))
     except ValueError as error:
-        raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}") from error
+        hint = ""
+        if "num_images" in known and known["num_images"] is None:
+            hint = (
+                ". The images of a stream are not numbered: use data.streaming=false, or a method without a memory bank"
+            )
+        raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}{hint}") from error
     for view in views:
         check_image_size(method.encoder, view.size, f"view '{view.name}'")
     check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")

@@ -9,6 +9,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..data.loader import TrainLoader
@@ -200,6 +202,12 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
     if (plugin := accelerator.state.deepspeed_plugin) is not None:
         # DeepSpeed takes this from a prepared loader; ours is not prepared, it shares out the batches itself.
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = local_batch(recipe, accelerator.num_processes)
+    if accelerator.num_processes > 1 and not settings.sync_batchnorm:
+        # What is broadcast before every forward pass is the statistics of batch normalisation; queues and banks are equal
+        # on all processes by themselves, and large.
+        norms = [name for name, module in method.named_modules() if isinstance(module, _BatchNorm)]
+        others = [name for name, _ in method.named_buffers() if name.rpartition(".")[0] not in norms]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, others)
     with warnings.catch_warnings():  # of torch, about the name of an option that accelerate passes on
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         model, optimizer = accelerator.prepare(method, optimizer)

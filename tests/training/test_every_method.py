@@ -1,4 +1,4 @@
-"""Every built-in method goes on exactly after a crash: all state that outlives a batch is in the checkpoint.
+"""Every built-in method goes on exactly after a crash, all its state included, and gradient caching is exact for it.
 
 The crash is an exception in the middle of a step, in this process, which is quick; `test_resume.py` kills whole processes.
 """
@@ -8,7 +8,9 @@ import math
 import pytest
 import torch
 
+from hfcontrast.errors import DataError, RecipeError
 from hfcontrast.methods import registry
+from hfcontrast.methods.base import Progress
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.loop import train
 from hfcontrast.training.setup import build_training
@@ -47,7 +49,7 @@ class Crash(Exception):
     """What ends the run in the middle."""
 
 
-def tiny(name, output):
+def tiny(name, output, backbone=None, **train_settings):
     views, method = {}, registry.get_method(name)
     largest = max(view.size for view in method.views)
     for view in method.views:
@@ -55,11 +57,11 @@ def tiny(name, output):
     return load_recipe(
         {
             "method": {"name": name, **SMALL.get(name, {})},
-            "backbone": ENCODERS.get(name, CNN),
+            "backbone": backbone or ENCODERS.get(name, CNN),
             "data": {"path": "builtin/digits", "split": "train[:32]", "workers": 0},
             "views": views,
             "optim": {"name": "sgd", "lr": 0.01, "scale_lr": "none"},
-            "train": {"steps": 7, "batch_size": 8, "checkpoint_every": 3, "log_every": 1, "device": "cpu", "output": str(output)},
+            "train": {"steps": 7, "batch_size": 8, "checkpoint_every": 3, "log_every": 1, "device": "cpu", "output": str(output), **train_settings},
             "eval": {"baselines": False},
         }
     )  # fmt: skip
@@ -99,3 +101,45 @@ def test_it_goes_on_exactly_after_a_crash(name, tmp_path):
         assert torch.equal(value, actual[key]), f"{key} differs after the crash"
     lines = [line for line in (tmp_path / "crashed" / "metrics.jsonl").read_text().splitlines() if '"loss"' in line]
     assert len(lines) == 7 and all(math.isfinite(v.item()) for v in expected.values() if v.numel() == 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradient_caching_is_exact(name, tmp_path):
+    """Pieces of three images, from bytes to gradients, against the whole batch at once, in an encoder without batch statistics."""
+    training = build_training(tiny(name, tmp_path / "run", VIT, grad_cache=3))
+    batch = next(training.loader.iter_from(0))
+    training.method.start_step(Progress(0, 10, 4))
+    whole = training.method(**training.photometry(batch, "cpu"))
+    whole.loss.backward()
+    expected = {key: p.grad.clone() for key, p in training.method.named_parameters() if p.grad is not None}
+    training.method.zero_grad()
+    assert training.cache.backward(batch).loss.item() == pytest.approx(whole.loss.item(), rel=1e-5, abs=1e-6)
+    largest = max(value.abs().max() for value in expected.values())
+    for key, parameter in training.method.named_parameters():
+        assert (parameter.grad is None) == (key not in expected), key
+        if key in expected:
+            torch.testing.assert_close(parameter.grad, expected[key], rtol=1e-3, atol=float(largest) * 1e-5, msg=key)
+
+
+def test_a_bank_needs_images_that_have_numbers(tmp_path):
+    recipe = tiny("instdisc", tmp_path / "run")
+    recipe.method.num_images = 5000
+    with pytest.raises(RecipeError, match="method.num_images is 5000, but .* has 32 images: leave it out"):
+        build_training(recipe)
+    streamed = tiny("instdisc", tmp_path / "run")
+    streamed.data.streaming, streamed.data.epoch_rows = True, 32
+    with pytest.raises(RecipeError, match="num_images is None.*data.streaming=false"):
+        build_training(streamed)
+
+
+def test_labels_are_needed_where_a_method_learns_from_them(tmp_path):
+    from datasets import load_from_disk
+
+    from hfcontrast.data.sources import load_rows
+
+    load_rows("builtin/digits", split="train[:32]").dataset.remove_columns("label").save_to_disk(tmp_path / "bare")
+    assert "label" not in load_from_disk(tmp_path / "bare").column_names
+    recipe = tiny("metric_learning", tmp_path / "run")
+    recipe.data.path, recipe.data.split = str(tmp_path / "bare"), "train"
+    with pytest.raises(DataError, match="'metric_learning' learns from labels, and .* has none"):
+        build_training(recipe)

@@ -75,6 +75,19 @@ def test_micro_batches_of_simclr_have_negatives_of_their_own(trained):
     assert parts < whole - 0.3
 
 
+def test_statistics_of_each_process_and_shuffled_keys(recipe_file, tmp_path):
+    """MoCo as its paper has it: two processes with statistics of their own are one process with two groups, queue included."""
+    recipe, calm = recipe_file("moco"), ("train.sync_batchnorm=false", "eval.every=", "eval.baselines=false")
+    for name, processes in (("one", 1), ("two", 2)):
+        code, output = run(recipe, tmp_path / name, *calm, processes=processes)
+        assert code == 0, output
+    for expected, actual in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        if "loss" in expected:
+            assert actual["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    one, two = (load_file(tmp_path / name / "method" / "model.safetensors") for name in ("one", "two"))
+    torch.testing.assert_close(two["queue.rows"], one["queue.rows"], rtol=1e-3, atol=1e-3)
+
+
 def test_a_stream_on_two_processes_stopped_by_one_of_them_goes_on_exactly(recipe_file, tmp_path):
     recipe, alone, stopped = recipe_file("simclr"), tmp_path / "alone", tmp_path / "stopped"
     source = ("data.streaming=true", *parquet_shards(tmp_path))

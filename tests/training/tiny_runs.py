@@ -33,6 +33,12 @@ backbone: {model_type: dinov2, hidden_size: 16, num_hidden_layers: 2, num_attent
 views: {all: {size: 16}, local: {size: 8, count: 2}}
 optim: {lr: 0.01, warmup_steps: 2, weight_decay: 0.04, weight_decay_end: 0.1, clip_grad_norm: 3.0, clip_each: true}
 """,
+    "moco": """
+method: {name: moco, projection_dim: 16, queue_size: 80, batch_norm_groups: 2}
+backbone: {model_type: resnet, embedding_size: 8, hidden_sizes: [8, 16], depths: [1, 1], layer_type: basic}
+views: {view: {size: 16}}
+optim: {name: sgd, lr: 0.1, warmup_steps: 2}
+""",
 }
 REST = """
 data: {path: builtin/digits, split: "train[:200]"}
