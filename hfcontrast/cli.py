@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .commands.arguments import add_embed, add_evaluate
+from .commands.arguments import count as _count
 from .errors import HFContrastError, PluginError
 
 if TYPE_CHECKING:
@@ -179,12 +181,6 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=_count, default=128, help="with --losses: width of the embeddings (default: 128)")
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
-
-
 def _bench(args: argparse.Namespace) -> None:
     # Where options come first, argparse takes the recipe for an override.
     given = [*([args.recipe] if args.recipe else []), *args.overrides]
@@ -225,11 +221,25 @@ def _compare(args: argparse.Namespace) -> int:
     return compare(recipes, overrides, args.output, seeds)
 
 
+def _evaluate(args: argparse.Namespace) -> None:
+    from .commands.evaluate import main as evaluate
+
+    evaluate(args)
+
+
+def _embed(args: argparse.Namespace) -> None:
+    from .commands.embed import main as embed
+
+    embed(args)
+
+
 COMMANDS = {
     "methods": Command("list the installed methods, or explain one", _methods_arguments, _methods),
     "schema": Command("print the JSON schema of recipes, for editors", _schema_arguments, _schema),
     "train": Command("train by a recipe, as python -m hfcontrast.run does", add_recipe_arguments, _train),
     "compare": Command("train several recipes alike, into one table", _compare_arguments, _compare),
+    "evaluate": Command("judge a model's features on data: kNN, linear, zero-shot, retrieval", add_evaluate, _evaluate),
+    "embed": Command("write embeddings of images and texts to parquet", add_embed, _embed),
     "bench": Command("measure where a recipe's time goes, or the losses", _bench_arguments, _bench),
 }
 

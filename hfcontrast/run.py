@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,18 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from .data.evaluation import evaluation_batches
-from .data.sources import Rows, available_splits, load_rows
-from .errors import DataError, HFContrastError
-from .evaluation.online import OnlineEvaluation
-from .nn.distributed import rank, world_size
+from .errors import HFContrastError
 from .nn.encoder import feature_expression
 from .publishing.card import build_card, score_table
 from .publishing.export import export_encoder, save_method
-from .publishing.processor import as_transform, build_processor, timm_settings
+from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result
 from .recipe import Recipe, load_recipe
+from .run_evaluation import build_evaluation
 from .training.loop import train
 from .training.method import published_size
 from .training.setup import Training, build_training
 from .training.watch import Interrupted
-
-CACHED_BYTES = 1 << 30  # evaluation images are kept as tensors when all of them take no more than this
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
@@ -54,105 +48,6 @@ def run(recipe: Recipe) -> dict[str, Any]:
     publish(training, notes, processor, ratio, evaluated_on)
     training.accelerator.end_training()  # closes trackers and process group
     return notes
-
-
-def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, float]:
-    """The evaluation of a run: on which rows, through the very processor that is published."""
-    recipe = training.recipe
-    size = published_size(recipe, training.views)
-    ratio = recipe.publish.resize_ratio or (0.875 if size >= 128 else 1.0)
-    encoder = training.method.export_encoder()
-    processor = build_processor(encoder, size, ratio, training.mean, training.std)
-    bank, queries, name = evaluation_rows(recipe, training.rows)
-    batches = partial(Batches, transform=as_transform(processor), batch_size=recipe.eval.batch_size, size=size)
-    settings = recipe.eval
-    evaluation = OnlineEvaluation(
-        batches(bank, settings.max_bank) if bank.labelled and queries.labelled else None,
-        batches(queries, settings.max_queries),
-        settings.knn_k,
-        settings.knn_temperature,
-        settings.linear_probe,
-    )
-    return evaluation, name, processor, ratio
-
-
-def evaluation_rows(recipe: Recipe, rows: Rows) -> tuple[Rows, Rows, str]:
-    """Neighbours, queries and what the data they come from is called.
-
-    Queries are the recipe's split, else ``test``, else ``validation``; else every fifth training row, which is then no
-    neighbour.
-
-    Raises:
-        DataError: They cannot be opened, or have different classes.
-    """
-    source = recipe.evaluation_source()
-    split = source.pop("split", None) or recipe.eval.split
-    elsewhere = recipe.eval.path is not None
-    if split is None:
-        there = available_splits(**{key: value for key, value in source.items() if key in _SPLIT_ARGUMENTS})
-        split = next((name for name in ("test", "validation", "val", "valid") if name in there), None)
-    bank = load_rows(**source, split="train") if elsewhere else rows
-    if split is None:
-        held_out = bank.where(lambda i: i % 5 == 4)
-        name = f"{source['path']} (every fifth row of {'train' if elsewhere else recipe.data.split})"
-        return bank.where(lambda i: i % 5 != 4), held_out, name
-    queries = load_rows(**source, split=split)
-    check_same_classes(bank, queries)
-    return bank, queries, f"{source['path']} ({split})"
-
-
-def check_same_classes(bank: Rows, queries: Rows) -> None:
-    """Refuses neighbours that cannot vote.
-
-    Raises:
-        DataError: Both name their classes, and differently.
-    """
-    if bank.class_names and queries.class_names and bank.class_names != queries.class_names:
-        names = sorted(set(bank.class_names) ^ set(queries.class_names)) or "the same in another order"
-        raise DataError(
-            f"the classes of {queries.description} are not those of {bank.description} ({names}), so its pictures cannot be "
-            "classified by their neighbours: choose another eval.split or eval.path"
-        )
-
-
-_SPLIT_ARGUMENTS = ("path", "name", "data_dir", "data_files", "revision")
-
-
-class Batches:
-    """This process's share of a data set as batches of (pixel_values, labels); kept in memory when they are small.
-
-    Args:
-        rows: The data set.
-        limit: How many of its rows are used at most, spread evenly over it; the first ones of a stream.
-        transform: From images to pixel values.
-        batch_size: Images a batch.
-        size: Side of the images, in pixels.
-    """
-
-    def __init__(self, rows: Rows, limit: int | None, *, transform, batch_size: int, size: int):
-        count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
-        if rows.streaming:
-            rows = rows.where(lambda i: i % world_size() == rank(), limit)
-        else:
-            chosen = [i * rows.num_rows // count for i in range(count)]
-            rows = rows.select(chosen[rank() :: world_size()])
-        self.rows, self.transform, self.batch_size = rows, transform, batch_size
-        self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
-        self.kept: list | None = None
-
-    def __call__(self):
-        """The batches, from the first."""
-        if self.kept is not None:
-            return iter(self.kept)
-        batches = self._read()
-        if self.keep:
-            self.kept = list(batches)
-            return iter(self.kept)
-        return batches
-
-    def _read(self):
-        for pixels, labels, *_ in evaluation_batches(self.rows, self.transform, self.batch_size):
-            yield pixels, torch.zeros(len(pixels), dtype=torch.long) if labels is None else labels
 
 
 def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: float, evaluated_on: str) -> None:
@@ -177,7 +72,9 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     console = Console()
     columns, rows = score_table(notes)
     if rows:
-        table = Table(*columns)
+        table = Table()
+        for name in columns:
+            table.add_column(name, style="bold" if name.startswith("trained") else None)
         for row in rows:
             table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
         console.print(f"Judged on {evaluated_on}", highlight=False, soft_wrap=True, markup=False)

@@ -23,18 +23,22 @@ ALLOWED = {
     "data": set(),
     "methods": {"nn", "losses"},
     "recipe": {"methods", "nn"},
-    "evaluation": {"nn"},
+    "evaluation": {"nn", "data"},
     "visualization": {"nn"},
     "training": {*LIBRARY, "recipe"},
     "publishing": {*LIBRARY, "recipe", "training"},
     "testing": {"nn", "losses", "methods"},
     "comparison": {"recipe"},
-    "run": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing"},
-    "cli": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run", "comparison"},
+    "commands": {"nn", "methods", "data", "evaluation", "run_evaluation"},
+    "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
+    "run": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run_evaluation"},
+    "cli": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run", "comparison"}
+    | {"commands"},
 }
-# Evaluators know what an encoder is and what processes share; recipes, which methods and architectures there are.
+# Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {
-    ("evaluation", "nn"): {"encoder", "distributed", "collapse"},
+    ("evaluation", "nn"): {"encoder", "distributed", "collapse", "two_towers"},
+    ("evaluation", "data"): {"sources", "columns", "captions", "decode", "evaluation"},
     ("recipe", "nn"): {"backbone"},
     ("recipe", "methods"): {"registry", "base"},
 }

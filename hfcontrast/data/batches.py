@@ -1,11 +1,13 @@
 """Batches: decoded samples to the buffers of uint8 crops and the parameters that travel to the training process."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.crops import CropCutter
 from hfcontrast.data.randomness import PARAMETERS, draw_views
 from hfcontrast.view import View
@@ -24,6 +26,7 @@ class Sample(NamedTuple):
         index: Position of the row in the data set.
         label: Class number, -1 where there is none.
         extra: The values of the further columns.
+        captions: The usable captions, where captions are read.
     """
 
     pixels: np.ndarray
@@ -32,6 +35,7 @@ class Sample(NamedTuple):
     index: int
     label: int
     extra: tuple = ()
+    captions: list[str] | None = None
 
 
 class BatchBuilder:
@@ -42,14 +46,27 @@ class BatchBuilder:
         seed: The run's seed.
         labelled: Whether batches have ``labels``.
         columns: Names of further columns, handed on as lists.
+        captions: Reads the captions, where there are to be some.
+
+    Attributes:
+        cut_off: Captions of the last batch that were longer than the tokens that they may have.
     """
 
-    def __init__(self, views: tuple[View, ...], seed: int, labelled: bool, columns: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        views: tuple[View, ...],
+        seed: int,
+        labelled: bool,
+        columns: tuple[str, ...] = (),
+        captions: CaptionReader | None = None,
+    ):
         self.views = views
         self.seed = seed
         self.labelled = labelled
         self.columns = columns
+        self.captions = captions
         self.cutter = CropCutter(views)
+        self.cut_off = 0
 
     def build(self, samples: Iterator[Sample], rows: int) -> dict:
         """Takes the next samples and makes one batch of them.
@@ -60,7 +77,8 @@ class BatchBuilder:
 
         Returns:
             For each key uint8 (rows, V, size, size, 3) and under ``{key}_photometry`` float32 (rows, V, 8); ``index``
-            (rows,) int64; ``labels`` (rows,) int64 where the rows are labelled; further columns as lists.
+            (rows,) int64; ``labels`` (rows,) int64 where the rows are labelled; ``input_ids`` and ``attention_mask``
+            (rows, T) int64 where captions are read; further columns as lists.
         """
         crops = self.cutter.allocate(rows)
         parameters = {key: torch.empty(rows, shape[0], PARAMETERS) for key, shape in self.cutter.buffers.items()}
@@ -83,7 +101,16 @@ class BatchBuilder:
             batch["labels"] = torch.tensor([sample.label for sample in taken])
         for number, column in enumerate(self.columns):
             batch[column] = [sample.extra[number] for sample in taken]
-        return batch
+        return batch | (self._tokens(taken) if self.captions else {})
+
+    def _tokens(self, samples: list[Sample]) -> dict[str, torch.Tensor]:
+        chosen: list[str] = []
+        for epoch, some in itertools.groupby(samples, key=lambda sample: sample.epoch):
+            of_epoch = list(some)
+            captions = [sample.captions for sample in of_epoch]
+            chosen += self.captions.choose(captions, self.seed, epoch, [sample.id for sample in of_epoch])
+        tokens, self.cut_off = self.captions.tokenize(chosen)
+        return tokens
 
     def _cut(
         self, samples: list[Sample], crops: dict[str, torch.Tensor], parameters: dict[str, torch.Tensor], start: int

@@ -11,8 +11,12 @@ _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-class UnreadableImage(Exception):
-    """An image cannot be opened or decoded; the message says why, for the one who repairs the data."""
+class UnreadableRow(Exception):
+    """A row cannot be trained on; the message says why, for the one who repairs the data."""
+
+
+class UnreadableImage(UnreadableRow):
+    """An image cannot be opened or decoded."""
 
 
 def read_bytes(image: dict | bytes) -> bytes:

@@ -10,10 +10,11 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 
 SPLITS = {"train": 1442, "test": 355}
+CONFIGURATIONS = {None: SPLITS}
 FEATURES = Features({"image": Image(), "label": ClassLabel(names=[str(digit) for digit in range(10)])})
 
 
-def load(split: str) -> Dataset:
+def load(split: str, configuration: None = None) -> Dataset:
     """The scans of one split, as grey PNG: ``test`` has every fifth of each digit, ``train`` the others."""
     from sklearn.datasets import load_digits  # slow to import
 

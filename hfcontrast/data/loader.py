@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hfcontrast.data.batches import BatchBuilder
 from hfcontrast.data.cache import DecodedRows, cpus_of_this_process, fits_in_memory
+from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.map_rows import Division, MapBatches, RowReader
 from hfcontrast.data.sources import Rows
 from hfcontrast.data.streams import FRESH, StreamBatches
@@ -32,7 +33,8 @@ class TrainLoader:
 
     A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_photometry`` float32 (B, V, 8) (both
     for ``Photometry``), ``index`` (B,) int64 the position in the data set (of a stream: in this worker's share of the
-    pass), ``labels`` (B,) int64 where the rows have labels, and the rows' further columns as lists.
+    pass), ``labels`` (B,) int64 where the rows have labels, ``input_ids`` and ``attention_mask`` (B, T) where captions are
+    read, and the rows' further columns as lists.
 
     Args:
         rows: What to train on.
@@ -49,10 +51,13 @@ class TrainLoader:
         shuffle_block: Rows of a stream that are shuffled among each other.
         epoch_rows: Rows of an epoch; needed for a stream of unknown size.
         device_type: The type of the training device: for ``cuda``, batches are pinned.
+        captions: Chooses and tokenizes the captions, for a method that reads them; a row without a usable one counts as
+            unreadable.
 
     Attributes:
         steps_per_epoch: Optimizer steps in an epoch; an incomplete last batch is dropped.
-        unreadable: The images that could not be read so far, each with the cause.
+        unreadable: The rows that could not be read so far, each with the cause.
+        cut_off: Captions so far that were longer than the tokens that they may have.
         workers: How many worker processes there are.
         cached: Whether decoded images are kept in memory.
 
@@ -77,6 +82,7 @@ class TrainLoader:
         shuffle_block: int = 1024,
         epoch_rows: int | None = None,
         device_type: str = "cpu",
+        captions: CaptionReader | None = None,
     ):
         check_views(tuple(views))
         if cache not in (True, False, "auto") or (workers != "auto" and (isinstance(workers, str) or workers < 0)):
@@ -86,10 +92,11 @@ class TrainLoader:
         self.epoch_rows = _epoch_rows(rows, batch_size, epoch_rows)
         self.steps_per_epoch = self.epoch_rows // batch_size
         self.unreadable: dict[str, str] = {}
+        self.cut_off = 0
         self.cached = False
         self._max_unreadable = max_unreadable
         self._pinned = device_type == "cuda"
-        self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns)
+        self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns, captions)
         self._next = 0  # micro-batch
         self._block = shuffle_block
         if rows.streaming:
@@ -97,7 +104,7 @@ class TrainLoader:
             self.workers = min(self._choose_workers(workers, device_type), self._stream.num_shards)
             self._states = [FRESH] * max(1, self.workers)
         else:
-            self._reader = RowReader(rows.dataset, rows.columns)
+            self._reader = RowReader(rows.dataset, rows.columns, captions.path if captions else None)
             self._fill_cache(cache, workers)
             self.workers = self._choose_workers(workers, device_type)
 
@@ -138,7 +145,7 @@ class TrainLoader:
 
     def state_dict(self) -> dict:
         """The state after the last yielded micro-batch of this process, in plain numbers and texts."""
-        state = {"micro_batch": self._next, "unreadable": dict(self.unreadable)}
+        state = {"micro_batch": self._next, "unreadable": dict(self.unreadable), "cut_off": self.cut_off}
         if self.rows.streaming:
             state |= {"workers": len(self._states), "num_processes": self.division.num_processes}
             state |= {"block": self._block, "states": list(self._states)}
@@ -162,6 +169,7 @@ class TrainLoader:
             self.workers = len(self._states) if len(self._states) > 1 else min(self.workers, 1)
         self._next = state["micro_batch"]
         self.unreadable = dict(state["unreadable"]) | self.unreadable
+        self.cut_off = state.get("cut_off", 0)
 
     def _batches(self) -> Iterator[dict]:
         for item in self._data_loader():
@@ -172,6 +180,7 @@ class TrainLoader:
             if "state" in item:
                 self._states[item["worker"]] = pickle.loads(item["state"])
             self._note_unreadable(item["unreadable"])
+            self.cut_off += item["cut_off"]
             self._next += 1
             yield item["batch"]
 
@@ -205,7 +214,7 @@ class TrainLoader:
         if len(self.unreadable) > self._max_unreadable * total:
             named = "; ".join(f"{name}: {cause}" for name, cause in list(self.unreadable.items())[:5])
             raise DataError(
-                f"{len(self.unreadable)} of {total} images of {self.rows.description} cannot be read, more than the "
+                f"{len(self.unreadable)} of {total} rows of {self.rows.description} cannot be read, more than the "
                 f"allowed share of {self._max_unreadable:g}: repair the data or raise data.max_unreadable. "
                 f"For example {named}"
             )

@@ -11,7 +11,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.cache import DecodedRows
-from hfcontrast.data.decode import UnreadableImage, decode_pixels, read_bytes
+from hfcontrast.data.captions import captions_of, usable_captions
+from hfcontrast.data.decode import UnreadableRow, decode_pixels, read_bytes
 from hfcontrast.data.randomness import uniforms
 from hfcontrast.errors import DataError
 
@@ -62,9 +63,10 @@ class RowReader:
     Args:
         dataset: The rows, images undecoded.
         columns: Further columns to read.
+        captions: Where the captions are, when they are to be read (see ``find_captions``).
     """
 
-    def __init__(self, dataset: Dataset, columns: tuple[str, ...] = ()):
+    def __init__(self, dataset: Dataset, columns: tuple[str, ...] = (), captions: tuple[str, ...] | None = None):
         dataset = dataset.with_format("arrow")  # whole batches without a conversion a row
         self.num_rows = len(dataset)
         self.columns = columns
@@ -72,6 +74,8 @@ class RowReader:
         self.cache: DecodedRows | None = None
         self._images = dataset.select_columns(["image"])
         self._further = dataset.select_columns(list(columns)) if columns else None
+        self._path = captions
+        self._captions = dataset.select_columns([captions[0]]) if captions else None
         if self.labelled:
             labels = dataset.select_columns(["label"])[:]["label"].cast("int64").fill_null(-1)
             self._labels = np.asarray(labels, dtype=np.int64)
@@ -84,16 +88,24 @@ class RowReader:
         """The labels of some rows, -1 where a row has none; empty where no row has one."""
         return self._labels[rows].tolist() if self.labelled else []
 
-    def read(self, rows: list[int], epoch: int) -> Iterator[tuple[int, Sample | UnreadableImage, str]]:
+    def captions(self, rows: Sequence[int]) -> list:
+        """What some rows hold as captions: texts or lists of them; None for each where captions are not read."""
+        if self._path is None:
+            return [None] * len(rows)
+        column = self._path[0]
+        return [captions_of({column: value}, self._path) for value in self._captions[rows][column].to_pylist()]
+
+    def read(self, rows: list[int], epoch: int) -> Iterator[tuple[int, Sample | UnreadableRow, str]]:
         """Each row with its sample, or why there is none, and the row's name."""
         images = self.images(rows) if self.cache is None else [None] * len(rows)
-        extra = self._extra(rows)
+        extra, captions = self._extra(rows), self.captions(rows)
         for position, (row, image) in enumerate(zip(rows, images, strict=True)):
             label = int(self._labels[row]) if self.labelled else -1
             try:
+                texts = usable_captions(captions[position]) if self._path else None
                 pixels = decode_pixels(read_bytes(image)) if self.cache is None else self.cache.pixels(row)
-                yield row, Sample(pixels, row, epoch, row, label, extra[position]), ""
-            except UnreadableImage as error:
+                yield row, Sample(pixels, row, epoch, row, label, extra[position], texts), ""
+            except UnreadableRow as error:
                 yield row, error, self.name(row)
 
     def _extra(self, rows: list[int]) -> list[tuple]:
@@ -142,7 +154,7 @@ class MapBatches(IterableDataset):
         rows = self._permutation(epoch)[position : position + self.division.rows].tolist()
         unreadable: dict[str, str] = {}
         batch = self.builder.build(self._samples(rows, epoch, unreadable), len(rows))
-        return {"batch": batch, "unreadable": unreadable}
+        return {"batch": batch, "unreadable": unreadable, "cut_off": self.builder.cut_off}
 
     def _permutation(self, epoch: int) -> torch.Tensor:
         if self._order is None or self._order[0] != epoch:
@@ -153,7 +165,7 @@ class MapBatches(IterableDataset):
 
     def _samples(self, rows: list[int], epoch: int, unreadable: dict[str, str]) -> Iterator[Sample]:
         for row, sample, name in self.reader.read(rows, epoch):
-            if isinstance(sample, UnreadableImage):
+            if isinstance(sample, UnreadableRow):
                 unreadable[name] = str(sample)
                 sample = self._replacement(row, epoch, unreadable)
             yield sample

@@ -7,6 +7,7 @@ as it is, while shape, size, place, light and background vary freely, so that pi
 import struct
 import zlib
 
+import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
 
@@ -31,6 +32,13 @@ PLACES = {  # direction from the middle: right, down
     "bottom left": (-1, 1),
     "bottom right": (1, 1),
 }
+COMBINATIONS = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
+UNSEEN = tuple(f"{color} {SHAPES[(2 * number + 1) % len(SHAPES)]}" for number, color in enumerate(COLORS))
+# In `unseen_combinations`, each colour lacks one shape in training; `unseen` has the pictures of those pairs.
+CONFIGURATIONS: dict[str | None, dict[str, int]] = {
+    None: SPLITS,
+    "unseen_combinations": {"train": 3217, "test": 801, "unseen": 982},
+}
 LABELS = tuple(f"{texture} {color}" for texture in TEXTURES for color in COLORS)
 _SEED = 20260
 _CHUNK = 25  # pictures drawn at once: their arrays stay in the cache of the core
@@ -43,6 +51,7 @@ FEATURES = Features(
         "texture": ClassLabel(names=list(TEXTURES)),
         "color": ClassLabel(names=list(COLORS)),
         "place": ClassLabel(names=list(PLACES)),
+        "combination": ClassLabel(names=list(COMBINATIONS)),
         "caption": Value("string"),
         "mask": Image(),
         "objects": {
@@ -53,17 +62,32 @@ FEATURES = Features(
 )
 
 
-def load(split: str) -> Dataset:
+def load(split: str, configuration: str | None = None) -> Dataset:
     """Generates one split.
 
     Args:
         split: ``train`` (4,000 rows) or ``test`` (1,000 rows).
+        configuration: None, or ``unseen_combinations``: then both splits lack the eight pairs of colour and shape in
+            ``UNSEEN``, and a third split, ``unseen``, has nothing but those.
 
     Returns:
         Rows of 64 x 64 PNG pictures with ``label`` (texture and colour), ``shape``, ``texture``, ``color``, ``place``,
-        ``caption``, ``mask`` (255 where the object is) and ``objects`` (``bbox`` x, y, width, height in pixels;
-        ``category`` the shape), each a list with one entry.
+        ``combination`` (colour and shape), ``caption``, ``mask`` (255 where the object is) and ``objects`` (``bbox`` x, y,
+        width, height in pixels; ``category`` the shape), each a list with one entry.
     """
+    if configuration is None:
+        return _generate(split)
+    if split == "unseen":
+        return datasets.concatenate_datasets([_with_unseen(_generate(half), True) for half in SPLITS])
+    return _with_unseen(_generate(split), False)
+
+
+def _with_unseen(rows: Dataset, wanted: bool) -> Dataset:
+    unseen = {COMBINATIONS.index(name) for name in UNSEEN}
+    return rows.select([number for number, pair in enumerate(rows["combination"]) if (pair in unseen) == wanted])
+
+
+def _generate(split: str) -> Dataset:
     rng = np.random.default_rng([_SEED, list(SPLITS).index(split)])
     count = SPLITS[split]
     columns: dict[str, list] = {name: [] for name in FEATURES if name != "objects"}
@@ -75,7 +99,9 @@ def load(split: str) -> Dataset:
         texture, color = np.divmod(chunk, len(COLORS))
         shape, place = rng.integers(0, len(SHAPES), len(chunk)), rng.integers(0, len(PLACES), len(chunk))
         pictures, masks = _draw(rng, shape, texture, color, place)
-        for name, values in zip(("label", "shape", "texture", "color", "place"), (chunk, shape, texture, color, place)):
+        pair = color * len(SHAPES) + shape
+        names = ("label", "shape", "texture", "color", "place", "combination")
+        for name, values in zip(names, (chunk, shape, texture, color, place, pair)):
             columns[name] += values.tolist()
         columns["caption"] += map(_caption, shape, texture, color, place)
         columns["image"] += [{"bytes": _png(picture), "path": None} for picture in pictures]

@@ -1,14 +1,17 @@
 """Sources: rows from a Hub data set, local files, a folder saved to disk or a built-in set, map-style or streaming."""
 
-import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import datasets
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDataset, ReadInstruction, Value
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, ReadInstruction
+from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
+from hfcontrast.data.columns import locate_captions, select_columns
 from hfcontrast.data.row_counts import count_rows
 from hfcontrast.errors import DataError
 
@@ -16,8 +19,10 @@ BUILTIN = {"builtin/shapes": "hfcontrast.data.shapes", "builtin/digits": "hfcont
 _STREAM_SHARDS = 16  # of a map-style set that is asked for as a stream
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError)
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
-_IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
-_LABEL_NAMES = ("label", "labels", "cls")
+
+# datasets decodes the texts of webdataset archives while it reads, where one that is not UTF-8 would end the stream; with
+# the mark for undecodable bytes in it, its row can be left out and counted.
+WebDataset.DECODERS["txt"] = lambda data: data.decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Rows:
         streaming: Whether ``dataset`` is an ``IterableDataset``.
         description: What this is, for messages.
         columns: The further columns.
+        captions: Where the captions are, from the column inwards; None where they were not asked for.
     """
 
     dataset: Dataset | IterableDataset
@@ -40,6 +46,7 @@ class Rows:
     streaming: bool
     description: str
     columns: tuple[str, ...] = ()
+    captions: tuple[str, ...] | None = None
 
     @property
     def labelled(self) -> bool:
@@ -72,6 +79,8 @@ def load_rows(
     streaming: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
+    caption_column: str | None = None,
+    captioned: bool = False,
     columns: Sequence[str] = (),
 ) -> Rows:
     """Opens one split of a data set.
@@ -88,6 +97,9 @@ def load_rows(
         image_column: The column with the images; None takes ``image``, or else the first column of images.
         label_column: The column with the labels, whole numbers or class labels (of map-style sets also texts); None
             takes ``label``, or else the first column of class labels, or none.
+        caption_column: The column with the captions (texts or lists of texts), or a field of one, ``COLUMN.FIELD``; None
+            takes ``caption``, ``captions``, ``text``, ``texts`` or ``txt``.
+        captioned: Whether captions are wanted at all.
         columns: Further columns to keep.
 
     Raises:
@@ -98,10 +110,15 @@ def load_rows(
     description = f"{path} (split {split})"
     if num_rows == 0:
         raise DataError(f"{description} is empty")
-    dataset, columns = _tidy(dataset, description, image_column, label_column, tuple(columns))
+    if dataset.features is None:  # some streams know their columns only after a look at the first rows
+        dataset = dataset._resolve_features()
+    captions = locate_captions(dataset.features, caption_column, description) if captioned else None
+    wanted = (*columns, captions[0]) if captions else tuple(columns)
+    dataset, kept = select_columns(dataset, description, image_column, label_column, wanted)
     label = dataset.features.get("label")
     class_names = list(label.names) if isinstance(label, ClassLabel) else None
-    return Rows(dataset, num_rows, class_names, streaming, description, columns)
+    further = tuple(column for column in kept if column in columns)
+    return Rows(dataset, num_rows, class_names, streaming, description, further, captions)
 
 
 def available_splits(
@@ -136,8 +153,8 @@ class _Source:
 
     def open(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, int | None]:
         if self.path.startswith("builtin/"):
-            module = self._builtin()
-            return _slice(module.SPLITS, module.load, split, streaming, self.path)
+            module, sizes = self._builtin()
+            return _slice(sizes, partial(module.load, configuration=self.name), split, streaming, self.path)
         if (self.folder / "dataset_dict.json").is_file() or (self.folder / "state.json").is_file():
             saved = self._saved()
             sizes = {key: len(dataset) for key, dataset in saved.items()}
@@ -146,7 +163,7 @@ class _Source:
 
     def splits(self) -> list[str]:
         if self.path.startswith("builtin/"):
-            return list(self._builtin().SPLITS)
+            return list(self._builtin()[1])
         if (self.folder / "dataset_dict.json").is_file() or (self.folder / "state.json").is_file():
             return list(self._saved())
         self._check_local()
@@ -155,10 +172,14 @@ class _Source:
         except _LOADING_ERRORS as error:
             raise DataError(f"{self.path} cannot be opened as a data set: {error}") from error
 
-    def _builtin(self):
+    def _builtin(self) -> tuple[ModuleType, dict[str, int]]:
         if self.path not in BUILTIN:
             raise DataError(f"there is no {self.path}; built in are {', '.join(BUILTIN)}")
-        return importlib.import_module(BUILTIN[self.path])
+        module = importlib.import_module(BUILTIN[self.path])
+        if self.name not in module.CONFIGURATIONS:
+            names = ", ".join(name for name in module.CONFIGURATIONS if name) or "none but the default (null)"
+            raise DataError(f"{self.path} has no configuration {self.name!r}; there is {names}")
+        return module, module.CONFIGURATIONS[self.name]
 
     def _saved(self) -> dict[str, Dataset]:
         try:
@@ -233,80 +254,3 @@ def _slice(
     if streaming and rows:
         dataset = dataset.to_iterable_dataset(num_shards=min(_STREAM_SHARDS, rows))
     return dataset, rows
-
-
-def _tidy(
-    dataset: Dataset | IterableDataset,
-    description: str,
-    image_column: str | None,
-    label_column: str | None,
-    columns: tuple[str, ...],
-) -> tuple[Dataset | IterableDataset, tuple[str, ...]]:
-    """Only the columns that are wanted, under the names ``image`` and ``label``, images undecoded."""
-    if dataset.features is None:  # some streams know their columns only after a look at the first rows
-        dataset = dataset._resolve_features()
-    features = dataset.features
-    for column in (image_column, label_column, *columns):
-        if column is not None and column not in features:
-            raise DataError(_missing(column, list(features), description))
-    image = image_column or _find_image(features, description)
-    label = label_column or _find_label(features)
-    columns = tuple(column for column in dict.fromkeys(columns) if column not in (image, label))
-    if not _may_hold_images(features[image]):
-        raise DataError(f"column {image!r} of {description} holds no images but {features[image]}")
-    dataset = dataset.select_columns([image, *([label] if label else []), *columns])
-    new_names = {old: new for old, new in ((image, "image"), (label, "label")) if old and old != new}
-    if taken := set(new_names.values()) & set(columns):
-        raise DataError(f"further columns of {description} must not be called {' or '.join(sorted(taken))}")
-    dataset = dataset.rename_columns(new_names) if new_names else dataset
-    if label:
-        dataset = _with_numeric_labels(dataset, label, description)
-    undecoded = ["image", *(column for column in columns if isinstance(features[column], Image))]
-    for column in undecoded:
-        dataset = dataset.cast_column(column, Image(decode=False))
-    return dataset, columns
-
-
-def _find_image(features: Features, description: str) -> str:
-    images = [column for column, feature in features.items() if isinstance(feature, Image)]
-    if images:
-        return "image" if "image" in images else images[0]
-    for column in _IMAGE_NAMES:
-        if column in features and _may_hold_images(features[column]):
-            return column
-    raise DataError(f"{description} has no column of images; its columns are {', '.join(features)}: set image_column")
-
-
-def _may_hold_images(feature: object) -> bool:
-    if isinstance(feature, Value):
-        return feature.dtype in ("binary", "large_binary", "string", "large_string")
-    return isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
-
-
-def _is_number(feature: object) -> bool:
-    return isinstance(feature, Value) and (feature.dtype == "bool" or feature.dtype.startswith(("int", "uint")))
-
-
-def _find_label(features: Features) -> str | None:
-    if isinstance(features.get("label"), ClassLabel) or _is_number(features.get("label")):
-        return "label"
-    named = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
-    numbered = [column for column in _LABEL_NAMES if _is_number(features.get(column))]
-    return (named + numbered + [None])[0]
-
-
-def _with_numeric_labels(
-    dataset: Dataset | IterableDataset, column: str, description: str
-) -> Dataset | IterableDataset:
-    feature = dataset.features["label"]
-    if isinstance(feature, ClassLabel) or _is_number(feature):
-        return dataset
-    if isinstance(feature, Value) and feature.dtype == "string" and isinstance(dataset, Dataset):
-        return dataset.class_encode_column("label")
-    raise DataError(f"column {column!r} of {description} holds no class labels or whole numbers but {feature}")
-
-
-def _missing(column: str, names: list[str], description: str) -> str:
-    near = difflib.get_close_matches(column, names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{description} has no column {column!r}{hint}; its columns are {', '.join(names)}"

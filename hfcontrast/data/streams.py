@@ -16,7 +16,8 @@ from datasets import IterableDataset as Stream
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hfcontrast.data.batches import BatchBuilder, Sample
-from hfcontrast.data.decode import UnreadableImage, decode_pixels, read_bytes
+from hfcontrast.data.captions import captions_of, usable_captions
+from hfcontrast.data.decode import UnreadableRow, decode_pixels, read_bytes
 from hfcontrast.data.randomness import hash_numbers
 from hfcontrast.errors import DataError
 
@@ -69,6 +70,7 @@ class StreamBatches(IterableDataset):
             yield {
                 "batch": batch,
                 "unreadable": unreadable,
+                "cut_off": self.builder.cut_off,
                 "worker": number,
                 "state": pickle.dumps(reader.state),
             }
@@ -127,16 +129,19 @@ class _Reader:
     def _decode(self, row: dict, position: int) -> Sample | None:
         image = row["image"]
         data = b""
+        reader = self.builder.captions
         try:
             data = read_bytes(image)
+            captions = usable_captions(captions_of(row, reader.path)) if reader else None
             pixels = decode_pixels(data)
-        except UnreadableImage as error:
+        except UnreadableRow as error:
             self.unreadable[_name(image, data)] = str(error)
             return None
         label = row.get("label")
         extra = tuple(row[column] for column in self.builder.columns)
         number = xxhash.xxh3_64_intdigest(data)
-        return Sample(pixels, number, self.state["pass"], position, -1 if label is None else int(label), extra)
+        label = -1 if label is None else int(label)
+        return Sample(pixels, number, self.state["pass"], position, label, extra, captions)
 
 
 def _order_id(row: dict) -> int:

@@ -10,6 +10,8 @@ from ..nn.collapse import effective_rank, feature_std
 from .features import extract_features, join_processes
 from .knn import knn_accuracy
 from .linear_probe import linear_accuracy
+from .retrieval import Retrieval
+from .zero_shot import ZeroShot
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
@@ -23,6 +25,10 @@ class OnlineEvaluation:
         k: Neighbours that vote.
         temperature: Temperature of their votes.
         linear_probe: Whether a thorough evaluation fits a linear probe too.
+
+    Attributes:
+        zero_shot: Classification by the names of classes, by task; for models with a text tower.
+        retrieval: Images by their captions and captions by their images; for models with a text tower.
     """
 
     def __init__(
@@ -38,11 +44,14 @@ class OnlineEvaluation:
         self.k = k
         self.temperature = temperature
         self.linear_probe = linear_probe
+        self.zero_shot: dict[str, ZeroShot] = {}
+        self.retrieval: Retrieval | None = None
 
     def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]:
         """``knn_accuracy`` in [0, 1] (with labels), ``feature_std`` and ``effective_rank`` of the queries' features.
 
-        The last two are signs of a collapse: see ``hfcontrast.nn.collapse``.
+        The last two are signs of a collapse: see ``hfcontrast.nn.collapse``. With a text tower also ``zero_shot_TASK``, and
+        ``image_to_text_r1``, ... as :func:`~hfcontrast.evaluation.retrieval.retrieval_recall` gives them.
 
         Args:
             encoder: The encoder.
@@ -53,6 +62,10 @@ class OnlineEvaluation:
         if self.bank is not None:
             bank, bank_labels = extract_features(encoder, self.bank())
             scores = self._accuracies(bank, bank_labels, features, labels, thorough, next(encoder.parameters()).device)
+        for task, judge in self.zero_shot.items():
+            same = judge.batches is self.queries  # then the features are there already
+            scores[f"zero_shot_{task}"] = (judge.score(encoder, features, labels) if same else judge(encoder))["top1"]
+        scores |= self.retrieval(encoder) if self.retrieval else {}
         scores["feature_std"] = feature_std(features)
         scores["effective_rank"] = effective_rank(features[:2048])
         return scores

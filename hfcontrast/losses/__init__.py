@@ -7,6 +7,7 @@ from .gaussianity import sigreg
 from .memory import nt_xent_memory
 from .metric import n_pair, pairwise_contrastive, triplet
 from .noise import instance_softmax, invariant_spreading, nce, softmax_nce
+from .pairs import siglip_loss
 from .precision import full_precision
 from .prediction import predictive_info_nce
 from .redundancy import barlow_twins, vicreg
@@ -33,6 +34,7 @@ __all__ = [
     "pairwise_contrastive",
     "predictive_info_nce",
     "queue_info_nce",
+    "siglip_loss",
     "sigreg",
     "sinkhorn",
     "sinkhorn_center",

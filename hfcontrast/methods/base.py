@@ -133,6 +133,7 @@ class Method(PreTrainedModel):
         self.encoder = build_encoder(config.backbone_config)
         self.feature_size = feature_size(self.encoder)
         self._momentum_update: MomentumUpdate | None = None
+        self._still: tuple[str, ...] = ()
 
     # What an author writes
 
@@ -171,7 +172,16 @@ class Method(PreTrainedModel):
     @classmethod
     def needs_labels(cls) -> bool:
         """Whether a step has ``labels`` as an argument without default."""
-        arguments = (inspect.signature(step).parameters.get("labels") for step in (cls.embed, cls.objective))
+        return cls._needs("labels")
+
+    @classmethod
+    def needs_captions(cls) -> bool:
+        """Whether a step has ``input_ids``, the tokens of captions, as an argument without default."""
+        return cls._needs("input_ids")
+
+    @classmethod
+    def _needs(cls, name: str) -> bool:
+        arguments = (inspect.signature(step).parameters.get(name) for step in (cls.embed, cls.objective))
         return any(argument is not None and argument.default is argument.empty for argument in arguments)
 
     def forward(self, **batch: Tensor) -> MethodOutput:
@@ -201,17 +211,32 @@ class Method(PreTrainedModel):
         self._momentum_update(momentum)
 
     def copy_teachers(self) -> None:
-        """Makes every teacher equal to its source again, as after loading other weights into the encoder."""
+        """Makes every teacher a copy of its source again, as after loading other weights, or adapters, into the encoder."""
         for name, source in self.teachers.items():
-            getattr(self, name).load_state_dict(getattr(self, source).state_dict())
+            setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
+        self._momentum_update = None
+        self.train(self.training)
+
+    def hold_still(self, *names: str) -> None:
+        """Keeps modules in evaluation mode in every training step: no dropout, and batch statistics as they are.
+
+        Args:
+            names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are kept still too.
+        """
+        of_teachers = [
+            teacher + name[len(source) :]
+            for name in names
+            for teacher, source in self.teachers.items()
+            if name == source or name.startswith(f"{source}.")
+        ]
+        self._still += (*names, *of_teachers)
+        self.train(self.training)
 
     def post_init(self) -> None:
         """Finishes the construction: initial weights first, then the teachers as copies of them."""
         super().post_init()
-        for name, source in self.teachers.items():
-            setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
+        self.copy_teachers()
         self._frozen = tuple(name for name, parameter in self.named_parameters() if not parameter.requires_grad)
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> "Method":
         """Sets the training mode. Teachers normalise by batch statistics, as in the papers, but drop nothing out."""
@@ -219,6 +244,8 @@ class Method(PreTrainedModel):
         for name in self.teachers:
             for module in getattr(self, name, nn.Module()).modules():
                 module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for name in self._still:
+            self.get_submodule(name).eval()
         return self
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -10,23 +10,41 @@ from transformers import (
     AutoModel,
     AutoModelForImageClassification,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 
 from ..errors import RecipeError
+from .loading import load_backbone, load_weights
 from .small_resnet import SmallResNetConfig, SmallResNetForImageClassification, SmallResNetModel
+from .tower_configs import (
+    PAIR,
+    adapt_to_tokenizer,
+    is_two_towers_config,
+    joint_config,
+    known_fields,
+    pair_config,
+    refuse_unknown,
+    text_fields,
+)
+
+__all__ = ["ADAPTATION_KEYS", "backbone_config", "has_own_towers", "known_fields", "load_backbone", "load_weights"]
+
+# What stands beside an architecture or beside weights and says how they are trained.
+ADAPTATION_KEYS = ("min_matched", "lora", "locked")
 
 AutoConfig.register(SmallResNetConfig.model_type, SmallResNetConfig, exist_ok=True)
 AutoModel.register(SmallResNetConfig, SmallResNetModel, exist_ok=True)
 AutoModelForImageClassification.register(SmallResNetConfig, SmallResNetForImageClassification, exist_ok=True)
 
 
-def backbone_config(backbone: str | dict[str, Any], sizes: list[int]) -> PreTrainedConfig:
+def backbone_config(backbone: str | dict[str, Any], sizes: list[int], text: Any = None) -> PreTrainedConfig:
     """Configuration of the encoder that a recipe asks for.
 
     Args:
-        backbone: ``timm/ARCHITECTURE``, ``{model_type: ..., ...}`` or ``{pretrained: FOLDER_OR_HUB_NAME}``.
+        backbone: ``timm/ARCHITECTURE``, ``{model_type: ..., ...}`` or ``{pretrained: FOLDER_OR_HUB_NAME}``; two towers of any
+            kind as ``{model_type: vision-text-dual-encoder, projection_dim: ..., vision: BACKBONE, text: BACKBONE}``.
         sizes: Sizes of the views in pixels; the first one is the image size where the recipe does not give one.
+        text: Facts of the tokenizer (see :func:`~.tower_configs.text_fields`) for a method that learns from texts; None takes
+            the image tower out of a pretrained model that has a text tower too.
 
     Raises:
         RecipeError: The architecture or the pretrained model cannot be found or built.
@@ -38,9 +56,13 @@ def backbone_config(backbone: str | dict[str, Any], sizes: list[int]) -> PreTrai
             )
         backbone = {"model_type": "timm_wrapper", "architecture": backbone.removeprefix("timm/")}
     if "pretrained" in backbone:
-        return _pretrained_config(backbone, sizes)
-    fields = dict(backbone)
+        return _pretrained_config(backbone, sizes, text)
+    fields = {name: value for name, value in backbone.items() if name not in ADAPTATION_KEYS}
+    if fields.get("model_type") not in CONFIG_MAPPING:
+        raise RecipeError(f"backbone: transformers has no model_type {fields.get('model_type')!r}")
     config_class = CONFIG_MAPPING[fields.pop("model_type")]
+    if config_class.model_type == PAIR:
+        return _pair_config(fields, sizes, text)
     if config_class.model_type == "timm_wrapper":
         return _timm_config(config_class, fields, sizes)
     if config_class is SmallResNetConfig and (given := sorted({"depths", "hidden_sizes", "layer_type"} & set(fields))):
@@ -51,47 +73,82 @@ def backbone_config(backbone: str | dict[str, Any], sizes: list[int]) -> PreTrai
     if "image_size" in config_class.__dataclass_fields__:
         fields.setdefault("image_size", sizes[0])
     try:
+        if has_own_towers(config_class):
+            return joint_config(config_class, fields, sizes[0], text)
         return config_class(**fields)
+    except RecipeError:
+        raise
     except Exception as error:  # every architecture checks its configuration in its own way
         raise RecipeError(f"backbone: {config_class.__name__} does not accept {fields}: {error}") from error
 
 
-def load_backbone(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> str | None:
-    """Loads the weights of ``{pretrained: ...}`` into the encoder.
+def has_own_towers(config_class: type[PreTrainedConfig]) -> bool:
+    """Whether the configuration has an image and a text tower of its own kind, each with known fields, as CLIP's and SigLIP's."""
+    towers = [config_class.sub_configs.get(name) for name in ("vision_config", "text_config")]
+    return all(isinstance(tower, type) and hasattr(tower, "__dataclass_fields__") for tower in towers)
 
-    Returns:
-        A sentence that says how many tensors matched; None when the backbone starts from random weights.
 
-    Raises:
-        RecipeError: The weights cannot be loaded, or tensors of the encoder are missing from them.
-    """
-    if isinstance(backbone, str) or "pretrained" not in backbone:
-        return None
-    name = backbone["pretrained"]
-    try:
-        source = AutoModel.from_pretrained(name, revision=backbone.get("revision") or "main")
-    except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"backbone.pretrained: {name!r} cannot be loaded: {error}") from error
-    weights = getattr(source, "vision_model", source).state_dict()
-    result = encoder.load_state_dict(weights, strict=False)
-    wanted = encoder.state_dict()
-    if result.missing_keys:
+def _pair_config(fields: dict[str, Any], sizes: list[int], text: Any) -> PreTrainedConfig:
+    towers = {name: fields.pop(name, None) for name in ("vision", "text")}
+    if missing := [name for name, tower in towers.items() if not tower]:
+        raise RecipeError(f"backbone.{missing[0]} is missing: {PAIR} is put together from vision and text")
+    vision = backbone_config(towers["vision"], sizes)
+    return pair_config(vision, _text_config(towers["text"], text), fields, sizes[0])
+
+
+def _text_config(backbone: str | dict[str, Any], text: Any) -> PreTrainedConfig:
+    """Configuration of the text tower of a pair."""
+    if isinstance(backbone, str):
         raise RecipeError(
-            f"backbone.pretrained: {name!r} lacks {len(result.missing_keys)} of the encoder's {len(wanted)} tensors, "
-            f"among them {result.missing_keys[0]!r}"
+            f"backbone.text: expected a mapping such as {{model_type: bert}} or {{pretrained: {backbone}}}, got {backbone!r}"
         )
-    return f"{len(wanted)} of {len(wanted)} encoder tensors loaded from {name}"
+    if "pretrained" in backbone:
+        config = _read_config(backbone, "backbone.text.pretrained")
+        config = getattr(config, "text_config", config)
+        if text is not None:
+            adapt_to_tokenizer(config, text, str(backbone["pretrained"]))
+        return config
+    fields = dict(backbone)
+    if fields.get("model_type") not in CONFIG_MAPPING:
+        raise RecipeError(f"backbone.text: transformers has no model_type {fields.get('model_type')!r}")
+    config_class = CONFIG_MAPPING[fields.pop("model_type")]
+    refuse_unknown(config_class, fields, "backbone.text")
+    try:
+        return config_class(**text_fields(config_class, fields, text, "backbone.text"))
+    except RecipeError:
+        raise
+    except Exception as error:  # every architecture checks its configuration in its own way
+        raise RecipeError(f"backbone.text: {config_class.__name__} does not accept {fields}: {error}") from error
 
 
-def _pretrained_config(backbone: dict[str, Any], sizes: list[int]) -> PreTrainedConfig:
+def _read_config(backbone: dict[str, Any], setting: str) -> PreTrainedConfig:
     name = backbone["pretrained"]
     try:
-        config = AutoConfig.from_pretrained(name, revision=backbone.get("revision") or "main")
+        return AutoConfig.from_pretrained(name, revision=backbone.get("revision") or "main")
     except (OSError, ValueError) as error:
         raise RecipeError(
-            f"backbone.pretrained: {name!r} is neither a folder with a model nor a model on the Hub that can be reached: {error}"
+            f"{setting}: {name!r} is neither a folder with a model nor a model on the Hub that can be reached: {error}"
         ) from error
+
+
+def _pretrained_config(backbone: dict[str, Any], sizes: list[int], text: Any) -> PreTrainedConfig:
+    config = _read_config(backbone, "backbone.pretrained")
+    if text is not None:
+        if not is_two_towers_config(config):
+            raise RecipeError(
+                f"backbone.pretrained: {backbone['pretrained']!r} ({config.model_type}) has no image and text tower: take one "
+                f"that has, or {{model_type: {PAIR}, vision: {{pretrained: ...}}, text: {{pretrained: ...}}}}"
+            )
+        adapt_to_tokenizer(config.text_config, text, str(backbone["pretrained"]))
+        _settle_timm(config.vision_config, sizes)
+        return config
     config = getattr(config, "vision_config", config)
+    _settle_timm(config, sizes)
+    return config
+
+
+def _settle_timm(config: PreTrainedConfig, sizes: list[int]) -> None:
+    """Makes an encoder of timm take the sizes of the views, where it can."""
     if config.model_type == "timm_wrapper":
         config.num_labels = 0
         config.model_args = dict(config.model_args or {})
@@ -102,7 +159,6 @@ def _pretrained_config(backbone: dict[str, Any], sizes: list[int]) -> PreTrained
         resizing = {**config.model_args, "dynamic_img_size": True}
         if set(sizes) != {trained_at} and _build_timm(config.architecture, resizing) is None:
             config.model_args = resizing
-    return config
 
 
 def _build_timm(architecture: str, arguments: dict[str, Any]) -> Exception | None:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..errors import RecipeError
+from .clip_initialisation import initialise_towers
+from .two_towers import image_features, is_two_towers
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -15,12 +17,18 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
     What ``AutoModel.from_config`` does is undone where it hurts: ``TimmWrapperModel`` overwrites timm's own
     initialisation, and ViT-like models get weights that no loss of unmasked images ever reaches, for which distributed
-    training would wait in vain: a pooler, which is left out, and a mask token, which is frozen.
+    training would wait in vain: a pooler, which is left out, and a mask token, which is frozen. Models with an image and a
+    text tower start as their papers say (see :mod:`.clip_initialisation`); a pooler in one of their towers is trained.
     """
     encoder = AutoModel.from_config(config)
-    if config.model_type == "timm_wrapper" and not next(encoder.parameters()).is_meta:
-        original = timm.create_model(config.architecture, num_classes=0, **(config.model_args or {}))
-        encoder.timm_model.load_state_dict(original.state_dict())
+    if not next(encoder.parameters()).is_meta:
+        for part in (encoder, getattr(encoder, "vision_model", None)):
+            if hasattr(part, "timm_model"):
+                arguments = part.config.model_args or {}
+                original = timm.create_model(part.config.architecture, num_classes=0, **arguments)
+                part.timm_model.load_state_dict(original.state_dict())
+        if is_two_towers(encoder):
+            initialise_towers(encoder)
     accepts_no_pooler = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters
     pooler = getattr(encoder, "pooler", None)
     if accepts_no_pooler and isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
@@ -36,21 +44,25 @@ def feature_size(encoder: PreTrainedModel) -> int:
     if hasattr(encoder, "timm_model"):
         return getattr(encoder.timm_model, "head_hidden_size", None) or encoder.timm_model.num_features
     config = encoder.config
+    if is_two_towers(encoder):
+        return getattr(config, "projection_dim", None) or config.vision_config.hidden_size
     if hasattr(config, "hidden_size"):
         return config.hidden_size
     return config.hidden_sizes[-1]
 
 
 def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
-    """One feature vector for every image: the encoder's pooled output, else the class token.
+    """One feature vector for every image: the encoder's pooled output, else the class token; of two towers the projection.
 
     Args:
-        encoder: A transformers vision model.
+        encoder: A transformers vision model, or one with an image and a text tower.
         pixel_values: (N, C, H, W), normalised; any size that the encoder takes (position embeddings are interpolated).
 
     Returns:
         (N, D).
     """
+    if is_two_towers(encoder):
+        return image_features(encoder, pixel_values)
     arguments = {}
     if "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters:
         size = getattr(encoder.config, "image_size", None)
@@ -63,7 +75,12 @@ def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
 
 
 def feature_expression(encoder: PreTrainedModel) -> str:
-    """The features of :func:`encode` as one writes them with plain transformers: what the card tells its reader."""
+    """The features of :func:`encode` as one writes them with plain transformers: what the card tells its reader.
+
+    In terms of the ``model`` and the ``pixel_values`` where the model has two towers, else of its ``outputs``.
+    """
+    if is_two_towers(encoder):
+        return "model.get_image_features(pixel_values=pixel_values).pooler_output"
     if getattr(encoder, "pooler", True) is None:
         return "outputs.last_hidden_state[:, 0]"
     return "outputs.pooler_output.flatten(1)"
@@ -77,7 +94,8 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         RecipeError: The encoder cannot take it; ``where`` says which setting asks for it.
     """
     patch = patch_size(encoder)
-    name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
+    tower = encoder.vision_model if is_two_towers(encoder) else encoder
+    name = getattr(tower.config, "architecture", None) or tower.config.model_type
     if patch is not None and size % patch:
         raise RecipeError(
             f"{where} is {size} px, but encoder '{name}' cuts patches of {patch} px: "
@@ -89,7 +107,7 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         encode(encoder.eval(), torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         hint = ""
-        if hasattr(encoder, "timm_model"):
+        if hasattr(tower, "timm_model"):
             hint = "; for a timm ViT set backbone.model_args: {img_size: SIZE, dynamic_img_size: true}"
         raise RecipeError(f"{where} is {size} px, which encoder '{name}' cannot take ({error}){hint}") from error
     finally:
@@ -98,6 +116,8 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
 
 def patch_size(encoder: PreTrainedModel) -> int | None:
     """Side of the patches of a ViT-like encoder, which needs whole ones; None for convolutional or hierarchical encoders."""
+    if is_two_towers(encoder):
+        return patch_size(encoder.vision_model)
     if hasattr(encoder, "timm_model"):
         strides = {stage["reduction"] for stage in getattr(encoder.timm_model, "feature_info", None) or []}
         patch = (

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..nn.encoder import feature_expression, feature_size
 from ..recipe import Recipe
+from ..recipe.sections import ZeroShotTask
 from ..training.environment import describe_environment
 from ..training.method import published_size
 from ..training.setup import Training
@@ -17,6 +18,13 @@ from ..training.setup import Training
 ACCURACIES = {
     "knn_accuracy": ("kNN accuracy", "k-nearest-neighbour classification of frozen features"),
     "linear_accuracy": ("linear probe", "linear classification of frozen features"),
+}
+ZERO_SHOT = "zero_shot_"
+_WIDEST = 4  # scores beside each other
+RETRIEVAL = {
+    f"{direction}_r{k}": (f"{heading} R@{k}", "retrieval")
+    for direction, heading in (("image_to_text", "image→text"), ("text_to_image", "text→image"))
+    for k in (1, 5, 10)
 }
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (
@@ -40,11 +48,12 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     name = training.output.name
     columns, rows = score_table(notes)
     saw_labels = "labels" in inspect.signature(type(method).objective).parameters and training.rows.labelled
-    kind = "supervised" if saw_labels else "self-supervised"
+    pairs = training.captions is not None
+    kind = "contrastive" if pairs else "supervised" if saw_labels else "self-supervised"
     data = ModelCardData(
         license=recipe.publish.license,
         library_name="timm" if timm else "transformers",
-        pipeline_tag="image-feature-extraction",
+        pipeline_tag="zero-shot-image-classification" if pairs else "image-feature-extraction",
         tags=["hfcontrast", kind + "-learning", recipe.method.name, *recipe.publish.tags],
         model_name=name,
         eval_results=_results(evaluated_on, notes.get("trained", {})) or None,
@@ -55,7 +64,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         name=name,
         repo=name,
         architecture=getattr(encoder.config, "architecture", None) or encoder.config.model_type,
-        parameters=f"{sum(p.numel() for p in encoder.parameters()):,}",
+        parameters=f"{sum(p.numel() for name, p in encoder.named_parameters() if '.lora_' not in name):,}",
         feature_size=feature_size(encoder),
         data=data_name(recipe),
         labels="with" if saw_labels else "without",
@@ -66,8 +75,14 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         timm=timm,
         size=size,
         resize=round(size / ratio),
+        two_towers=pairs,
+        padding="max_length" if pairs and training.captions.pad_to_max else "longest",
+        max_length=training.captions.max_length if pairs else None,
         columns=columns,
         scores=rows,
+        linear_probe="linear_accuracy" in notes.get("trained", {}),
+        zero_shot=_templates(recipe, notes.get("trained", {})),
+        retrieval="image_to_text_r1" in notes.get("trained", {}),
         k=recipe.eval.knn_k,
         temperature=recipe.eval.knn_temperature,
         evaluated_on=evaluated_on,
@@ -80,6 +95,17 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     )
 
 
+def _templates(recipe: Recipe, scores: dict[str, float]) -> dict[str, str]:
+    """The prompts of each zero-shot task that was judged."""
+    tasks = recipe.eval.zero_shot if recipe.eval.zero_shot is not None else [ZeroShotTask()]
+    named = {task.task or task.label_column or "label": task.templates for task in tasks}
+    return {
+        task: ", ".join(f'"{template}"' for template in templates)
+        for task, templates in named.items()
+        if ZERO_SHOT + task in scores
+    }
+
+
 def data_name(recipe: Recipe) -> str:
     """What the training data is called: its name on the Hub, or the last part of the folder or pattern that was given."""
     settings = recipe.data
@@ -90,16 +116,30 @@ def data_name(recipe: Recipe) -> str:
 
 
 def score_table(notes: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The table of results: its columns, and rows for raw pixels, the untrained encoder, the trained one; no row without labels."""
+    """The table of results: its columns, and rows for raw pixels, the untrained encoder, the trained one; no row without scores.
+
+    With more than four kinds of scores these are the rows, and the encoders the columns.
+    """
     judged = {
         "raw pixels": notes.get("raw_pixels"),
         "untrained encoder": notes.get("untrained"),
         "trained encoder": notes.get("trained"),
     }
-    judged = {name: scores for name, scores in judged.items() if scores and "knn_accuracy" in scores}
-    kinds = [kind for kind in ACCURACIES if any(kind in scores for scores in judged.values())]
+    kinds = score_kinds([scores for scores in judged.values() if scores])
+    judged = {name: scores for name, scores in judged.items() if scores and any(kind in scores for kind in kinds)}
     rows = [[name, *(_percent(scores.get(kind)) for kind in kinds)] for name, scores in judged.items()]
-    return ["features", *(ACCURACIES[kind][0] for kind in kinds)], rows
+    columns = ["features", *(kinds[kind][0] for kind in kinds)]
+    if len(kinds) > _WIDEST:  # many scores of few encoders read better below each other
+        columns, *rows = map(list, zip(columns, *rows))
+    return columns, rows
+
+
+def score_kinds(found: list[dict[str, float]]) -> dict[str, tuple[str, str]]:
+    """What is shown of some scores: by the score's name, the heading of its column and the task, as the Hub calls it."""
+    tasks = dict.fromkeys(name for scores in found for name in scores if name.startswith(ZERO_SHOT))
+    named = {name: (f"zero-shot {name.removeprefix(ZERO_SHOT)}", "zero-shot image classification") for name in tasks}
+    known = ACCURACIES | named | RETRIEVAL
+    return {kind: known[kind] for kind in known if any(kind in scores for scores in found)}
 
 
 def _percent(share: float | None) -> str:
@@ -109,14 +149,16 @@ def _percent(share: float | None) -> str:
 def _results(data: str, scores: dict[str, float]) -> list[EvalResult]:
     return [
         EvalResult(
-            task_type="image-classification",
+            task_type=_TASK_TYPES.get(task, "image-classification"),
             task_name=task,
             dataset_type=data,
             dataset_name=data,
-            metric_type="accuracy",
+            metric_type="recall" if kind in RETRIEVAL else "accuracy",
             metric_name=name,
             metric_value=round(scores[kind], 4),
         )
-        for kind, (name, task) in ACCURACIES.items()
-        if kind in scores
+        for kind, (name, task) in score_kinds([scores]).items()
     ]
+
+
+_TASK_TYPES = {"zero-shot image classification": "zero-shot-image-classification", "retrieval": "image-text-retrieval"}

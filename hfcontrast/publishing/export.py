@@ -8,6 +8,10 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..nn.lora import lora_layers, merged_state_dict, save_adapter
+
+ADAPTER_FOLDER = "adapter"
+
 
 def export_encoder(
     encoder: PreTrainedModel,
@@ -18,7 +22,8 @@ def export_encoder(
 ) -> None:
     """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
 
-    Everything is written elsewhere first and moved when it is whole.
+    Everything is written elsewhere first and moved when it is whole. An encoder with LoRA is written as the native model that
+    it is with the changes added; the adapters alone, in peft's format, go to the folder ``adapter`` in it.
 
     Args:
         encoder: The native model.
@@ -29,21 +34,29 @@ def export_encoder(
     """
     unfinished = folder / ".unfinished_export"
     shutil.rmtree(unfinished, ignore_errors=True)
-    weights = {name: value.contiguous() for name, value in (state_dict or encoder.state_dict()).items()}
+    weights = {name: value.contiguous() for name, value in merged_state_dict(encoder, state_dict).items()}
     if hasattr(encoder, "timm_model"):
         encoder.config.pretrained_cfg = timm_settings
         weights = {name.removeprefix("timm_model."): value for name, value in weights.items()}
     encoder.save_pretrained(unfinished, state_dict=weights)
     if not hasattr(encoder, "timm_model"):  # timm's processor lives in config.json
         processor.save_pretrained(unfinished)
+    if lora_layers(encoder):
+        adapter = folder / f".unfinished_{ADAPTER_FOLDER}"
+        shutil.rmtree(adapter, ignore_errors=True)
+        save_adapter(encoder, adapter, state_dict)
+        move_files(adapter, folder / ADAPTER_FOLDER)
     move_files(unfinished, folder)
 
 
 def save_method(method: PreTrainedModel, folder: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-    """Writes the whole method, heads and teachers included, for ``AutoModel`` after ``import hfcontrast``."""
+    """Writes the whole method, heads and teachers included, for ``AutoModel`` after ``import hfcontrast``.
+
+    LoRA's changes are added to the weights.
+    """
     unfinished = folder.parent / ".unfinished_method"
     shutil.rmtree(unfinished, ignore_errors=True)
-    weights = {name: value.contiguous() for name, value in (state_dict or method.state_dict()).items()}
+    weights = {name: value.contiguous() for name, value in merged_state_dict(method, state_dict).items()}
     method.save_pretrained(unfinished, state_dict=weights)
     move_files(unfinished, folder)
 

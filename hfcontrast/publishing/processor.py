@@ -5,8 +5,22 @@ from typing import Any
 
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, BitImageProcessor, PreTrainedModel
+from transformers import (
+    AutoImageProcessor,
+    BitImageProcessor,
+    CLIPImageProcessor,
+    CLIPProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    SiglipProcessor,
+    VisionTextDualEncoderProcessor,
+)
 from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
+
+from ..nn.two_towers import is_two_towers
+
+_OF_TWO_TOWERS = {"clip": CLIPProcessor, "siglip": SiglipProcessor}
 
 
 def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
@@ -27,7 +41,8 @@ def build_processor(
     """The processor that ``AutoImageProcessor`` will load beside the encoder.
 
     Args:
-        encoder: timm's encoders get timm's transform, all others that of ``BitImageProcessor``.
+        encoder: timm's encoders get timm's transform, models with a text tower CLIP's, all others that of
+            ``BitImageProcessor``, which is the same under another name.
         size: Side of the square images it makes, in pixels.
         ratio: Share of the resized short side that the crop keeps, in (0, 1].
         mean: Mean of each colour, in [0, 1].
@@ -37,7 +52,8 @@ def build_processor(
         return TimmWrapperImageProcessor(
             timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture
         )
-    return BitImageProcessor(
+    kind = CLIPImageProcessor if is_two_towers(encoder) else BitImageProcessor
+    return kind(
         do_convert_rgb=True,
         do_resize=True,
         size={"shortest_edge": round(size / ratio)},
@@ -49,6 +65,18 @@ def build_processor(
         image_mean=list(mean),
         image_std=list(std),
     )
+
+
+def with_tokenizer(encoder: PreTrainedModel, images: Any, tokenizer: PreTrainedTokenizerBase) -> ProcessorMixin:
+    """The processor of images and texts that ``AutoProcessor`` will load beside a model with two towers.
+
+    Args:
+        encoder: The model.
+        images: Its image processor.
+        tokenizer: The tokenizer that its text tower was trained with.
+    """
+    kind = _OF_TWO_TOWERS.get(encoder.config.model_type, VisionTextDualEncoderProcessor)
+    return kind(image_processor=images, tokenizer=tokenizer)
 
 
 def as_transform(processor: AutoImageProcessor) -> Callable[[list[Image.Image]], Tensor]:

@@ -1,10 +1,9 @@
-"""Checking recipes: sections by their types, and what depends on the method, the backbone and its views."""
+"""Checking recipes: sections by their types, and what depends on the method and its views."""
 
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,17 +11,18 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..errors import PluginError
 from ..view import View, check_views
-from .sections import SECTIONS, Section
+from .sections import SECTIONS, Section, ZeroShotTask
 from .wording import did_you_mean, mismatch, nearest, show
 
 if TYPE_CHECKING:
     from ..methods.base import Method
 
-TOP_LEVEL = ("method", "backbone", "data", "views", "optim", "train", "eval", "track", "publish")
+TOP_LEVEL = ("method", "backbone", "data", "text", "views", "optim", "train", "eval", "track", "publish")
 EXAMPLES = {
     "method": "{name: simclr, temperature: 0.2}",
     "backbone": "timm/resnet18 or {model_type: vit, hidden_size: 192} or {pretrained: facebook/dinov2-small}",
     "data": "{path: builtin/shapes}",
+    "text": "{vocab_size: 4096, max_length: 32}",
     "views": "{all: {size: 96}}",
     "optim": "{name: adamw, lr: 0.001}",
     "train": "{epochs: 100, batch_size: 256}",
@@ -31,7 +31,6 @@ EXAMPLES = {
     "publish": "{license: apache-2.0}",
 }
 REQUIRED = ("method", "backbone", "data")
-PRETRAINED_KEYS = ("pretrained", "revision")
 VIEW_FIELDS = {name: kind for name, kind in get_type_hints(View).items() if name not in ("name", "key")}
 # Where a key belongs that stands in the wrong section; of two sections that know it, the earlier.
 _ELSEWHERE = {
@@ -98,7 +97,12 @@ def _section_problems(section: str, values: dict[str, Any], error: ValidationErr
         if name in done:  # a union reports each of its parts
             continue
         done.add(name)
-        if item["type"] == "extra_forbidden":
+        inner = [str(part) for part in item["loc"] if isinstance(part, str)][1:]
+        if item["type"] == "extra_forbidden" and inner:
+            yield Problem(
+                (section, name), f"unknown key {inner[-1]!r}{did_you_mean(inner[-1], ZeroShotTask.model_fields)}"
+            )
+        elif item["type"] == "extra_forbidden":
             elsewhere = "" if nearest(name, model.model_fields) else _ELSEWHERE.get(name, "")
             hint = f"; did you mean {elsewhere}?" if elsewhere else did_you_mean(name, model.model_fields)
             yield Problem((section, name), f"unknown key{hint}")
@@ -156,71 +160,6 @@ def _is_plain(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def check_backbone(backbone: str | dict[str, Any]) -> list[Problem]:
-    """Checks the names in a backbone: the architecture, the model type and the fields of its configuration."""
-    if isinstance(backbone, str):
-        if backbone.startswith("timm/"):
-            return _check_timm(backbone.removeprefix("timm/"), ("backbone",))
-        hint = f"to go on from its weights write {{pretrained: {backbone}}}"
-        return [Problem(("backbone",), f"expected timm/ARCHITECTURE or a mapping, got {backbone!r}; {hint}")]
-    if "pretrained" in backbone:
-        return _check_pretrained(backbone)
-    if not isinstance(backbone.get("model_type"), str):
-        near = nearest("model_type", backbone) or nearest("pretrained", backbone)
-        path = ("backbone", near) if near else ("backbone",)
-        return [Problem(path, f"a mapping needs model_type or pretrained, e.g. {EXAMPLES['backbone']}")]
-    return _check_config(backbone)
-
-
-def _check_timm(architecture: str, path: tuple[str, ...]) -> list[Problem]:
-    import timm
-
-    if timm.is_model(architecture):
-        return []
-    known = timm.list_models()
-    hint = did_you_mean(architecture, known, otherwise="; timm.list_models() gives the names")
-    return [Problem(path, f"timm has no architecture {architecture!r}{hint}")]
-
-
-def _check_pretrained(backbone: dict[str, Any]) -> list[Problem]:
-    problems = []
-    for name, value in backbone.items():
-        if name not in PRETRAINED_KEYS:
-            problems.append(Problem(("backbone", name), f"unknown key{did_you_mean(name, PRETRAINED_KEYS)}"))
-        elif not isinstance(value, str) and not (name == "revision" and value is None):
-            problems.append(Problem(("backbone", name), mismatch(value, str)))
-        elif name == "pretrained" and value.startswith((".", "/", "~")) and not Path(value).expanduser().is_dir():
-            problems.append(Problem(("backbone", name), f"there is no folder {value!r}"))
-    return problems
-
-
-def _check_config(backbone: dict[str, Any]) -> list[Problem]:
-    from transformers import CONFIG_MAPPING, PreTrainedConfig
-
-    from ..nn import backbone as _own  # noqa: F401  makes transformers know the architectures of hfcontrast
-
-    name, given = backbone["model_type"], {key: value for key, value in backbone.items() if key != "model_type"}
-    if name not in CONFIG_MAPPING or name.startswith("hfcontrast_"):
-        hint = did_you_mean(name, CONFIG_MAPPING.keys(), otherwise="; it is the model_type of a config.json, e.g. vit")
-        return [Problem(("backbone", "model_type"), f"transformers has no model_type {name!r}{hint}")]
-    config_class = CONFIG_MAPPING[name]
-    known = {field.name for field in fields(config_class)} | set(config_class.attribute_map)
-    if unknown := [key for key in given if key not in known]:
-        own = known - {field.name for field in fields(PreTrainedConfig)}
-        return [Problem(("backbone", key), f"unknown key{did_you_mean(key, own)}") for key in unknown]
-    if name == "timm_wrapper" and (
-        problems := _check_timm(str(given.get("architecture")), ("backbone", "architecture"))
-    ):
-        return problems
-    try:
-        config_class(**given)
-    except Exception as error:  # every architecture checks its configuration in its own way
-        found = re.search(r"field '(\w+)'", str(error))
-        path = ("backbone", found[1]) if found and found[1] in given else ("backbone",)
-        return [Problem(path, str(error.__cause__ or error))]
-    return []
 
 
 def check_recipe_views(method: "type[Method]", views: dict[str, Any]) -> tuple[tuple[View, ...], list[Problem]]:

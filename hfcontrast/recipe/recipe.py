@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ..errors import RecipeError
 from ..view import View
-from .checking import Problem, check_backbone, check_method, check_recipe_views, check_sections, find_method
+from .backbone import check_backbone
+from .checking import Problem, check_method, check_recipe_views, check_sections, find_method
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .sections import (
     DataSection,
@@ -21,6 +22,7 @@ from .sections import (
     OptimSection,
     PublishSection,
     SourceFields,
+    TextSection,
     TrackSection,
     TrainSection,
 )
@@ -55,9 +57,11 @@ class Recipe(BaseModel):
     method: MethodSection = Field(description="The method and its own settings.")
     backbone: str | dict[str, Any] = Field(
         description="The encoder: timm/ARCHITECTURE, a transformers configuration {model_type: vit, ...}, both with "
-        "random weights; or {pretrained: NAME_OR_FOLDER} to go on from weights."
+        "random weights; or {pretrained: NAME_OR_FOLDER} to go on from weights, with lora: {r: 16} or locked: [vision]. Two towers: "
+        "{model_type: clip, ...}, or {model_type: vision-text-dual-encoder, vision: BACKBONE, text: BACKBONE}."
     )
     data: DataSection = Field(description="What is trained on, and how it is read.")
+    text: TextSection = Field(default_factory=TextSection, description="How captions become tokens.")
     views: dict[str, dict[str, Any]] = Field(
         {}, description="Changes to the method's views, by view name, or under `all` for every view (applied first)."
     )
@@ -127,7 +131,7 @@ class Recipe(BaseModel):
             if isinstance(section, dict)
             else section
             for name, section in values.items()
-            if name in ("method", "backbone", "data", "views", "optim", "train")
+            if name in ("method", "backbone", "data", "text", "views", "optim", "train")
         }
         text = json.dumps(settings, sort_keys=True)
         return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)

@@ -8,6 +8,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from .checking import VIEW_FIELDS
 from .recipe import Recipe
+from .backbone import ADAPTATION, LORA
 from .sections import SECTIONS
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ def _type_schema(kind: Any) -> dict[str, Any]:
 
 
 def _backbone() -> list[dict[str, Any]]:
+    adaptation = {
+        "min_matched": {**_type_schema(ADAPTATION["min_matched"]), "description": "Share of tensors that must be found."},
+        "locked": {**_type_schema(ADAPTATION["locked"]), "description": "Towers that are not trained."},
+        "lora": {
+            "type": ["object", "null"],
+            "description": "Train low-rank adapters instead of the weights.",
+            "additionalProperties": False,
+            "properties": {name: _type_schema(kind) for name, kind in LORA.items()},
+        },
+    }
     return [
         {"type": "string", "pattern": "^timm/.+", "description": "A timm architecture with random weights."},
         {
@@ -76,6 +87,7 @@ def _backbone() -> list[dict[str, Any]]:
             "properties": {
                 "pretrained": {"type": "string", "description": "A model on the Hub, or a folder."},
                 "revision": {"type": ["string", "null"], "description": "Branch, tag or commit on the Hub."},
+                **adaptation,
             },
         },
         {
@@ -83,7 +95,8 @@ def _backbone() -> list[dict[str, Any]]:
             "description": "A transformers configuration with random weights; its own fields stand beside model_type.",
             "required": ["model_type"],
             "properties": {
-                "model_type": {"type": "string", "description": "As in a config.json: vit, resnet, dinov2."}
+                "model_type": {"type": "string", "description": "As in a config.json: vit, resnet, dinov2, clip."},
+                **adaptation,
             },
         },
     ]

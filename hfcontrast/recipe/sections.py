@@ -60,6 +60,11 @@ class SourceFields(Section):
     label_column: str | None = Field(
         None, description="Column with the class labels; null: `label`, else the first one."
     )
+    caption_column: str | None = Field(
+        None,
+        description="Column with the captions (texts or lists of texts), or a field of one, COLUMN.FIELD; null: `caption`, "
+        "`captions`, `text` or `txt`. Read by methods that learn from texts.",
+    )
 
 
 class DataSection(SourceFields):
@@ -99,6 +104,26 @@ class DataSection(SourceFields):
     def source(self) -> dict[str, Any]:
         """What `hfcontrast.data` needs to open the training rows, as keyword arguments."""
         return self.model_dump(include={*SourceFields.model_fields, "split", "streaming"})
+
+
+class TextSection(Section):
+    """How captions become tokens, for methods that learn from texts."""
+
+    tokenizer: str | None = Field(
+        None,
+        description="Folder or Hub name of a tokenizer; null: that of backbone.pretrained, else one is trained on the captions.",
+    )
+    vocab_size: Annotated[int, Field(ge=514)] = Field(
+        8192, description="Entries of a tokenizer that is trained on the captions, at most."
+    )
+    max_length: Annotated[int, Field(ge=3)] | None = Field(
+        None,
+        description="Tokens of a caption at most, those at its ends included; longer ones are cut off and counted. Null: what "
+        "the pretrained text tower or the tokenizer takes, else 77, or 64 for SigLIP (which transformers' pipelines need).",
+    )
+    training_captions: Count = Field(
+        1_000_000, description="Captions that a tokenizer is trained on, at most: the first ones."
+    )
 
 
 class OptimSection(Section):
@@ -191,6 +216,19 @@ class TrainSection(Section):
             yield "precision", "fp16 needs a GPU; on cpu use bf16 or fp32"
 
 
+class ZeroShotTask(SourceFields):
+    """A labelled data set that images are classified on by the names of its classes."""
+
+    task: str | None = Field(None, description="What tables call it; null: the label column's name.")
+    split: str | None = Field(None, description="Split to judge on; null: that of `eval`.")
+    templates: list[Annotated[str, Field(pattern=r"\{\}")]] = Field(
+        ["a photo of a {}."],
+        min_length=1,
+        description="Prompts with {} for the name of a class; their embeddings are averaged.",
+    )
+    classes: list[str] | None = Field(None, description="Names of the classes, by label; null: the data set's own.")
+
+
 class EvalSection(SourceFields):
     """How the encoder is judged while it trains and at the end."""
 
@@ -207,6 +245,14 @@ class EvalSection(SourceFields):
         20000, description="Training rows that can be neighbours, or that the probe is fitted to, at most; null: all."
     )
     max_queries: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
+    zero_shot: list[ZeroShotTask] | None = Field(
+        None,
+        description="Classification by the names of classes, for models with a text tower; null: on the rows that are judged "
+        "anyway, where they have class names. [] for none.",
+    )
+    retrieval: bool = Field(
+        True, description="Find the captions of images and the images of captions, for models with a text tower."
+    )
     batch_size: Count = Field(256, description="Images encoded at once.")
     baselines: bool | Literal["encoder"] = Field(
         True, description="Judge the untrained encoder and raw pixels too; encoder: the untrained encoder only."
@@ -235,6 +281,7 @@ class PublishSection(Section):
 SECTIONS: dict[str, type[Section]] = {
     "method": MethodSection,
     "data": DataSection,
+    "text": TextSection,
     "optim": OptimSection,
     "train": TrainSection,
     "eval": EvalSection,

@@ -20,8 +20,10 @@ from torch import Tensor
 from ..data.speed import loader_speed, torchvision_chain_speed
 from ..methods.base import Progress
 from ..nn.encoder import encode
+from ..nn.two_towers import text_features
 from ..recipe import Recipe, load_recipe
 from .loop import clip, detached
+from .memory import memory_of
 from .schedules import set_schedules
 from .setup import Training, build_training
 
@@ -67,26 +69,25 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
     training = build_training(without_output(recipe))
     images = recipe.train.batch_size // recipe.train.accumulation // training.accelerator.num_processes
     batches = training.loader.iter_from(0)
-    batch = training.photometry(next(batches), training.accelerator.device)
-    pixels = {name: value for name, value in batch.items() if name in training.photometry.keys}
+    raw = next(batches)
+    batch = training.photometry(raw, training.accelerator.device)
     steps = itertools.count(1000)  # ten epochs in: past warm-ups and frozen layers
     tasks = {
-        "encoder alone (the floor)": lambda: floor(training, pixels),
-        "whole training step": lambda: step(training, batch, next(steps)),
-        "end to end": lambda: step(
-            training, training.photometry(next(batches), training.accelerator.device), next(steps)
-        ),
+        "encoder alone (the floor)": lambda: floor(training, batch),
+        "whole training step": lambda: step(training, raw if training.cache else batch, next(steps)),
+        "end to end": lambda: step(training, prepared(training, next(batches)), next(steps)),
     }
     if against:
         AcceleratorState._reset_state()  # accelerate has one precision a process; models keep that of their preparation
         other = build_training(without_output(load_recipe(recipe.to_dict(), against)))
         changed = " ".join(against)
-        tasks[f"encoder alone, {changed}"] = lambda: floor(other, pixels)
-        tasks[f"whole training step, {changed}"] = lambda: step(other, batch, next(steps))
+        tasks[f"encoder alone, {changed}"] = lambda: floor(other, batch)
+        tasks[f"whole training step, {changed}"] = lambda: step(other, raw if other.cache else batch, next(steps))
     timings = in_turn(tasks, images, seconds, training.accelerator.device)
+    memory = {name: memory_of(task, training.accelerator.device) for name, task in tasks.items()}
     waiting = waiting_share(training, batches, steps)
     loaders = loader_speeds(training, min(seconds / 6, 10.0))
-    return report(timings, loaders, waiting, against)
+    return report(timings, memory, loaders, waiting, against)
 
 
 def without_output(recipe: Recipe) -> Recipe:
@@ -96,12 +97,23 @@ def without_output(recipe: Recipe) -> Recipe:
     return changed
 
 
-def floor(training: Training, pixels: dict[str, Tensor]) -> None:
-    """The bare encoder on the same crops: forward and backward, each size in one pass; the teacher's forward where there is one."""
+def prepared(training: Training, raw: dict[str, Any]) -> dict[str, Any]:
+    """A loader's batch as :func:`step` takes it."""
+    return raw if training.cache else training.photometry(raw, training.accelerator.device)
+
+
+def floor(training: Training, batch: dict[str, Tensor]) -> None:
+    """The bare encoder on the same crops: forward and backward, each size in one pass; the teacher's forward where there is one.
+
+    Of two towers both, the captions too.
+    """
     method, accelerator = training.method, training.accelerator
+    pixels = {name: value for name, value in batch.items() if name in training.photometry.keys}
     first = next(iter(pixels))
     with accelerator.autocast():
         features = [encode(method.encoder, value.flatten(0, 1)) for value in pixels.values()]
+        if "input_ids" in batch:
+            features.append(text_features(method.encoder, batch["input_ids"], batch.get("attention_mask")))
         for name in (name for name, source in method.teachers.items() if source == "encoder"):
             with torch.no_grad():
                 encode(getattr(method, name), pixels[first].flatten(0, 1))
@@ -110,13 +122,16 @@ def floor(training: Training, pixels: dict[str, Tensor]) -> None:
 
 
 def step(training: Training, batch: dict[str, Tensor], number: int) -> None:
-    """One whole optimizer step of the training loop on a batch that is already on the device."""
+    """One whole optimizer step of the training loop on a batch that is on the device; with gradient caching on a loader's."""
     method, optimizer, settings = training.method, training.optimizer, training.recipe.train
     progress = Progress(number, 1_000_000, 100)
     set_schedules(optimizer, training.recipe.optim, number, 1_000_000, 100, settings.batch_size)
     method.start_step(progress)
-    output = training.model(**batch)
-    training.accelerator.backward(output.loss)
+    if training.cache:
+        output = training.cache.backward(batch)
+    else:
+        output = training.model(**batch)
+        training.accelerator.backward(output.loss)
     clip(training)
     method.after_backward(progress)
     optimizer.step()
@@ -152,7 +167,7 @@ def waiting_share(
         before = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - before
-        step(training, training.photometry(batch, training.accelerator.device), next(steps))
+        step(training, prepared(training, batch), next(steps))
     _synchronise(training.accelerator.device)
     return waited / (time.perf_counter() - begun)
 
@@ -173,25 +188,32 @@ def loader_speeds(training: Training, seconds: float) -> dict[str, float]:
 
 
 def report(
-    timings: list[Timing], loaders: dict[str, float], waiting: float, against: list[str] | None
+    timings: list[Timing],
+    memory: dict[str, int],
+    loaders: dict[str, float],
+    waiting: float,
+    against: list[str] | None,
 ) -> dict[str, Any]:
     """Prints the table; returns its figures."""
-    table = Table("measured", "images/s", "time of the floor", title="median of rounds in turn", title_justify="left")
+    columns = ("measured", "images/s", "time of the floor", "peak memory, MiB")
+    table = Table(*columns, title="median of rounds in turn; memory: what a step holds at most", title_justify="left")
     base = timings[0]
     for timing in timings:
         ratio = statistics.median(a / b for a, b in zip(timing.seconds, base.seconds))
-        table.add_row(timing.name, f"{timing.speed:,.1f}", f"{ratio:.2f} x")
+        held = f"{memory[timing.name] / 2**20:,.1f}"
+        table.add_row(timing.name, f"{timing.speed:,.1f}", f"{ratio:.2f} x", held)
     ours, chain = loaders.values()
     for (name, speed), ratio in zip(loaders.items(), (f"{ours / chain:.1f} x torchvision's speed", "")):
-        table.add_row(name, f"{speed:,.1f}", ratio)
-    table.add_row("waiting for data, end to end", f"{100 * waiting:.1f} %", "")
+        table.add_row(name, f"{speed:,.1f}", ratio, "")
+    table.add_row("waiting for data, end to end", f"{100 * waiting:.1f} %", "", "")
     Console(width=120).print(table)
     figures = {timing.name: timing.speed for timing in timings} | loaders | {"waiting": waiting}
     figures["step / floor"] = statistics.median(a / b for a, b in zip(timings[1].seconds, base.seconds))
     if against:
         gain = statistics.median(a / b for a, b in zip(timings[1].seconds, timings[4].seconds))
-        print(f"{' '.join(against)}: the step is {gain:.2f} x as fast")
-        figures["gain"] = gain
+        held = memory[timings[4].name] / memory[timings[1].name]
+        print(f"{' '.join(against)}: the step is {gain:.2f} x as fast and takes {held:.3f} x the memory")
+        figures |= {"gain": gain, "memory": held}
     return figures
 
 

@@ -5,7 +5,6 @@ matrix, and that of a loss over prototypes a float32 copy of all logits. Both fo
 turn in one process, forward and backward; medians, and the peak of the memory that the step allocates, are printed.
 """
 
-import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ..losses import (
     vicreg,
 )
 from .bench import Timing, in_turn
+from .memory import memory_of
 
 TEMPERATURE = 0.1
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
@@ -79,7 +79,7 @@ def measure(pair: Pair, seconds: float, device: torch.device) -> dict[str, float
     """Figures of one loss; see :func:`bench_losses`."""
     forms = {"plain": partial(step, pair.plain, pair.inputs), "ours": partial(step, pair.ours, pair.inputs)}
     check_agreement(pair, *(form() for form in forms.values()))
-    peaks = {name: peak_memory(form, device) for name, form in forms.items()}
+    peaks = {name: memory_of(form, device) for name, form in forms.items()}
     timings: list[Timing] = in_turn(forms, len(pair.inputs[0]), seconds, device)
     plain, ours = timings
     return {
@@ -106,30 +106,6 @@ def check_agreement(pair: Pair, plain: tuple[Tensor, ...], ours: tuple[Tensor, .
         allowed = (1e-3 if one.dtype == torch.float32 else 1e-2) * float(one.abs().max())
         if float((one - other).abs().max()) > allowed:
             raise RuntimeError(f"{pair.name}: the two forms differ; please report this with the output of `pip list`")
-
-
-def peak_memory(task: Callable[[], object], device: torch.device) -> int:
-    """Bytes that a task holds at its peak beyond what was there before, results included.
-
-    On a CPU from the profiler's record of everything that torch's allocator gives out and takes back; scratch memory that
-    libraries take elsewhere is not in it.
-    """
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        task()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells stderr of every start and stop
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        task()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 def report(figures: dict[str, dict[str, float]], title: str) -> None:

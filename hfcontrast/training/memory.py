@@ -1,7 +1,9 @@
-"""The memory that a run takes at most."""
+"""The memory that a run, or one task, takes at most."""
 
+import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -31,3 +33,27 @@ def peak_memory(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory_of(task: Callable[[], object], device: torch.device) -> int:
+    """Bytes that a task holds at its peak beyond what was there before, results included.
+
+    On a CPU from the profiler's record of everything that torch's allocator gives out and takes back; scratch memory that
+    libraries take elsewhere is not in it.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        task()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells stderr of every start and stop
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        task()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak

@@ -9,10 +9,12 @@ from ..data.sources import Rows
 from ..errors import DataError, RecipeError
 from ..methods.base import Method
 from ..methods.registry import get_method
-from ..nn.backbone import backbone_config, load_backbone
+from ..nn.backbone import backbone_config, load_weights
 from ..nn.encoder import check_image_size
+from ..nn.tower_configs import is_two_towers_config
 from ..recipe import Recipe
 from ..view import View
+from .adaptation import adapt
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -43,13 +45,16 @@ def known_of_data(
     return {name: value for name, value in known.items() if name in fields}
 
 
-def build_method(recipe: Recipe, views: tuple[View, ...], known: dict[str, Any]) -> tuple[Method, str | None]:
-    """The method with its first weights, and a sentence about those that were loaded.
+def build_method(
+    recipe: Recipe, views: tuple[View, ...], known: dict[str, Any], text: Any = None
+) -> tuple[Method, str | None]:
+    """The method with its first weights, and what is to be said about those that were loaded.
 
     Args:
         recipe: The recipe.
         views: The views in use.
         known: Settings that the data gives where the recipe does not.
+        text: Facts of the tokenizer (see :func:`~hfcontrast.nn.backbone.backbone_config`), for a method that learns from texts.
 
     Raises:
         RecipeError: The method refuses its settings or the encoder, or the encoder a size or the weights.
@@ -57,7 +62,12 @@ def build_method(recipe: Recipe, views: tuple[View, ...], known: dict[str, Any])
     method_class = get_method(recipe.method.name)
     options = recipe.method.options
     options |= {name: value for name, value in known.items() if options.get(name) is None}
-    config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)])
+    config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
+    if not method_class.needs_captions() and is_two_towers_config(config):
+        raise RecipeError(
+            f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
+            "take the configuration of an image tower, such as clip_vision_model, or another method"
+        )
     try:
         method = method_class(method_class.config_class(backbone_config=config, **options))
     except ValueError as error:
@@ -70,10 +80,12 @@ def build_method(recipe: Recipe, views: tuple[View, ...], known: dict[str, Any])
     for view in views:
         check_image_size(method.encoder, view.size, f"view '{view.name}'")
     check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")
-    weights = load_backbone(method.encoder, recipe.backbone)
-    if weights:
+    loaded = load_weights(method.encoder, recipe.backbone)
+    sentences = [loaded.sentence] if loaded else []
+    sentences += adapt(method, recipe.backbone, loaded)
+    if loaded:
         method.copy_teachers()
-    return method.train(), weights
+    return method.train(), "\n".join(sentences) or None
 
 
 def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:
@@ -85,9 +97,12 @@ def colour_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, .
     """Mean and standard deviation that images are normalised by: the recipe's, the pretrained encoder's, or ImageNet's."""
     if recipe.data.mean is not None:
         return tuple(recipe.data.mean), tuple(recipe.data.std)
-    if isinstance(recipe.backbone, dict) and (name := recipe.backbone.get("pretrained")):
+    backbone = recipe.backbone if isinstance(recipe.backbone, dict) else {}
+    if isinstance(backbone.get("vision"), dict):  # of a pair, the image tower
+        backbone = backbone["vision"]
+    if name := backbone.get("pretrained"):
         with contextlib.suppress(OSError, ValueError, ImportError):  # weights without a processor: ImageNet's it is
-            processor = AutoImageProcessor.from_pretrained(name, revision=recipe.backbone.get("revision") or "main")
+            processor = AutoImageProcessor.from_pretrained(name, revision=backbone.get("revision") or "main")
             source = getattr(processor, "data_config", None) or {
                 "mean": processor.image_mean,
                 "std": processor.image_std,

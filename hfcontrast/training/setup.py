@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.photometry import Photometry
 from ..data.sources import Rows, load_rows
@@ -21,12 +22,14 @@ from ..methods.base import Method
 from ..methods.registry import get_method
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.distributed import world_size
+from ..nn.tower_configs import PAIR
 from ..recipe import Recipe, load_recipe
 from ..view import View
 from .checkpoint import Checkpoints
 from .grad_cache import GradientCache
 from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
+from .text import build_captions, text_facts
 from .tracking import missing_packages
 
 
@@ -51,6 +54,7 @@ class Training:
         total_steps: Optimizer steps of the whole training.
         weights: What was loaded into the encoder; None for random weights.
         cache: Computes a step's gradients piece by piece, where ``train.grad_cache`` asks for it.
+        captions: Reads the captions, for a method that learns from texts.
     """
 
     recipe: Recipe
@@ -69,6 +73,7 @@ class Training:
     total_steps: int
     weights: str | None
     cache: GradientCache | None
+    captions: CaptionReader | None
 
 
 def build_training(recipe: Recipe) -> Training:
@@ -94,7 +99,11 @@ def build_training(recipe: Recipe) -> Training:
 
     method_class = get_method(recipe.method.name)
     views = recipe.resolved_views(method_class)
-    rows = load_rows(**recipe.data.source())
+    rows = load_rows(**recipe.data.source(), captioned=method_class.needs_captions())
+    captions = build_captions(recipe, rows, accelerator) if rows.captions else None
+    mean, std = colour_statistics(recipe)
+    known = known_of_data(recipe, method_class, rows, mean, std)
+    method, weights = build_method(recipe, views, known, text_facts(captions) if captions else None)
     loader = TrainLoader(
         rows,
         views,
@@ -109,10 +118,8 @@ def build_training(recipe: Recipe) -> Training:
         shuffle_block=recipe.data.shuffle_block,
         epoch_rows=recipe.data.epoch_rows,
         device_type=accelerator.device.type,
+        captions=captions,
     )
-    mean, std = colour_statistics(recipe)
-    known = known_of_data(recipe, method_class, rows, mean, std)
-    method, weights = build_method(recipe, views, known)
     model, optimizer, channels_last = prepare(recipe, accelerator, method)
     if accelerator.num_processes > 1:
         set_seed(settings.seed, device_specific=True)  # the weights are equal now; masks of dropout are to differ
@@ -135,6 +142,7 @@ def build_training(recipe: Recipe) -> Training:
         total_steps=total_steps,
         weights=weights,
         cache=build_cache(recipe, accelerator, method, photometry),
+        captions=captions,
     )
 
 
@@ -241,8 +249,10 @@ def recompute_activations(method: Method) -> None:
     """
     encoder = method.encoder
     newest = "activation_checkpointing_enable"  # the name in newer transformers
+    parts = [encoder.vision_model, encoder.text_model] if encoder.config.model_type == PAIR else [encoder]
     try:
-        getattr(encoder, newest if hasattr(encoder, newest) else "gradient_checkpointing_enable")()
+        for part in parts:  # a pair cannot do it as a whole, though its towers can
+            getattr(part, newest if hasattr(part, newest) else "gradient_checkpointing_enable")()
     except (ValueError, NotImplementedError) as error:
         raise RecipeError(
             f"train.gradient_checkpointing: encoder '{encoder.config.model_type}' cannot do it; use a smaller "

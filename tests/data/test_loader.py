@@ -179,7 +179,7 @@ def test_unreadable_rows_are_replaced_counted_and_named(damaged, views, caplog, 
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_too_many_unreadable_rows_stop_the_run(damaged, views, cache, workers):
-    with pytest.raises(DataError, match=r"of 50 images of the test rows cannot be read.*max_unreadable.*row \d+"):
+    with pytest.raises(DataError, match=r"of 50 rows of the test rows cannot be read.*max_unreadable.*row \d+"):
         take(TrainLoader(damaged, views, batch_size=10, workers=workers, cache=cache, max_unreadable=0.05), 5)
 
 

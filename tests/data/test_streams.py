@@ -200,7 +200,7 @@ def test_too_many_unreadable_rows_stop_the_run():
     images = pictures(60)
     images[::10] = [bytes([number]) * 9 for number in range(6)]
     loader = loader_of(stream_of(images), epoch_rows=60)
-    with pytest.raises(DataError, match=r"6 of 2\d\d images of the stream cannot be read"):
+    with pytest.raises(DataError, match=r"6 of 2\d\d rows of the stream cannot be read"):
         take(loader, 60)
 
 

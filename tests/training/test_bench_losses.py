@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hfcontrast.training import bench_losses as bench
+from hfcontrast.training.memory import memory_of
 
 CPU = torch.device("cpu")
 
@@ -38,7 +39,7 @@ def test_the_peak_is_what_lives_at_once():
         del first, second
         return kept * 2  # 400 kB when the others are gone
 
-    assert bench.peak_memory(task, CPU) == pytest.approx(1_200_000, rel=0.01)
+    assert memory_of(task, CPU) == pytest.approx(1_200_000, rel=0.01)
 
 
 def test_the_table_and_the_figures(small, capsys, monkeypatch):

@@ -17,6 +17,9 @@ from hfcontrast.training.setup import build_training
 
 VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}
 CNN = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+CLIP = {"model_type": "clip", "projection_dim": 8, "text_config": TOWER, "vision_config": {**TOWER, "patch_size": 4}}
+SIGLIP = {"model_type": "siglip", "text_config": TOWER, "vision_config": {**TOWER, "patch_size": 4}}
 # What makes a method small, and its views where half and quarter size would not do. A new method needs a line only
 # where its own settings are too large for 32 images.
 _DISTILLATION = {"out_dim": 32, "hidden_dim": 16, "bottleneck_dim": 8}
@@ -41,7 +44,7 @@ SMALL = {
     "swav": {"prototypes": 12, "hidden_dim": 16, "projection_dim": 8, "queue_length": 16, "queue_start_epoch": 0},
     "vicreg": {"hidden_dim": 16, "projection_dim": 16},
 }
-ENCODERS = {"dino": VIT, "dinov2": VIT, "moco_v3": VIT}
+ENCODERS = {"dino": VIT, "dinov2": VIT, "moco_v3": VIT, "clip": CLIP, "siglip": SIGLIP}
 METHODS = [name for name, entry in registry.installed().items() if entry.distribution == "hfcontrast"]
 
 
@@ -51,6 +54,9 @@ class Crash(Exception):
 
 def tiny(name, output, backbone=None, **train_settings):
     views, method = {}, registry.get_method(name)
+    images = "builtin/digits"
+    if method.needs_captions():
+        images, backbone = "builtin/shapes", None
     largest = max(view.size for view in method.views)
     for view in method.views:
         views[view.name] = {"size": 16 if view.size == largest else 8, "count": min(view.count, 2)}
@@ -58,7 +64,8 @@ def tiny(name, output, backbone=None, **train_settings):
         {
             "method": {"name": name, **SMALL.get(name, {})},
             "backbone": backbone or ENCODERS.get(name, CNN),
-            "data": {"path": "builtin/digits", "split": "train[:32]", "workers": 0},
+            "data": {"path": images, "split": "test[:32]", "workers": 0},
+            "text": {"vocab_size": 514, "max_length": 24},
             "views": views,
             "optim": {"name": "sgd", "lr": 0.01, "scale_lr": "none"},
             "train": {"steps": 7, "batch_size": 8, "checkpoint_every": 3, "log_every": 1, "device": "cpu", "output": str(output), **train_settings},

@@ -1,0 +1,182 @@
+"""Arguments of the commands that take a model and data; declared without importing what they are handed to."""
+
+import argparse
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import HFContrastError
+
+_SPLIT_FIELDS = ("path", "name", "data_dir", "data_files", "revision")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Which data, as recipes name it; the fields are arguments of ``hfcontrast.data.load_rows``.
+
+    Args:
+        path: Anything that ``datasets.load_dataset`` takes, a folder that ``save_to_disk`` wrote, or ``builtin/...``.
+        name: The configuration, where the data set has several.
+        data_dir: As in ``load_dataset``.
+        data_files: As in ``load_dataset``.
+        revision: The version of a Hub data set.
+        streaming: Whether to read the rows in order as they come.
+        image_column: Column with the images; None looks for it.
+        label_column: Column with the labels; None looks for it.
+        caption_column: Column with the captions; None looks for it.
+    """
+
+    path: str
+    name: str | None = None
+    data_dir: str | None = None
+    data_files: str | list[str] | dict[str, str | list[str]] | None = None
+    revision: str | None = None
+    streaming: bool = False
+    image_column: str | None = None
+    label_column: str | None = None
+    caption_column: str | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Keyword arguments of ``load_rows``."""
+        return asdict(self)
+
+    def split_keywords(self) -> dict[str, Any]:
+        """Keyword arguments of ``available_splits``."""
+        return {name: value for name, value in asdict(self).items() if name in _SPLIT_FIELDS}
+
+
+def add_model_and_data(parser: argparse.ArgumentParser) -> None:
+    """Declares MODEL, PATH and how both are read."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a folder or a name on the Hub, of anything that AutoModel loads"
+    )
+    parser.add_argument(
+        "path", metavar="PATH", help="data set: a Hub name, folder, format, or builtin/shapes, as in data.path"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a model on the Hub")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that the model brings with it"
+    )
+    parser.add_argument("--device", help="such as cuda:1 or cpu (default: a GPU where there is one)")
+    parser.add_argument(
+        "--batch-size", metavar="N", type=count, default=64, help="images encoded at once (default: 64)"
+    )
+    data = parser.add_argument_group("data, as in a recipe")
+    data.add_argument("--name", help="configuration of the data set")
+    data.add_argument("--data-dir", metavar="FOLDER", help="folder with the data, within the data set or for a format")
+    data.add_argument(
+        "--data-files",
+        metavar="[SPLIT=]PATTERN",
+        action="append",
+        help="files of the data set; with SPLIT= those of that split (can be repeated)",
+    )
+    data.add_argument("--data-revision", metavar="REVISION", help="version of a data set on the Hub")
+    data.add_argument("--streaming", action="store_true", help="read the rows as they come")
+    data.add_argument("--image-column", metavar="COLUMN", help="column with the images (default: looked for)")
+    data.add_argument("--label-column", metavar="COLUMN", help="column with the class labels (default: looked for)")
+    data.add_argument("--caption-column", metavar="COLUMN", help="column with the captions (default: looked for)")
+
+
+def data_source(args: argparse.Namespace) -> DataSource:
+    """The data that a command line names.
+
+    Raises:
+        HFContrastError: ``--data-files`` with and without a split are mixed.
+    """
+    return DataSource(
+        args.path,
+        args.name,
+        args.data_dir,
+        data_files(args.data_files),
+        args.data_revision,
+        args.streaming,
+        args.image_column,
+        args.label_column,
+        args.caption_column,
+    )
+
+
+def data_files(given: list[str] | None) -> str | list[str] | dict[str, list[str]] | None:
+    """``--data-files`` as ``load_dataset`` takes them. What stands before a ``=`` is a split unless it has a slash in it.
+
+    Raises:
+        HFContrastError: With and without a split are mixed.
+    """
+    if not given:
+        return None
+    named = [re.fullmatch(r"(\w+)=(.+)", item) for item in given]
+    if not any(named):
+        return given[0] if len(given) == 1 else given
+    if not all(named):
+        plain = next(item for item, match in zip(given, named) if not match)
+        raise HFContrastError(
+            f"--data-files {plain} names no split, but another one does: write all of them as SPLIT=PATTERN, or none"
+        )
+    files: dict[str, list[str]] = {}
+    for match in named:
+        files.setdefault(match[1], []).append(match[2])
+    return files
+
+
+def add_embed(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `hfcontrast embed`."""
+    add_model_and_data(parser)
+    parser.add_argument("--output", metavar="FOLDER", required=True, help="where the parquet files go")
+    parser.add_argument("--split", default="train", help="which split (default: train)")
+    parser.add_argument(
+        "--what", choices=("images", "texts", "both"), help="default: both, where the model and the data have texts"
+    )
+    parser.add_argument("--normalize", action="store_true", help="scale every embedding to length 1")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="of the written numbers (default: float32)"
+    )
+    parser.add_argument(
+        "--shard-rows", metavar="N", type=count, default=10_000, help="rows of a parquet file (default: 10000)"
+    )
+    parser.add_argument(
+        "--keep", metavar="COLUMN", nargs="+", default=[], help="columns of the data to copy; image for the pictures"
+    )
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `hfcontrast evaluate`."""
+    add_model_and_data(parser)
+    parser.add_argument(
+        "--task",
+        dest="tasks",
+        action="append",
+        choices=("knn", "linear", "zero-shot", "retrieval"),
+        help="can be repeated (default: all that the model and the data allow)",
+    )
+    parser.add_argument(
+        "--split", help="split that is judged (default: test, else validation, else held out from the bank)"
+    )
+    parser.add_argument(
+        "--bank-split",
+        metavar="SPLIT",
+        default="train",
+        help="split of the neighbours and of the linear probe (default: train)",
+    )
+    parser.add_argument("--limit", metavar="N", type=count, help="rows of each split at most, spread evenly over it")
+    parser.add_argument("--k", metavar="N", type=count, default=20, help="neighbours that vote (default: 20)")
+    parser.add_argument(
+        "--template", metavar="TEXT", action="append", help="prompt with {} for a class's name (can be repeated)"
+    )
+    parser.add_argument(
+        "--templates",
+        metavar="NAME|FILE",
+        help="prompts: plain, photo (default), seven, general, or a file with one a line",
+    )
+    parser.add_argument(
+        "--classes", metavar="NAME", nargs="+", help="names of the classes, by label, instead of the data's own"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the figures there as JSON; - prints them instead of the table"
+    )
+
+
+def count(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,231 @@
+"""`hfcontrast embed`: the embeddings of a data set's images and texts as parquet files, resumable, in the order of the rows."""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from rich.console import Console
+
+from ..data.sources import Rows, load_rows
+from ..errors import DataError, HFContrastError
+from .arguments import DataSource, data_source
+from .opening import OpenedModel, open_model, quiet_libraries
+from .parts import OWN_COLUMNS, PartMaker
+
+MANIFEST = "manifest.json"
+_VERSION = 1  # of the manifest and of what the parts contain
+
+
+def embed(
+    model: str,
+    data: DataSource,
+    output: str | Path,
+    *,
+    split: str = "train",
+    what: str | None = None,
+    normalize: bool = False,
+    dtype: str = "float32",
+    batch_size: int = 64,
+    shard_rows: int = 10_000,
+    keep: Sequence[str] = (),
+    revision: str | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Writes ``part-00000.parquet``, ... with one row for every row of the data, in its order.
+
+    Columns: ``index``, the row's number; ``image_embedding``, a list of D numbers, null where the picture cannot be read;
+    ``text_embedding``, in the same way of its caption, and null where that is missing, empty or not UTF-8 (of a column with
+    lists of captions: a list of such lists, one for each caption in its order, null for unusable ones); ``label`` where
+    there are labels; and the columns to keep. The image embedding of a model with two towers is its projected one, that of
+    any other encoder is what ``hfcontrast.nn.encode`` gives.
+
+    Each file is written under another name and renamed when it is whole, then entered in ``manifest.json``. The same call
+    goes on behind the last whole file and gives the same files as an uninterrupted one (``batch_size`` and ``device`` may
+    change, which changes rounding).
+
+    Args:
+        model: A folder or a name on the Hub, of anything that ``AutoModel`` loads.
+        data: Which data.
+        output: The folder; made if needed.
+        split: Which split; of map-style sets slices too.
+        what: ``images``, ``texts`` or ``both``; None: both where model and data have texts, else images.
+        normalize: Whether embeddings are scaled to length 1.
+        dtype: Of the written numbers, ``float32`` or ``float16``; the model computes in float32.
+        batch_size: Images, or texts, encoded at once.
+        shard_rows: Rows of a file.
+        keep: Columns of the data to copy; ``image`` for the pictures themselves.
+        revision: Branch, tag or commit of a model on the Hub.
+        device: Such as ``cuda:1``; None takes a GPU where there is one.
+        trust_remote_code: Whether to run Python code that the model brings with it.
+        console: Where progress is printed.
+
+    Returns:
+        The manifest: ``options``, ``parts`` (rows and failures of each), ``rows``, ``unreadable_images``,
+        ``unusable_captions``.
+
+    Raises:
+        HFContrastError: Model or data cannot be used for this, or the folder was begun with other options.
+    """
+    console = console or Console(quiet=True)
+    opened = open_model(model, revision, device, trust_remote_code)
+    rows, what = open_rows(opened, data, split, what, tuple(keep))
+    options = {
+        "version": _VERSION,
+        "model": model,
+        "revision": opened.revision,
+        "model_digest": opened.digest(images=what != "texts", texts=what != "images"),
+        **{f"data.{name}": value for name, value in asdict(data).items()},
+        "data.split": split,
+        "data.rows": rows.num_rows,
+        "what": what,
+        "normalize": normalize,
+        "dtype": dtype,
+        "shard_rows": shard_rows,
+        "keep": list(keep),
+    }
+    folder = Path(output)
+    manifest = continue_manifest(folder, options)
+    if manifest["complete"]:
+        return manifest
+    if manifest["parts"]:
+        console.print(f"Going on behind {len(manifest['parts'])} whole files in {folder}", soft_wrap=True)
+    maker = PartMaker(opened, rows, what, normalize, dtype, batch_size, tuple(keep))
+    for table, part in maker.parts(len(manifest["parts"]) * shard_rows, shard_rows):
+        name = part_name(len(manifest["parts"]))
+        write_part(table, folder / name)
+        manifest["parts"].append(part)
+        write_manifest(manifest, folder)
+        console.print(f"{name}: {part['rows']} rows{_failures(part)}", highlight=False, soft_wrap=True, markup=False)
+    for count in ("rows", "unreadable_images", "unusable_captions"):
+        manifest[count] = sum(part[count] for part in manifest["parts"])
+    write_manifest(manifest | {"complete": True}, folder)
+    return manifest | {"complete": True}
+
+
+def open_rows(
+    opened: OpenedModel, data: DataSource, split: str, what: str | None, keep: tuple[str, ...]
+) -> tuple[Rows, str]:
+    """The rows, with captions where texts are embedded, and what is embedded.
+
+    Raises:
+        HFContrastError: Texts are wanted of a model or of data that has none; a column is missing or has a name of ours.
+    """
+    if what in ("texts", "both") and not opened.reads_texts:
+        raise HFContrastError(f"{opened.name} has no text tower: --what {what} needs one; use --what images")
+    if taken := sorted(set(keep) & set(OWN_COLUMNS)):
+        raise DataError(f"column {taken[0]!r} cannot be kept: the embeddings have one of that name")
+    columns = tuple(column for column in keep if column != "image")  # which rows always have, under that name
+    arguments = data.keywords() | {"split": split, "columns": columns}
+    if what == "images" or (what is None and not opened.reads_texts):
+        rows, what = load_rows(**arguments), "images"
+    else:
+        try:
+            rows, what = load_rows(**arguments, captioned=True), what or "both"
+        except DataError:
+            if what is not None or data.caption_column is not None:
+                raise
+            rows, what = load_rows(**arguments), "images"  # of another fault this says it again
+    if renamed := sorted(set(keep) - set(rows.dataset.features)):
+        raise DataError(
+            f"column {renamed[0]!r} is the image or the label column, which is called image or label here: --keep image keeps "
+            "the pictures, labels are kept anyway"
+        )
+    return rows, what
+
+
+def part_name(number: int) -> str:
+    """The name of a parquet file, from 0."""
+    return f"part-{number:05d}.parquet"
+
+
+def write_part(table: pyarrow.Table, path: Path) -> None:
+    """Writes a parquet file that is whole or not there."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    pyarrow.parquet.write_table(table, unfinished)
+    os.replace(unfinished, path)
+
+
+def write_manifest(manifest: dict[str, Any], folder: Path) -> None:
+    """Writes the manifest over the one before, in one go."""
+    unfinished = folder / f"{MANIFEST}.unfinished"
+    unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder / MANIFEST)
+
+
+def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The manifest to go on from, with the files that are there and whole; a new one in a new folder.
+
+    Raises:
+        HFContrastError: The folder was begun with other options (they are named), or holds files of someone else's, or cannot be written.
+    """
+    options = json.loads(json.dumps(options))
+    file = folder / MANIFEST
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if manifest is None and (found := sorted(folder.glob("part-*.parquet"))):
+            raise HFContrastError(f"{folder} holds {found[0].name} but no {MANIFEST}: choose another --output")
+        if manifest is None:
+            manifest = {"options": options, "parts": [], "complete": False}
+            write_manifest(manifest, folder)
+    except (OSError, json.JSONDecodeError) as error:
+        raise HFContrastError(f"cannot go on in {folder}: {error}") from error
+    before = manifest.get("options", {})
+    changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+    if changed:
+        named = "; ".join(f"{name} was {before.get(name)!r}, is {options.get(name)!r}" for name in changed)
+        raise HFContrastError(f"{folder} was begun with other options: {named}. Choose another --output, or remove it")
+    whole = [part for part, _ in zip(manifest["parts"], _whole_parts(folder, manifest["parts"]))]
+    complete = manifest["complete"] and len(whole) == len(manifest["parts"])
+    return manifest | {"parts": whole, "complete": complete}
+
+
+def _whole_parts(folder: Path, parts: list[dict[str, Any]]):
+    """As many values as there are whole files from the first on."""
+    for number, part in enumerate(parts):
+        try:
+            if pyarrow.parquet.read_metadata(folder / part_name(number)).num_rows != part["rows"]:
+                return
+        except (OSError, pyarrow.ArrowInvalid):
+            return
+        yield number
+
+
+def _failures(part: dict[str, Any]) -> str:
+    counts = ((part["unreadable_images"], "unreadable images"), (part["unusable_captions"], "unusable captions"))
+    told = "".join(f", {count:,} {what}" for count, what in counts if count)
+    examples = "; ".join(part.get("examples", []))
+    return f"{told} (null); e.g. {examples}" if examples else told + " (null)" * bool(told)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the command of a parsed command line."""
+    quiet_libraries()
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    manifest = embed(
+        args.model,
+        data_source(args),
+        args.output,
+        split=args.split,
+        what=args.what,
+        normalize=args.normalize,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        shard_rows=args.shard_rows,
+        keep=args.keep,
+        revision=args.revision,
+        device=args.device,
+        trust_remote_code=args.trust_remote_code,
+        console=console,
+    )
+    console.print(
+        f"Complete: {args.output}, {manifest['rows']:,} rows in {len(manifest['parts'])} files{_failures(manifest)}"
+    )
+    console.print(f'Load them: load_dataset("parquet", data_files="{Path(args.output) / "*.parquet"}", split="train")')

@@ -1,0 +1,264 @@
+"""`hfcontrast evaluate`: what any model's features are worth, by neighbours, a linear probe, prompts and retrieval."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ..data.evaluation import evaluation_batches
+from ..data.sources import Rows, available_splits, load_rows
+from ..errors import DataError, HFContrastError
+from ..evaluation.features import extract_features
+from ..evaluation.inputs import picture_transform, share_out
+from ..evaluation.knn import knn_accuracy
+from ..evaluation.linear_probe import linear_accuracy
+from ..evaluation.retrieval import retrieve_rows
+from ..evaluation.templates import PHOTO, check_templates, find_templates
+from ..evaluation.zero_shot import ZeroShot, class_names_of, require_text_tower
+from ..nn.collapse import effective_rank, feature_std
+from ..run_evaluation import check_same_classes
+from .arguments import DataSource, data_source
+from .opening import OpenedModel, open_model, quiet_libraries
+
+TASKS = ("knn", "linear", "zero-shot", "retrieval")
+_BY_BANK = {"knn", "linear"}
+_BY_TEXT = {"zero-shot", "retrieval"}
+_HELD_OUT = ("test", "validation", "val", "valid")
+
+
+def judge(
+    model: str,
+    data: DataSource,
+    *,
+    tasks: Sequence[str] | None = None,
+    split: str | None = None,
+    bank_split: str = "train",
+    limit: int | None = None,
+    k: int = 20,
+    templates: Sequence[str] = PHOTO,
+    class_names: Sequence[str] | None = None,
+    batch_size: int = 64,
+    revision: str | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Judges a model on a data set.
+
+    Args:
+        model: A folder or a name on the Hub, of anything that ``AutoModel`` loads.
+        data: Which data.
+        tasks: Out of ``knn``, ``linear`` (both need labels), ``zero-shot`` (labels with names and a text tower) and
+            ``retrieval`` (captions and a text tower); None: all that model and data allow.
+        split: The rows that are judged; None: ``test``, else ``validation``; else, for knn and linear, every fifth row of
+            the bank, which is then no neighbour, and for the others all of it.
+        bank_split: The rows that vote, and that the linear probe is fitted to.
+        limit: Rows of each of the two at most, spread evenly over it; of a stream the first ones.
+        k: Neighbours that vote, with weights of temperature 0.07.
+        templates: Prompts with {} for the name of a class.
+        class_names: Names by label, used as they are; None: the data's own, with spaces for underscores.
+        batch_size: Images encoded at once.
+        revision: Branch, tag or commit of a model on the Hub.
+        device: Such as ``cuda:1``; None takes a GPU where there is one.
+        trust_remote_code: Whether to run Python code that the model brings with it.
+
+    Returns:
+        ``model``, ``revision``, ``data``, ``judged`` and ``bank`` (what the rows are), and ``scores``: for each task the
+        names and values; accuracies and recalls are shares in [0, 1].
+
+    Raises:
+        HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
+    """
+    templates = check_templates(templates)
+    opened = open_model(model, revision, device, trust_remote_code)
+    opened.picture_width()  # what cannot be encoded is said before the data is read
+    splits = available_splits(**data.split_keywords())
+    held_out = split or next((name for name in _HELD_OUT if name in splits), None)
+    rows = open_rows(data, held_out or bank_split, tasks)
+    banks = held_out is None or {part.split("[")[0].strip() for part in bank_split.split("+")} <= set(splits)
+    chosen = list(dict.fromkeys(tasks)) if tasks else possible_tasks(opened, rows, banks, class_names)
+    check_tasks(opened, rows, chosen, class_names)
+    bank, queries = None, rows
+    if _BY_BANK & set(chosen):
+        bank, queries = open_bank(data, rows, held_out, bank_split)
+    scores: dict[str, dict[str, Any]] = {}
+    if set(chosen) - {"retrieval"}:
+        features, labels = encode_rows(opened, queries, batch_size, limit)
+        scores["features"] = {"std": feature_std(features), "effective_rank": effective_rank(features[:2048])}
+        scores["features"]["images"] = len(features)
+    if bank is not None:
+        scores |= by_bank(opened, encode_rows(opened, bank, batch_size, limit), (features, labels), chosen, k)
+    if "zero-shot" in chosen:
+        names = class_names or [name.replace("_", " ") for name in class_names_of(queries)]
+        task = ZeroShot(tuple, opened, names, templates)
+        scores["zero-shot"] = task.score(opened.model, features, labels)
+        scores["zero-shot"] |= {"classes": len(names), "templates": len(templates)}
+    if "retrieval" in chosen:
+        scores["retrieval"] = retrieve_rows(opened.model, opened, queries, batch_size=batch_size, limit=limit)
+    told = {"model": model, "revision": opened.revision, "judged": queries.description}
+    return told | ({"bank": bank.description} if bank else {}) | {"scores": scores}
+
+
+def open_rows(data: DataSource, split: str, tasks: Sequence[str] | None) -> Rows:
+    """The rows that are judged, with captions where there are some.
+
+    Raises:
+        DataError: They cannot be opened; or retrieval is asked for, and there is no column of captions.
+    """
+    arguments = data.keywords() | {"split": split}
+    if tasks and "retrieval" not in tasks:
+        return load_rows(**arguments)
+    try:
+        return load_rows(**arguments, captioned=True)
+    except DataError:
+        if tasks or data.caption_column is not None:
+            raise
+        return load_rows(**arguments)  # of another fault this says it again
+
+
+def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Sequence[str] | None) -> list[str]:
+    """The tasks that a model and data allow.
+
+    Raises:
+        HFContrastError: None.
+    """
+    named = rows.labelled and (rows.class_names is not None or class_names is not None)
+    allowed = {
+        "knn": rows.labelled and banks,
+        "linear": rows.labelled and banks,
+        "zero-shot": opened.reads_texts and named,
+        "retrieval": opened.reads_texts and rows.captions is not None,
+    }
+    if not any(allowed.values()):
+        texts = "has a text tower" if opened.reads_texts else "has no text tower"
+        raise HFContrastError(
+            f"nothing can be judged: {opened.name} {texts}, and {rows.description} has "
+            f"{'labels' if rows.labelled else 'no labels'} and {'captions' if rows.captions else 'no captions'}; "
+            "--label-column and --caption-column name columns that were not found, --bank-split a split for knn and linear"
+        )
+    return [task for task in TASKS if allowed[task]]
+
+
+def check_tasks(opened: OpenedModel, rows: Rows, tasks: Sequence[str], class_names: Sequence[str] | None) -> None:
+    """Refuses tasks that a model or data does not allow.
+
+    Raises:
+        HFContrastError: With the reason.
+    """
+    if unknown := [task for task in tasks if task not in TASKS]:
+        raise HFContrastError(f"there is no task {unknown[0]!r}; there are {', '.join(TASKS)}")
+    if _BY_TEXT & set(tasks):
+        require_text_tower(opened.model)
+    if "zero-shot" in tasks:
+        class_names_of(rows, class_names)
+    if (needy := sorted(_BY_BANK & set(tasks))) and not rows.labelled:
+        raise DataError(f"{rows.description} has no labels, which {' and '.join(needy)} need: --label-column")
+
+
+def open_bank(data: DataSource, rows: Rows, held_out: str | None, bank_split: str) -> tuple[Rows, Rows]:
+    """The rows that vote, and those that are judged.
+
+    Raises:
+        DataError: They are the same rows, or have different classes.
+    """
+    if held_out is None:
+        bank = rows.where(lambda i: i % 5 != 4)
+        queries = rows.where(lambda i: i % 5 == 4)
+        return bank, replace(queries, description=f"{rows.description}, every fifth row")
+    if held_out == bank_split:
+        raise DataError(f"split {held_out} cannot be judged by its own rows: choose another --split or --bank-split")
+    bank = load_rows(**data.keywords(), split=bank_split)
+    check_same_classes(bank, rows)
+    return bank, rows
+
+
+def encode_rows(opened: OpenedModel, rows: Rows, batch_size: int, limit: int | None) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and labels (N,) of what can be read."""
+    batches = evaluation_batches(share_out(rows, limit), picture_transform(opened), batch_size)
+    unlabelled = torch.full((batch_size,), -1)
+    return extract_features(
+        opened.model,
+        ((pixels, unlabelled[: len(pixels)] if labels is None else labels) for pixels, labels, _ in batches),
+    )
+
+
+def by_bank(
+    opened: OpenedModel, bank: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor], tasks: Sequence[str], k: int
+) -> dict[str, dict[str, Any]]:
+    """Accuracies of the neighbours' vote and of the linear probe.
+
+    Raises:
+        DataError: No row of the one or the other has a label.
+    """
+    scores: dict[str, dict[str, Any]] = {}
+    try:
+        if "knn" in tasks:
+            scores["knn"] = {"accuracy": knn_accuracy(*bank, *queries, k), "k": k}
+        if "linear" in tasks:
+            home = opened.model.device if opened.model.device.type == "cuda" else "cpu"  # others have no float64
+            scores["linear"] = {"accuracy": linear_accuracy(*(part.to(home) for part in (*bank, *queries)))}
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    return scores
+
+
+def table_rows(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """The figures as they are printed: task, what, value."""
+    found = []
+    for task, values in scores.items():
+        for name, value in values.items():
+            share = isinstance(value, float) and not name.endswith("rank") and name != "std"
+            text = f"{100 * value:.1f} %" if share else f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+            found.append((task, name.replace("_", " "), text))
+    return found
+
+
+def main(args: argparse.Namespace) -> None:
+    """Runs the command of a parsed command line."""
+    if args.template and args.templates:
+        raise HFContrastError("--template and --templates are both given: keep one of them")
+    quiet_libraries()
+    report = judge(
+        args.model,
+        data_source(args),
+        tasks=args.tasks,
+        split=args.split,
+        bank_split=args.bank_split,
+        limit=args.limit,
+        k=args.k,
+        templates=args.template or (find_templates(args.templates) if args.templates else PHOTO),
+        class_names=args.classes,
+        batch_size=args.batch_size,
+        revision=args.revision,
+        device=args.device,
+        trust_remote_code=args.trust_remote_code,
+    )
+    text = json.dumps(report, indent=2) + "\n"
+    if args.json == "-":
+        sys.stdout.write(text)
+        return
+    print_report(report)
+    if args.json:
+        try:
+            Path(args.json).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise HFContrastError(f"cannot write {args.json}: {error.strerror}") from error
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Prints the table."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    against = f" by {report['bank']}" if "bank" in report else ""
+    console.print(f"{report['model']}, judged on {report['judged']}{against}")
+    table = Table("task", "figure", "value", box=SIMPLE_HEAD)
+    for row in table_rows(report["scores"]):
+        table.add_row(*row)
+    console.print(table)

@@ -1,0 +1,172 @@
+"""Opening what a command line names: a model with its image processor and tokenizer, and rows."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import datasets
+import torch
+import transformers
+import xxhash
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from ..errors import DataError, HFContrastError
+from ..evaluation.inputs import picture_transform
+from ..methods import registry
+from ..nn.encoder import encode
+from ..nn.two_towers import is_two_towers
+
+logger = logging.getLogger(__name__)
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model that can be judged and used.
+
+    Attributes:
+        model: In evaluation mode, float32, on its device; of a saved hfcontrast method the encoder that it would publish.
+        name: The folder or name on the Hub.
+        revision: The commit of a model on the Hub; None of a folder.
+        source_options: What its processor and tokenizer are loaded with too.
+    """
+
+    model: PreTrainedModel
+    name: str
+    revision: str | None
+    source_options: dict[str, Any]
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it has a text tower."""
+        return is_two_towers(self.model)
+
+    @cached_property
+    def image_processor(self) -> Any:
+        """The model's own image processor.
+
+        Raises:
+            HFContrastError: It has none.
+        """
+        return self._load(AutoImageProcessor, "image processor (preprocessor_config.json)")
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's own tokenizer.
+
+        Raises:
+            HFContrastError: It has none.
+        """
+        return self._load(AutoTokenizer, "tokenizer")
+
+    def _load(self, auto_class: type, what: str) -> Any:
+        try:
+            with _quiet():
+                return auto_class.from_pretrained(self.name, **self.source_options)
+        except _LOADING_ERRORS as error:
+            raise HFContrastError(f"{self.name} has no {what} that can be loaded: {_first_line(error)}") from error
+
+    @torch.no_grad()
+    def picture_width(self) -> int:
+        """Width of the features of pictures, found by encoding a blank one.
+
+        Raises:
+            HFContrastError: The model cannot encode what its image processor makes.
+        """
+        transform = picture_transform(self.image_processor)
+        try:
+            return encode(self.model, transform([Image.new("RGB", (64, 64))]).to(self.model.device)).shape[1]
+        except (*_LOADING_ERRORS, DataError) as error:
+            raise HFContrastError(
+                f"{self.name} ({type(self.model).__name__}) gives no feature vector for a picture: {_first_line(error)}"
+            ) from error
+
+    def digest(self, images: bool = True, texts: bool = True) -> str:
+        """A fingerprint of the weights and of how pictures, and texts, are prepared."""
+        found = xxhash.xxh3_128()
+        for name, value in sorted(self.model.state_dict().items()):
+            found.update(name.encode())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        if images:
+            found.update(json.dumps(self.image_processor.to_dict(), sort_keys=True, default=str).encode())
+        if texts:
+            found.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+        return found.hexdigest()
+
+
+def open_model(
+    name: str, revision: str | None = None, device: str | None = None, trust_remote_code: bool = False
+) -> OpenedModel:
+    """Loads anything that ``AutoModel`` loads, saved hfcontrast methods included.
+
+    A pooler that is not in the weights is taken out, so that features are the class token instead of random numbers.
+    Other tensors that are not there are named in a warning.
+
+    Args:
+        name: A folder or a name on the Hub.
+        revision: Branch, tag or commit on the Hub.
+        device: Such as ``cuda:1``; None takes a GPU where there is one.
+        trust_remote_code: Whether to run Python code that the model brings with it.
+
+    Raises:
+        HFContrastError: It cannot be loaded, or there is no such device.
+    """
+    options = {"trust_remote_code": trust_remote_code} | ({"revision": revision} if revision else {})
+    try:
+        with _quiet():
+            config, _ = PreTrainedConfig.get_config_dict(name, **options)
+            if str(config.get("model_type")).startswith("hfcontrast_"):
+                registry.register_all()
+            model, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options)
+    except _LOADING_ERRORS as error:
+        raise HFContrastError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    pooler = [key for key in missing if key.startswith("pooler.")]
+    if pooler and getattr(model, "pooler", None) is not None:
+        model.pooler = None
+        missing = [key for key in missing if key not in pooler]
+    if missing:
+        logger.warning("%s: %d tensors are not in the weights and stay random, e.g. %s", name, len(missing), missing[0])
+    if hasattr(model, "export_encoder"):
+        model = model.export_encoder()
+    try:
+        model = model.to(device or default_device())
+    except (RuntimeError, AssertionError) as error:
+        raise HFContrastError(f"device {device!r} cannot be used: {_first_line(error)}") from error
+    return OpenedModel(model.eval(), name, getattr(model.config, "_commit_hash", None), options)
+
+
+def default_device() -> str:
+    """A GPU where there is one."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report and bars: what matters of them is said here."""
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)
+
+
+def quiet_libraries() -> None:
+    """What commands ask of the libraries: only errors, and no bars but ours."""
+    datasets.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

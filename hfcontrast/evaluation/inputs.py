@@ -1,0 +1,153 @@
+"""What a model is judged on: rows of any data set, pictures as its processor prepares them, texts as its tokenizer does."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from datasets import ClassLabel, Dataset, IterableDataset
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..data.columns import locate_captions, select_columns
+from ..data.sources import Rows
+from ..errors import DataError
+from ..nn.distributed import rank, world_size
+from ..nn.encoder import feature_size
+from ..nn.two_towers import text_features
+
+_NO_LIMIT = 1_000_000  # tokenizers that know no limit of their own state an astronomical one
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode without gradients; every module's own mode comes back, after an error too."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def as_rows(
+    data: Rows | Dataset | IterableDataset,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    caption_column: str | None = None,
+    captioned: bool = False,
+) -> Rows:
+    """Rows of a data set that is open already; arguments as in ``hfcontrast.data.load_rows``.
+
+    Args:
+        data: A ``datasets`` data set, map-style or streaming; ``Rows`` stay as they are, and the columns are theirs.
+
+    Raises:
+        DataError: A column does not exist or holds something else.
+    """
+    if isinstance(data, Rows):
+        if captioned and data.captions is None:
+            raise DataError(f"{data.description} was opened without its captions: load_rows(..., captioned=True)")
+        return data
+    if data.features is None:  # some streams know their columns only after a look at the first rows
+        data = data._resolve_features()
+    description = "the data set" if data.split is None else f"the data set (split {data.split})"
+    captions = locate_captions(data.features, caption_column, description) if captioned else None
+    further = (captions[0],) if captions else ()
+    dataset, _ = select_columns(data, description, image_column, label_column, further)
+    label = dataset.features.get("label")
+    class_names = list(label.names) if isinstance(label, ClassLabel) else None
+    streaming = isinstance(dataset, IterableDataset)
+    return Rows(dataset, None if streaming else len(dataset), class_names, streaming, description, (), captions)
+
+
+def share_out(rows: Rows, limit: int | None = None) -> Rows:
+    """This process's share of the rows, dealt out in turn as ``join_processes`` collects them.
+
+    Args:
+        rows: The rows; all of them where only one process runs.
+        limit: How many are used at most, over all processes: spread evenly over the data, of a stream the first ones.
+    """
+    if rows.streaming:
+        if limit is None and world_size() == 1:
+            return rows
+        return rows.where(lambda i: i % world_size() == rank(), limit)
+    count = min(rows.num_rows, limit or rows.num_rows)
+    if count == rows.num_rows and world_size() == 1:
+        return rows
+    return rows.select([i * rows.num_rows // count for i in range(rank(), count, world_size())])
+
+
+def picture_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
+    """From RGB pictures to (N, C, H, W) pixel values, as the model's own processor prepares them.
+
+    Args:
+        processor: An image processor, or a processor that has one.
+    """
+    return partial(_prepare, getattr(processor, "image_processor", processor))
+
+
+def _prepare(processor: Any, images: list[Image.Image]) -> Tensor:
+    try:
+        return processor(images=images, return_tensors="pt").pixel_values
+    except ValueError as error:
+        raise DataError(f"{type(processor).__name__} makes no batch of these pictures: {error}") from error
+
+
+def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:
+    """Tokens as the model's text tower was trained on them, on its device.
+
+    What is longer than the tower takes is cut off. Models of the SigLIP family were trained with every text padded to the
+    full length, which changes their features; all others are padded to the longest text of the batch.
+
+    Args:
+        model: A model with two towers.
+        tokenizer: Its tokenizer, or a processor that has one.
+        texts: The texts.
+
+    Returns:
+        ``input_ids`` (N, T) and, where the tokenizer makes one, ``attention_mask`` (N, T).
+    """
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=_max_length(model, tokenizer),
+        padding="max_length" if "siglip" in model.config.model_type else "longest",
+        return_tensors="pt",
+    )
+    device = next(model.parameters()).device
+    return {name: encoded[name].to(device) for name in ("input_ids", "attention_mask") if name in encoded}
+
+
+def _max_length(model: PreTrainedModel, tokenizer: Any) -> int:
+    text_config = getattr(model.config, "text_config", None)
+    limits = (getattr(text_config, "max_position_embeddings", None), tokenizer.model_max_length)
+    return min((limit for limit in limits if limit and limit < _NO_LIMIT), default=77)
+
+
+def text_embeddings(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Projected features of texts, not normalised; equal texts are encoded once and have equal features.
+
+    Args:
+        model: A model with two towers; its training mode is restored afterwards.
+        tokenizer: Its tokenizer, or a processor that has one.
+        texts: N texts, in any order.
+        batch_size: Texts encoded at once.
+
+    Returns:
+        (N, D) float32 on the CPU.
+    """
+    different = list(dict.fromkeys(texts))
+    found = [torch.zeros(0, feature_size(model))]
+    with evaluating(model):
+        for start in range(0, len(different), batch_size):
+            tokens = tokenize(model, tokenizer, different[start : start + batch_size])
+            found.append(text_features(model, **tokens).float().cpu())
+    place = {text: number for number, text in enumerate(different)}
+    return torch.cat(found)[[place[text] for text in texts]]

@@ -1,0 +1,174 @@
+"""Zero-shot accuracy and retrieval recall as metrics of the `evaluate` library; importing this imports it, which is slow.
+
+Where several processes run, the evaluators share out the data, all must call them, and each has the figures of the whole.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import evaluate
+import torch
+from datasets import Dataset, Features, IterableDataset, Value
+from datasets import Sequence as SequenceOf
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..data.evaluation import evaluation_batches
+from ..data.sources import Rows
+from .features import extract_features
+from .inputs import as_rows, picture_transform, share_out
+from .retrieval import Retrieval, caption_batches, retrieval_recall
+from .templates import PHOTO
+from .zero_shot import class_embeddings, class_names_of, mean_class_accuracy, require_text_tower, zero_shot_accuracy
+
+_VECTOR = SequenceOf(Value("float32"))
+
+
+class ZeroShotAccuracy(evaluate.Metric):
+    """Zero-shot accuracy of image embeddings (``predictions``) against labels (``references``).
+
+    Args:
+        class_embeddings: (K, D): see ``hfcontrast.evaluation.zero_shot.class_embeddings``.
+        top: How many classes may be named.
+        **options: Of ``evaluate.Metric``, such as ``keep_in_memory`` or ``experiment_id``.
+    """
+
+    def __init__(self, class_embeddings: Tensor, top: Sequence[int] = (1, 5), **options: Any):
+        self.class_embeddings = torch.as_tensor(class_embeddings)
+        self.top = tuple(top)
+        super().__init__(**options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Share of images whose class has one of the k class embeddings most similar to theirs.",
+            citation="Radford et al., 2021, arXiv:2103.00020",
+            inputs_description="predictions: image embeddings (N, D); references: labels (N,), -1 where there is none.",
+            features=Features({"predictions": _VECTOR, "references": Value("int64")}),
+        )
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        images, labels = torch.tensor(predictions, dtype=torch.float32), torch.tensor(references)
+        scores = zero_shot_accuracy(images, self.class_embeddings, labels, self.top)
+        return scores | {"mean_per_class": mean_class_accuracy(images, self.class_embeddings, labels)}
+
+
+class RetrievalRecall(evaluate.Metric):
+    """Recall between image embeddings (``predictions``) and the embeddings of each image's captions (``references``).
+
+    Args:
+        ks: How many candidates may be named.
+        **options: Of ``evaluate.Metric``, such as ``keep_in_memory`` or ``experiment_id``.
+    """
+
+    def __init__(self, ks: Sequence[int] = (1, 5, 10), **options: Any):
+        self.ks = tuple(ks)
+        super().__init__(**options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Recall at k between images and their captions, in both directions, and the median ranks.",
+            citation="Karpathy & Fei-Fei, 2015, arXiv:1412.2306",
+            inputs_description="predictions: image embeddings (N, D); references: for each image those of its captions.",
+            features=Features({"predictions": _VECTOR, "references": SequenceOf(_VECTOR)}),
+        )
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        images = torch.tensor(predictions, dtype=torch.float32)
+        texts = torch.tensor([text for several in references for text in several], dtype=torch.float32)
+        counts = torch.tensor([len(several) for several in references])
+        return retrieval_recall(images, texts, torch.arange(len(images)).repeat_interleave(counts), self.ks)
+
+
+class ZeroShotEvaluator:
+    """Zero-shot classification of a labelled data set, in the manner of ``evaluate.evaluator``."""
+
+    def compute(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        data: Rows | Dataset | IterableDataset,
+        *,
+        class_names: Sequence[str] | None = None,
+        templates: Sequence[str] = PHOTO,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        batch_size: int = 64,
+        metric: evaluate.EvaluationModule | None = None,
+    ) -> dict[str, float]:
+        """The metric's scores.
+
+        Args:
+            model: Any model with two towers.
+            processor: Its processor: image processor and tokenizer.
+            data: The images and labels.
+            class_names: Names by label; None: those of the ``ClassLabel`` column.
+            templates: Texts with {} for the name.
+            image_column: Column with the images; None: ``image``, else the first one.
+            label_column: Column with the labels; None: ``label``, else the first one of class labels.
+            batch_size: Images encoded at once.
+            metric: Takes image embeddings and labels; None: :class:`ZeroShotAccuracy`.
+
+        Raises:
+            HFContrastError: The model has no text tower, or the data no labels or names.
+        """
+        require_text_tower(model)
+        rows = as_rows(data, image_column=image_column, label_column=label_column)
+        names = class_names_of(rows, class_names)
+        if metric is None:
+            top = tuple(k for k in (1, 5) if k == 1 or k < len(names))
+            weights = class_embeddings(model, processor, names, templates)
+            metric = ZeroShotAccuracy(weights, top, keep_in_memory=True)
+        batches = evaluation_batches(share_out(rows), picture_transform(processor), batch_size)
+        features, labels = extract_features(model, ((pixels, labels) for pixels, labels, _ in batches))
+        metric.add_batch(predictions=features.numpy(), references=labels.numpy())
+        return metric.compute()
+
+
+class RetrievalEvaluator:
+    """Retrieval on a data set of images and captions, in the manner of ``evaluate.evaluator``."""
+
+    def compute(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        data: Rows | Dataset | IterableDataset,
+        *,
+        image_column: str | None = None,
+        caption_column: str | None = None,
+        batch_size: int = 64,
+        metric: evaluate.EvaluationModule | None = None,
+    ) -> dict[str, float]:
+        """The metric's scores.
+
+        Args:
+            model: Any model with two towers.
+            processor: Its processor: image processor and tokenizer.
+            data: The images and captions.
+            image_column: Column with the images; None: ``image``, else the first one.
+            caption_column: Column with texts or lists of texts; None: ``caption``, ``captions``, ``text`` ...
+            batch_size: Images encoded at once.
+            metric: Takes image embeddings and each image's text embeddings; None: :class:`RetrievalRecall`.
+
+        Raises:
+            HFContrastError: The model has no text tower, or the data no captions.
+        """
+        rows = as_rows(data, image_column=image_column, caption_column=caption_column, captioned=True)
+        mine, transform = share_out(rows), picture_transform(processor)
+        images, texts, owners = Retrieval(lambda: caption_batches(mine, transform, batch_size), processor).embed(model)
+        texts = texts[owners.argsort(stable=True)]
+        several = texts.split(owners.bincount(minlength=len(images)).tolist())
+        metric = RetrievalRecall(keep_in_memory=True) if metric is None else metric
+        metric.add_batch(predictions=images.numpy(), references=[one.numpy() for one in several])
+        return metric.compute()
+
+
+def evaluator(task: str) -> ZeroShotEvaluator | RetrievalEvaluator:
+    """The evaluator of a task: ``zero-shot-image-classification`` or ``image-text-retrieval``.
+
+    Raises:
+        ValueError: There is no such task.
+    """
+    found = {"zero-shot-image-classification": ZeroShotEvaluator, "image-text-retrieval": RetrievalEvaluator}
+    if task not in found:
+        raise ValueError(f"there is no evaluator for {task!r}; there are {', '.join(found)}")
+    return found[task]()

@@ -1,0 +1,237 @@
+"""Zero-shot classification: an image belongs to the class whose name, in a prompt, has the most similar embedding.
+
+Protocol of CLIP (Radford et al., 2021, sections 3.1.2 to 3.1.4, arXiv:2103.00020): every prompt template is filled with the
+name of every class; a class is the mean of its normalised prompt embeddings, normalised again.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..data.evaluation import evaluation_batches
+from ..data.sources import Rows
+from ..errors import DataError, HFContrastError
+from ..nn.distributed import rank, world_size
+from ..nn.encoder import feature_size
+from ..nn.two_towers import is_two_towers
+from .features import extract_features, join_processes
+from .inputs import as_rows, picture_transform, share_out, text_embeddings
+from .ranks import chunk_rows, rivals, similarities, unit
+from .templates import PHOTO, check_templates, fill
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
+
+
+def class_embeddings(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    class_names: Sequence[str],
+    templates: Sequence[str] = PHOTO,
+    batch_size: int = 256,
+) -> Tensor:
+    """The weights of a zero-shot classifier.
+
+    Args:
+        model: A model with two towers; its training mode is restored afterwards.
+        tokenizer: Its tokenizer, or a processor that has one.
+        class_names: K names, used as they are: replace underscores by spaces yourself where names have them.
+        templates: Texts with {} for the name; several are an ensemble.
+        batch_size: Texts encoded at once.
+
+    Returns:
+        (K, D) float32 on the CPU, rows of length 1.
+
+    Raises:
+        HFContrastError: The model has no text tower, or a template has no {}.
+    """
+    require_text_tower(model)
+    templates = check_templates(templates)
+    at_once = max(batch_size // len(templates), 1)
+    found = [torch.zeros(0, feature_size(model))]
+    for start in range(0, len(class_names), at_once):
+        names = class_names[start : start + at_once]
+        prompts = [fill(template, name) for name in names for template in templates]
+        embeddings = unit(text_embeddings(model, tokenizer, prompts, batch_size))
+        found.append(unit(embeddings.unflatten(0, (len(names), len(templates))).mean(dim=1)))
+    return torch.cat(found)
+
+
+def require_text_tower(model: PreTrainedModel) -> None:
+    """Refuses a model that knows no texts.
+
+    Raises:
+        HFContrastError: The model has no text tower.
+    """
+    if not is_two_towers(model):
+        raise HFContrastError(
+            f"{type(model).__name__} has no text tower, which class names and captions need: take a model with both image and "
+            "text features (CLIP, SigLIP, VisionTextDualEncoder), or judge this one by knn or linear"
+        )
+
+
+def zero_shot_accuracy(
+    image_features: Tensor, class_embeddings: Tensor, labels: Tensor, top: Sequence[int] = (1, 5)
+) -> dict[str, float]:
+    """Shares of images whose class is among the most similar ones.
+
+    Classes that are exactly as similar as the right one (two of one name, or an encoder that has collapsed) are taken to
+    stand in a random order: such an image counts with the probability that its class is among the first. So a collapsed encoder scores 1 / K.
+
+    Args:
+        image_features: (N, D), normalised or not.
+        class_embeddings: (K, D), normalised or not.
+        labels: (N,) classes from 0 to K - 1; rows with a negative one have none and are left out.
+        top: How many classes may be named.
+
+    Returns:
+        ``top1``, ``top5``, ... in [0, 1].
+
+    Raises:
+        ValueError: No row has a label, or a label is K or more.
+    """
+    hits, _ = _hits(image_features, class_embeddings, labels, top)
+    return {f"top{k}": float(share) for k, share in zip(top, hits.mean(dim=0))}
+
+
+def mean_class_accuracy(image_features: Tensor, class_embeddings: Tensor, labels: Tensor) -> float:
+    """The mean over the classes that occur of the share of their images that are classified rightly; arguments as above."""
+    hits, labels = _hits(image_features, class_embeddings, labels, (1,))
+    right = torch.zeros(len(class_embeddings), dtype=hits.dtype).index_add_(0, labels, hits[:, 0])
+    counts = labels.bincount(minlength=len(class_embeddings))
+    return float((right[counts > 0] / counts[counts > 0]).mean())
+
+
+def _hits(images: Tensor, classes: Tensor, labels: Tensor, top: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(N, len(top)) shares and (N,) labels of the rows that have one."""
+    images, labels = images[labels >= 0], labels[labels >= 0]
+    if not len(labels):
+        raise ValueError("zero-shot accuracy needs labelled rows: no row has a label")
+    if int(labels.max()) >= len(classes):
+        raise ValueError(f"label {int(labels.max())} has no class embedding: there are {len(classes)}, from 0")
+    images, classes = unit(images), unit(classes)
+    allowed = torch.tensor([float(k) for k in top], dtype=torch.float64, device=images.device)
+    found = []
+    step = chunk_rows(len(classes))
+    for part, wanted in zip(images.split(step), labels.split(step)):
+        similarity = similarities(part, classes)
+        better, equal = rivals(similarity, similarity.gather(1, wanted[:, None])[:, 0])
+        found.append(((allowed - better[:, None]) / (equal[:, None] + 1)).clamp(0, 1))
+    return torch.cat(found).cpu(), labels.cpu()
+
+
+class ZeroShot:
+    """Judges models with two towers on the same images and classes again and again.
+
+    Args:
+        batches: Gives this process's share of the images as batches of (pixel_values, labels).
+        tokenizer: The model's tokenizer, or a processor that has one.
+        class_names: K names by label, used as they are.
+        templates: Texts with {} for the name.
+        top: How many classes may be named; those from K are left out, as they say nothing.
+        batch_size: Texts encoded at once.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        tokenizer: Any,
+        class_names: Sequence[str],
+        templates: Sequence[str] = PHOTO,
+        top: Sequence[int] = (1, 5),
+        batch_size: int = 256,
+    ):
+        self.batches = batches
+        self.tokenizer = tokenizer
+        self.class_names = list(class_names)
+        self.templates = check_templates(templates)
+        self.top = tuple(k for k in top if k == 1 or k < len(self.class_names))
+        self.batch_size = batch_size
+
+    def __call__(self, model: PreTrainedModel) -> dict[str, float]:
+        """``top1``, ``top5`` and ``mean_per_class``, in [0, 1]; every process must call it.
+
+        Raises:
+            HFContrastError: The model has no text tower.
+            DataError: There is no image, none has a label, or a label has no class name.
+        """
+        require_text_tower(model)
+        batches = ((pixels, _labels(pixels, labels)) for pixels, labels, *_ in self.batches())
+        return self.score(model, *extract_features(model, batches))
+
+    def score(self, model: PreTrainedModel, image_features: Tensor, labels: Tensor) -> dict[str, float]:
+        """The same of features that are there already: (N, D) and (N,) of all processes together."""
+        require_text_tower(model)
+        mine = self.class_names[rank() :: world_size()]
+        own = class_embeddings(model, self.tokenizer, mine, self.templates, self.batch_size)
+        classes = join_processes(own)
+        try:
+            scores = zero_shot_accuracy(image_features, classes, labels, self.top)
+            return scores | {"mean_per_class": mean_class_accuracy(image_features, classes, labels)}
+        except ValueError as error:
+            raise DataError(str(error)) from error
+
+
+def _labels(pixels: Tensor, labels: Tensor | None) -> Tensor:
+    return torch.full((len(pixels),), -1) if labels is None else labels
+
+
+def classify_rows(
+    model: PreTrainedModel,
+    processor: Any,
+    data: Rows | Dataset | IterableDataset,
+    *,
+    class_names: Sequence[str] | None = None,
+    templates: Sequence[str] = PHOTO,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    top: Sequence[int] = (1, 5),
+    batch_size: int = 64,
+    limit: int | None = None,
+) -> dict[str, float]:
+    """Zero-shot accuracies on a labelled data set; shared out where several processes run, all of which must call it.
+
+    Args:
+        model: Any model with two towers; its training mode is restored afterwards.
+        processor: Its processor: image processor and tokenizer.
+        data: The images and labels; those that cannot be read are left out, with a warning.
+        class_names: Names by label; None takes those of the ``ClassLabel`` column, underscores as they are.
+        templates: Texts with {} for the name.
+        image_column: Column with the images; None: ``image``, else the first one.
+        label_column: Column with the labels; None: ``label``, else the first one of class labels.
+        top: How many classes may be named.
+        batch_size: Images encoded at once.
+        limit: Images at most; see ``share_out``.
+
+    Returns:
+        ``top1``, ``top5``, ``mean_per_class`` in [0, 1].
+
+    Raises:
+        HFContrastError: The model has no text tower.
+        DataError: There are no labels, or they have no names.
+    """
+    require_text_tower(model)
+    rows = as_rows(data, image_column=image_column, label_column=label_column)
+    names = class_names_of(rows, class_names)
+    mine, transform = share_out(rows, limit), picture_transform(processor)
+    return ZeroShot(lambda: evaluation_batches(mine, transform, batch_size), processor, names, templates, top)(model)
+
+
+def class_names_of(rows: Rows, given: Sequence[str] | None = None) -> list[str]:
+    """The names of the classes of labelled rows: those that are given, else their own.
+
+    Raises:
+        DataError: There are no labels, no names, or too few or too many of them.
+    """
+    if not rows.labelled:
+        raise DataError(
+            f"{rows.description} has no labels for zero-shot classification: name the column of class labels"
+        )
+    if given is None and rows.class_names is None:
+        raise DataError(f"the labels of {rows.description} are numbers without names: say what the classes are called")
+    if given is not None and rows.class_names is not None and len(given) != len(rows.class_names):
+        raise DataError(f"{rows.description} has {len(rows.class_names)} classes, but {len(given)} names are given")
+    return list(rows.class_names if given is None else given)

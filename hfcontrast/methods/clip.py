@@ -1,0 +1,109 @@
+"""CLIP: Learning Transferable Visual Models From Natural Language Supervision. Radford, Kim, Hallacy et al., 2021.
+
+arXiv:2103.00020; details that the paper leaves open are those of the authors' code (openai/CLIP). With a locked image tower
+(``backbone.locked: [vision]``) it is LiT (Zhai et al., 2022, arXiv:2111.07991).
+
+Deviations from the paper:
+- The paper cuts a random square from the image resized to its short side; the view here is cut from at least 90 % of the
+  area, with an aspect ratio of its own between 3:4 and 4:3, as open_clip trains.
+- On several processes, each compares its own pairs with those of all: the loss and its gradients are those of the global batch.
+"""
+
+import math
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from ..losses import clip_loss, info_nce
+from ..nn import gather, rank, world_size
+from ..nn.two_towers import image_features, text_features
+from ..view import View
+from .base import Method, MethodConfig, MethodOutput, Progress
+
+
+@strict
+class CLIPMethodConfig(MethodConfig):
+    """Configuration of CLIP.
+
+    Args:
+        max_scale: What the learnt scale of the logits, the inverse temperature, is clipped at; above 0.
+    """
+
+    model_type = "hfcontrast_clip"
+    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="clip")}
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    max_scale: float | int = 100
+
+    def validate_max_scale(self):
+        """Its logarithm is taken."""
+        if self.max_scale <= 0:
+            raise ValueError(f"max_scale is {self.max_scale}, expected a number above 0")
+
+
+class CLIP(Method):
+    """CLIP (Radford et al., 2021, arXiv:2103.00020): each image finds its caption in the batch, and each caption its image.
+
+    An image tower and a text tower, native to transformers, map into one space; the loss is the symmetric cross-entropy over
+    the cosine similarities of the global batch, scaled by a learnt temperature. The B x B matrix is never held.
+    """
+
+    config_class = CLIPMethodConfig
+    views = (View(name="view", size=224, scale=(0.9, 1.0), horizontal_flip=0.0),)
+    collapse_advice = "lower optim.lr, raise optim.warmup_epochs or train.batch_size"
+
+    def __init__(self, config: CLIPMethodConfig):
+        super().__init__(config)
+        check_two_towers(self, "clip")
+        self.post_init()
+
+    def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""
+        return {
+            "images": image_features(self.encoder, pixel_values[:, 0]),
+            "texts": text_features(self.encoder, input_ids, attention_mask),
+        }
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """The symmetric cross-entropy of this process's pairs against those of the global batch."""
+        images, texts = (F.normalize(embeddings[name].float(), dim=-1) for name in ("images", "texts"))
+        scale = self.encoder.logit_scale.exp()
+        if world_size() == 1:
+            loss = clip_loss(images, texts, 1 / scale)
+        else:
+            loss = (_find(images, texts, 1 / scale) + _find(texts, images, 1 / scale)) / 2
+        return MethodOutput(
+            loss=loss,
+            metrics={
+                "logit_scale": scale.detach().squeeze(),
+                "pair_similarity": (images * texts).sum(dim=-1).mean().detach(),
+            },
+            embeddings=images.detach(),
+        )
+
+    @torch.no_grad()
+    def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
+        """Keeps the scale at or below its limit."""
+        self.encoder.logit_scale.clamp_(max=math.log(self.config.max_scale))
+
+
+def _find(own: Tensor, others: Tensor, temperature: Tensor) -> Tensor:
+    """InfoNCE of this process's rows among the counterparts of all processes."""
+    return info_nce(own, gather(others).roll(-rank() * len(own), dims=0), temperature)
+
+
+def check_two_towers(method: Method, name: str) -> None:
+    """Refuses an encoder of images alone.
+
+    Raises:
+        ValueError: The encoder has no text tower.
+    """
+    if not hasattr(method.encoder, "get_text_features"):
+        raise ValueError(
+            f"{name} needs a backbone with an image and a text tower, and {method.encoder.config.model_type!r} has none for "
+            "texts: take model_type clip, siglip or vision-text-dual-encoder"
+        )

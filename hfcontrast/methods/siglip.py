@@ -1,0 +1,104 @@
+"""SigLIP: Sigmoid Loss for Language Image Pre-Training. Zhai, Mustafa, Kolesnikov, Beyer, 2023.
+
+arXiv:2303.15343; details that the paper leaves open are those of the authors' code (google-research/big_vision).
+
+Deviations from the paper:
+- Where the paper passes the texts from device to device, each process gathers the (small) text features of all and works
+  through their similarities with its own images in tiles: no process holds the B x B matrix, and the sums are the same.
+- A backbone without a bias of the logits (any but SigLIP's own) gets one here; it is not part of the exported model, whose
+  rankings it does not change.
+- The view is CLIP's, where the paper squeezes the whole image into a square.
+"""
+
+import math
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from ..losses import siglip_loss
+from ..nn import gather, rank
+from ..nn.two_towers import image_features, text_features
+from ..view import View
+from .base import Method, MethodConfig, MethodOutput
+from .clip import check_two_towers
+
+
+@strict
+class SigLIPMethodConfig(MethodConfig):
+    """Configuration of SigLIP.
+
+    Args:
+        bias: Where a bias of the logits starts that the backbone does not bring along; the paper's -10.
+    """
+
+    model_type = "hfcontrast_siglip"
+    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="siglip")}
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    bias: float | int = -10
+
+
+class SigLIP(Method):
+    """SigLIP (Zhai et al., 2023, arXiv:2303.15343): whether an image and a text belong together, decided for every pair alone.
+
+    Towers as in CLIP; the loss is a sigmoid cross-entropy over all pairs of the global batch, with a learnt scale and a learnt
+    bias, which starts low as nearly all pairs do not belong together.
+    """
+
+    config_class = SigLIPMethodConfig
+    views = (View(name="view", size=224, scale=(0.9, 1.0), horizontal_flip=0.0),)
+    collapse_advice = "lower optim.lr, raise optim.warmup_epochs or train.batch_size"
+
+    def __init__(self, config: SigLIPMethodConfig):
+        super().__init__(config)
+        check_two_towers(self, "siglip")
+        self.own_bias = None if hasattr(self.encoder, "logit_bias") else LogitBias(config.bias)
+        self.post_init()
+
+    def reset_parameters(self) -> None:
+        """The paper's first scale, for backbones that start with CLIP's."""
+        nn.init.constant_(self.encoder.logit_scale, math.log(10))
+
+    def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""
+        return {
+            "images": image_features(self.encoder, pixel_values[:, 0]),
+            "texts": text_features(self.encoder, input_ids, attention_mask),
+        }
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """The sigmoid loss of this process's images with the texts of the global batch."""
+        images, texts = (F.normalize(embeddings[name].float(), dim=-1) for name in ("images", "texts"))
+        scale = self.encoder.logit_scale.exp()
+        bias = self.encoder.logit_bias if self.own_bias is None else self.own_bias.value
+        return MethodOutput(
+            loss=siglip_loss(images, gather(texts), scale, bias, first=rank() * len(images)),
+            metrics={
+                "logit_scale": scale.detach().squeeze(),
+                "logit_bias": bias.detach().squeeze(),
+                "pair_similarity": (images * texts).sum(dim=-1).mean().detach(),
+            },
+            embeddings=images.detach(),
+        )
+
+
+class LogitBias(nn.Module):
+    """A learnt number.
+
+    Args:
+        start: Where it starts.
+    """
+
+    def __init__(self, start: float):
+        super().__init__()
+        self.start = start
+        self.value = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Back to the start."""
+        nn.init.constant_(self.value, self.start)

@@ -1,0 +1,133 @@
+"""Released weights for an encoder: whole models, the image tower of a model with two, or each tower from elsewhere."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import logging
+
+from ..errors import RecipeError
+from .two_towers import is_two_towers
+
+_NAMED = 3  # names of tensors in a sentence, at most
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded into an encoder.
+
+    Args:
+        names: Tensors of the encoder's ``state_dict`` that were loaded.
+        sentence: How many they are, and which ones start at random.
+        sources: Where the weights come from, by tower: ``vision`` and ``text``; by ``""`` for the encoder as a whole.
+    """
+
+    names: frozenset[str]
+    sentence: str
+    sources: dict[str, str]
+
+    def has_weights(self, tower: str) -> bool:
+        """Whether a tower was loaded, alone or with the whole encoder."""
+        return tower in self.sources or "" in self.sources
+
+
+def load_backbone(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> str | None:
+    """Loads the weights that a backbone names; see :func:`load_weights`.
+
+    Returns:
+        A sentence that says how many tensors matched; None when the backbone starts from random weights.
+
+    Raises:
+        RecipeError: As :func:`load_weights`.
+    """
+    loaded = load_weights(encoder, backbone)
+    return loaded.sentence if loaded else None
+
+
+def load_weights(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> Loaded | None:
+    """Loads the weights of ``{pretrained: ...}``, and of the towers of a pair, into the encoder.
+
+    A model with two towers is loaded whole, projections and temperature included; into an encoder of images alone goes its image
+    tower. Tensors that the weights lack, or have in another shape, stay as they are; of what is loaded, their share may be no
+    larger than ``1 - min_matched`` (of each tower of a pair). A pair's projections are always new.
+
+    Returns:
+        What was loaded; None when the backbone starts from random weights.
+
+    Raises:
+        RecipeError: The weights cannot be loaded, or too many tensors of the encoder are not among them.
+    """
+    if isinstance(backbone, str):
+        return None
+    least = backbone.get("min_matched") or 1.0
+    if "pretrained" in backbone:
+        names, sentence = _load(encoder, encoder, backbone, "", least)
+        return Loaded(names, sentence, {"": backbone["pretrained"]})
+    names, sentences, sources = frozenset(), [], {}
+    for tower in ("vision", "text"):
+        inner = backbone.get(tower)
+        if is_two_towers(encoder) and isinstance(inner, dict) and "pretrained" in inner:
+            prefix = f"{tower}_model"
+            found, sentence = _load(encoder, getattr(encoder, prefix), inner, tower, least)
+            names |= {f"{prefix}.{name}" for name in found}
+            sentences.append(sentence)
+            sources[tower] = inner["pretrained"]
+    return Loaded(names, "; ".join(sentences), sources) if sources else None
+
+
+def _load(
+    encoder: PreTrainedModel, target: PreTrainedModel, backbone: dict[str, Any], tower: str, least: float
+) -> tuple[frozenset[str], str]:
+    """Loads one model, or a tower of it, into the encoder or a tower of that; returns the loaded names and a sentence."""
+    name = backbone["pretrained"]
+    setting, what = (f"backbone.{tower}.pretrained", f"{tower} tower") if tower else ("backbone.pretrained", "encoder")
+    weights = _read(name, backbone.get("revision"), setting, None if is_two_towers(target) else tower or "vision")
+    wanted = target.state_dict()
+    absent = {key: "" for key in wanted if key not in weights}
+    reshaped = {
+        key: f" ({tuple(weights[key].shape)} there, {tuple(value.shape)} here)"
+        for key, value in wanted.items()
+        if key in weights and weights[key].shape != value.shape
+    }
+    matched = frozenset(wanted.keys() - absent.keys() - reshaped.keys())
+    missing = {**reshaped, **absent}
+    if len(matched) < least * len(wanted):
+        first = next(iter(missing))
+        raise RecipeError(
+            f"{setting}: {name!r} lacks {len(missing)} of the {what}'s {len(wanted)} tensors, among them {first!r}"
+            f"{missing[first]}; what is missing starts at random when backbone.min_matched allows it: at most "
+            f"{int(len(matched) / len(wanted) * 1000) / 1000} here, and it is {least:g}"
+        )
+    with torch.no_grad():
+        for key in matched:
+            wanted[key].copy_(weights[key])
+    return matched, _sentence(len(matched), len(wanted), what, name, missing)
+
+
+def _read(name: str, revision: str | None, setting: str, tower: str | None) -> dict[str, Tensor]:
+    """The tensors that a model, or one of its two towers, has stored weights for, by the names of transformers' modules."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is said by us, and of what is needed only
+    try:
+        source, info = AutoModel.from_pretrained(name, revision=revision or "main", output_loading_info=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise RecipeError(f"{setting}: {name!r} cannot be loaded: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    drawn = set(info["missing_keys"])  # transformers fills up what the files do not have with random numbers
+    weights = {key: value for key, value in source.state_dict().items() if key not in drawn}
+    prefix = f"{tower}_model."
+    if tower and hasattr(source, prefix[:-1]):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return weights
+
+
+def _sentence(matched: int, wanted: int, what: str, name: str, missing: dict[str, str]) -> str:
+    text = f"{matched} of {wanted} {what} tensors loaded from {name}"
+    if not missing:
+        return text
+    named = ", ".join(f"{key}{shapes}" for key, shapes in list(missing.items())[:_NAMED])
+    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    return f"{text}; at random: {named}{more}"

@@ -1,0 +1,194 @@
+"""Checking a recipe's backbone: the architecture, the fields of its configuration, and how released weights are trained."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .checking import EXAMPLES, Problem, fits
+from .wording import did_you_mean, mismatch, nearest
+
+PAIR = "vision-text-dual-encoder"
+Tower = Literal["vision", "text"]
+WEIGHTS = {"pretrained": str, "revision": str | None}
+ADAPTATION = {
+    "min_matched": Annotated[float, Field(gt=0, le=1)] | None,
+    "lora": dict | None,
+    "locked": list[Tower] | None,
+}
+LORA = {
+    "r": Annotated[int, Field(ge=1)] | None,
+    "alpha": Annotated[float, Field(gt=0)] | None,
+    "dropout": Annotated[float, Field(ge=0, lt=1)] | None,
+    "target_modules": Annotated[list[str], Field(min_length=1)] | None,
+    "towers": Annotated[list[Tower], Field(min_length=1)] | None,
+}
+
+
+def check_backbone(backbone: str | dict[str, Any]) -> list[Problem]:
+    """Checks the names and types in a backbone, as far as they are known without its weights."""
+    if isinstance(backbone, str):
+        return _check_name(backbone, ("backbone",))
+    problems = _check_types(backbone, ADAPTATION, ("backbone",))
+    if isinstance(backbone.get("lora"), dict):
+        problems += [
+            Problem(("backbone", "lora", name), f"unknown key{did_you_mean(name, LORA)}")
+            for name in backbone["lora"]
+            if name not in LORA
+        ]
+        problems += _check_types(backbone["lora"], LORA, ("backbone", "lora"))
+    rest = {name: value for name, value in backbone.items() if name not in ADAPTATION}
+    problems += _check_mapping(rest, ("backbone",), "pretrained" in rest and [*WEIGHTS, *ADAPTATION])
+    return problems or _contradictions(backbone)
+
+
+def _check_types(values: dict[str, Any], kinds: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
+    return [
+        Problem((*path, name), mismatch(values[name], kind))
+        for name, kind in kinds.items()
+        if name in values and not fits(kind, values[name])[0]
+    ]
+
+
+def _contradictions(backbone: dict[str, Any]) -> list[Problem]:
+    """What is fine alone, but not together."""
+    lora, locked = backbone.get("lora"), backbone.get("locked") or []
+    towers = {name: backbone.get(name) for name in ("vision", "text")} if backbone.get("model_type") == PAIR else {}
+    loaded = {name for name, tower in towers.items() if isinstance(tower, dict) and "pretrained" in tower}
+    if "pretrained" in backbone:
+        loaded = {"vision", "text"}
+    problems = []
+    for name in ("min_matched", "lora", "locked"):
+        if backbone.get(name) and not loaded:
+            problems.append(
+                Problem(("backbone", name), "there are no weights to go on from: name them with pretrained")
+            )
+    if problems:
+        return problems
+    if len(set(locked)) > 1:
+        text = "with both towers locked, nothing but projections would be trained: lock one"
+        problems.append(Problem(("backbone", "locked"), text))
+    chosen = (lora or {}).get("towers") or []
+    problems += [
+        Problem(("backbone", *path), f"the {tower} tower has random weights: name weights for it with pretrained")
+        for path, names in ((("locked",), locked), (("lora", "towers"), chosen))
+        for tower in names
+        if tower not in loaded
+    ]
+    if both := sorted(set(chosen) & set(locked)):
+        text = f"backbone.locked and backbone.lora.towers both name {both[0]}: a locked tower is not changed, keep one of them"
+        problems.append(Problem(("backbone", "locked"), text))
+    return problems
+
+
+def _check_name(backbone: str, path: tuple[str, ...]) -> list[Problem]:
+    if backbone.startswith("timm/") and path[-1] != "text":
+        return _check_timm(backbone.removeprefix("timm/"), path)
+    expected = "{model_type: ...}" if path[-1] == "text" else "timm/ARCHITECTURE or a mapping"
+    hint = f"to go on from its weights write {{pretrained: {backbone}}}"
+    return [Problem(path, f"expected {expected}, got {backbone!r}; {hint}")]
+
+
+def _check_mapping(backbone: dict[str, Any], path: tuple[str, ...], known: list[str] | bool) -> list[Problem]:
+    """Checks an architecture with its fields, or where weights come from; with ``known``, what may stand beside them."""
+    if "pretrained" in backbone:
+        return _check_pretrained(backbone, path, known or list(WEIGHTS))
+    if not isinstance(backbone.get("model_type"), str):
+        near = nearest("model_type", backbone) or nearest("pretrained", backbone)
+        path = (*path, near) if near else path
+        return [Problem(path, f"a mapping needs model_type or pretrained, e.g. {EXAMPLES['backbone']}")]
+    if backbone["model_type"] == PAIR:
+        return _check_pair(backbone, path)
+    return _check_config(backbone, path)
+
+
+def _check_timm(architecture: str, path: tuple[str, ...]) -> list[Problem]:
+    import timm
+
+    if timm.is_model(architecture):
+        return []
+    known = timm.list_models()
+    hint = did_you_mean(architecture, known, otherwise="; timm.list_models() gives the names")
+    return [Problem(path, f"timm has no architecture {architecture!r}{hint}")]
+
+
+def _check_pretrained(backbone: dict[str, Any], path: tuple[str, ...], known: list[str]) -> list[Problem]:
+    problems = []
+    for name, value in backbone.items():
+        if name not in WEIGHTS:
+            problems.append(Problem((*path, name), f"unknown key{did_you_mean(name, known)}"))
+        elif not isinstance(value, str) and not (name == "revision" and value is None):
+            problems.append(Problem((*path, name), mismatch(value, str)))
+        elif name == "pretrained" and value.startswith((".", "/", "~")) and not Path(value).expanduser().is_dir():
+            problems.append(Problem((*path, name), f"there is no folder {value!r}"))
+    return problems
+
+
+def _check_pair(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
+    known = ("vision", "text", "projection_dim", "logit_scale_init_value")
+    problems = [
+        Problem((*path, name), f"unknown key{did_you_mean(name, known)}")
+        for name in backbone
+        if name not in (*known, "model_type")
+    ]
+    kinds = {"projection_dim": Annotated[int, Field(ge=1)], "logit_scale_init_value": float}
+    problems += _check_types(backbone, kinds, path)
+    for name in ("vision", "text"):
+        tower, inner = backbone.get(name), (*path, name)
+        if isinstance(tower, str):
+            problems += _check_name(tower, inner)
+        elif not isinstance(tower, dict):
+            problems.append(
+                Problem(inner, "missing; give a backbone of its own, e.g. {pretrained: NAME} or {model_type: ...}")
+            )
+        elif tower.get("model_type") == PAIR:
+            problems.append(Problem((*inner, "model_type"), "a tower cannot be a pair of towers itself"))
+        else:
+            problems += _check_mapping(tower, inner, False)
+    return problems
+
+
+def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+    from transformers.utils import logging
+
+    from ..nn.backbone import has_own_towers, known_fields  # also makes transformers know hfcontrast's architectures
+
+    name, given = backbone["model_type"], {key: value for key, value in backbone.items() if key != "model_type"}
+    if name not in CONFIG_MAPPING or name.startswith("hfcontrast_"):
+        hint = did_you_mean(name, CONFIG_MAPPING.keys(), otherwise="; it is the model_type of a config.json, e.g. vit")
+        return [Problem((*path, "model_type"), f"transformers has no model_type {name!r}{hint}")]
+    config_class = CONFIG_MAPPING[name]
+    parts = {path: (config_class, given)}
+    if has_own_towers(config_class):
+        for tower in ("vision_config", "text_config"):
+            if isinstance(given.get(tower), dict):
+                parts[(*path, tower)] = (config_class.sub_configs[tower], given[tower])
+    common = {field.name for field in fields(PreTrainedConfig)}
+    problems = [
+        Problem((*where, key), f"unknown key{did_you_mean(key, known_fields(part) - common)}")
+        for where, (part, values) in parts.items()
+        for key in values
+        if key not in known_fields(part) and not (key == "model_type" and values[key] == part.model_type)
+    ]
+    if not problems and name == "timm_wrapper":
+        problems = _check_timm(str(given.get("architecture")), (*path, "architecture"))
+    if problems:
+        return problems
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of token ids beyond the vocabulary, and the tokenizer has not yet said either
+    try:
+        for where, (part, values) in reversed(
+            parts.items()
+        ):  # the towers first: the whole would not say which of them it is
+            try:
+                part(**values)
+            except Exception as error:  # every architecture checks its configuration in its own way
+                found = re.search(r"field '(\w+)'", str(error))
+                where = (*where, found[1]) if found and found[1] in values else where
+                return [Problem(where, str(error.__cause__ or error))]
+    finally:
+        logging.set_verbosity(verbosity)
+    return []

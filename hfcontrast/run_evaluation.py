@@ -1,0 +1,184 @@
+"""What a run is judged on: its rows, the processor that it publishes, and the scores of both kinds of models."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from .data.evaluation import evaluation_batches
+from .data.sources import Rows, available_splits, load_rows
+from .errors import DataError
+from .evaluation.online import OnlineEvaluation
+from .evaluation.retrieval import Retrieval, caption_batches
+from .evaluation.zero_shot import ZeroShot, class_names_of
+from .nn.distributed import rank, world_size
+from .nn.two_towers import is_two_towers
+from .publishing.processor import as_transform, build_processor, with_tokenizer
+from .recipe import Recipe
+from .recipe.sections import ZeroShotTask
+from .training.method import published_size
+from .training.setup import Training
+
+CACHED_BYTES = 1 << 30  # evaluation images are kept as tensors when all of them take no more than this
+
+
+def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, float]:
+    """The evaluation of a run: on which rows, through the very processor that is published."""
+    recipe = training.recipe
+    size = published_size(recipe, training.views)
+    ratio = recipe.publish.resize_ratio or (0.875 if size >= 128 else 1.0)
+    encoder = training.method.export_encoder()
+    processor = build_processor(encoder, size, ratio, training.mean, training.std)
+    with_texts = training.captions is not None and is_two_towers(encoder)
+    bank, queries, name = evaluation_rows(recipe, training.rows, with_texts and recipe.eval.retrieval)
+    batches = partial(Batches, transform=as_transform(processor), batch_size=recipe.eval.batch_size, size=size)
+    settings = recipe.eval
+    judged = batches(queries, settings.max_queries)
+    evaluation = OnlineEvaluation(
+        batches(bank, settings.max_bank) if bank.labelled and queries.labelled else None,
+        judged,
+        settings.knn_k,
+        settings.knn_temperature,
+        settings.linear_probe,
+    )
+    if with_texts:
+        tokenizer = training.captions.tokenizer
+        evaluation.zero_shot = zero_shot_tasks(recipe, queries, judged, batches, tokenizer)
+        if queries.captions and settings.retrieval:
+            pairs = partial(caption_batches, judged.rows, judged.transform, settings.batch_size)
+            evaluation.retrieval = Retrieval(pairs, tokenizer)
+        processor = with_tokenizer(encoder, processor, tokenizer)
+    return evaluation, name, processor, ratio
+
+
+def zero_shot_tasks(
+    recipe: Recipe, queries: Rows, judged: "Batches", batches: Callable[..., "Batches"], tokenizer: Any
+) -> dict[str, ZeroShot]:
+    """The zero-shot tasks of a recipe by their names; without any, the one that the judged rows allow.
+
+    Raises:
+        DataError: A task's rows cannot be opened, or their classes have no names.
+    """
+    wanted = recipe.eval.zero_shot
+    if wanted is None:
+        if not queries.class_names:
+            return {}
+        task = ZeroShotTask()
+        return {"label": ZeroShot(judged, tokenizer, _spoken(queries.class_names), task.templates)}
+    tasks = {}
+    for task in wanted:
+        rows = _task_rows(recipe, task)
+        names = _spoken(class_names_of(rows, task.classes))
+        name = task.task or task.label_column or "label"
+        if name in tasks:
+            raise DataError(f"two tasks of eval.zero_shot are called {name!r}: give them a name, task: ...")
+        tasks[name] = ZeroShot(batches(rows, recipe.eval.max_queries), tokenizer, names, task.templates)
+    return tasks
+
+
+def _task_rows(recipe: Recipe, task: ZeroShotTask) -> Rows:
+    """The rows of a zero-shot task; what it does not say is as in `eval`, and then as in `data`."""
+    source = recipe.evaluation_source()
+    own = {name: value for name, value in task.model_dump(include=set(source)).items() if value is not None}
+    if task.path is not None:  # another data set: nothing of the first one's is meant
+        source = {"streaming": source["streaming"]}
+    split = task.split or recipe.eval.split
+    source |= own
+    if split is None:
+        there = available_splits(**{key: value for key, value in source.items() if key in _SPLIT_ARGUMENTS})
+        split = next((name for name in _EVALUATION_SPLITS if name in there), "train")
+    return load_rows(**source, split=split)
+
+
+def _spoken(names: list[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
+
+
+def evaluation_rows(recipe: Recipe, rows: Rows, captioned: bool = False) -> tuple[Rows, Rows, str]:
+    """Neighbours, queries (with their captions, where those are wanted and there are any) and what their data is called.
+
+    Queries are the recipe's split, else ``test``, else ``validation``; else every fifth training row, which is then no
+    neighbour.
+
+    Raises:
+        DataError: They cannot be opened, or have different classes.
+    """
+    source = recipe.evaluation_source()
+    split = source.pop("split", None) or recipe.eval.split
+    elsewhere = recipe.eval.path is not None
+    if split is None:
+        there = available_splits(**{key: value for key, value in source.items() if key in _SPLIT_ARGUMENTS})
+        split = next((name for name in _EVALUATION_SPLITS if name in there), None)
+    bank = load_rows(**source, split="train") if elsewhere else rows
+    if split is None:
+        held_out = bank.where(lambda i: i % 5 == 4)
+        name = f"{source['path']} (every fifth row of {'train' if elsewhere else recipe.data.split})"
+        return bank.where(lambda i: i % 5 != 4), held_out, name
+    queries = load_rows(**source, split=split, captioned=captioned and has_captions(source, split))
+    check_same_classes(bank, queries)
+    return bank, queries, f"{source['path']} ({split})"
+
+
+def has_captions(source: dict[str, Any], split: str) -> bool:
+    """Whether a split has the column of captions that is asked for, or, where none is, one that is called so."""
+    try:
+        load_rows(**source, split=split, captioned=True)
+    except DataError:
+        return source.get("caption_column") is not None  # then what is wrong with it is said where it is opened
+    return True
+
+
+def check_same_classes(bank: Rows, queries: Rows) -> None:
+    """Refuses neighbours that cannot vote.
+
+    Raises:
+        DataError: Both name their classes, and differently.
+    """
+    if bank.class_names and queries.class_names and bank.class_names != queries.class_names:
+        names = sorted(set(bank.class_names) ^ set(queries.class_names)) or "the same in another order"
+        raise DataError(
+            f"the classes of {queries.description} are not those of {bank.description} ({names}), so its pictures cannot be "
+            "classified by their neighbours: choose another eval.split or eval.path"
+        )
+
+
+_EVALUATION_SPLITS = ("test", "validation", "val", "valid")
+_SPLIT_ARGUMENTS = ("path", "name", "data_dir", "data_files", "revision")
+
+
+class Batches:
+    """This process's share of a data set as batches of (pixel_values, labels); kept in memory when they are small.
+
+    Args:
+        rows: The data set.
+        limit: How many of its rows are used at most, spread evenly over it; the first ones of a stream.
+        transform: From images to pixel values.
+        batch_size: Images a batch.
+        size: Side of the images, in pixels.
+    """
+
+    def __init__(self, rows: Rows, limit: int | None, *, transform, batch_size: int, size: int):
+        count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
+        if rows.streaming:
+            rows = rows.where(lambda i: i % world_size() == rank(), limit)
+        else:
+            chosen = [i * rows.num_rows // count for i in range(count)]
+            rows = rows.select(chosen[rank() :: world_size()])
+        self.rows, self.transform, self.batch_size = rows, transform, batch_size
+        self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
+        self.kept: list | None = None
+
+    def __call__(self):
+        """The batches, from the first."""
+        if self.kept is not None:
+            return iter(self.kept)
+        batches = self._read()
+        if self.keep:
+            self.kept = list(batches)
+            return iter(self.kept)
+        return batches
+
+    def _read(self):
+        for pixels, labels, *_ in evaluation_batches(self.rows, self.transform, self.batch_size):
+            yield pixels, torch.zeros(len(pixels), dtype=torch.long) if labels is None else labels

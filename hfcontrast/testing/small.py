@@ -1,0 +1,79 @@
+"""Small methods and batches to try a method on."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..methods.base import Method
+
+TINY_BACKBONE = {
+    "model_type": "dinov2",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TINY_TOWERS = {
+    "model_type": "clip",
+    "projection_dim": 16,
+    "text_config": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 40,
+        "max_position_embeddings": 12,
+        "bos_token_id": 38,
+        "eos_token_id": 39,
+        "pad_token_id": 39,
+    },
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    },
+}
+_OF_THE_DATA = {"num_images": 64, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+
+
+def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **options: Any) -> Method:
+    """A small method in training mode, always with the same weights; what the data tells it is made up."""
+    torch.manual_seed(0)
+    config_class = method_class.config_class
+    known = {name: value for name, value in _OF_THE_DATA.items() if name in config_class.__dataclass_fields__}
+    small = TINY_TOWERS if method_class.needs_captions() else TINY_BACKBONE
+    config = config_class(backbone_config=copy.deepcopy(backbone or small), **{**known, **options})
+    return method_class(config).train()
+
+
+def random_batch(method_class: type[Method], images: int) -> dict[str, Tensor]:
+    """A batch with all keys that a method can ask for: its views, shrunk to 32 and 16 px, labels, indices, and tokens of captions."""
+    generator = torch.Generator().manual_seed(1)
+    largest = max(view.size for view in method_class.views)
+    counts: dict[str, list[int]] = {}
+    for view in method_class.views:
+        counts.setdefault(view.key, []).append(view.count)
+    sizes = {view.key: 32 if view.size == largest else 16 for view in method_class.views}
+    batch = {
+        key: torch.randn(images, sum(views), 3, sizes[key], sizes[key], generator=generator)
+        for key, views in counts.items()
+    }
+    if method_class.needs_captions():
+        batch |= _random_captions(images, generator)
+    return {**batch, "labels": torch.arange(images) % (images // 2), "index": torch.arange(images)}
+
+
+def _random_captions(count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Captions of 4 to 12 tokens, the start, the end and padding as ``TINY_TOWERS`` has them."""
+    start, end = (TINY_TOWERS["text_config"][name] for name in ("bos_token_id", "eos_token_id"))
+    lengths = torch.randint(4, 13, (count, 1), generator=generator)
+    places = torch.arange(12).expand(count, -1)
+    tokens = torch.randint(0, start, (count, 12), generator=generator)
+    tokens = tokens.masked_fill(places == 0, start).masked_fill(places >= lengths - 1, end)
+    return {"input_ids": tokens, "attention_mask": (places < lengths).long()}

@@ -1,0 +1,91 @@
+"""How much of released weights is trained: towers that stay locked, and LoRA."""
+
+from typing import Any
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import RecipeError
+from ..methods.base import Method
+from ..nn.loading import Loaded
+from ..nn.lora import add_lora, describe
+from ..nn.two_towers import freeze_tower, is_two_towers
+
+TOWERS = ("vision", "text")
+
+
+def adapt(method: Method, backbone: str | dict[str, Any], loaded: Loaded | None) -> list[str]:
+    """Locks towers and puts in adapters, as the recipe's ``backbone.locked`` and ``backbone.lora`` say.
+
+    A locked tower (LiT: Zhai et al., 2022, arXiv:2111.07991) keeps its weights, drops nothing out and leaves batch statistics
+    alone. With LoRA, released weights and batch statistics of the towers with adapters stay; adapters, heads, projections,
+    temperature, and whatever starts at random are trained, and so is a tower that has no adapters and is not locked.
+
+    Args:
+        method: With the weights in its encoder; the teachers are to be copied again afterwards.
+        backbone: The recipe's section.
+        loaded: What was loaded; None for random weights.
+
+    Returns:
+        A sentence for each of the two.
+
+    Raises:
+        RecipeError: There are no released weights to keep, or nothing would be left to train.
+    """
+    locked, lora = ([], None) if isinstance(backbone, str) else (backbone.get("locked"), backbone.get("lora"))
+    sentences = []
+    if locked:
+        sentences.append(_lock(method, locked, loaded))
+    if lora is not None:
+        sentences.append(_add_adapters(method, lora, backbone, locked or [], loaded))
+    return sentences
+
+
+def _lock(method: Method, locked: list[str], loaded: Loaded | None) -> str:
+    if not is_two_towers(method.encoder):
+        raise RecipeError(
+            "backbone.locked is for models with an image and a text tower: of an encoder of images alone nothing but the heads "
+            "would be trained; leave it out, or take backbone.lora"
+        )
+    if set(locked) >= set(TOWERS):
+        raise RecipeError(
+            "backbone.locked: with both towers locked, nothing but projections would be trained: lock one"
+        )
+    still = []
+    for tower in locked:
+        if loaded is None or not loaded.has_weights(tower):
+            raise RecipeError(
+                f"backbone.locked: the {tower} tower has random weights, which are not worth keeping: name pretrained ones"
+            )
+        still += freeze_tower(method.encoder, tower, loaded.names)
+        method.hold_still(f"encoder.{tower}_model")
+    but = f", but {', '.join(still[:3])}{' ...' if len(still) > 3 else ''}, which start at random" if still else ""
+    return f"the {locked[0]} tower is locked{but}"
+
+
+def _add_adapters(
+    method: Method, lora: dict[str, Any], backbone: dict[str, Any], locked: list[str], loaded: Loaded | None
+) -> str:
+    encoder = method.encoder
+    if loaded is None:
+        raise RecipeError("backbone.lora changes released weights a little: name some, with pretrained")
+    settings = {"r": 16, **{name: value for name, value in lora.items() if value is not None}}
+    towers = settings.pop("towers", None)
+    if is_two_towers(encoder):
+        if both := sorted(set(towers or ()) & set(locked)):
+            raise RecipeError(f"backbone.lora.towers and backbone.locked both name {both[0]}: keep one of them")
+        towers = towers or [tower for tower in TOWERS if tower not in locked and loaded.has_weights(tower)]
+        for tower in towers:
+            if not loaded.has_weights(tower):
+                raise RecipeError(f"backbone.lora.towers: the {tower} tower has random weights: train it whole")
+    elif towers:
+        raise RecipeError(f"backbone.lora.towers is {towers}, but the encoder is of images alone: leave it out")
+    single = loaded.sources.get("")
+    layers = add_lora(
+        encoder, **settings, towers=towers, loaded=loaded.names, base=single, revision=backbone.get("revision")
+    )
+    parts = tuple(f"{tower}_model." for tower in towers) if is_two_towers(encoder) else ("",)
+    norms = [
+        name for name, module in encoder.named_modules() if isinstance(module, _BatchNorm) and name.startswith(parts)
+    ]
+    method.hold_still(*(f"encoder.{name}" for name in norms))
+    return describe(encoder, settings["r"], layers)

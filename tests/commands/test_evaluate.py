@@ -1,0 +1,228 @@
+"""`hfcontrast evaluate`: the figures are those of the evaluators, and what cannot be judged is said."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset, DatasetDict, Value
+from transformers import BitImageProcessor, ViTConfig, ViTModel
+
+from hfcontrast import cli
+from hfcontrast.commands.arguments import DataSource
+from hfcontrast.commands.evaluate import judge
+from hfcontrast.commands.opening import open_model
+from hfcontrast.data import load_rows
+from hfcontrast.errors import DataError, HFContrastError
+from hfcontrast.evaluation.knn import knn_accuracy
+from hfcontrast.evaluation.linear_probe import linear_accuracy
+from hfcontrast.evaluation.retrieval import retrieve_rows
+from hfcontrast.evaluation.templates import SEVEN
+from hfcontrast.evaluation.zero_shot import classify_rows
+from hfcontrast.methods.dino import DINO
+from hfcontrast.testing import build
+from tests.evaluation.conftest import COLOURS, coloured, save, tiny_clip, tiny_processor
+
+pytest_plugins = ["tests.evaluation.conftest"]
+NAMES = [name.replace("_", " ") for name in COLOURS]
+
+
+@pytest.fixture(scope="module")
+def vit_folder(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "vit"
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8), add_pooling_layer=False).save_pretrained(folder)
+    BitImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    return str(folder)
+
+
+def features_by_hand(folder: str, numbers: range, broken: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class tokens and labels with nothing but transformers."""
+    model, processor = (
+        ViTModel.from_pretrained(folder, add_pooling_layer=False).eval(),
+        BitImageProcessor.from_pretrained(folder),
+    )
+    data, there = coloured(len(numbers)), [n for n in numbers if n not in broken]
+    with torch.no_grad():
+        pixels = processor([data[n]["image"] for n in there], return_tensors="pt").pixel_values
+        return model(pixels).last_hidden_state[:, 0], torch.tensor([n % 4 for n in there])
+
+
+def test_neighbours_and_probe_of_an_image_encoder(vit_folder, colours_folder):
+    report = judge(vit_folder, DataSource(colours_folder), k=3)
+    bank, queries = features_by_hand(vit_folder, range(40), ()), features_by_hand(vit_folder, range(22), (5,))
+    # The bank's noise is drawn before a picture is broken, so its others are the same; rows 3 and 17 are left out.
+    kept = torch.tensor([n not in (3, 17) for n in range(40)])
+    bank = (bank[0][kept], bank[1][kept])
+    assert set(report["scores"]) == {"knn", "linear", "features"}
+    assert report["scores"]["knn"] == {"accuracy": pytest.approx(knn_accuracy(*bank, *queries, 3)), "k": 3}
+    assert report["scores"]["linear"] == {"accuracy": pytest.approx(linear_accuracy(*bank, *queries))}
+    assert report["scores"]["features"]["images"] == 21
+    assert "(split test)" in report["judged"] and "(split train)" in report["bank"]
+
+
+def test_all_that_a_model_with_two_towers_allows(clip_folder, colours_folder):
+    report = judge(clip_folder, DataSource(colours_folder, caption_column="captions"), templates=SEVEN)
+    assert list(report["scores"]) == ["features", "knn", "linear", "zero-shot", "retrieval"]
+    rows = load_rows(colours_folder, split="test", captioned=True, caption_column="captions")
+    model, processor = tiny_clip(), tiny_processor()
+    classified = classify_rows(model, processor, rows, class_names=NAMES, templates=SEVEN)
+    assert report["scores"]["zero-shot"] == pytest.approx({**classified, "classes": 4, "templates": 7})
+    assert report["scores"]["retrieval"] == pytest.approx(retrieve_rows(model, processor, rows))
+
+
+def test_streams_give_the_same_figures(clip_folder, colours_folder):
+    reports = [
+        judge(clip_folder, DataSource(colours_folder, streaming=streaming), k=3)["scores"]
+        for streaming in (False, True)
+    ]
+    assert reports[0].keys() == reports[1].keys() and len(reports[0]) == 5
+    for task, values in reports[0].items():
+        assert values == pytest.approx(reports[1][task], abs=1e-5)
+
+
+def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
+    coloured(40).to_parquet(tmp_path / "data.parquet")
+    source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
+    report = judge(vit_folder, source, tasks=["knn"], k=3)
+    features, labels = features_by_hand(vit_folder, range(40), ())
+    held_out = torch.arange(40) % 5 == 4
+    expected = knn_accuracy(features[~held_out], labels[~held_out], features[held_out], labels[held_out], 3)
+    assert report["scores"]["knn"]["accuracy"] == pytest.approx(expected)
+    assert report["scores"]["features"]["images"] == 8 and "every fifth row" in report["judged"]
+
+
+def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colours_folder):
+    source, model, processor = DataSource(colours_folder), tiny_clip(), tiny_processor()
+    report = judge(clip_folder, source, tasks=["zero-shot"], limit=8, class_names=["red", "green", "blue", "grey"])
+    rows = load_rows(colours_folder, split="test")
+    names = ["red", "green", "blue", "grey"]
+    expected = classify_rows(model, processor, rows, class_names=names, limit=8)
+    assert list(report["scores"]) == ["features", "zero-shot"] and "bank" not in report
+    assert report["scores"]["zero-shot"]["top1"] == pytest.approx(expected["top1"])
+    assert report["scores"]["features"]["images"] == 7  # row 5 of rows 0, 2, 5, 8, ... cannot be read
+    report = judge(clip_folder, source, tasks=["retrieval"], split="train")
+    rows = load_rows(colours_folder, captioned=True)
+    assert report["scores"] == {"retrieval": pytest.approx(retrieve_rows(model, processor, rows))}
+
+
+def test_a_saved_method_is_judged_by_the_encoder_that_it_would_publish(tmp_path, colours_folder):
+    method = build(DINO)
+    method.save_pretrained(tmp_path)
+    BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    report = judge(str(tmp_path), DataSource(colours_folder), tasks=["knn"])
+    method.export_encoder().save_pretrained(tmp_path / "encoder")
+    BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        tmp_path / "encoder"
+    )
+    assert judge(str(tmp_path / "encoder"), DataSource(colours_folder), tasks=["knn"])["scores"] == report["scores"]
+
+
+def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colours_folder, tmp_path):
+    source = DataSource(colours_folder)
+    with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
+        judge(vit_folder, source, tasks=["zero-shot"])
+    with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
+        judge(vit_folder, source, tasks=["retrieval"])
+    with pytest.raises(DataError, match="test cannot be judged by its own rows"):
+        judge(vit_folder, source, bank_split="test")
+    with pytest.raises(DataError, match="no column 'sentences'; its columns are image, label, caption"):
+        judge(clip_folder, DataSource(colours_folder, caption_column="sentences"))
+    with pytest.raises(HFContrastError, match="no task 'detection'; there are knn, linear, zero-shot, retrieval"):
+        judge(clip_folder, source, tasks=["detection"])
+    with pytest.raises(HFContrastError, match="has no {}"):
+        judge(clip_folder, source, templates=["a photo"])
+
+
+def saved(folder, **splits: Dataset) -> DataSource:
+    DatasetDict(splits).save_to_disk(folder)
+    return DataSource(str(folder))
+
+
+def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path):
+    bare = coloured(6).select_columns(["image", "number"]).rename_column("number", "size_of_it")
+    source = saved(tmp_path / "bare", test=bare)
+    with pytest.raises(HFContrastError, match="nothing can be judged: .*has a text tower.*no labels and no captions"):
+        judge(clip_folder, source)
+    for task in ("knn", "zero-shot"):
+        with pytest.raises(DataError, match="has no labels"):
+            judge(clip_folder, source, tasks=[task])
+    with pytest.raises(DataError, match="no column of captions; its columns are image, size_of_it"):
+        judge(clip_folder, source, tasks=["retrieval"])
+    numbers = coloured(8).select_columns(["image", "label"]).cast_column("label", Value("int64"))
+    source = saved(tmp_path / "numbers", test=numbers)
+    with pytest.raises(DataError, match="numbers without names"):
+        judge(clip_folder, source, tasks=["zero-shot"])
+    with pytest.raises(HFContrastError, match="nothing can be judged"):  # of a test split alone
+        judge(clip_folder, source)
+    assert list(judge(clip_folder, source, class_names=NAMES)["scores"]) == ["features", "zero-shot"]
+    unlabelled = numbers.remove_columns("label").add_column("label", [-1] * 8)
+    source = saved(tmp_path / "unlabelled", train=numbers, test=unlabelled)
+    with pytest.raises(DataError, match="the bank has 8, the queries 0"):
+        judge(vit_folder, source)
+
+
+def test_other_classes_in_the_bank(vit_folder, tmp_path):
+    other = coloured(8).cast_column("label", coloured(1).features["label"].__class__(names=["a", "b", "c", "d"]))
+    with pytest.raises(DataError, match="the classes of .*test.* are not those of .*train"):
+        judge(vit_folder, saved(tmp_path, train=coloured(8), test=other))
+
+
+def test_the_command_prints_a_table_and_json(clip_folder, colours_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = [
+        "evaluate",
+        clip_folder,
+        colours_folder,
+        "--caption-column",
+        "captions",
+        "--batch-size",
+        "8",
+        "--k",
+        "3",
+    ]
+    assert cli.main([*arguments, "--json", str(tmp_path / "figures.json")]) == 0
+    out = capsys.readouterr().out
+    report = json.loads((tmp_path / "figures.json").read_text())
+    line = next(line for line in out.splitlines() if "image to text r1 " in line)
+    assert line.split()[0] == "retrieval" and f"{100 * report['scores']['retrieval']['image_to_text_r1']:.1f} %" in line
+    assert f"judged on {colours_folder} (split test) by {colours_folder} (split train)" in out
+    templates = tmp_path / "prompts.txt"
+    templates.write_text("the {} picture\na {} square\n")
+    asked = ["--task", "zero-shot", "--templates", str(templates), "--json", "-"]
+    assert cli.main([*arguments, *asked]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["scores"]["zero-shot"]["templates"] == 2 and list(printed["scores"]) == ["features", "zero-shot"]
+    for line in ("the {} picture", "a {} square"):
+        asked += ["--template", line]
+    assert cli.main([*arguments, *asked]) == 2
+    assert "--template and --templates are both given" in capsys.readouterr().err
+    asked = ["--task", "zero-shot", "--template", "the {} picture", "--template", "a {} square", "--json", "-"]
+    assert cli.main([*arguments, *asked, "--classes", "red", "green", "blue", "dark grey"]) == 0
+    assert json.loads(capsys.readouterr().out) == printed
+    assert cli.main([*arguments, "--json", str(tmp_path / "no" / "where")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(tmp_path), colours_folder]) == 2
+    assert "cannot be loaded as a model" in capsys.readouterr().err
+
+
+def test_a_pooler_that_was_trained_is_kept(tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8))
+    model.save_pretrained(tmp_path)
+    opened = open_model(str(tmp_path), device="cpu")
+    torch.testing.assert_close(opened.model.pooler.dense.weight, model.pooler.dense.weight)
+    assert not opened.model.training
+
+
+def test_weights_that_are_missing_are_named(tmp_path, caplog):
+    model = tiny_clip()
+    weights = {name: value for name, value in model.state_dict().items() if name != "text_projection.weight"}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    open_model(str(tmp_path), device="cpu")
+    assert "1 tensors are not in the weights and stay random, e.g. text_projection.weight" in caplog.text
+
+
+def test_half_precision_weights_are_judged_in_float32(tmp_path):
+    save(tiny_clip().to(torch.bfloat16), tmp_path)
+    assert open_model(str(tmp_path), device="cpu").model.dtype == torch.float32

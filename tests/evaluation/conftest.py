@@ -1,0 +1,104 @@
+"""Tiny models with an image and a text tower, saved by plain transformers, and data for them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+)
+
+from tests.data.conftest import png
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "dark_grey": (60, 60, 60)}
+_WORDS = "<pad> <bos> <eos> <unk> a photo of the picture red green blue dark grey _ . square big small"
+WORDS = tuple(_WORDS.split())
+LENGTH = 12
+LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = {**LAYERS, "image_size": 16, "patch_size": 8}
+TEXT = {**LAYERS, "vocab_size": len(WORDS), "max_position_embeddings": LENGTH, "pad_token_id": 0}
+ENDS = {"bos_token_id": 1, "eos_token_id": 2}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
+    )
+    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=LENGTH, **names)
+
+
+def image_processor() -> CLIPImageProcessor:
+    return CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+
+
+def tiny_processor() -> CLIPProcessor:
+    return CLIPProcessor(image_processor(), tiny_tokenizer())
+
+
+def tiny_clip(seed: int = 0) -> CLIPModel:
+    torch.manual_seed(seed)
+    config = CLIPConfig(text_config={**TEXT, **ENDS}, vision_config=VISION, projection_dim=24)
+    return CLIPModel(config).eval()
+
+
+def tiny_siglip(seed: int = 0) -> SiglipModel:
+    torch.manual_seed(seed)
+    return SiglipModel(SiglipConfig(text_config={**TEXT, **ENDS}, vision_config=VISION)).eval()
+
+
+def save(model, folder: Path) -> str:
+    """A folder as plain transformers writes it."""
+    model.save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+def coloured(count: int, *, broken: tuple[int, ...] = ()) -> Dataset:
+    """Noisy pictures of one colour, with label, one caption and several captions."""
+    rng = np.random.default_rng(3)
+    features = Features(
+        {
+            "image": Image(),
+            "label": ClassLabel(names=list(COLOURS)),
+            "caption": Value("string"),
+            "captions": List(Value("string")),
+            "number": Value("int32"),
+        }
+    )
+    rows: dict[str, list] = {name: [] for name in features}
+    for number in range(count):
+        name = list(COLOURS)[number % len(COLOURS)]
+        noise = rng.integers(-25, 25, (18, 20, 3))
+        pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+        rows["image"].append({"bytes": b"broken" if number in broken else png(pixels), "path": None})
+        rows["label"].append(number % len(COLOURS))
+        rows["caption"].append(f"a big {name} square" if number % 2 else f"a small {name} square")
+        rows["captions"].append([f"a photo of {name}", rows["caption"][-1], f"the {name} picture"][: 1 + number % 3])
+        rows["number"].append(10 * number)
+    return Dataset.from_dict(rows, features=features)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory) -> str:
+    return save(tiny_clip(), tmp_path_factory.mktemp("models") / "clip")
+
+
+@pytest.fixture(scope="session")
+def colours_folder(tmp_path_factory) -> str:
+    """A data folder with the splits train (40 rows, two of them broken) and test (22 rows, one of them broken)."""
+    folder = tmp_path_factory.mktemp("colours")
+    coloured(40, broken=(3, 17)).to_parquet(folder / "train-00000-of-00001.parquet")
+    coloured(22, broken=(5,)).to_parquet(folder / "test-00000-of-00001.parquet")
+    return str(folder)

@@ -1,0 +1,239 @@
+"""Retrieval against hand-computed values and a plain, slow version of the benchmarks' definition."""
+
+import logging
+from statistics import median
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hfcontrast.data import load_rows
+from hfcontrast.errors import DataError, HFContrastError
+from hfcontrast.evaluation import ranks, retrieval
+from hfcontrast.evaluation.inputs import as_rows, picture_transform
+from hfcontrast.evaluation.retrieval import Retrieval, caption_batches, retrieval_recall, retrieve_rows
+from hfcontrast.nn import build_encoder
+from hfcontrast.nn.backbone import backbone_config
+from tests.evaluation.conftest import coloured, tiny_clip, tiny_processor, tiny_siglip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_clip()
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_processor()
+
+
+def plain_recall(images, texts, owners, ks):
+    """One query after the other, sorted, without ties."""
+    similarity = [[F.cosine_similarity(i, t, dim=0).item() for t in texts.double()] for i in images.double()]
+    found = {"image_to_text": [], "text_to_image": []}
+    for number, row in enumerate(similarity):
+        right = [owners[text] == number for text in sorted(range(len(texts)), key=lambda t: -row[t])]
+        if any(right):
+            found["image_to_text"].append(1 + right.index(True))
+    for text, owner in enumerate(owners):
+        if owner < 0:
+            continue
+        order = sorted(range(len(images)), key=lambda i: -similarity[i][text])
+        found["text_to_image"].append(1 + order.index(owner))
+    scores = {f"{name}_median_rank": float(median(places)) for name, places in found.items()}
+    for name, places in found.items():
+        scores |= {f"{name}_r{k}": sum(place <= k for place in places) / len(places) for k in ks}
+    return scores
+
+
+def test_by_hand():
+    # Similarities, with the right pairs in brackets:
+    #            t0     t1     t2     t3
+    #   i0     [0.9]  [0.1]   0.8    0.2
+    #   i1      0.7    0.6   [0.5]  [0.4]
+    texts = torch.eye(4)
+    images = torch.tensor([[0.9, 0.1, 0.8, 0.2], [0.7, 0.6, 0.5, 0.4]])
+    found = retrieval_recall(images, texts, torch.tensor([0, 0, 1, 1]), ks=(1, 2, 3))
+    # Images: i0 finds t0 first; before t2, the best of i1, stand t0 and t1.
+    assert found["image_to_text_r1"] == 0.5 and found["image_to_text_r2"] == 0.5 and found["image_to_text_r3"] == 1.0
+    assert found["image_to_text_median_rank"] == 2.0
+    # Texts, divided by the norms 1.225 and 1.122: t0 0.735 > 0.624, t1 0.082 < 0.535, t2 0.653 > 0.446, t3 0.163 < 0.356.
+    assert found["text_to_image_r1"] == 0.5 and found["text_to_image_r2"] == 1.0
+    assert found["text_to_image_median_rank"] == 1.5
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 24])
+def test_it_is_the_plain_search(chunk, monkeypatch):
+    monkeypatch.setattr(ranks, "CHUNK", chunk)
+    images = torch.randn(30, 8)
+    owners = torch.randint(0, 30, (70,))
+    owners[:6] = 0  # several captions of one image, some images have none
+    owners[-4:] = -1
+    texts = 0.8 * images[owners] + torch.randn(70, 8)
+    expected = plain_recall(images, texts, owners.tolist(), (1, 5, 10))
+    found = retrieval_recall(images, texts, owners)
+    assert found == pytest.approx(expected)
+    assert 0.1 < found["image_to_text_r1"] < found["image_to_text_r10"] <= 1
+    assert 0.1 < found["text_to_image_r1"] < found["text_to_image_r10"] < 1
+    assert len(set(owners.tolist()) - {-1}) < 30
+
+
+def test_the_whole_matrix_is_never_there(monkeypatch):
+    monkeypatch.setattr(ranks, "CHUNK", 100)
+    largest = []
+    product = retrieval.similarities
+    monkeypatch.setattr(retrieval, "similarities", lambda a, b: largest.append(len(a) * len(b)) or product(a, b))
+    images = torch.randn(50, 4)
+    retrieval_recall(images, images.repeat(1, 1), torch.arange(50))
+    assert max(largest) <= 100 and sum(largest) == 2 * 50 * 50
+
+
+def test_a_perfect_encoder():
+    images = torch.randn(40, 16)
+    found = retrieval_recall(images, 3 * images.repeat_interleave(5, 0), torch.arange(40).repeat_interleave(5))
+    assert all(value == 1.0 for value in found.values())
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, 1e-9, float("nan"), float("inf")])
+@pytest.mark.parametrize("noise", [0.0, 1e-8])
+def test_a_collapsed_encoder_finds_nothing(value, noise):
+    images = torch.full((100, 37), value) + noise * torch.randn(100, 37) * value
+    found = retrieval_recall(images, images[:, :].clone(), torch.arange(100))
+    for name in ("image_to_text", "text_to_image"):
+        assert [found[f"{name}_r{k}"] for k in (1, 5, 10)] == [0, 0, 0]
+        assert found[f"{name}_median_rank"] == pytest.approx(50.5)
+    half = torch.randn(100, 37)
+    for found in (
+        retrieval_recall(half, images, torch.arange(100)),
+        retrieval_recall(images, half, torch.arange(100)),
+    ):
+        assert found["image_to_text_r10"] <= 0.2 and found["text_to_image_r10"] <= 0.2
+
+
+def test_one_broken_feature_loses_and_hides_nothing():
+    images = torch.eye(5)
+    texts = torch.eye(5)
+    texts[2, 0] = float("nan")
+    found = retrieval_recall(images, texts, torch.arange(5))
+    assert found["image_to_text_r1"] == 0.8 and found["text_to_image_r1"] == 0.8
+
+
+def test_captions_of_one_reading():
+    # Images 0 and 1 each have the caption "a dog", on top of which image 1 has one of its own.
+    dog, own = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
+    texts = torch.tensor([dog, dog, own])
+    images = torch.tensor([[1.0, 0.0, 0.2], [0.9, 1.0, 0.0]])
+    found = retrieval_recall(images, texts, torch.tensor([0, 1, 1]), ks=(1, 2))
+    # Image 0: the rank is 1 + 1/2, as image 1's caption is equal: not found at 1. Image 1 finds its own one first.
+    assert found["image_to_text_r1"] == 0.5 and found["image_to_text_r2"] == 1.0
+    assert found["image_to_text_median_rank"] == 1.25
+    # Two equal captions of one image do not compete.
+    twice = retrieval_recall(images[:1], texts[:2], torch.tensor([0, 0]), ks=(1,))
+    assert twice["image_to_text_r1"] == 1.0
+
+
+def test_images_without_captions_and_captions_without_images_are_candidates_only():
+    images, texts = torch.eye(3), torch.tensor([[0.8, 0.0, 1.0], [0.6, 0.2, 0.0], [1.0, 0.0, 0.0]])
+    found = retrieval_recall(images, texts, torch.tensor([0, -1, 0]), ks=(1, 2))
+    assert found["text_to_image_r1"] == 0.5 and found["text_to_image_r2"] == 1.0  # image 2 stands before the first's
+    assert found["image_to_text_r1"] == 1.0  # of image 0 alone
+    found = retrieval_recall(images, texts, torch.tensor([0, -1, -1]), ks=(1, 2, 3))
+    assert found["image_to_text_r2"] == 0.0 and found["image_to_text_r3"] == 1.0  # two strangers stand before
+
+
+def test_what_cannot_be_judged():
+    with pytest.raises(ValueError, match="3 texts, 2 images, no pair"):
+        retrieval_recall(torch.randn(2, 3), torch.randn(3, 3), torch.tensor([-1, -1, -1]))
+    with pytest.raises(ValueError, match="image 2, but there are 2"):
+        retrieval_recall(torch.randn(2, 3), torch.randn(1, 3), torch.tensor([2]))
+    with pytest.raises(ValueError, match="no pair"):
+        retrieval_recall(torch.randn(2, 3), torch.randn(3, 3), torch.tensor([1]))
+
+
+def by_hand(model, processor, data, column, numbers):
+    """The features with nothing but transformers."""
+    captions = [data[n][column] if isinstance(data[n][column], list) else [data[n][column]] for n in numbers]
+    with torch.no_grad():
+        pixels = processor.image_processor([data[n]["image"] for n in numbers], return_tensors="pt").pixel_values
+        images = model.get_image_features(pixel_values=pixels)
+        texts = [
+            model.get_text_features(**processor.tokenizer(text, return_tensors="pt", **extra(model)))
+            for several in captions
+            for text in several
+        ]
+    texts = torch.cat([getattr(text, "pooler_output", text) for text in texts])
+    owners = torch.tensor([place for place, several in enumerate(captions) for _ in several])
+    return getattr(images, "pooler_output", images), texts, owners
+
+
+def extra(model):
+    siglip = model.config.model_type == "siglip"
+    return {"padding": "max_length", "max_length": 12} if siglip else {}
+
+
+@pytest.mark.parametrize("column", ["caption", "captions"])
+@pytest.mark.parametrize("build", [tiny_clip, tiny_siglip])
+def test_rows_are_judged_as_by_hand(build, column, processor, caplog):
+    model, data = build(), coloured(23, broken=(5,))
+    expected = by_hand(model, processor, data, column, [n for n in range(23) if n != 5])
+    caplog.set_level(logging.WARNING)
+    rows = as_rows(data, caption_column=column, captioned=True)
+    transform = picture_transform(processor)
+    found = Retrieval(lambda: caption_batches(rows, transform, 6), processor).embed(model)
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    assert "1 images left out" in caplog.text
+    scores = retrieve_rows(model, processor, data, caption_column=column, ks=(1, 3))
+    assert scores == pytest.approx(retrieval_recall(*found, ks=(1, 3)))
+    stream = retrieve_rows(model, processor, data.to_iterable_dataset(3), caption_column=column, ks=(1, 3))
+    assert stream == pytest.approx(scores)
+
+
+def test_captions_that_are_empty_or_missing(processor, caplog):
+    data = coloured(6)
+    captions = [["red", "", None], [], None, ["  big\n red "], ["blue\ufffd"], ["blue"]]
+    data = data.remove_columns("captions").add_column("captions", captions)
+    rows = as_rows(data, caption_column="captions", captioned=True)
+    caplog.set_level(logging.WARNING)
+    (_, first), (_, second) = caption_batches(rows, picture_transform(processor), 3)
+    assert first == [["red"], [], []] and second == [["big red"], [], ["blue"]]
+    assert "3 images have no usable caption" in caplog.text
+
+
+def test_modes_come_back(model, processor):
+    model.train()
+    model.text_model.eval()
+    modes = [module.training for module in model.modules()]
+    retrieve_rows(model, processor, coloured(4))
+    assert [module.training for module in model.modules()] == modes
+    model.eval()
+
+
+def test_what_cannot_be_used_is_said(model, processor):
+    vit = build_encoder(backbone_config({"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1}, [32]))
+    with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
+        retrieve_rows(vit, processor, coloured(4))
+    with pytest.raises(DataError, match="no column 'captoin' .did you mean 'caption'"):
+        retrieve_rows(model, processor, coloured(4), caption_column="captoin")
+    bare = coloured(4).remove_columns(["caption", "captions"])
+    with pytest.raises(DataError, match="no column of captions; its columns are image, label, number"):
+        retrieve_rows(model, processor, bare)
+    empty = bare.add_column("caption", [""] * 4)
+    with pytest.raises(DataError, match="no image with a caption to evaluate"):
+        retrieve_rows(model, processor, empty)
+
+
+@pytest.mark.parametrize("count", [23, 1])
+def test_two_processes_judge_as_one(count, model, processor, on_processes):
+    data = coloured(count, broken=(4,) if count > 4 else ())
+    alone = retrieve_rows(model, processor, data, caption_column="captions")
+    together = on_processes(lambda rank: retrieve_rows(model, processor, data, caption_column="captions", batch_size=3))
+    assert together[0] == together[1] == pytest.approx(alone)
+
+
+def test_rows_of_load_rows(model, processor, colours_folder):
+    rows = load_rows(colours_folder, split="test", captioned=True, caption_column="captions")
+    stream = load_rows(colours_folder, split="test", captioned=True, caption_column="captions", streaming=True)
+    whole = retrieve_rows(model, processor, rows)
+    assert whole == pytest.approx(retrieve_rows(model, processor, stream)) and whole["text_to_image_r5"] < 1
+    assert retrieve_rows(model, processor, rows, limit=4)["text_to_image_r5"] == 1.0  # where there are no five images
