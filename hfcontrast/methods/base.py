@@ -8,12 +8,12 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import ModelOutput
 
 from ..errors import PluginError
 from ..nn.ema import MomentumUpdate
 from ..nn.encoder import build_encoder, encode, feature_size
+from ..nn.subconfig import whole_config
 from ..view import View, check_views
 
 MODEL_TYPE_PREFIX = "hfcontrast_"
@@ -31,15 +31,13 @@ class MethodConfig(PreTrainedConfig):
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
     """
 
-    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="resnet")}
+    sub_configs = {"backbone_config": AutoConfig}
+    default_backbone = "resnet"  # where there is none, or its model_type is missing
 
     backbone_config: dict | PreTrainedConfig | None = None
 
     def __post_init__(self, **kwargs):
-        backbone = self.backbone_config
-        if isinstance(backbone, dict) and backbone.get("model_type") == "timm_wrapper":
-            # TimmWrapperConfig.from_dict fails without a number of classes, and timm later without model_args.
-            self.backbone_config = {"num_classes": 0, "model_args": {}, **backbone}
+        self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
         super().__post_init__(**kwargs)
 
 

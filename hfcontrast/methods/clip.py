@@ -15,8 +15,6 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 from ..losses import clip_loss, info_nce
 from ..nn import gather, rank, world_size
@@ -34,9 +32,8 @@ class CLIPMethodConfig(MethodConfig):
     """
 
     model_type = "hfcontrast_clip"
-    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="clip")}
+    default_backbone = "clip"
 
-    backbone_config: dict | PreTrainedConfig | None = None
     max_scale: float | int = 100
 
     def validate_max_scale(self):

@@ -16,8 +16,6 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 from ..losses import siglip_loss
 from ..nn import gather, rank
@@ -36,9 +34,8 @@ class SigLIPMethodConfig(MethodConfig):
     """
 
     model_type = "hfcontrast_siglip"
-    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="siglip")}
+    default_backbone = "siglip"
 
-    backbone_config: dict | PreTrainedConfig | None = None
     bias: float | int = -10
 
 
@@ -57,11 +54,9 @@ class SigLIP(Method):
         super().__init__(config)
         check_two_towers(self, "siglip")
         self.own_bias = None if hasattr(self.encoder, "logit_bias") else LogitBias(config.bias)
+        if not self.encoder.logit_scale.is_meta:  # backbones other than SigLIP's start with CLIP's
+            self.encoder.logit_scale.data.fill_(math.log(10))
         self.post_init()
-
-    def reset_parameters(self) -> None:
-        """The paper's first scale, for backbones that start with CLIP's."""
-        nn.init.constant_(self.encoder.logit_scale, math.log(10))
 
     def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
         """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""

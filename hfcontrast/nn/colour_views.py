@@ -1,6 +1,6 @@
 """Colour views: one encoder for each group of an image's colour channels, as one model of ordinary RGB images (CMC).
 
-With ``small_resnet.py`` beside it this file is self-contained: an exported encoder carries both along, and loads with
+With ``small_resnet.py`` and ``subconfig.py`` beside it this file is self-contained: an exported encoder carries them along, and loads with
 ``AutoModel.from_pretrained(folder, trust_remote_code=True)`` where hfcontrast is not installed.
 """
 
@@ -12,10 +12,10 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .small_resnet import SmallResNetConfig, SmallResNetModel
+from .subconfig import whole_config
 
 _GROUPS = {"lab": [[0], [1, 2]], "ydbdr": [[0], [1, 2]], "rgb": [[0], [1], [2]]}
 
@@ -47,7 +47,8 @@ class ColourViewsConfig(PreTrainedConfig):
     """
 
     model_type = "colour_views"
-    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="resnet")}
+    sub_configs = {"backbone_config": AutoConfig}
+    default_backbone = "resnet"  # where there is none, or its model_type is missing
 
     backbone_config: dict | PreTrainedConfig | None = None
     colour_space: Literal["lab", "ydbdr", "rgb"] = "lab"
@@ -57,10 +58,7 @@ class ColourViewsConfig(PreTrainedConfig):
     hidden_size: int | None = None
 
     def __post_init__(self, **kwargs):
-        backbone = self.backbone_config
-        if isinstance(backbone, dict) and backbone.get("model_type") == "timm_wrapper":
-            # TimmWrapperConfig.from_dict fails without a number of classes, and timm later without model_args.
-            self.backbone_config = {"num_classes": 0, "model_args": {}, **backbone}
+        self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
         if self.channel_groups is None:
             self.channel_groups = [list(group) for group in _GROUPS[self.colour_space]]
         super().__post_init__(**kwargs)

@@ -1,6 +1,6 @@
 """An encoder with the first layers of its projection head on top: where SimCLR v2 fine-tunes from.
 
-This file is self-contained: a model that is saved carries it along, and loads with
+With ``subconfig.py`` beside it this file is self-contained: a model that is saved carries both along, and loads with
 ``AutoModel.from_pretrained(folder, trust_remote_code=True)``, or with ``AutoModelForImageClassification`` for fine-tuning, where
 hfcontrast is not installed.
 """
@@ -11,8 +11,9 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutputWithNoAttention
+
+from .subconfig import whole_config
 
 
 @strict
@@ -28,7 +29,8 @@ class EncoderWithHeadConfig(PreTrainedConfig):
     """
 
     model_type = "encoder_with_head"
-    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="resnet")}
+    sub_configs = {"backbone_config": AutoConfig}
+    default_backbone = "resnet"  # where there is none, or its model_type is missing
 
     backbone_config: dict | PreTrainedConfig | None = None
     feature_size: int = 2048
@@ -37,10 +39,7 @@ class EncoderWithHeadConfig(PreTrainedConfig):
     class_token: bool = False
 
     def __post_init__(self, **kwargs):
-        backbone = self.backbone_config
-        if isinstance(backbone, dict) and backbone.get("model_type") == "timm_wrapper":
-            # TimmWrapperConfig.from_dict fails without a number of classes, and timm later without model_args.
-            self.backbone_config = {"num_classes": 0, "model_args": {}, **backbone}
+        self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
         super().__post_init__(**kwargs)
 
 

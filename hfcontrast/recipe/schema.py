@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
+from .backbone import ADAPTATION, LORA
 from .checking import VIEW_FIELDS
 from .recipe import Recipe
-from .backbone import ADAPTATION, LORA
 from .sections import SECTIONS
 
 if TYPE_CHECKING:
@@ -68,7 +68,10 @@ def _type_schema(kind: Any) -> dict[str, Any]:
 
 def _backbone() -> list[dict[str, Any]]:
     adaptation = {
-        "min_matched": {**_type_schema(ADAPTATION["min_matched"]), "description": "Share of tensors that must be found."},
+        "min_matched": {
+            **_type_schema(ADAPTATION["min_matched"]),
+            "description": "Share of tensors that must be found.",
+        },
         "locked": {**_type_schema(ADAPTATION["locked"]), "description": "Towers that are not trained."},
         "lora": {
             "type": ["object", "null"],
