@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from .precision import full_precision
 
+AT_ONCE = 2**24  # similarities that are held at a time, where a tile is not given
+
 
 @full_precision
 def siglip_loss(
@@ -50,7 +52,7 @@ def siglip_loss(
         raise ValueError(f"tile is {tile}, expected 1 or more")
     images, texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
     scale, bias = (torch.as_tensor(number, dtype=images.dtype, device=images.device) for number in (scale, bias))
-    tile = tile or max(1, 2**24 // max(len(texts), 1))
+    tile = tile or max(1, AT_ONCE // max(len(texts), 1))
     return _PairSigmoids.apply(images, texts, scale, bias, first, tile) / len(images)
 
 

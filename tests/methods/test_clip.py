@@ -75,5 +75,15 @@ def test_the_view_hardly_changes_the_image():
     assert not (view.brightness or view.contrast or view.saturation or view.hue or view.grayscale or view.blur)
 
 
+def test_gains_biases_and_the_temperature_do_not_decay():
+    from hfcontrast.training.optim import parameter_groups
+
+    method = build(CLIP)
+    decaying = {id(p) for group in parameter_groups(method, 0.2) if group["weight_decay"] for p in group["params"]}
+    for name, parameter in method.named_parameters():
+        exempt = name.endswith("bias") or "norm" in name or name.endswith(("logit_scale", "class_embedding"))
+        assert (id(parameter) in decaying) != exempt, name
+
+
 def test_contract():
     check_method(CLIP)

@@ -8,9 +8,12 @@ from accelerate import Accelerator
 from tiny_runs import RECIPES, REST, metrics, run
 
 from hfcontrast.data.photometry import Photometry
+from hfcontrast.losses import pairs, tiles
+from hfcontrast.methods.clip import CLIP
 from hfcontrast.methods.dino import DINO
+from hfcontrast.methods.siglip import SigLIP
 from hfcontrast.methods.simclr import SimCLR
-from hfcontrast.testing import build
+from hfcontrast.testing import build, random_batch
 from hfcontrast.training.grad_cache import GradientCache
 from hfcontrast.view import View
 
@@ -90,3 +93,22 @@ def test_pieces_and_micro_batches_together_are_refused(recipe_file, tmp_path):
     code, output = run(recipe_file("simclr"), tmp_path / "run", "train.grad_cache=4", "train.accumulation=2")
     assert code == 2
     assert "train.grad_cache" in output and "keep one of them" in output
+
+
+@pytest.mark.parametrize("method_class", [CLIP, SigLIP])
+def test_pieces_of_pairs_and_tiles_of_similarities_give_the_gradients_of_the_plain_way(method_class, monkeypatch):
+    """What lets 32,768 pairs fit where 1,024 would: the towers see a piece at a time, and no B x B matrix is held."""
+    views = (View(size=32),)
+    method = build(method_class)
+    batch = random_batch(method_class, 24) | raw_batch(views, 24)
+    photometry = Photometry(views, [0.5] * 3, [0.5] * 3)
+    reference = copy.deepcopy(method)
+    whole = reference(**photometry(batch, "cpu"))
+    whole.loss.backward()
+    monkeypatch.setattr(tiles, "WHOLE", 0)
+    monkeypatch.setattr(tiles, "TILE", 5)
+    monkeypatch.setattr(pairs, "AT_ONCE", 5 * 24)
+    output = GradientCache(method, Accelerator(cpu=True), photometry, 7).backward(batch)
+    torch.testing.assert_close(output.loss.detach(), whole.loss.detach())
+    for (name, found), expected in zip(method.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
