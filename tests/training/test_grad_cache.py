@@ -111,4 +111,6 @@ def test_pieces_of_pairs_and_tiles_of_similarities_give_the_gradients_of_the_pla
     output = GradientCache(method, Accelerator(cpu=True), photometry, 7).backward(batch)
     torch.testing.assert_close(output.loss.detach(), whole.loss.detach())
     for (name, found), expected in zip(method.named_parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )

@@ -39,6 +39,17 @@ backbone: {model_type: resnet, embedding_size: 8, hidden_sizes: [8, 16], depths:
 views: {view: {size: 16}}
 optim: {name: sgd, lr: 0.1, warmup_steps: 2}
 """,
+    "clip": """
+method: {name: clip}
+backbone:
+  model_type: clip
+  projection_dim: 16
+  vision_config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2, patch_size: 8}
+  text_config: {hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2}
+text: {vocab_size: 600, max_length: 24}
+views: {view: {size: 32}}
+optim: {lr: 0.01, warmup_steps: 2, weight_decay: 0.1}
+""",
 }
 REST = """
 data: {path: builtin/digits, split: "train[:200]"}
