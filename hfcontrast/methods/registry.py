@@ -105,12 +105,15 @@ def get_method(name: str) -> "type[Method]":
             f"no method '{name}' is installed; {hint}Installed: {', '.join(entries) or 'none'}. "
             "Others come with the Python package that has them: pip install it"
         )
-    entry = entries[name]
+    return _use(entries[name])
+
+
+def _use(entry: MethodEntry) -> "type[Method]":
     if entry.problem:
-        raise PluginError(f"method '{name}' cannot be used: {entry.problem}")
+        raise PluginError(f"method '{entry.name}' cannot be used: {entry.problem}")
     cls = _load(entry)
     claim(cls.config_class.model_type, cls, entry.origin)
-    _register_with_transformers(cls, name)
+    _register_with_transformers(cls, entry.name)
     return cls
 
 
@@ -188,9 +191,11 @@ def register_all() -> None:
 
     A method that cannot be used is one warning, and never hides the others.
     """
-    for name in installed():
+    for name, entry in installed().items():  # a look at all distributions is slow: one will do
+        if name in _in_process:
+            continue
         try:
-            get_method(name)
+            _use(entry)
         except PluginError as error:
             warnings.warn(str(error), stacklevel=2)
 
