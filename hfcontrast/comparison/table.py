@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +76,41 @@ def _costs(result: dict[str, Any]) -> dict[str, float | None]:
 
 def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[str, Any]]:
     """A row for each different baseline; where there are several, it says whose."""
-    groups: dict[str, dict[int, dict[str, float]]] = {}
-    names: dict[str, dict[str, None]] = {}
+    groups: list[_Baseline] = []
     for run in runs:
         key = run.pixels() if kind == "raw_pixels" else run.untrained()
-        names.setdefault(key, {})[run.name] = None
-        if run.result and kind in run.result["scores"]:
-            groups.setdefault(key, {}).setdefault(run.seed, run.result["scores"][kind])
-    if kind == "raw_pixels":  # which no seed changes
-        groups = {key: dict(list(by_seed.items())[:1]) for key, by_seed in groups.items()}
-    labels = {key: label if len(names) == 1 else f"{label} ({', '.join(names[key])})" for key in groups}
-    return [_row(labels[key], kind, list(found), list(found.values())) for key, found in groups.items()]
+        seed = None if kind == "raw_pixels" else run.seed  # no seed changes pixels
+        scores = run.result["scores"].get(kind) if run.result else None
+        # A method may build its encoder in a way of its own (CMC: one for each colour view): the scores tell.
+        fitting = (group for group in groups if group.key == key and group.agrees(seed, scores))
+        if (group := next(fitting, None)) is None:
+            groups.append(group := _Baseline(key))
+        group.names[run.name] = None
+        if scores is not None:
+            group.scores.setdefault(seed, (run.seed, scores))
+    judged = [group for group in groups if group.scores]
+    rows = []
+    for group in judged:
+        seeds, figures = zip(*group.scores.values(), strict=True)
+        name = label if len(groups) == 1 else f"{label} ({', '.join(group.names)})"
+        rows.append(_row(name, kind, list(seeds), list(figures)))
+    return rows
+
+
+@dataclass
+class _Baseline:
+    """Runs that share a baseline: its scores, with the seed that they were found with, by seed (None: any)."""
+
+    key: str
+    names: dict[str, None] = field(default_factory=dict)
+    scores: dict[int | None, tuple[int, dict[str, float]]] = field(default_factory=dict)
+
+    def agrees(self, seed: int | None, scores: dict[str, float] | None) -> bool:
+        """Whether scores are those that are known for the seed."""
+        if scores is None or seed not in self.scores:
+            return True
+        known = self.scores[seed][1]
+        return all(abs(scores[name] - known[name]) <= 0.005 for name in known.keys() & scores.keys() & set(SCORES[:2]))
 
 
 def _row(name: str, kind: str, seeds: list[int], figures: list[dict[str, Any]]) -> dict[str, Any]:

@@ -55,6 +55,15 @@ def test_untrained_encoders_are_shown_once_each_with_the_recipes_that_have_them(
     assert "Not the same in all runs: backbone." in notes(summarise(runs, []))
 
 
+def test_an_encoder_that_a_method_builds_in_its_own_way_has_a_baseline_of_its_own(recipe_file, tmp_path, result):
+    runs = plan([recipe_file("one"), recipe_file("two", temperature="0.5}")], [], tmp_path)
+    for run in runs:
+        run.result = result(run, pixels=run.name == "one")
+    runs[1].result["scores"]["untrained"]["knn_accuracy"] += 0.1
+    names = [line["name"] for line in summarise(runs, [])["rows"]]
+    assert names[:3] == ["raw pixels", "untrained encoder (one)", "untrained encoder (two)"]
+
+
 def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
     run = plan([recipe_file("one")], [], tmp_path)[0]
     run.result = result(run)

@@ -1,5 +1,7 @@
 """The measured memory grows with what is allocated."""
 
+import sys
+
 import pytest
 import torch
 
@@ -16,6 +18,16 @@ def test_the_peak_of_a_process_stays_after_the_memory_is_free():
     assert size <= peak < before + size + (256 << 20)
     del block
     assert peak_memory(cpu) >= 0.99 * peak  # systems count in portions
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_the_peak_of_a_process_begins_anew():
+    cpu = torch.device("cpu")
+    block = torch.ones(300 << 20, dtype=torch.uint8)
+    before = peak_memory(cpu)
+    del block
+    reset_peak_memory(cpu)
+    assert peak_memory(cpu) < before - (250 << 20)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
