@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..losses import clip_loss, info_nce
 from ..nn import gather, rank, world_size
-from ..nn.two_towers import image_features, text_features
+from ..nn.two_towers import pair_features, require_two_towers
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -55,15 +55,12 @@ class CLIP(Method):
 
     def __init__(self, config: CLIPMethodConfig):
         super().__init__(config)
-        check_two_towers(self, "clip")
+        require_two_towers(self.encoder, "clip")
         self.post_init()
 
     def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
         """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""
-        return {
-            "images": image_features(self.encoder, pixel_values[:, 0]),
-            "texts": text_features(self.encoder, input_ids, attention_mask),
-        }
+        return pair_features(self.encoder, pixel_values[:, 0], input_ids, attention_mask)
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The symmetric cross-entropy of this process's pairs against those of the global batch."""
@@ -91,16 +88,3 @@ class CLIP(Method):
 def _find(own: Tensor, others: Tensor, temperature: Tensor) -> Tensor:
     """InfoNCE of this process's rows among the counterparts of all processes."""
     return info_nce(own, gather(others).roll(-rank() * len(own), dims=0), temperature)
-
-
-def check_two_towers(method: Method, name: str) -> None:
-    """Refuses an encoder of images alone.
-
-    Raises:
-        ValueError: The encoder has no text tower.
-    """
-    if not hasattr(method.encoder, "get_text_features"):
-        raise ValueError(
-            f"{name} needs a backbone with an image and a text tower, and {method.encoder.config.model_type!r} has none for "
-            "texts: take model_type clip, siglip or vision-text-dual-encoder"
-        )

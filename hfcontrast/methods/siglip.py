@@ -19,10 +19,9 @@ from torch.nn import functional as F
 
 from ..losses import siglip_loss
 from ..nn import gather, rank
-from ..nn.two_towers import image_features, text_features
+from ..nn.two_towers import pair_features, require_two_towers
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
-from .clip import check_two_towers
 
 
 @strict
@@ -52,7 +51,7 @@ class SigLIP(Method):
 
     def __init__(self, config: SigLIPMethodConfig):
         super().__init__(config)
-        check_two_towers(self, "siglip")
+        require_two_towers(self.encoder, "siglip")
         self.own_bias = None if hasattr(self.encoder, "logit_bias") else LogitBias(config.bias)
         if not self.encoder.logit_scale.is_meta:  # backbones other than SigLIP's start with CLIP's
             self.encoder.logit_scale.data.fill_(math.log(10))
@@ -60,10 +59,7 @@ class SigLIP(Method):
 
     def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
         """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""
-        return {
-            "images": image_features(self.encoder, pixel_values[:, 0]),
-            "texts": text_features(self.encoder, input_ids, attention_mask),
-        }
+        return pair_features(self.encoder, pixel_values[:, 0], input_ids, attention_mask)
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The sigmoid loss of this process's images with the texts of the global batch."""

@@ -48,6 +48,27 @@ def text_features(model: PreTrainedModel, input_ids: Tensor, attention_mask: Ten
     return _pooled(model.get_text_features(input_ids=input_ids, **arguments))
 
 
+def pair_features(
+    model: PreTrainedModel, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """``images`` and ``texts``: the features (N, D) of both halves of N pairs, not normalised; arguments as above."""
+    texts = text_features(model, input_ids, attention_mask)
+    return {"images": image_features(model, pixel_values), "texts": texts}
+
+
+def require_two_towers(model: PreTrainedModel, method: str) -> None:
+    """Refuses an encoder of images alone.
+
+    Raises:
+        ValueError: The model has no text tower, which the method needs.
+    """
+    if not is_two_towers(model):
+        raise ValueError(
+            f"{method} needs a backbone with an image and a text tower, and {model.config.model_type!r} has none for texts: "
+            "take model_type clip, siglip or vision-text-dual-encoder"
+        )
+
+
 def _pooled(features) -> Tensor:
     return features if isinstance(features, Tensor) else features.pooler_output  # the former in older transformers
 
