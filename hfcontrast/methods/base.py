@@ -3,6 +3,7 @@
 import copy
 import inspect
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -39,6 +40,10 @@ class MethodConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
         super().__post_init__(**kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """All settings, as defaults may change; and some encoders (pairs of towers) have none to leave out."""
+        return self.to_dict()
 
 
 @dataclass
