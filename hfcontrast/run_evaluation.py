@@ -1,6 +1,6 @@
 """What a run is judged on: its rows, the processor that it publishes, and the scores of both kinds of models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -9,10 +9,10 @@ import torch
 from .data.evaluation import evaluation_batches
 from .data.sources import Rows, available_splits, load_rows
 from .errors import DataError
+from .evaluation.inputs import share_out
 from .evaluation.online import OnlineEvaluation
 from .evaluation.retrieval import Retrieval, caption_batches
 from .evaluation.zero_shot import ZeroShot, class_names_of
-from .nn.distributed import rank, world_size
 from .nn.two_towers import is_two_towers
 from .publishing.processor import as_transform, build_processor, with_tokenizer
 from .recipe import Recipe
@@ -85,10 +85,7 @@ def _task_rows(recipe: Recipe, task: ZeroShotTask) -> Rows:
         source = {"streaming": source["streaming"]}
     split = task.split or recipe.eval.split
     source |= own
-    if split is None:
-        there = available_splits(**{key: value for key, value in source.items() if key in _SPLIT_ARGUMENTS})
-        split = next((name for name in _EVALUATION_SPLITS if name in there), "train")
-    return load_rows(**source, split=split)
+    return load_rows(**source, split=split or _held_out_split_of(source) or "train")
 
 
 def _spoken(names: list[str]) -> list[str]:
@@ -105,28 +102,26 @@ def evaluation_rows(recipe: Recipe, rows: Rows, captioned: bool = False) -> tupl
         DataError: They cannot be opened, or have different classes.
     """
     source = recipe.evaluation_source()
-    split = source.pop("split", None) or recipe.eval.split
+    split = source.pop("split", None) or recipe.eval.split or _held_out_split_of(source)
     elsewhere = recipe.eval.path is not None
-    if split is None:
-        there = available_splits(**{key: value for key, value in source.items() if key in _SPLIT_ARGUMENTS})
-        split = next((name for name in _EVALUATION_SPLITS if name in there), None)
     bank = load_rows(**source, split="train") if elsewhere else rows
     if split is None:
         held_out = bank.where(lambda i: i % 5 == 4)
         name = f"{source['path']} (every fifth row of {'train' if elsewhere else recipe.data.split})"
         return bank.where(lambda i: i % 5 != 4), held_out, name
-    queries = load_rows(**source, split=split, captioned=captioned and has_captions(source, split))
+    queries = load_rows(**source, split=split, captioned="auto" if captioned else False)
     check_same_classes(bank, queries)
     return bank, queries, f"{source['path']} ({split})"
 
 
-def has_captions(source: dict[str, Any], split: str) -> bool:
-    """Whether a split has the column of captions that is asked for, or, where none is, one that is called so."""
-    try:
-        load_rows(**source, split=split, captioned=True)
-    except DataError:
-        return source.get("caption_column") is not None  # then what is wrong with it is said where it is opened
-    return True
+def held_out_split(splits: Collection[str]) -> str | None:
+    """The split that models are judged on where none is named: ``test``, else ``validation``; None without either."""
+    return next((name for name in ("test", "validation", "val", "valid") if name in splits), None)
+
+
+def _held_out_split_of(source: dict[str, Any]) -> str | None:
+    own = ("path", "name", "data_dir", "data_files", "revision")
+    return held_out_split(available_splits(**{name: source[name] for name in own if name in source}))
 
 
 def check_same_classes(bank: Rows, queries: Rows) -> None:
@@ -143,10 +138,6 @@ def check_same_classes(bank: Rows, queries: Rows) -> None:
         )
 
 
-_EVALUATION_SPLITS = ("test", "validation", "val", "valid")
-_SPLIT_ARGUMENTS = ("path", "name", "data_dir", "data_files", "revision")
-
-
 class Batches:
     """This process's share of a data set as batches of (pixel_values, labels); kept in memory when they are small.
 
@@ -160,12 +151,7 @@ class Batches:
 
     def __init__(self, rows: Rows, limit: int | None, *, transform, batch_size: int, size: int):
         count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
-        if rows.streaming:
-            rows = rows.where(lambda i: i % world_size() == rank(), limit)
-        else:
-            chosen = [i * rows.num_rows // count for i in range(count)]
-            rows = rows.select(chosen[rank() :: world_size()])
-        self.rows, self.transform, self.batch_size = rows, transform, batch_size
+        self.rows, self.transform, self.batch_size = share_out(rows, limit), transform, batch_size
         self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
         self.kept: list | None = None
 

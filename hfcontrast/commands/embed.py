@@ -126,12 +126,8 @@ def open_rows(
     if what == "images" or (what is None and not opened.reads_texts):
         rows, what = load_rows(**arguments), "images"
     else:
-        try:
-            rows, what = load_rows(**arguments, captioned=True), what or "both"
-        except DataError:
-            if what is not None or data.caption_column is not None:
-                raise
-            rows, what = load_rows(**arguments), "images"  # of another fault this says it again
+        rows = load_rows(**arguments, captioned=True if what else "auto")
+        what = what or ("both" if rows.captions else "images")
     if renamed := sorted(set(keep) - set(rows.dataset.features)):
         raise DataError(
             f"column {renamed[0]!r} is the image or the label column, which is called image or label here: --keep image keeps "

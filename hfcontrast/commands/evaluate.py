@@ -25,14 +25,13 @@ from ..evaluation.retrieval import retrieve_rows
 from ..evaluation.templates import PHOTO, check_templates, find_templates
 from ..evaluation.zero_shot import ZeroShot, class_names_of, require_text_tower
 from ..nn.collapse import effective_rank, feature_std
-from ..run_evaluation import check_same_classes
+from ..run_evaluation import check_same_classes, held_out_split
 from .arguments import DataSource, data_source
 from .opening import OpenedModel, open_model, quiet_libraries
 
 TASKS = ("knn", "linear", "zero-shot", "retrieval")
 _BY_BANK = {"knn", "linear"}
 _BY_TEXT = {"zero-shot", "retrieval"}
-_HELD_OUT = ("test", "validation", "val", "valid")
 
 
 def judge(
@@ -81,7 +80,7 @@ def judge(
     opened = open_model(model, revision, device, trust_remote_code)
     opened.picture_width()  # what cannot be encoded is said before the data is read
     splits = available_splits(**data.split_keywords())
-    held_out = split or next((name for name in _HELD_OUT if name in splits), None)
+    held_out = split or held_out_split(splits)
     rows = open_rows(data, held_out or bank_split, tasks)
     banks = held_out is None or {part.split("[")[0].strip() for part in bank_split.split("+")} <= set(splits)
     chosen = list(dict.fromkeys(tasks)) if tasks else possible_tasks(opened, rows, banks, class_names)
@@ -113,15 +112,7 @@ def open_rows(data: DataSource, split: str, tasks: Sequence[str] | None) -> Rows
     Raises:
         DataError: They cannot be opened; or retrieval is asked for, and there is no column of captions.
     """
-    arguments = data.keywords() | {"split": split}
-    if tasks and "retrieval" not in tasks:
-        return load_rows(**arguments)
-    try:
-        return load_rows(**arguments, captioned=True)
-    except DataError:
-        if tasks or data.caption_column is not None:
-            raise
-        return load_rows(**arguments)  # of another fault this says it again
+    return load_rows(**data.keywords(), split=split, captioned="retrieval" in tasks if tasks else "auto")
 
 
 def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Sequence[str] | None) -> list[str]:

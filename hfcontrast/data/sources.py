@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, ReadInstruction
@@ -80,7 +81,7 @@ def load_rows(
     image_column: str | None = None,
     label_column: str | None = None,
     caption_column: str | None = None,
-    captioned: bool = False,
+    captioned: bool | Literal["auto"] = False,
     columns: Sequence[str] = (),
 ) -> Rows:
     """Opens one split of a data set.
@@ -99,7 +100,7 @@ def load_rows(
             takes ``label``, or else the first column of class labels, or none.
         caption_column: The column with the captions (texts or lists of texts), or a field of one, ``COLUMN.FIELD``; None
             takes ``caption``, ``captions``, ``text``, ``texts`` or ``txt``.
-        captioned: Whether captions are wanted at all.
+        captioned: Whether captions are wanted at all; ``auto``: where there are some, or their column is named.
         columns: Further columns to keep.
 
     Raises:
@@ -110,15 +111,54 @@ def load_rows(
     description = f"{path} (split {split})"
     if num_rows == 0:
         raise DataError(f"{description} is empty")
+    return rows_of(
+        dataset,
+        num_rows,
+        description,
+        image_column=image_column,
+        label_column=label_column,
+        caption_column=caption_column,
+        captioned=captioned,
+        columns=columns,
+    )
+
+
+def rows_of(
+    dataset: Dataset | IterableDataset,
+    num_rows: int | None,
+    description: str,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    caption_column: str | None = None,
+    captioned: bool | Literal["auto"] = False,
+    columns: Sequence[str] = (),
+) -> Rows:
+    """Rows of a data set that is open already; the columns as in ``load_rows``.
+
+    Args:
+        dataset: Map-style or streaming.
+        num_rows: How many rows there are; None where a stream does not know.
+        description: What this is, for messages.
+
+    Raises:
+        DataError: A column does not exist or holds something else.
+    """
     if dataset.features is None:  # some streams know their columns only after a look at the first rows
         dataset = dataset._resolve_features()
-    captions = locate_captions(dataset.features, caption_column, description) if captioned else None
+    captions = None
+    if captioned:
+        try:
+            captions = locate_captions(dataset.features, caption_column, description)
+        except DataError:
+            if captioned != "auto" or caption_column is not None:
+                raise
     wanted = (*columns, captions[0]) if captions else tuple(columns)
     dataset, kept = select_columns(dataset, description, image_column, label_column, wanted)
     label = dataset.features.get("label")
     class_names = list(label.names) if isinstance(label, ClassLabel) else None
     further = tuple(column for column in kept if column in columns)
-    return Rows(dataset, num_rows, class_names, streaming, description, further, captions)
+    return Rows(dataset, num_rows, class_names, isinstance(dataset, IterableDataset), description, further, captions)
 
 
 def available_splits(

@@ -1,7 +1,8 @@
 """A tokenizer for captions: byte-pair encoding as in CLIP, its pieces learnt from the captions themselves."""
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from tokenizers import pre_tokenizers
 from tokenizers.trainers import BpeTrainer
@@ -30,12 +31,12 @@ def train_tokenizer(
     Raises:
         DataError: There is no caption.
     """
-    counted = _Counted(captions)
+    captions = iter(captions)
+    if (first := next(captions, None)) is None:
+        raise DataError("no caption to train a tokenizer on: see data.caption_column, or name one in text.tokenizer")
     learner = CLIPTokenizer()._tokenizer  # its normalisation, and its way to split
     trainer = BpeTrainer(vocab_size=vocab_size, end_of_word_suffix=_WORD_END, show_progress=False)
-    learner.train_from_iterator(counted, trainer)
-    if not counted.number:
-        raise DataError("no caption to train a tokenizer on: see data.caption_column, or name one in text.tokenizer")
+    learner.train_from_iterator(itertools.chain([first], captions), trainer)
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     alphabet = [*bytes_, *(byte + _WORD_END for byte in bytes_)]
     learnt = json.loads(learner.to_str())["model"]["merges"]
@@ -47,16 +48,3 @@ def train_tokenizer(
         model_max_length=max_length,
         model_input_names=["input_ids", "attention_mask"] if mask else ["input_ids"],
     )
-
-
-class _Counted:
-    """Counts what passes."""
-
-    def __init__(self, texts: Iterable[str]):
-        self.texts = texts
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for text in self.texts:
-            self.number += 1
-            yield text

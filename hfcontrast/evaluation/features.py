@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from ..errors import DataError
 from ..nn.distributed import gather, world_size
 from ..nn.encoder import encode, feature_size
+from .inputs import evaluating
 
 
-@torch.no_grad()
 def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Encodes batches of (pixel_values, labels) in evaluation mode and float32.
 
@@ -27,18 +27,13 @@ def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, T
         DataError: No process has an image.
     """
     parameter = next(encoder.parameters())
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
     # A process may have no share in a small data set.
     features = [torch.zeros(0, feature_size(encoder), device=parameter.device)]
     labels = [torch.zeros(0, dtype=torch.long, device=parameter.device)]
-    try:
+    with evaluating(encoder):
         for pixels, targets in batches:
             features.append(encode(encoder, pixels.to(parameter.device, parameter.dtype)).float())
             labels.append(targets.to(parameter.device))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     together = join_processes(torch.cat(features)).cpu()
     if not len(together):
         raise DataError("there is no image to evaluate: the split is empty, or none of its images can be read")

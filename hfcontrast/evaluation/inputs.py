@@ -6,13 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from datasets import ClassLabel, Dataset, IterableDataset
+from datasets import Dataset, IterableDataset
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..data.columns import locate_captions, select_columns
-from ..data.sources import Rows
+from ..data.sources import Rows, rows_of
 from ..errors import DataError
 from ..nn.distributed import rank, world_size
 from ..nn.encoder import feature_size
@@ -54,16 +53,16 @@ def as_rows(
         if captioned and data.captions is None:
             raise DataError(f"{data.description} was opened without its captions: load_rows(..., captioned=True)")
         return data
-    if data.features is None:  # some streams know their columns only after a look at the first rows
-        data = data._resolve_features()
     description = "the data set" if data.split is None else f"the data set (split {data.split})"
-    captions = locate_captions(data.features, caption_column, description) if captioned else None
-    further = (captions[0],) if captions else ()
-    dataset, _ = select_columns(data, description, image_column, label_column, further)
-    label = dataset.features.get("label")
-    class_names = list(label.names) if isinstance(label, ClassLabel) else None
-    streaming = isinstance(dataset, IterableDataset)
-    return Rows(dataset, None if streaming else len(dataset), class_names, streaming, description, (), captions)
+    return rows_of(
+        data,
+        None if isinstance(data, IterableDataset) else len(data),
+        description,
+        image_column=image_column,
+        label_column=label_column,
+        caption_column=caption_column,
+        captioned=captioned,
+    )
 
 
 def share_out(rows: Rows, limit: int | None = None) -> Rows:

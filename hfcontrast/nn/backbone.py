@@ -13,7 +13,6 @@ from transformers import (
 )
 
 from ..errors import RecipeError
-from .loading import load_backbone, load_weights
 from .small_resnet import SmallResNetConfig, SmallResNetForImageClassification, SmallResNetModel
 from .tower_configs import (
     PAIR,
@@ -26,7 +25,7 @@ from .tower_configs import (
     text_fields,
 )
 
-__all__ = ["ADAPTATION_KEYS", "backbone_config", "has_own_towers", "known_fields", "load_backbone", "load_weights"]
+__all__ = ["backbone_config", "has_own_towers", "known_fields"]
 
 # What stands beside an architecture or beside weights and says how they are trained.
 ADAPTATION_KEYS = ("min_matched", "lora", "locked")

@@ -33,19 +33,6 @@ class Loaded:
         return tower in self.sources or "" in self.sources
 
 
-def load_backbone(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> str | None:
-    """Loads the weights that a backbone names; see :func:`load_weights`.
-
-    Returns:
-        A sentence that says how many tensors matched; None when the backbone starts from random weights.
-
-    Raises:
-        RecipeError: As :func:`load_weights`.
-    """
-    loaded = load_weights(encoder, backbone)
-    return loaded.sentence if loaded else None
-
-
 def load_weights(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> Loaded | None:
     """Loads the weights of ``{pretrained: ...}``, and of the towers of a pair, into the encoder.
 

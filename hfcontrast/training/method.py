@@ -9,8 +9,9 @@ from ..data.sources import Rows
 from ..errors import DataError, RecipeError
 from ..methods.base import Method
 from ..methods.registry import get_method
-from ..nn.backbone import backbone_config, load_weights
+from ..nn.backbone import backbone_config
 from ..nn.encoder import check_image_size
+from ..nn.loading import load_weights
 from ..nn.tower_configs import is_two_towers_config
 from ..recipe import Recipe
 from ..view import View

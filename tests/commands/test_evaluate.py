@@ -26,16 +26,6 @@ pytest_plugins = ["tests.evaluation.conftest"]
 NAMES = [name.replace("_", " ") for name in COLOURS]
 
 
-@pytest.fixture(scope="module")
-def vit_folder(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "vit"
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8), add_pooling_layer=False).save_pretrained(folder)
-    BitImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
-    return str(folder)
-
-
 def features_by_hand(folder: str, numbers: range, broken: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Class tokens and labels with nothing but transformers."""
     model, processor = (

@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModel
 
 from hfcontrast.errors import RecipeError
 from hfcontrast.nn import build_encoder, encode
-from hfcontrast.nn.backbone import backbone_config, load_backbone, load_weights
+from hfcontrast.nn.backbone import backbone_config
+from hfcontrast.nn.loading import load_weights
 from hfcontrast.nn.two_towers import text_features
 
 TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -70,7 +71,7 @@ def test_of_two_towers_a_method_for_images_gets_the_image_tower(save):
     ):
         source, folder = save(released, released["model_type"], text)
         encoder = build_encoder(backbone_config({"pretrained": folder}, [32])).eval()
-        load_backbone(encoder, {"pretrained": folder})
+        load_weights(encoder, {"pretrained": folder})
         pixels = torch.randn(2, 3, 32, 32)
         torch.testing.assert_close(encode(encoder, pixels), source.vision_model(pixels).pooler_output)
 
@@ -79,7 +80,7 @@ def test_a_pair_of_timms_image_tower_takes_other_sizes(save):
     vision = {"model_type": "timm_wrapper", "architecture": "vit_tiny_patch16_224", "model_args": {"depth": 1}}
     source, folder = save({**PAIR, "vision": vision, "text": BERT}, text=BERT_TEXT)
     encoder = build_encoder(backbone_config({"pretrained": folder}, [48], BERT_TEXT)).eval()
-    load_backbone(encoder, {"pretrained": folder})
+    load_weights(encoder, {"pretrained": folder})
     assert encode(encoder, torch.randn(2, 3, 48, 48)).shape == (2, 10)
     pixels = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(encode(encoder, pixels), encode(source, pixels))
@@ -193,7 +194,7 @@ def test_tensors_that_the_files_lack_are_not_counted(save, tmp_path):
 def test_many_missing_tensors_are_named_in_part(save):
     _, folder = save({"model_type": "vit", **PATCHES})
     deeper = build_encoder(backbone_config({"model_type": "vit", **PATCHES, "num_hidden_layers": 2}, [32]))
-    sentence = load_backbone(deeper, {"pretrained": folder, "min_matched": 0.5})
+    sentence = load_weights(deeper, {"pretrained": folder, "min_matched": 0.5}).sentence
     assert sentence.endswith(" and 13 more") and sentence.count("layers.1.") == 3
 
 

@@ -7,8 +7,9 @@ from transformers import AutoConfig, AutoModel
 
 from hfcontrast.errors import RecipeError
 from hfcontrast.nn import build_encoder, encode, feature_size
-from hfcontrast.nn.backbone import backbone_config, load_backbone
+from hfcontrast.nn.backbone import backbone_config
 from hfcontrast.nn.encoder import check_image_size, feature_expression
+from hfcontrast.nn.loading import load_weights
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 8}
 BACKBONES = {
@@ -122,7 +123,7 @@ def test_pretrained_weights_are_loaded(name, tmp_path):
     pixels = torch.randn(2, 3, 32, 32)
     assert not torch.allclose(encode(encoder, pixels), encode(source, pixels))
     total = len(encoder.state_dict())
-    assert load_backbone(encoder, backbone) == f"{total} of {total} encoder tensors loaded from {tmp_path}"
+    assert load_weights(encoder, backbone).sentence == f"{total} of {total} encoder tensors loaded from {tmp_path}"
     torch.testing.assert_close(encode(encoder, pixels), encode(source, pixels))
 
 
@@ -132,7 +133,7 @@ def test_the_vision_half_of_a_clip_model_is_loaded(tmp_path):
     clip = AutoModel.from_config(AutoConfig.for_model("clip", vision_config=vision, text_config=text)).eval()
     clip.save_pretrained(tmp_path)
     encoder = build_encoder(backbone_config({"pretrained": str(tmp_path)}, [32])).eval()
-    load_backbone(encoder, {"pretrained": str(tmp_path)})
+    load_weights(encoder, {"pretrained": str(tmp_path)})
     pixels = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(encode(encoder, pixels), clip.vision_model(pixels).pooler_output)
 
@@ -142,11 +143,11 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     source.save_pretrained(tmp_path)
     deeper = build_encoder(backbone_config({"model_type": "vit", **TINY, "num_hidden_layers": 2}, [32]))
     with pytest.raises(RecipeError, match=r"lacks \d+ of the encoder's \d+ tensors, among them .*1"):
-        load_backbone(deeper, {"pretrained": str(tmp_path)})
+        load_weights(deeper, {"pretrained": str(tmp_path)})
     with pytest.raises(RecipeError, match="'no/where' cannot be loaded"):
-        load_backbone(deeper, {"pretrained": "no/where"})
-    assert load_backbone(deeper, "timm/resnet18") is None
-    assert load_backbone(deeper, {"model_type": "vit"}) is None
+        load_weights(deeper, {"pretrained": "no/where"})
+    assert load_weights(deeper, "timm/resnet18") is None
+    assert load_weights(deeper, {"model_type": "vit"}) is None
 
 
 def test_sizes_that_an_encoder_cannot_take_are_refused():
