@@ -14,15 +14,19 @@ import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from .errors import HFContrastError
+from .methods.base import Method
 from .nn.encoder import feature_expression
-from .publishing.card import build_card, score_table
+from .publishing.card import PREDICTIONS, build_card, score_table
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result
 from .recipe import Recipe, load_recipe
 from .run_evaluation import build_evaluation
+from .run_pictures import write_predictions
 from .training.loop import train
 from .training.method import published_size
 from .training.setup import Training, build_training
@@ -45,6 +49,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     notes = train(training, evaluation)
     if recipe.eval.baselines is True:
         notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
+    write_predictions(training, evaluation.queries.rows)
     publish(training, notes, processor, ratio, evaluated_on)
     training.accelerator.end_training()  # closes trackers and process group
     return notes
@@ -57,14 +62,25 @@ def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: fl
     if not accelerator.is_main_process:
         return
     encoder = method.export_encoder()
-    prefix = next(name for name, module in method.named_modules() if module is encoder) + "."
-    weights = {name.removeprefix(prefix): value for name, value in whole.items() if name.startswith(prefix)}
+    weights = weights_of(encoder, method, whole)
     settings = timm_settings(published_size(training.recipe, training.views), ratio, training.mean, training.std)
     export_encoder(encoder, processor, output, settings, weights)
     save_method(method, output / "method", whole)
     build_card(training, notes, ratio, evaluated_on).save(output / "README.md")
     write_result(build_result(training, notes, evaluated_on), output)
     report(training, notes, evaluated_on)
+
+
+def weights_of(encoder: PreTrainedModel, method: Method, whole: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an encoder that is made of a method's parts, by its own names.
+
+    Args:
+        encoder: One of the method's modules, or another over the same parameters.
+        method: The method.
+        whole: All weights of the method; sharded training gathers them.
+    """
+    names = {id(value): name for name, value in method.state_dict(keep_vars=True).items()}
+    return {name: whole[names[id(value)]] for name, value in encoder.state_dict(keep_vars=True).items()}
 
 
 def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None:
@@ -90,6 +106,8 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     encoder = training.method.export_encoder()
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
     console.print(f"Written: {training.output}", highlight=False, soft_wrap=True)
+    if (training.output / PREDICTIONS).exists():
+        console.print(f"What it predicts, to look at: {training.output / PREDICTIONS}", highlight=False, soft_wrap=True)
     console.print(
         f'Load it: AutoModel.from_pretrained("{training.output}"{trust}); features: {feature_expression(encoder)}',
         highlight=False,

@@ -1,18 +1,24 @@
 """What a run is judged on: its rows, the processor that it publishes, and the scores of both kinds of models."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from .data.evaluation import evaluation_batches
+from .data.map_rows import RowReader
 from .data.sources import Rows, available_splits, load_rows
-from .errors import DataError
+from .errors import DataError, RecipeError
+from .evaluation.finetune import FineTuning
 from .evaluation.inputs import share_out
 from .evaluation.online import OnlineEvaluation
 from .evaluation.retrieval import Retrieval, caption_batches
 from .evaluation.zero_shot import ZeroShot, class_names_of
+from .methods.base import Method
 from .nn.two_towers import is_two_towers
 from .publishing.processor import as_transform, build_processor, with_tokenizer
 from .recipe import Recipe
@@ -42,6 +48,10 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
         settings.knn_temperature,
         settings.linear_probe,
     )
+    if settings.finetuning:
+        check_whole_weights(training)
+        evaluation.finetuning = FineTuning(**settings.finetuning.model_dump())
+        evaluation.trained = trained_names(encoder, training.method)
     if with_texts:
         tokenizer = training.captions.tokenizer
         evaluation.zero_shot = zero_shot_tasks(recipe, queries, judged, batches, tokenizer)
@@ -50,6 +60,40 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
             evaluation.retrieval = Retrieval(pairs, tokenizer)
         processor = with_tokenizer(encoder, processor, tokenizer)
     return evaluation, name, processor, ratio
+
+
+def check_whole_weights(training: Training) -> None:
+    """Refuses fine-tuning where the weights are not whole on every process.
+
+    Raises:
+        RecipeError: They are not.
+    """
+    kind = training.accelerator.distributed_type
+    if kind in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
+        raise RecipeError(
+            f"eval.finetune trains a copy of the encoder, on one process or with plain data parallelism, not with {kind.value}: "
+            "set it to false, and judge the published encoder with `hfcontrast evaluate --task finetune`"
+        )
+
+
+def trained_names(encoder: PreTrainedModel, method: Method) -> list[str]:
+    """The encoder's parameters that the method trains; of a teacher, which has no gradients, those of what it follows.
+
+    Args:
+        encoder: Made of the method's parts.
+        method: The method.
+    """
+    known = dict(method.named_parameters(remove_duplicate=False))
+    places = {id(parameter): name for name, parameter in known.items()}
+    found = []
+    for name, parameter in encoder.named_parameters():
+        place = places.get(id(parameter), "")
+        for teacher, source in method.teachers.items():
+            if place.startswith(f"{teacher}."):
+                parameter = known.get(source + place[len(teacher) :], parameter)
+        if parameter.requires_grad:
+            found.append(name)
+    return found
 
 
 def zero_shot_tasks(
@@ -141,6 +185,9 @@ def check_same_classes(bank: Rows, queries: Rows) -> None:
 class Batches:
     """This process's share of a data set as batches of (pixel_values, labels); kept in memory when they are small.
 
+    Attributes:
+        too_large: Whether they are not kept, but can be read in any order.
+
     Args:
         rows: The data set.
         limit: How many of its rows are used at most, spread evenly over it; the first ones of a stream.
@@ -153,6 +200,7 @@ class Batches:
         count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
         self.rows, self.transform, self.batch_size = share_out(rows, limit), transform, batch_size
         self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
+        self.too_large = not self.keep and not rows.streaming
         self.kept: list | None = None
 
     def __call__(self):
@@ -165,6 +213,16 @@ class Batches:
             return iter(self.kept)
         return batches
 
-    def _read(self):
-        for pixels, labels, *_ in evaluation_batches(self.rows, self.transform, self.batch_size):
+    def labels(self) -> Tensor:
+        """(n,) labels of all rows, -1 where there is none, without a look at the pictures; of map-style rows."""
+        reader = RowReader(self.rows.dataset)
+        return torch.tensor(reader.labels(list(range(reader.num_rows))), dtype=torch.long)
+
+    def in_order(self, positions: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the rows at these positions, in their order; of map-style rows."""
+        return self._read(self.rows.select(positions))
+
+    def _read(self, rows: Rows | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        rows = self.rows if rows is None else rows
+        for pixels, labels, *_ in evaluation_batches(rows, self.transform, self.batch_size):
             yield pixels, torch.zeros(len(pixels), dtype=torch.long) if labels is None else labels

@@ -31,13 +31,23 @@ ALLOWED = {
     "comparison": {"recipe"},
     "commands": {"nn", "methods", "data", "evaluation", "run_evaluation"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
-    "run": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run_evaluation"},
+    "run_pictures": {"data", "training", "publishing", "visualization"},
+    "run": {
+        *LIBRARY,
+        "run_pictures",
+        "recipe",
+        "training",
+        "evaluation",
+        "visualization",
+        "publishing",
+        "run_evaluation",
+    },
     "cli": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run", "comparison"}
     | {"commands"},
 }
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {
-    ("evaluation", "nn"): {"encoder", "distributed", "collapse", "two_towers"},
+    ("evaluation", "nn"): {"encoder", "distributed", "collapse", "two_towers", "batch_norm"},
     ("evaluation", "data"): {"sources", "columns", "captions", "decode", "evaluation"},
     ("recipe", "nn"): {"backbone"},
     ("recipe", "methods"): {"registry", "base"},

@@ -145,8 +145,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--task",
         dest="tasks",
         action="append",
-        choices=("knn", "linear", "zero-shot", "retrieval"),
-        help="can be repeated (default: all that the model and the data allow)",
+        choices=("knn", "linear", "zero-shot", "retrieval", "finetune"),
+        help="can be repeated (default: all that the model and the data allow, but finetune, which takes minutes)",
     )
     parser.add_argument(
         "--split", help="split that is judged (default: test, else validation, else held out from the bank)"
@@ -155,9 +155,18 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--bank-split",
         metavar="SPLIT",
         default="train",
-        help="split of the neighbours and of the linear probe (default: train)",
+        help="split of the neighbours, of the linear probe and of fine-tuning (default: train)",
     )
     parser.add_argument("--limit", metavar="N", type=count, help="rows of each split at most, spread evenly over it")
+    parser.add_argument(
+        "--epochs", metavar="N", type=count, help="with --task finetune: passes over the data (default: 30)"
+    )
+    parser.add_argument(
+        "--label-share",
+        metavar="SHARE",
+        type=share,
+        help="with --task finetune: share of each class that is used, at least one picture (default: 1)",
+    )
     parser.add_argument("--k", metavar="N", type=count, default=20, help="neighbours that vote (default: 20)")
     parser.add_argument(
         "--template", metavar="TEXT", action="append", help="prompt with {} for a class's name (can be repeated)"
@@ -180,3 +189,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def share(text: str) -> float:
+    """A number above 0 and up to 1, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, such as 0.1, got {text!r}")
+    return number

@@ -1,14 +1,16 @@
-"""`hfcontrast evaluate`: what any model's features are worth, by neighbours, a linear probe, prompts and retrieval."""
+"""`hfcontrast evaluate`: what any model's features are worth, by neighbours, a linear probe, prompts, retrieval and fine-tuning."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +20,7 @@ from ..data.evaluation import evaluation_batches
 from ..data.sources import Rows, available_splits, load_rows
 from ..errors import DataError, HFContrastError
 from ..evaluation.features import extract_features
+from ..evaluation.finetune import FineTuning, finetune_accuracy
 from ..evaluation.inputs import picture_transform, share_out
 from ..evaluation.knn import knn_accuracy
 from ..evaluation.linear_probe import linear_accuracy
@@ -25,12 +28,12 @@ from ..evaluation.retrieval import retrieve_rows
 from ..evaluation.templates import PHOTO, check_templates, find_templates
 from ..evaluation.zero_shot import ZeroShot, class_names_of, require_text_tower
 from ..nn.collapse import effective_rank, feature_std
-from ..run_evaluation import check_same_classes, held_out_split
+from ..run_evaluation import Batches, check_same_classes, held_out_split
 from .arguments import DataSource, data_source
 from .opening import OpenedModel, open_model, quiet_libraries
 
-TASKS = ("knn", "linear", "zero-shot", "retrieval")
-_BY_BANK = {"knn", "linear"}
+TASKS = ("knn", "linear", "zero-shot", "retrieval", "finetune")
+_BY_BANK = {"knn", "linear", "finetune"}
 _BY_TEXT = {"zero-shot", "retrieval"}
 
 
@@ -43,6 +46,7 @@ def judge(
     bank_split: str = "train",
     limit: int | None = None,
     k: int = 20,
+    finetuning: FineTuning | None = None,
     templates: Sequence[str] = PHOTO,
     class_names: Sequence[str] | None = None,
     batch_size: int = 64,
@@ -55,13 +59,15 @@ def judge(
     Args:
         model: A folder or a name on the Hub, of anything that ``AutoModel`` loads.
         data: Which data.
-        tasks: Out of ``knn``, ``linear`` (both need labels), ``zero-shot`` (labels with names and a text tower) and
-            ``retrieval`` (captions and a text tower); None: all that model and data allow.
+        tasks: Out of ``knn``, ``linear``, ``finetune`` (which need labels), ``zero-shot`` (labels with names and a text tower)
+            and ``retrieval`` (captions and a text tower); None: all that model and data allow, but ``finetune``, which takes
+            minutes.
         split: The rows that are judged; None: ``test``, else ``validation``; else, for knn and linear, every fifth row of
             the bank, which is then no neighbour, and for the others all of it.
-        bank_split: The rows that vote, and that the linear probe is fitted to.
+        bank_split: The rows that vote, and that linear probe and fine-tuning are fitted to.
         limit: Rows of each of the two at most, spread evenly over it; of a stream the first ones.
         k: Neighbours that vote, with weights of temperature 0.07.
+        finetuning: How ``finetune`` trains a copy of the model; None: as its defaults are.
         templates: Prompts with {} for the name of a class.
         class_names: Names by label, used as they are; None: the data's own, with spaces for underscores.
         batch_size: Images encoded at once.
@@ -93,7 +99,7 @@ def judge(
         features, labels = encode_rows(opened, queries, batch_size, limit)
         scores["features"] = {"std": feature_std(features), "effective_rank": effective_rank(features[:2048])}
         scores["features"]["images"] = len(features)
-    if bank is not None:
+    if {"knn", "linear"} & set(chosen):
         scores |= by_bank(opened, encode_rows(opened, bank, batch_size, limit), (features, labels), chosen, k)
     if "zero-shot" in chosen:
         names = class_names or [name.replace("_", " ") for name in class_names_of(queries)]
@@ -102,6 +108,8 @@ def judge(
         scores["zero-shot"] |= {"classes": len(names), "templates": len(templates)}
     if "retrieval" in chosen:
         scores["retrieval"] = retrieve_rows(opened.model, opened, queries, batch_size=batch_size, limit=limit)
+    if "finetune" in chosen:
+        scores["finetune"] = finetune(opened, bank, queries, batch_size, limit, finetuning or FineTuning())
     told = {"model": model, "revision": opened.revision, "judged": queries.description}
     return told | ({"bank": bank.description} if bank else {}) | {"scores": scores}
 
@@ -116,7 +124,7 @@ def open_rows(data: DataSource, split: str, tasks: Sequence[str] | None) -> Rows
 
 
 def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Sequence[str] | None) -> list[str]:
-    """The tasks that a model and data allow.
+    """The tasks that a model and data allow, but fine-tuning, which has to be asked for.
 
     Raises:
         HFContrastError: None.
@@ -135,7 +143,7 @@ def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Se
             f"{'labels' if rows.labelled else 'no labels'} and {'captions' if rows.captions else 'no captions'}; "
             "--label-column and --caption-column name columns that were not found, --bank-split a split for knn and linear"
         )
-    return [task for task in TASKS if allowed[task]]
+    return [task for task in TASKS if allowed.get(task)]
 
 
 def check_tasks(opened: OpenedModel, rows: Rows, tasks: Sequence[str], class_names: Sequence[str] | None) -> None:
@@ -201,6 +209,24 @@ def by_bank(
     return scores
 
 
+def finetune(
+    opened: OpenedModel, bank: Rows, queries: Rows, batch_size: int, limit: int | None, settings: FineTuning
+) -> dict[str, Any]:
+    """The accuracy after fine-tuning a copy of the model.
+
+    Raises:
+        DataError: No row of the one or the other has a label.
+    """
+    transform = picture_transform(opened)
+    size = transform([Image.new("RGB", (64, 64))]).shape[-1]
+    batches = partial(Batches, limit=limit, transform=transform, batch_size=batch_size, size=size)
+    try:
+        accuracy = finetune_accuracy(opened.model, batches(bank), batches(queries), settings)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    return {"accuracy": accuracy, "epochs": settings.epochs, "label_share": settings.label_share}
+
+
 def table_rows(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     """The figures as they are printed: task, what, value."""
     found = []
@@ -216,6 +242,10 @@ def main(args: argparse.Namespace) -> None:
     """Runs the command of a parsed command line."""
     if args.template and args.templates:
         raise HFContrastError("--template and --templates are both given: keep one of them")
+    given = {"epochs": args.epochs, "label_share": args.label_share}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and "finetune" not in (args.tasks or ()):
+        raise HFContrastError("--epochs and --label-share are settings of fine-tuning: add --task finetune")
     quiet_libraries()
     report = judge(
         args.model,
@@ -225,6 +255,7 @@ def main(args: argparse.Namespace) -> None:
         bank_split=args.bank_split,
         limit=args.limit,
         k=args.k,
+        finetuning=FineTuning(**given),
         templates=args.template or (find_templates(args.templates) if args.templates else PHOTO),
         class_names=args.classes,
         batch_size=args.batch_size,

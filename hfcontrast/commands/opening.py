@@ -105,8 +105,8 @@ def open_model(
 ) -> OpenedModel:
     """Loads anything that ``AutoModel`` loads, saved hfcontrast methods included.
 
-    A pooler that is not in the weights is taken out, so that features are the class token instead of random numbers.
-    Other tensors that are not there are named in a warning.
+    A pooler that is not in the weights is taken out, so that features are the class token instead of random numbers. A
+    ViTMAE hides nothing; an ImageGPT's colours are those of its image processor. Other tensors that are not there are named in a warning.
 
     Args:
         name: A folder or a name on the Hub.
@@ -135,11 +135,16 @@ def open_model(
         logger.warning("%s: %d tensors are not in the weights and stay random, e.g. %s", name, len(missing), missing[0])
     if hasattr(model, "export_encoder"):
         model = model.export_encoder()
+    if model.config.model_type == "vit_mae":
+        model.config.mask_ratio = 0.0
     try:
         model = model.to(device or default_device())
     except (RuntimeError, AssertionError) as error:
         raise HFContrastError(f"device {device!r} cannot be used: {_first_line(error)}") from error
-    return OpenedModel(model.eval(), name, getattr(model.config, "_commit_hash", None), options)
+    opened = OpenedModel(model.eval(), name, getattr(model.config, "_commit_hash", None), options)
+    if model.config.model_type == "imagegpt" and getattr(model.config, "clusters", None) is None:
+        model.config.clusters = opened.image_processor.clusters.tolist()
+    return opened
 
 
 def default_device() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import HFContrastError, RecipeError
-from .plan import PlannedRun, finished_result, pixels_judged, plan
+from .plan import PlannedRun, finished_result, former_result, pixels_judged, plan
 from .processes import Processes, first_error, training_command
 from .table import print_table, summarise, write_table
 
@@ -19,7 +19,8 @@ def compare(
 ) -> int:
     """Trains every recipe with the same overrides, and writes ``table.md`` and ``table.json``.
 
-    Started again with the same arguments, it skips finished runs and goes on with interrupted ones.
+    Started again with the same arguments, it skips finished runs and goes on with interrupted ones. Runs that are now to be judged
+    by a linear probe or fine-tuning too are judged again, without being trained.
 
     Args:
         recipes: Recipe files.
@@ -61,7 +62,10 @@ def compare(
 
 
 def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) -> None:
-    """Trains a run to its end, unless it is finished already, and notes its result or its error."""
+    """Trains a run to its end, unless it is finished already, and notes its result or its error.
+
+    A finished run that is to be judged by more than it was is started too: it goes on from its last checkpoint.
+    """
     try:
         run.result = finished_result(run)
     except HFContrastError as error:
@@ -71,8 +75,12 @@ def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) 
     if run.result is not None:
         say("finished before")
         return
+    former = former_result(run)
+    if former is not None:
+        say("trained before; judged again, as more is asked for")
     arguments = [str(run.file), *run.overrides]
-    if run.recipe.eval.baselines is True and pixels_judged(run, runs):
+    own_pixels = former is not None and "raw_pixels" in former["scores"]
+    if run.recipe.eval.baselines is True and not own_pixels and pixels_judged(run, runs):
         arguments.append("eval.baselines=encoder")
     run.folder.mkdir(parents=True, exist_ok=True)
     command = training_command(arguments, run.recipe.train.device)

@@ -14,6 +14,7 @@ from ..recipe import Recipe, load_recipe
 DEFAULTS = ("eval.linear_probe=true", "eval.every=")  # the table has the last step's scores only
 # What may differ between two evaluations whose scores stand in one table.
 _FREE = {"every", "batch_size", "baselines"}
+_MORE = ("linear_probe", "finetune")  # what a finished run can be judged by later: nothing is trained anew
 
 
 @dataclass
@@ -61,12 +62,14 @@ class PlannedRun:
         data, backbone = self.recipe.data, self.recipe.backbone
         pretrained = isinstance(backbone, dict) and backbone.get("pretrained")  # its colour statistics are taken
         ratio = self.recipe.publish.resize_ratio
-        source = [data.source(), data.mean, data.std, judged(self.recipe)]
+        settings = {name: value for name, value in judged(self.recipe).items() if name != "finetune"}
+        source = [data.source(), data.mean, data.std, settings]
         return json.dumps([source, self.image_size, ratio, pretrained], sort_keys=True, default=str)
 
     def untrained(self) -> str:
         """What the untrained encoder is judged by, but for its seed: runs with the same share this baseline."""
-        return json.dumps([self.recipe.backbone, self.pixels()], sort_keys=True, default=str)
+        finetune = judged(self.recipe)["finetune"]
+        return json.dumps([self.recipe.backbone, self.pixels(), finetune], sort_keys=True, default=str)
 
 
 def plan(
@@ -102,11 +105,16 @@ def plan(
 
 def judged(recipe: Recipe) -> dict[str, Any]:
     """The settings that an evaluation's scores depend on."""
-    return recipe.eval.model_dump(mode="json", exclude=_FREE)
+    settings = recipe.eval.finetuning  # written out, so that `true` is equal to the defaults
+    return recipe.eval.model_dump(mode="json", exclude=_FREE) | {
+        "finetune": settings.model_dump() if settings else False
+    }
 
 
 def finished_result(run: PlannedRun) -> dict[str, Any] | None:
     """The result in the run's folder, if it is of the same recipe and judged in the same way.
+
+    None too where it is only to be judged by more: the run then begins at its last checkpoint, trains nothing and judges.
 
     Raises:
         CheckpointError: The folder holds a run of the same recipe that is judged otherwise.
@@ -115,12 +123,20 @@ def finished_result(run: PlannedRun) -> dict[str, Any] | None:
     if former.exists() and any((run.folder / "checkpoints").glob("step_*")):
         recipe = load_recipe(former, check=False)
         before, after = judged(recipe), judged(run.recipe)
-        changed = [f"eval.{name}: {before[name]} -> {after[name]}" for name in after if before[name] != after[name]]
+        changed = [name for name in after if before[name] != after[name]]
         if changed and recipe.fingerprint().hash == run.hash:
+            if all(name in _MORE and not before[name] for name in changed):
+                return None
+            texts = [f"eval.{name}: {before[name]} -> {after[name]}" for name in changed]
             raise CheckpointError(
-                f"{run.folder} holds a run that was judged otherwise ({'; '.join(changed)}): choose another --output, or "
+                f"{run.folder} holds a run that was judged otherwise ({'; '.join(texts)}): choose another --output, or "
                 "remove the folder"
             )
+    return former_result(run)
+
+
+def former_result(run: PlannedRun) -> dict[str, Any] | None:
+    """The result in the run's folder, if it is of the same recipe, however it was judged."""
     try:
         result = json.loads((run.folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

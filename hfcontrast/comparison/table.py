@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .plan import PlannedRun, unequal_settings
 
-SCORES = ("knn_accuracy", "linear_accuracy", "feature_std", "effective_rank")
+SCORES = ("knn_accuracy", "linear_accuracy", "finetune_accuracy", "feature_std", "effective_rank")
 COSTS = ("images_per_second", "peak_memory")
 
 
@@ -25,6 +25,7 @@ def _percent(share: float) -> str:
 _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "knn_accuracy": ("kNN, %", _percent),
     "linear_accuracy": ("linear probe, %", _percent),
+    "finetune_accuracy": ("fine-tuning, %", _percent),
     "feature_std": ("feature std", "{:.2f}".format),
     "effective_rank": ("effective rank", "{:.1f}".format),
     "images_per_second": ("images/s", "{:,.0f}".format),
@@ -163,6 +164,11 @@ def notes(summary: dict[str, Any]) -> list[str]:
         for r in results
     )
     lines += [f"Trained on {machine}." for machine in dict.fromkeys(machines)]
+    if all(any(name in row for row in summary["rows"]) for name in ("knn_accuracy", "finetune_accuracy")):
+        lines.append(
+            "kNN understates methods that predict a part of the picture from the rest (MAE, ...): these are judged by linear probe "
+            "and fine-tuning."
+        )
     if summary["unequal"]:
         lines.append(f"Not the same in all runs: {', '.join(summary['unequal'])}.")
     if summary["overrides"]:

@@ -85,6 +85,8 @@ def share_out(rows: Rows, limit: int | None = None) -> Rows:
 def picture_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
     """From RGB pictures to (N, C, H, W) pixel values, as the model's own processor prepares them.
 
+    Of a processor that makes tokens of colours (ImageGPT's) the pixels that it would make them of.
+
     Args:
         processor: An image processor, or a processor that has one.
     """
@@ -92,8 +94,9 @@ def picture_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
 
 
 def _prepare(processor: Any, images: list[Image.Image]) -> Tensor:
+    pixels = {"do_color_quantize": False} if hasattr(processor, "do_color_quantize") else {}
     try:
-        return processor(images=images, return_tensors="pt").pixel_values
+        return processor(images=images, return_tensors="pt", **pixels).pixel_values
     except ValueError as error:
         raise DataError(f"{type(processor).__name__} makes no batch of these pictures: {error}") from error
 

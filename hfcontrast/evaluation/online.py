@@ -1,6 +1,6 @@
 """The evaluation that accompanies a training: accuracies where there are labels, and signs of collapse always."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from ..nn.collapse import effective_rank, feature_std
 from .features import extract_features, join_processes
+from .finetune import FineTuning, finetune_accuracy
 from .knn import knn_accuracy
 from .linear_probe import linear_accuracy
 from .retrieval import Retrieval
@@ -27,6 +28,8 @@ class OnlineEvaluation:
         linear_probe: Whether a thorough evaluation fits a linear probe too.
 
     Attributes:
+        finetuning: How a thorough evaluation fine-tunes encoders too; None: not at all.
+        trained: Names of the parameters that fine-tuning trains; None: see ``finetune_accuracy``.
         zero_shot: Classification by the names of classes, by task; for models with a text tower.
         retrieval: Images by their captions and captions by their images; for models with a text tower.
     """
@@ -44,6 +47,8 @@ class OnlineEvaluation:
         self.k = k
         self.temperature = temperature
         self.linear_probe = linear_probe
+        self.finetuning: FineTuning | None = None
+        self.trained: Collection[str] | None = None
         self.zero_shot: dict[str, ZeroShot] = {}
         self.retrieval: Retrieval | None = None
 
@@ -55,13 +60,16 @@ class OnlineEvaluation:
 
         Args:
             encoder: The encoder.
-            thorough: Take the time for ``linear_accuracy`` too, where a linear probe was asked for.
+            thorough: Take the time for ``linear_accuracy`` and ``finetune_accuracy`` too, where they were asked for.
         """
         features, labels = extract_features(encoder, self.queries())
         scores = {}
         if self.bank is not None:
             bank, bank_labels = extract_features(encoder, self.bank())
             scores = self._accuracies(bank, bank_labels, features, labels, thorough, next(encoder.parameters()).device)
+            if self.finetuning and thorough and scores:
+                settings = (self.finetuning, self.trained)
+                scores["finetune_accuracy"] = finetune_accuracy(encoder, self.bank, self.queries, *settings)
         for task, judge in self.zero_shot.items():
             same = judge.batches is self.queries  # then the features are there already
             scores[f"zero_shot_{task}"] = (judge.score(encoder, features, labels) if same else judge(encoder))["top1"]
@@ -70,8 +78,14 @@ class OnlineEvaluation:
         scores["effective_rank"] = effective_rank(features[:2048])
         return scores
 
+    def missing(self, scores: dict[str, float]) -> list[str]:
+        """Names of scores that a thorough evaluation gives today, and that former ones of such an evaluation lack."""
+        asked = {"linear_accuracy": self.linear_probe, "finetune_accuracy": self.finetuning}
+        labelled = "knn_accuracy" in scores
+        return [name for name, wanted in asked.items() if wanted and labelled and name not in scores]
+
     def raw_pixels(self, device: torch.device) -> dict[str, float]:
-        """The accuracies of the pixels themselves; none without labels. A linear probe is fitted on the device."""
+        """The accuracies of the pixels themselves, which cannot be fine-tuned; none without labels. A linear probe is fitted on the device."""
         if self.bank is None:
             return {}
         return self._accuracies(*_flat_pixels(self.bank()), *_flat_pixels(self.queries()), True, device)

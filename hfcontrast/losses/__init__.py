@@ -1,6 +1,7 @@
 """Losses as pure functions of tensors, for use with or without the rest of the framework."""
 
 from .clustering import sinkhorn, swapped_prediction
+from .colorization import annealed_mean, color_cross_entropy, rebalancing_weights, soft_encode
 from .contrastive import clip_loss, decoupled, info_nce, nt_xent, queue_info_nce, supcon
 from .distillation import dino_loss, ibot_loss, sinkhorn_center
 from .gaussianity import sigreg
@@ -16,8 +17,10 @@ from .spread import alignment, koleo, uniformity
 
 __all__ = [
     "alignment",
+    "annealed_mean",
     "barlow_twins",
     "clip_loss",
+    "color_cross_entropy",
     "decoupled",
     "dino_loss",
     "full_precision",
@@ -34,10 +37,12 @@ __all__ = [
     "pairwise_contrastive",
     "predictive_info_nce",
     "queue_info_nce",
+    "rebalancing_weights",
     "siglip_loss",
     "sigreg",
     "sinkhorn",
     "sinkhorn_center",
+    "soft_encode",
     "softmax_nce",
     "supcon",
     "swapped_prediction",

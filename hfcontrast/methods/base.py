@@ -1,8 +1,8 @@
-"""The contract of a method: Method, MethodConfig, MethodOutput and Progress."""
+"""The contract of a method: Method, MethodConfig and MethodOutput (and Progress, from a module of its own)."""
 
 import copy
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..errors import PluginError
 from ..nn.ema import MomentumUpdate
 from ..nn.encoder import build_encoder, encode, feature_size
+from ..nn.randomness import sample_uniform
 from ..nn.subconfig import whole_config
-from ..view import View, check_views
-
-MODEL_TYPE_PREFIX = "hfcontrast_"
+from ..view import View
+from .declaration import check_declaration
+from .progress import Progress
 
 
 @strict
@@ -26,7 +26,8 @@ class MethodConfig(PreTrainedConfig):
 
     What a method has to know of the data it declares as a field with the default None, which the training fills in:
     ``num_images: int | None``, the number of images in the data set (for a memory bank; a stream has none), and
-    ``image_mean`` and ``image_std: list | None``, what each colour is normalised by.
+    ``image_mean`` and ``image_std: list | None``, what each colour is normalised by. What has to be measured on the pictures
+    themselves (colour clusters, frequencies) it names in ``Method.measured`` and measures in ``Method.measure``.
 
     Args:
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
@@ -63,37 +64,6 @@ class MethodOutput(ModelOutput):
     embeddings: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Progress:
-    """All that a method learns of time.
-
-    Args:
-        step: Optimizer steps done so far.
-        total_steps: Optimizer steps of the whole training.
-        steps_per_epoch: Optimizer steps in one pass over the data.
-        seed: The run's seed, for draws that are a function of it (see ``hfcontrast.nn.sample_uniform``).
-    """
-
-    step: int
-    total_steps: int
-    steps_per_epoch: int = field(default=1)
-    seed: int = field(default=0)
-
-    @property
-    def epoch(self) -> int:
-        """Passes over the data completed so far."""
-        return self.step // self.steps_per_epoch
-
-    @property
-    def fraction(self) -> float:
-        """Elapsed share of the training, in [0, 1]."""
-        return min(self.step / max(self.total_steps, 1), 1.0)
-
-    def epochs(self, count: float) -> float:
-        """Elapsed share, in [0, 1], of a phase that lasts ``count`` epochs from the start; 1 when ``count`` is 0."""
-        return 1.0 if count <= 0 else min(self.epoch / count, 1.0)
-
-
 class Method(PreTrainedModel):
     """A self-supervised method: an encoder, heads beside it, and three steps.
 
@@ -111,6 +81,7 @@ class Method(PreTrainedModel):
         teachers: Moving averages: name of the copy -> name of the module that it follows.
         constant_lr: Names of modules whose learning rate follows no schedule (SimSiam's predictor).
         collapse_advice: What to change when this method's embeddings collapse; ends a sentence.
+        measured: Settings with the default None that :meth:`measure` finds from the pictures before the training.
         progress: Where the training is; set before every step.
     """
 
@@ -119,6 +90,7 @@ class Method(PreTrainedModel):
     teachers: dict[str, str] = {}
     constant_lr: tuple[str, ...] = ()
     collapse_advice: str = "lower optim.lr, raise train.batch_size, or weaken the augmentation"
+    measured: tuple[str, ...] = ()
     progress: Progress = Progress(0, 1)
     main_input_name = "pixel_values"
     base_model_prefix = ""
@@ -129,7 +101,7 @@ class Method(PreTrainedModel):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if not inspect.isabstract(cls) and not cls.__dict__.get("abstract", False):
-            check_declaration(cls)
+            check_declaration(cls, Method, MethodConfig)
 
     def __init__(self, config: MethodConfig):
         super().__init__(config)
@@ -162,8 +134,37 @@ class Method(PreTrainedModel):
         """Called after the optimizer step with one output a micro-batch: teachers, queues, banks, centres."""
 
     def export_encoder(self) -> PreTrainedModel:
-        """The encoder that is evaluated and published."""
+        """The encoder that is evaluated and published: a native model, made of modules and parameters of this method."""
         return self.encoder
+
+    def depict(self, **batch: Tensor) -> dict[str, Tensor]:
+        """What the method predicts, as pictures to look at: the columns of a sheet by their headings, from left to right.
+
+        Called after the training in evaluation mode, without gradients, on one process only (so it must not gather), with
+        the batch entries that it names: undistorted pictures under the keys of the views, and ``index``.
+
+        Returns:
+            Pictures (B, 3, H, W) or several side by side (B, P, 3, H, W), normalised as the views are; nothing by default.
+        """
+        return {}
+
+    @classmethod
+    def measure(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """Finds the settings that ``measured`` names; called once a run, the result is kept with it.
+
+        Args:
+            images: (N, 3, H, W) undistorted pictures of the size of the first view, RGB in [0, 1], some hundreds spread
+                over the data.
+            options: The method's settings in the recipe.
+
+        Returns:
+            The settings by name, as JSON has them.
+        """
+        return {}
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """What ``train.compile`` compiles: the encoder and its teachers; their layers, where a method runs these itself."""
+        return [self.encoder, *(getattr(self, name) for name, source in self.teachers.items() if source == "encoder")]
 
     # What the base does
 
@@ -171,6 +172,19 @@ class Method(PreTrainedModel):
         """Begins an optimizer step: notes where the training is, then calls :meth:`before_step`."""
         self.progress = progress
         self.before_step(progress)
+
+    def draws(self, index: Tensor, count: int, purpose: int) -> Tensor:
+        """Uniform numbers for masks and the like: a function of the run's seed, the epoch and the sample, as views are.
+
+        Args:
+            index: (B,) the samples' positions in their data set.
+            count: Numbers for each.
+            purpose: A number for what they are used for: other purposes get other numbers.
+
+        Returns:
+            (B, count) in [0, 1).
+        """
+        return sample_uniform(index, count, self.progress.seed, self.progress.epoch, purpose)
 
     @classmethod
     def needs_labels(cls) -> bool:
@@ -255,6 +269,15 @@ class Method(PreTrainedModel):
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
 
+    def _initialize_weights(self, module: nn.Module, *arguments: Any) -> None:
+        # transformers passes over modules that have parameters in their submodules only, as heads do: their own
+        # initialisation comes here, after that of the submodules. What a checkpoint has given stays.
+        super()._initialize_weights(module, *arguments)
+        passed_over = not any(True for _ in (*module.parameters(False), *module.buffers(False)))
+        given = all(getattr(value, "_is_hf_initialized", False) for value in module.parameters())
+        if passed_over and not given and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As in transformers; a teacher that the checkpoint does not have starts as a copy of its source."""
@@ -274,29 +297,3 @@ class Method(PreTrainedModel):
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return batch
         return {name: value for name, value in batch.items() if name in parameters}
-
-
-def check_declaration(cls: type[Method]) -> None:
-    """Checks what can be known of a method when its class is made.
-
-    Raises:
-        PluginError: ``config_class``, ``model_type``, ``views`` or a required method is missing or wrong.
-    """
-    where = f"method {cls.__module__}.{cls.__qualname__}"
-    config = getattr(cls, "config_class", None)
-    if not (isinstance(config, type) and issubclass(config, MethodConfig) and config is not MethodConfig):
-        raise PluginError(f"{where}: config_class is {config!r}, expected a subclass of hfcontrast.MethodConfig")
-    if not config.model_type.startswith(MODEL_TYPE_PREFIX) or config.model_type == MODEL_TYPE_PREFIX:
-        raise PluginError(
-            f"{where}: {config.__name__}.model_type is {config.model_type!r}, expected a name that starts with "
-            f"'{MODEL_TYPE_PREFIX}', so that it cannot clash with a model of transformers"
-        )
-    for name in ("embed", "objective"):
-        if getattr(cls, name) is getattr(Method, name):
-            raise PluginError(f"{where} does not define {name}(); a method needs embed() and objective()")
-    if not (isinstance(cls.views, tuple) and cls.views and all(isinstance(view, View) for view in cls.views)):
-        raise PluginError(f"{where}: views is {cls.views!r}, expected a tuple with at least one hfcontrast.View")
-    try:
-        check_views(cls.views)
-    except ValueError as error:
-        raise PluginError(f"{where}: {error}") from error

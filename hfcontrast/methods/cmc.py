@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..losses import clip_loss, nce
 from ..nn import MemoryBank, all_mean, chosen_products, gather, sample_others
-from ..nn.colour_views import ColourViewsConfig
+from ..nn.colour_views import as_colour_views
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -64,14 +64,14 @@ class CMCConfig(MethodConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        if self.backbone_config.model_type != ColourViewsConfig.model_type:
-            colours = {} if self.image_mean is None else {"image_mean": self.image_mean, "image_std": self.image_std}
-            self.backbone_config = ColourViewsConfig(
-                backbone_config=self.backbone_config,
-                colour_space=self.colour_space,
-                channel_groups=self.channel_groups,
-                **colours,
-            )
+        self.backbone_config = as_colour_views(
+            self.backbone_config, self.colour_space, self.channel_groups, self.image_mean, self.image_std
+        )
+
+    def validate_channel_groups(self):
+        """Two views or more: one alone has nothing to be contrasted with."""
+        if len(groups := self.backbone_config.channel_groups) < 2:
+            raise ValueError(f"channel_groups is {groups}, expected two lists or more of the channels 0, 1 and 2")
 
     def validate_temperature(self):
         """The temperature divides."""

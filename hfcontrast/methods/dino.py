@@ -28,6 +28,8 @@ class DINOConfig(MethodConfig):
         bottleneck_dim: Width of the head's normalised bottleneck.
         head_layers: Number of linear layers before the prototypes.
         head_batch_norm: Batch normalisation in the head; the paper uses it with convolutional encoders only.
+        head_init_std: Standard deviation of the heads' initial weights, as in the authors' code. For narrow heads, as in the quick
+            recipes, null (that of torch.nn.Linear) learns faster.
         learn_prototype_norm: Learn the norms of the prototypes rather than fix them at 1 (norm_last_layer=False in the
             authors' code; can help, can destabilise).
         freeze_last_layer_epochs: Epochs at the start in which the prototypes do not move.
@@ -46,6 +48,7 @@ class DINOConfig(MethodConfig):
     bottleneck_dim: int = 256
     head_layers: int = 3
     head_batch_norm: bool = False
+    head_init_std: float | int | None = 0.02
     learn_prototype_norm: bool = False
     freeze_last_layer_epochs: int = 1
     student_temperature: float | int = 0.1
@@ -89,7 +92,13 @@ class DINO(Method):
     def __init__(self, config: DINOConfig):
         super().__init__(config)
         hidden = [config.hidden_dim] * (config.head_layers - 1)
-        self.head = DINOHead(self.feature_size, *hidden, config.bottleneck_dim, batch_norm=config.head_batch_norm)
+        self.head = DINOHead(
+            self.feature_size,
+            *hidden,
+            config.bottleneck_dim,
+            batch_norm=config.head_batch_norm,
+            init_std=config.head_init_std,
+        )
         self.prototypes = Prototypes(config.bottleneck_dim, config.out_dim, learn_gain=config.learn_prototype_norm)
         self.register_buffer("center", torch.zeros(config.out_dim))
         self.teacher_temperature = config.teacher_temperature

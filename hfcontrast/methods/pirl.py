@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..losses import softmax_nce
 from ..nn import MemoryBank, chosen_products, sample_others, sample_uniform
 from ..nn.encoder import patch_size
+from ..nn.puzzle import cut_patches, patch_side, require_whole_patches
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -92,11 +93,7 @@ class PIRL(Method):
                 "method.num_images to their number, 2 or more (the training does it)"
             )
         self._unit = patch_size(self.encoder) or 1
-        if config.patch_size is not None and config.patch_size % self._unit:
-            raise ValueError(
-                f"patch_size is {config.patch_size} px, but the encoder cuts patches of {self._unit} px itself: use a "
-                "multiple of that, or null"
-            )
+        require_whole_patches(config.patch_size, self._unit)
         width = config.projection_dim
         self.image_head = nn.Linear(self.feature_size, width)  # f in the paper
         self.patch_head = nn.Linear(self.feature_size, width)  # the two layers of g
@@ -108,7 +105,7 @@ class PIRL(Method):
         """Images (B, V, C, H, W) to features (B, V, D); jigsaws (B, J, C, S, S) to those of shuffled patches, (B, J, 9, D)."""
         jigsaws = jigsaw_pixel_values.shape[1]
         numbers = sample_uniform(index, _DRAWS * jigsaws, self.progress.seed, self.progress.step, _JIGSAW)
-        side = self._patch_side(jigsaw_pixel_values.shape[-1])
+        side = patch_side(self.config.patch_size, self._unit, jigsaw_pixel_values.shape[-1])
         patches = cut_patches(jigsaw_pixel_values.flatten(0, 1), side, numbers.reshape(-1, _DRAWS))
         features = self.encode(patches).unflatten(0, (-1, jigsaws))
         return {"image": self.encode(pixel_values), "patches": features}
@@ -145,36 +142,3 @@ class PIRL(Method):
         """Moves the images' rows in the bank to their f."""
         for output in outputs:
             self.bank.update(output.state["index"], output.state["f"])
-
-    def _patch_side(self, size: int) -> int:
-        """Side of the patches of a jigsaw view of ``size`` pixels."""
-        cell = size // 3
-        side = self.config.patch_size or max(round(0.75 * cell) // self._unit, 1) * self._unit
-        if side > cell:
-            raise ValueError(
-                f"a jigsaw view of {size} px has cells of {cell} px, which hold no patch of {side} px: set "
-                f"views.jigsaw.size to {3 * side} or more"
-            )
-        return side
-
-
-def cut_patches(pixel_values: Tensor, side: int, numbers: Tensor) -> Tensor:
-    """Cuts a patch at a random place out of each of 3 x 3 cells.
-
-    Args:
-        pixel_values: (B, C, S, S); cells are S // 3 pixels wide.
-        side: Side of the patches, in pixels, at most S // 3.
-        numbers: (B, 27) in [0, 1): where the patches' upper left corners lie in their cells, first the nine rows, then the
-            nine columns; the last nine, by their ranks, shuffle the cells.
-
-    Returns:
-        (B, 9, C, side, side), channels last in memory.
-    """
-    cell = pixel_values.shape[-1] // 3
-    order = numbers[:, 18:].argsort(dim=1)
-    inside = (numbers[:, :18] * (cell - side + 1)).long().unflatten(1, (2, 9))
-    steps = torch.arange(side, device=numbers.device)
-    rows = (order // 3 * cell + inside[:, 0]).unsqueeze(2) + steps
-    columns = (order % 3 * cell + inside[:, 1]).unsqueeze(2) + steps
-    image = torch.arange(len(numbers), device=numbers.device).view(-1, 1, 1, 1)
-    return pixel_values.movedim(1, -1)[image, rows.unsqueeze(3), columns.unsqueeze(2)].movedim(-1, 2)

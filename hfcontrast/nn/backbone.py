@@ -7,6 +7,7 @@ import torch
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
+    AutoImageProcessor,
     AutoModel,
     AutoModelForImageClassification,
     PreTrainedConfig,
@@ -71,6 +72,8 @@ def backbone_config(backbone: str | dict[str, Any], sizes: list[int], text: Any 
         )
     if "image_size" in config_class.__dataclass_fields__:
         fields.setdefault("image_size", sizes[0])
+    if config_class.model_type == "imagegpt":  # a token for every pixel
+        fields.setdefault("n_positions", sizes[0] ** 2)
     try:
         if has_own_towers(config_class):
             return joint_config(config_class, fields, sizes[0], text)
@@ -143,7 +146,21 @@ def _pretrained_config(backbone: dict[str, Any], sizes: list[int], text: Any) ->
         return config
     config = getattr(config, "vision_config", config)
     _settle_timm(config, sizes)
+    if config.model_type == "imagegpt" and getattr(config, "clusters", None) is None:
+        config.clusters = _clusters_of(backbone)
     return config
+
+
+def _clusters_of(backbone: dict[str, Any]) -> list[list[float]]:
+    """The colours that the tokens of a pretrained ImageGPT stand for: only its image processor knows them."""
+    name = backbone["pretrained"]
+    try:
+        processor = AutoImageProcessor.from_pretrained(name, revision=backbone.get("revision") or "main")
+        return torch.as_tensor(processor.clusters).tolist()
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(
+            f"backbone.pretrained: {name!r} has no image processor with `clusters`, the colours that its tokens stand for: {error}"
+        ) from error
 
 
 def _settle_timm(config: PreTrainedConfig, sizes: list[int]) -> None:

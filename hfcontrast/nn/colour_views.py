@@ -1,4 +1,4 @@
-"""Colour views: one encoder for each group of an image's colour channels, as one model of ordinary RGB images (CMC).
+"""Colour views: an encoder for each group of an image's colour channels, as one model of ordinary RGB images (CMC, colorization).
 
 With ``small_resnet.py`` and ``subconfig.py`` beside it this file is self-contained: an exported encoder carries them along, and loads with
 ``AutoModel.from_pretrained(folder, trust_remote_code=True)`` where hfcontrast is not installed.
@@ -64,12 +64,36 @@ class ColourViewsConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_channel_groups(self):
-        """Two groups or more, each of channels 0, 1 and 2, none twice."""
+        """One group or more, each of channels 0, 1 and 2, none twice."""
         groups = self.channel_groups or []
-        if len(groups) < 2 or not all(group and set(group) <= {0, 1, 2} for group in groups):
-            raise ValueError(f"channel_groups is {groups}, expected two lists or more of the channels 0, 1 and 2")
+        if not groups or not all(group and set(group) <= {0, 1, 2} for group in groups):
+            raise ValueError(f"channel_groups is {groups}, expected lists of the channels 0, 1 and 2")
         if any(len(set(group)) < len(group) for group in groups):
             raise ValueError(f"channel_groups is {groups}, expected each channel once in a group")
+
+
+def as_colour_views(
+    config: PreTrainedConfig,
+    colour_space: str,
+    channel_groups: list[list[int]] | None,
+    image_mean: list | None,
+    image_std: list | None,
+) -> ColourViewsConfig:
+    """The configuration of encoders of colour views that all have one architecture; as it is, if it is of such encoders already.
+
+    Args:
+        config: The architecture.
+        colour_space: As in :class:`ColourViewsConfig`.
+        channel_groups: As there.
+        image_mean: As there; None where it is not known yet.
+        image_std: As there.
+    """
+    if config.model_type == ColourViewsConfig.model_type:
+        return config
+    colours = {} if image_mean is None else {"image_mean": image_mean, "image_std": image_std}
+    return ColourViewsConfig(
+        backbone_config=config, colour_space=colour_space, channel_groups=channel_groups, **colours
+    )
 
 
 class ColourViewsModel(PreTrainedModel):
@@ -142,6 +166,19 @@ def convert_colours(rgb: Tensor, space: str) -> Tensor:
         relative > edge, relative.clamp_min(edge) ** (1 / 3), relative * (29 / 6) ** 2 / 3 + 4 / 29
     ).unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """The inverse of :func:`convert_colours` to "lab": (B, 3, H, W) to sRGB in [0, 1], what lies outside of it cut off."""
+    lightness, a, b = lab.unbind(1)
+    y = (lightness + 16) / 116
+    roots = torch.stack([y + a / 500, y, y - b / 200], dim=1)
+    relative = torch.where(roots > 6 / 29, roots**3, (roots - 4 / 29) * 3 * (6 / 29) ** 2)
+    matrix = lab.new_tensor(_XYZ)
+    linear = _product(torch.linalg.inv(matrix / matrix.sum(dim=1, keepdim=True)), relative)
+    edge = 0.04045 / 12.92
+    rgb = torch.where(linear > edge, 1.055 * linear.clamp_min(edge) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return rgb.clamp(0, 1)
 
 
 def _product(matrix: Tensor, image: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The encoder: a native transformers model (timm's through ``TimmWrapperModel``), and its features as one vector an image."""
 
 import inspect
+import math
 
 import timm
 import torch
@@ -18,8 +19,11 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     What ``AutoModel.from_config`` does is undone where it hurts: ``TimmWrapperModel`` overwrites timm's own
     initialisation, and ViT-like models get weights that no loss of unmasked images ever reaches, for which distributed
     training would wait in vain: a pooler, which is left out, and a mask token, which is frozen. Models with an image and a
-    text tower start as their papers say (see :mod:`.clip_initialisation`); a pooler in one of their towers is trained.
+    text tower start as their papers say (see :mod:`.clip_initialisation`); a pooler in one of their towers is trained. A
+    ViTMAE hides no patches by itself.
     """
+    if config.model_type == "vit_mae":
+        config.mask_ratio = 0.0
     encoder = AutoModel.from_config(config)
     if not next(encoder.parameters()).is_meta:
         for part in (encoder, getattr(encoder, "vision_model", None)):
@@ -54,24 +58,70 @@ def feature_size(encoder: PreTrainedModel) -> int:
 def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     """One feature vector for every image: the encoder's pooled output, else the class token; of two towers the projection.
 
+    The mean of the patches' tokens is taken where the architecture has nothing else (I-JEPA, ImageGPT), and where the
+    configuration has ``feature_pooling = "mean"``, which methods set whose class token no loss trains.
+
     Args:
         encoder: A transformers vision model, or one with an image and a text tower.
-        pixel_values: (N, C, H, W), normalised; any size that the encoder takes (position embeddings are interpolated).
+        pixel_values: (N, C, H, W), normalised; any size that the encoder takes (position embeddings are interpolated). For
+            ImageGPT scaled to [-1, 1]: its configuration's ``clusters`` make the tokens.
 
     Returns:
         (N, D).
     """
     if is_two_towers(encoder):
         return image_features(encoder, pixel_values)
+    if encoder.config.model_type == "imagegpt":
+        return encoder(colour_tokens(encoder, pixel_values), use_cache=False).last_hidden_state.mean(dim=1)
     arguments = {}
     if "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters:
         size = getattr(encoder.config, "image_size", None)
         arguments["interpolate_pos_encoding"] = size not in (pixel_values.shape[-1], list(pixel_values.shape[-2:]))
+    if encoder.config.model_type == "vit_mae":  # shuffles the patches by noise, even where it hides none
+        patches = math.prod(pixel_values.shape[-2:]) // encoder.config.patch_size**2
+        arguments["noise"] = torch.arange(patches, device=pixel_values.device).expand(len(pixel_values), -1)
     outputs = encoder(pixel_values, **arguments)
+    if pools_patches(encoder):
+        return outputs.last_hidden_state[:, tokens_before_patches(encoder) :].mean(dim=1)
     pooled = getattr(outputs, "pooler_output", None)
     if pooled is None:
         return outputs.last_hidden_state[:, 0]
     return pooled.flatten(1)
+
+
+def pools_patches(encoder: PreTrainedModel) -> bool:
+    """Whether the features are the mean of the patches' tokens."""
+    config = encoder.config
+    return getattr(config, "feature_pooling", None) == "mean" or config.model_type in ("ijepa", "imagegpt")
+
+
+def tokens_before_patches(encoder: PreTrainedModel) -> int:
+    """How many tokens of a ViT-like encoder's output are not those of patches: class and register tokens."""
+    if encoder.config.model_type in ("ijepa", "imagegpt"):
+        return 0
+    return 1 + (getattr(encoder.config, "num_register_tokens", None) or 0)
+
+
+def colour_tokens(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """The nearest colour cluster of every pixel, as ImageGPT's image processor has it.
+
+    Args:
+        encoder: An ImageGPT whose configuration has ``clusters``, (K, 3) in [-1, 1].
+        pixel_values: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        (N, H * W) int64, row by row.
+
+    Raises:
+        ValueError: The configuration has no clusters.
+    """
+    if (clusters := getattr(encoder.config, "clusters", None)) is None:
+        raise ValueError("this ImageGPT's configuration has no `clusters`, the colours that its tokens stand for")
+    colours = torch.as_tensor(clusters, dtype=torch.float32, device=pixel_values.device)
+    pixels = pixel_values.float().permute(0, 2, 3, 1).reshape(-1, 3)
+    with torch.autocast(pixel_values.device.type, enabled=False):
+        distances = (pixels**2).sum(dim=1)[:, None] - 2 * pixels @ colours.T + (colours**2).sum(dim=1)
+    return distances.argmin(dim=1).view(len(pixel_values), -1)
 
 
 def feature_expression(encoder: PreTrainedModel) -> str:
@@ -81,6 +131,9 @@ def feature_expression(encoder: PreTrainedModel) -> str:
     """
     if is_two_towers(encoder):
         return "model.get_image_features(pixel_values=pixel_values).pooler_output"
+    if pools_patches(encoder):
+        first = tokens_before_patches(encoder)
+        return f"outputs.last_hidden_state{f'[:, {first}:]' if first else ''}.mean(1)"
     if getattr(encoder, "pooler", True) is None:
         return "outputs.last_hidden_state[:, 0]"
     return "outputs.pooler_output.flatten(1)"

@@ -126,10 +126,13 @@ class DINOHead(nn.Module):
     Args:
         sizes: Width of the input, of every hidden layer and of the bottleneck.
         batch_norm: Batch normalisation in the hidden layers (the paper's choice for convolutional encoders).
+        init_std: Standard deviation of the initial weights, with zero biases: 0.02 in the authors' code. None: that of
+            ``torch.nn.Linear``, which grows with narrower layers.
     """
 
-    def __init__(self, *sizes: int, batch_norm: bool = False):
+    def __init__(self, *sizes: int, batch_norm: bool = False, init_std: float | None = 0.02):
         super().__init__()
+        self.init_std = init_std
         layers: list[nn.Module] = []
         for before, after in zip(sizes[:-2], sizes[1:-1]):
             layers.append(nn.Linear(before, after))
@@ -141,9 +144,11 @@ class DINOHead(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        if self.init_std is None:
+            return
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.trunc_normal_(layer.weight, std=self.init_std)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -18,8 +18,10 @@ from ..training.setup import Training
 ACCURACIES = {
     "knn_accuracy": ("kNN accuracy", "k-nearest-neighbour classification of frozen features"),
     "linear_accuracy": ("linear probe", "linear classification of frozen features"),
+    "finetune_accuracy": ("fine-tuning", "classification by the fine-tuned encoder"),
 }
 ZERO_SHOT = "zero_shot_"
+PREDICTIONS = "predictions.png"  # what the method makes of a few pictures, where it has something to show
 _WIDEST = 4  # scores beside each other
 RETRIEVAL = {
     f"{direction}_r{k}": (f"{heading} R@{k}", "retrieval")
@@ -78,9 +80,11 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         two_towers=pairs,
         padding="max_length" if pairs and training.captions.pad_to_max else "longest",
         max_length=training.captions.max_length if pairs else None,
+        predictions=PREDICTIONS if (training.output / PREDICTIONS).exists() else None,
         columns=columns,
         scores=rows,
         linear_probe="linear_accuracy" in notes.get("trained", {}),
+        finetuning=recipe.eval.finetuning if "finetune_accuracy" in notes.get("trained", {}) else None,
         zero_shot=_templates(recipe, notes.get("trained", {})),
         retrieval="image_to_text_r1" in notes.get("trained", {}),
         k=recipe.eval.knn_k,

@@ -10,6 +10,7 @@ from transformers import (
     BitImageProcessor,
     CLIPImageProcessor,
     CLIPProcessor,
+    ImageGPTImageProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -41,8 +42,8 @@ def build_processor(
     """The processor that ``AutoImageProcessor`` will load beside the encoder.
 
     Args:
-        encoder: timm's encoders get timm's transform, models with a text tower CLIP's, all others that of
-            ``BitImageProcessor``, which is the same under another name.
+        encoder: timm's encoders get timm's transform, models with a text tower CLIP's, ImageGPT one that makes tokens of
+            colours, all others that of ``BitImageProcessor``, which is CLIP's under another name.
         size: Side of the square images it makes, in pixels.
         ratio: Share of the resized short side that the crop keeps, in (0, 1].
         mean: Mean of each colour, in [0, 1].
@@ -52,7 +53,11 @@ def build_processor(
         return TimmWrapperImageProcessor(
             timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture
         )
+    own = {"image_mean": list(mean), "image_std": list(std)}
     kind = CLIPImageProcessor if is_two_towers(encoder) else BitImageProcessor
+    if encoder.config.model_type == "imagegpt":
+        kind = ImageGPTImageProcessor
+        own = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "clusters": encoder.config.clusters}
     return kind(
         do_convert_rgb=True,
         do_resize=True,
@@ -62,8 +67,7 @@ def build_processor(
         crop_size={"height": size, "width": size},
         do_rescale=True,
         do_normalize=True,
-        image_mean=list(mean),
-        image_std=list(std),
+        **own,
     )
 
 
@@ -80,5 +84,11 @@ def with_tokenizer(encoder: PreTrainedModel, images: Any, tokenizer: PreTrainedT
 
 
 def as_transform(processor: AutoImageProcessor) -> Callable[[list[Image.Image]], Tensor]:
-    """A function from images to (N, C, H, W) pixel values, exactly as a user of the published folder would get them."""
-    return lambda images: processor(images=[image.convert("RGB") for image in images], return_tensors="pt").pixel_values
+    """A function from images to (N, C, H, W) pixel values, exactly as a user of the published folder would get them.
+
+    Of ImageGPT's processor the pixels that it would make tokens of.
+    """
+    pixels = {"do_color_quantize": False} if isinstance(processor, ImageGPTImageProcessor) else {}
+    return lambda images: (
+        processor(images=[image.convert("RGB") for image in images], return_tensors="pt", **pixels).pixel_values
+    )

@@ -1,34 +1,13 @@
 """The sections of a recipe: one typed model per room of the framework, with what every setting means."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ConfigDict, Field
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+from .finetuning import FineTuneSection, read_finetuning
+from .section_base import Count, NotNegative, Positive, Section, Share
+
 Colour = tuple[Share, Share, Share]
-
-
-class Section(BaseModel):
-    """A group of settings: unknown names are refused and no value is converted, except whole numbers to numbers."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Yields (field, what is wrong) for settings that are fine alone but not together."""
-        return iter(())
-
-    @model_validator(mode="after")
-    def _refuse_contradictions(self):
-        if found := list(self.contradictions()):
-            raise PydanticCustomError(
-                "contradiction", "{text}", {"text": "; ".join(t for _, t in found), "found": found}
-            )
-        return self
 
 
 class MethodSection(Section):
@@ -241,8 +220,14 @@ class EvalSection(SourceFields):
     linear_probe: bool = Field(
         False, description="Fit a linear classifier to the features too, before and after the training."
     )
+    finetune: Annotated[bool | FineTuneSection, BeforeValidator(read_finetuning)] = Field(
+        False,
+        description="Train the whole encoder with a linear classifier too, before and after the training, which takes minutes: true, "
+        "or settings such as {epochs: 30}.",
+    )
     max_bank: Count | None = Field(
-        20000, description="Training rows that can be neighbours, or that the probe is fitted to, at most; null: all."
+        20000,
+        description="Training rows that can be neighbours, or that probe and fine-tuning are fitted to, at most; null: all.",
     )
     max_queries: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
     zero_shot: list[ZeroShotTask] | None = Field(
@@ -257,6 +242,11 @@ class EvalSection(SourceFields):
     baselines: bool | Literal["encoder"] = Field(
         True, description="Judge the untrained encoder and raw pixels too; encoder: the untrained encoder only."
     )
+
+    @property
+    def finetuning(self) -> FineTuneSection | None:
+        """The settings of the fine-tuning, those of ``true`` being the defaults; None without one."""
+        return (FineTuneSection() if self.finetune is True else self.finetune) or None
 
 
 class TrackSection(Section):

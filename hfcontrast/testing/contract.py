@@ -31,6 +31,7 @@ def check_method(
     images: int = 8,
     processes: int = 2,
     learning_steps: int = 30,
+    size: int = 32,
     **options: Any,
 ) -> None:
     """Runs every contract test on a small instance of a method. Takes some ten seconds on a CPU.
@@ -42,13 +43,14 @@ def check_method(
         images: Images in the batch; a multiple of ``processes``.
         processes: Processes that must together equal one.
         learning_steps: Optimizer steps in which the loss on one batch has to fall.
+        size: Side of the largest views, in pixels; the others are half as large.
         options: The method's own settings, to make it small.
 
     Raises:
         ContractViolation: Names the first part of the contract that is not fulfilled.
     """
     method = build(method_class, backbone, **options)
-    batch = random_batch(method_class, images)
+    batch = random_batch(method_class, images, size)
     check_step(method, batch)
     check_gradients(method, batch)
     check_forward_changes_nothing(method, batch)

@@ -48,18 +48,29 @@ def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **
     config_class = method_class.config_class
     known = {name: value for name, value in _OF_THE_DATA.items() if name in config_class.__dataclass_fields__}
     small = TINY_TOWERS if method_class.needs_captions() else TINY_BACKBONE
-    config = config_class(backbone_config=copy.deepcopy(backbone or small), **{**known, **options})
+    options = {**known, **options}
+    if missing := [name for name in method_class.measured if options.get(name) is None]:
+        pictures = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+        found = method_class.measure(pictures, options)
+        options |= {name: found[name] for name in missing}
+    config = config_class(backbone_config=copy.deepcopy(backbone or small), **options)
     return method_class(config).train()
 
 
-def random_batch(method_class: type[Method], images: int) -> dict[str, Tensor]:
-    """A batch with all keys that a method can ask for: its views, shrunk to 32 and 16 px, labels, indices, and tokens of captions."""
+def random_batch(method_class: type[Method], images: int, size: int = 32) -> dict[str, Tensor]:
+    """A batch with all keys that a method can ask for: its views, labels, indices, and tokens of captions.
+
+    Args:
+        method_class: The method.
+        images: Images in the batch.
+        size: Side of the largest views, in pixels; the others are half as large.
+    """
     generator = torch.Generator().manual_seed(1)
     largest = max(view.size for view in method_class.views)
     counts: dict[str, list[int]] = {}
     for view in method_class.views:
         counts.setdefault(view.key, []).append(view.count)
-    sizes = {view.key: 32 if view.size == largest else 16 for view in method_class.views}
+    sizes = {view.key: size if view.size == largest else size // 2 for view in method_class.views}
     batch = {
         key: torch.randn(images, sum(views), 3, sizes[key], sizes[key], generator=generator)
         for key, views in counts.items()

@@ -13,6 +13,7 @@ from ..errors import CheckpointError
 
 _PREFIX = "step_"
 _UNFINISHED = ".unfinished_"
+_STATE = "run.json"
 
 
 class Checkpoints:
@@ -58,7 +59,7 @@ class Checkpoints:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             state = {"step": step, "num_processes": accelerator.num_processes, "notes": notes}
-            (unfinished / "run.json").write_text(json.dumps(state, indent=2))
+            (unfinished / _STATE).write_text(json.dumps(state, indent=2))
             for file in unfinished.rglob("*"):
                 _flush(file)
             if final.exists():  # the same step again, after a run that was continued from an older checkpoint
@@ -80,20 +81,45 @@ class Checkpoints:
             CheckpointError: It cannot be read.
         """
         try:
-            state = json.loads((checkpoint / "run.json").read_text())
+            state = json.loads((checkpoint / _STATE).read_text())
             same_processes = state["num_processes"] == self.accelerator.num_processes
             loader = checkpoint / f"loader_{self.accelerator.process_index}.pt"
             loader_state = torch.load(loader, weights_only=False) if same_processes else None
             self.accelerator.load_state(str(checkpoint))
         except Exception as error:  # whatever a damaged file raises in the libraries that read it
-            raise CheckpointError(
-                f"{checkpoint} cannot be continued from ({type(error).__name__}: {error}); remove this folder to go on from "
-                "the checkpoint before it"
-            ) from error
+            raise _unreadable(checkpoint, error) from error
         return state["step"], loader_state, state["notes"]
 
+    def notes(self, checkpoint: Path) -> dict[str, Any]:
+        """The notes of a checkpoint, of which nothing is restored.
+
+        Raises:
+            CheckpointError: They cannot be read.
+        """
+        try:
+            return json.loads((checkpoint / _STATE).read_text())["notes"]
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(checkpoint, error) from error
+
+    def replace_notes(self, checkpoint: Path, notes: dict[str, Any]) -> None:
+        """Replaces the notes of a checkpoint, at once and whole; called by all processes together."""
+        if self.accelerator.is_main_process:
+            state = json.loads((checkpoint / _STATE).read_text()) | {"notes": notes}
+            unfinished = checkpoint / f"{_UNFINISHED}{_STATE}"
+            unfinished.write_text(json.dumps(state, indent=2))
+            _flush(unfinished)
+            os.replace(unfinished, checkpoint / _STATE)
+        self.accelerator.wait_for_everyone()
+
     def _all(self) -> list[Path]:
-        return [path for path in self.folder.glob(f"{_PREFIX}*") if (path / "run.json").exists()]
+        return [path for path in self.folder.glob(f"{_PREFIX}*") if (path / _STATE).exists()]
+
+
+def _unreadable(checkpoint: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{checkpoint} cannot be continued from ({type(error).__name__}: {error}); remove this folder to go on from "
+        "the checkpoint before it"
+    )
 
 
 def _flush(path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -29,9 +30,12 @@ class Evaluate(Protocol):
 
     def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]: ...
 
+    def missing(self, scores: dict[str, float]) -> list[str]:
+        """Names of scores that a thorough evaluation would add to those of a former one."""
+
 
 def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any]:
-    """Trains to the end, from the newest checkpoint where there is one.
+    """Trains to the end, from the newest checkpoint where there is one; from that of the last step it only judges.
 
     Args:
         training: What :func:`~hfcontrast.training.setup.build_training` made.
@@ -48,7 +52,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     """
     recipe, accelerator, method = training.recipe, training.accelerator, training.method
     model, optimizer, loader = training.model, training.optimizer, training.loader
-    step, notes = start(training)
+    step, notes = start(training, evaluate)
     tracking = Tracking(training.output / "metrics.jsonl", accelerator)
     run_name = recipe.track.run_name or training.output.name
     tracking.start(recipe.track, run_name, recipe.to_dict(), step, training.total_steps)
@@ -98,6 +102,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
             if step % checkpoint_every == 0 or last or stop:
                 watch.settle()
                 notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(accelerator.device))
+                notes["images_per_second"] = meter.images_per_second
                 saved = training.checkpoints.save(step, loader.state_dict(), notes)
             if stop and not last:
                 raise Interrupted(stop, f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same "
@@ -106,15 +111,16 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     if evaluate:
         notes["trained"] = judge(evaluate, training, thorough=True)
         tracking.log({"eval": notes["trained"]}, step)
-    notes["images_per_second"] = meter.images_per_second
     return notes
 
 
-def start(training: Training) -> tuple[int, dict[str, Any]]:
+def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, dict[str, Any]]:
     """Continues from the newest checkpoint or begins; writes the resolved recipe. Returns steps done and the run's notes."""
     accelerator, output = training.accelerator, training.output
     step, notes = 0, {}
     if (checkpoint := training.checkpoints.newest()) is not None:
+        if evaluate and training.recipe.eval.baselines:
+            judge_untrained(evaluate, training, checkpoint)
         step, loader_state, notes = training.checkpoints.load(checkpoint)
         if loader_state is not None:
             training.loader.load_state_dict(loader_state)
@@ -125,6 +131,15 @@ def start(training: Training) -> tuple[int, dict[str, Any]]:
         (output / "environment.json").write_text(json.dumps(describe_environment(), indent=2) + "\n")
     accelerator.wait_for_everyone()
     return step, notes
+
+
+def judge_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
+    """Adds the scores of the untrained encoder that a checkpoint's notes lack, while the method still has its first weights."""
+    notes = training.checkpoints.notes(checkpoint)
+    known = notes.get("untrained", {})
+    if not known or evaluate.missing(known):
+        notes["untrained"] = judge(evaluate, training, thorough=True) | known
+        training.checkpoints.replace_notes(checkpoint, notes)
 
 
 def clip(training: Training) -> None:

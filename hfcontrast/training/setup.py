@@ -27,6 +27,7 @@ from ..recipe import Recipe, load_recipe
 from ..view import View
 from .checkpoint import Checkpoints
 from .grad_cache import GradientCache
+from .measured import measured_settings
 from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
 from .text import build_captions, text_facts
@@ -103,6 +104,7 @@ def build_training(recipe: Recipe) -> Training:
     captions = build_captions(recipe, rows, accelerator) if rows.captions else None
     mean, std = colour_statistics(recipe)
     known = known_of_data(recipe, method_class, rows, mean, std)
+    known |= measured_settings(recipe, method_class, rows, views[0].size, accelerator)
     method, weights = build_method(recipe, views, known, text_facts(captions) if captions else None)
     loader = TrainLoader(
         rows,
@@ -200,12 +202,11 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
         method.to(memory_format=torch.channels_last)
     if settings.sync_batchnorm and world_size() > 1:
         synchronise_batch_norm(method)
-    encoders = [method.encoder, *(getattr(method, n) for n, source in method.teachers.items() if source == "encoder")]
     if settings.gradient_checkpointing:
         recompute_activations(method)
     if settings.compile:
-        for encoder in encoders:
-            encoder.compile(dynamic=False)
+        for part in method.compiled_parts():
+            part.compile(dynamic=False)
     optimizer = build_optimizer(method, recipe.optim, method.constant_lr)
     if (plugin := accelerator.state.deepspeed_plugin) is not None:
         # DeepSpeed takes this from a prepared loader; ours is not prepared, it shares out the batches itself.

@@ -7,18 +7,20 @@ import torch
 from datasets import Dataset, DatasetDict, Value
 from transformers import BitImageProcessor, ViTConfig, ViTModel
 
-from hfcontrast import cli
+from hfcontrast import cli, run_evaluation
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate import judge
 from hfcontrast.commands.opening import open_model
 from hfcontrast.data import load_rows
 from hfcontrast.errors import DataError, HFContrastError
+from hfcontrast.evaluation.finetune import FineTuning, finetune_accuracy
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.linear_probe import linear_accuracy
 from hfcontrast.evaluation.retrieval import retrieve_rows
 from hfcontrast.evaluation.templates import SEVEN
 from hfcontrast.evaluation.zero_shot import classify_rows
 from hfcontrast.methods.dino import DINO
+from hfcontrast.run_evaluation import Batches
 from hfcontrast.testing import build
 from tests.evaluation.conftest import COLOURS, coloured, save, tiny_clip, tiny_processor
 
@@ -59,6 +61,52 @@ def test_all_that_a_model_with_two_towers_allows(clip_folder, colours_folder):
     classified = classify_rows(model, processor, rows, class_names=NAMES, templates=SEVEN)
     assert report["scores"]["zero-shot"] == pytest.approx({**classified, "classes": 4, "templates": 7})
     assert report["scores"]["retrieval"] == pytest.approx(retrieve_rows(model, processor, rows))
+
+
+def test_fine_tuning_is_done_when_asked_for(vit_folder, colours_folder, tmp_path, capsys):
+    settings = FineTuning(epochs=2, batch_size=8, lr=3e-3, label_share=0.5)
+    report = judge(vit_folder, DataSource(colours_folder), tasks=["finetune", "knn"], finetuning=settings, batch_size=7)
+    assert list(report["scores"]) == ["features", "knn", "finetune"] and "(split train)" in report["bank"]
+    model = ViTModel.from_pretrained(vit_folder, add_pooling_layer=False)
+    processor = BitImageProcessor.from_pretrained(vit_folder)
+    pixels, labels = {}, {}
+    for split, count, broken in (("train", 40, (3, 17)), ("test", 22, (5,))):
+        data, there = coloured(count), [n for n in range(count) if n not in broken]
+        pixels[split] = processor([data[n]["image"] for n in there], return_tensors="pt").pixel_values
+        labels[split] = torch.tensor([n % 4 for n in there])
+    bank, queries = ([(pixels[split], labels[split])] for split in ("train", "test"))
+    expected = finetune_accuracy(model, lambda: bank, lambda: queries, settings)
+    assert report["scores"]["finetune"] == {"accuracy": pytest.approx(expected), "epochs": 2, "label_share": 0.5}
+    arguments = ["evaluate", vit_folder, colours_folder, "--device", "cpu"]
+    asked = ["--task", "finetune", "--epochs", "1", "--label-share", "0.25", "--json", "-"]
+    assert cli.main([*arguments, *asked]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert list(scores) == ["features", "finetune"]
+    assert (scores["finetune"]["epochs"], scores["finetune"]["label_share"]) == (1, 0.25)
+    for wrong, expected in (
+        (["--epochs", "3"], "add --task finetune"),
+        (["--task", "knn", "--label-share", "0.5"], "add --task finetune"),
+    ):
+        assert cli.main([*arguments, *wrong]) == 2
+        assert expected in capsys.readouterr().err
+    for share in ("0", "1.5", "x"):
+        with pytest.raises(SystemExit):
+            cli.main([*arguments, "--task", "finetune", "--label-share", share])
+        assert "above 0 and up to 1" in capsys.readouterr().err
+
+
+def test_rows_that_are_not_kept_are_read_anew(vit_folder, colours_folder, monkeypatch):
+    settings = FineTuning(epochs=2, batch_size=8, label_share=0.5)
+    options = {"tasks": ["finetune"], "finetuning": settings}
+    kept = judge(vit_folder, DataSource(colours_folder), **options)["scores"]["finetune"]
+    assert kept == judge(vit_folder, DataSource(colours_folder, streaming=True), **options)["scores"]["finetune"]
+    monkeypatch.setattr(run_evaluation, "CACHED_BYTES", 0)
+    banks = []
+    monkeypatch.setattr(
+        Batches, "in_order", lambda self, rows, own=Batches.in_order: banks.append(len(rows)) or own(self, rows)
+    )
+    assert 0 <= judge(vit_folder, DataSource(colours_folder), **options)["scores"]["finetune"]["accuracy"] <= 1
+    assert banks == [20, 20]
 
 
 def test_streams_give_the_same_figures(clip_folder, colours_folder):
@@ -118,7 +166,9 @@ def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colours_folder, 
         judge(vit_folder, source, bank_split="test")
     with pytest.raises(DataError, match="no column 'sentences'; its columns are image, label, caption"):
         judge(clip_folder, DataSource(colours_folder, caption_column="sentences"))
-    with pytest.raises(HFContrastError, match="no task 'detection'; there are knn, linear, zero-shot, retrieval"):
+    with pytest.raises(
+        HFContrastError, match="no task 'detection'; there are knn, linear, zero-shot, retrieval, finetune"
+    ):
         judge(clip_folder, source, tasks=["detection"])
     with pytest.raises(HFContrastError, match="has no {}"):
         judge(clip_folder, source, templates=["a photo"])

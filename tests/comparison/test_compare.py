@@ -229,6 +229,38 @@ def test_real_trainings(recipe_file, tmp_path, monkeypatch, capsys):
     assert (out / "one" / "result.json").stat().st_mtime_ns == before
 
 
+def test_finished_runs_are_judged_by_more_without_being_trained(recipe_file, tmp_path, monkeypatch, capsys):
+    def forked(self, command, log):
+        recipe, *overrides = command[command.index("hfcontrast.run") + 1 :]
+        return tiny_runs.run(Path(recipe), log.parent, *overrides)
+
+    monkeypatch.setattr(Processes, "run", forked)
+    files, out = [recipe_file("one"), recipe_file("two", temperature="0.5}")], tmp_path / "out"
+    more = "eval.finetune={epochs: 2, batch_size: 32}"
+    assert compare(files, ["train.steps=4"], out) == 0
+    before = {run["name"]: run["result"] for run in table(out)["runs"]}
+    lines = {name: tiny_runs.metrics(out / name) for name in before}
+    newest = {name: max((out / name / "checkpoints").glob("step_*")) for name in before}
+    written = {name: (folder / "model.safetensors").stat().st_mtime_ns for name, folder in newest.items()}
+    capsys.readouterr()
+    assert compare(files, ["train.steps=4", more], out) == 0
+    assert capsys.readouterr().err.count("judged again") == 2
+    for run in table(out)["runs"]:
+        name, result, former = run["name"], run["result"], before[run["name"]]
+        tuned = {stage: result["scores"][stage].pop("finetune_accuracy") for stage in ("untrained", "trained")}
+        assert all(0 < accuracy <= 1 for accuracy in tuned.values())
+        assert result == former  # scores, images/s and peak memory are what they were; raw pixels too
+        assert [line for line in tiny_runs.metrics(out / name) if "loss" in line] == [
+            x for x in lines[name] if "loss" in x
+        ]
+        assert (newest[name] / "model.safetensors").stat().st_mtime_ns == written[name]
+        assert "Fine-tuning: the encoder and a linear classifier" in (out / name / "README.md").read_text()
+    assert "raw_pixels" in before["one"]["scores"] and "raw_pixels" not in before["two"]["scores"]
+    assert "fine-tuning, %" in (out / "table.md").read_text()
+    assert compare(files, ["train.steps=4", more], out) == 0
+    assert capsys.readouterr().err.count("finished before") == 2
+
+
 def test_a_real_training_in_a_process_of_its_own(recipe_file, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     assert compare([recipe_file("one")], ["train.steps=1"], tmp_path / "out") == 0

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from hfcontrast.comparison.plan import finished_result, pixels_judged, plan, split_arguments, unequal_settings
+from hfcontrast.comparison.plan import (
+    finished_result,
+    former_result,
+    pixels_judged,
+    plan,
+    split_arguments,
+    unequal_settings,
+)
 from hfcontrast.errors import CheckpointError, RecipeError
 
 OTHER = "{model_type: resnet, embedding_size: 8, hidden_sizes: [8, 32], depths: [1, 1], layer_type: basic}"
@@ -94,6 +101,32 @@ def test_a_run_that_was_judged_otherwise_is_refused(recipe_file, tmp_path, resul
     finish(run, result(run))
     with pytest.raises(CheckpointError, match=r"eval.max_bank: 64 -> 32.*another --output"):
         finished_result(plan([recipe_file("one")], ["eval.max_bank=32"], tmp_path)[0])
+
+
+def test_a_run_that_is_only_to_be_judged_by_more_is_not_finished(recipe_file, tmp_path, result):
+    def planned(*overrides):
+        return plan([recipe_file("one")], overrides, tmp_path)[0]
+
+    bare = planned("eval.linear_probe=false")
+    finish(bare, result(bare))
+    for more in ([], ["eval.finetune=true"], ["eval.linear_probe=false", "eval.finetune.epochs=3"]):
+        assert finished_result(planned(*more)) is None and former_result(planned(*more)) == result(bare)
+    with pytest.raises(CheckpointError, match="eval.knn_k: 20 -> 5"):
+        finished_result(planned("eval.knn_k=5"))
+
+    tuned = planned("eval.finetune=true")
+    tuned.recipe.save(tuned.folder / "recipe.yaml")
+    assert finished_result(planned("eval.finetune=true")) == result(tuned)
+    assert finished_result(planned("eval.finetune={epochs: 30}")) == result(tuned)  # which is what true means
+    with pytest.raises(CheckpointError, match="eval.finetune"):
+        finished_result(planned("eval.finetune={epochs: 31}"))
+    with pytest.raises(CheckpointError, match="eval.finetune"):
+        finished_result(planned())
+
+
+def test_pixels_are_not_fine_tuned(recipe_file, tmp_path):
+    plain, tuned = (plan([recipe_file("one")], [o], tmp_path)[0] for o in ("eval.finetune=false", "eval.finetune=true"))
+    assert plain.pixels() == tuned.pixels() and plain.untrained() != tuned.untrained()
 
 
 def test_baselines_are_shared_by_runs_with_the_same_encoder_and_pictures(recipe_file, tmp_path, result):

@@ -74,6 +74,19 @@ def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
     assert rows[0][:3] == ["untrained encoder", "0.20", "2.0"]
 
 
+def test_fine_tuning_has_a_column_and_a_note_where_it_was_judged(runs):
+    remark = "kNN understates methods that predict a part of the picture"
+    assert not any(remark in line for line in notes(summarise(runs, [])))
+    for run in runs[:2]:
+        run.result["scores"]["trained"]["finetune_accuracy"] = 0.8
+    summary = summarise(runs, [])
+    headings, rows = table_cells(summary)
+    cells = {line[0]: dict(zip(headings, line)) for line in rows}
+    assert headings.index("fine-tuning, %") == headings.index("linear probe, %") + 1
+    assert cells["one"]["fine-tuning, %"] == "80.0 ± 0.0" and cells["raw pixels"]["fine-tuning, %"] == "–"
+    assert sum(remark in line for line in notes(summary)) == 1
+
+
 def test_the_files(runs, tmp_path):
     summary = summarise(runs, ["train.steps=3"])
     write_table(summary, tmp_path)

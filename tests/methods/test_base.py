@@ -191,3 +191,11 @@ def test_progress():
     assert (progress.epoch, progress.fraction) == (2, 0.25)
     assert progress.epochs(4) == 0.5 and progress.epochs(1) == 1.0 and progress.epochs(0) == 1.0
     assert Progress(120, 100).fraction == 1.0 and Progress(0, 0).fraction == 0.0
+
+
+def test_a_heads_own_initialisation_is_kept():
+    """Of modules whose parameters are all in their submodules too, which transformers passes over."""
+    head = build(DINO, out_dim=24, hidden_dim=512, bottleneck_dim=256).head
+    weights = [layer.weight for layer in head.layers if isinstance(layer, nn.Linear)]
+    assert all(weight.std().item() == pytest.approx(0.02, rel=0.1) for weight in weights[1:])
+    assert all((layer.bias == 0).all() for layer in head.layers if isinstance(layer, nn.Linear))

@@ -7,7 +7,7 @@ from transformers import AutoModel
 
 from hfcontrast.nn import ColourViewsConfig, ColourViewsModel, encode, feature_size
 from hfcontrast.nn.backbone import backbone_config
-from hfcontrast.nn.colour_views import convert_colours
+from hfcontrast.nn.colour_views import convert_colours, lab_to_rgb
 
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"}
 VIT = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
@@ -126,8 +126,8 @@ def test_timms_initialisation_is_intact():
 
 
 def test_what_cannot_be_split_is_refused():
-    for groups in ([[0, 1, 2]], [[0], []], [[0], [3]], []):
-        with pytest.raises(Exception, match="expected two lists or more of the channels 0, 1 and 2"):
+    for groups in ([[]], [[0], []], [[0], [3]], []):
+        with pytest.raises(Exception, match="expected lists of the channels 0, 1 and 2"):
             config(channel_groups=groups)
     with pytest.raises(Exception, match="expected each channel once in a group"):
         config(channel_groups=[[0], [1, 1]])
@@ -152,3 +152,24 @@ def test_activations_can_be_computed_again():
     assert len(calls) == 2 + 4  # one of each encoder, then each of them twice
     for before, after in zip(*gradients):
         torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-6)
+
+
+def test_lab_is_turned_back():
+    rgb, lab, _ = (as_image(values) for values in zip(*COLOURS))
+    torch.testing.assert_close(lab_to_rgb(lab), rgb, rtol=0, atol=5e-4)
+    many = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0)) ** 2
+    torch.testing.assert_close(lab_to_rgb(convert_colours(many, "lab")), many, rtol=0, atol=1e-4)
+    impossible = torch.tensor([50.0, 200.0, -200.0]).view(1, 3, 1, 1)
+    assert lab_to_rgb(impossible).min() >= 0 and lab_to_rgb(impossible).max() <= 1
+
+
+def test_an_encoder_of_lightness_alone_is_blind_to_colour():
+    model = ColourViewsModel(config(channel_groups=[[0]], image_mean=[0.0] * 3, image_std=[1.0] * 3)).eval()
+    assert len(model.encoders) == 1 and feature_size(model) == 12
+    rgb = 0.2 + 0.6 * torch.rand(2, 3, 32, 32)
+    lab = convert_colours(rgb, "lab")
+    grey = lab_to_rgb(lab * torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1))
+    assert (grey - rgb).abs().max() > 0.1
+    with torch.no_grad():
+        torch.testing.assert_close(encode(model, grey), encode(model, rgb), rtol=1e-3, atol=1e-4)
+        assert model(rgb).last_hidden_state.shape == (2, 12, 4, 4)

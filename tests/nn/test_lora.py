@@ -12,7 +12,8 @@ from transformers import AutoModel
 
 from hfcontrast.errors import RecipeError
 from hfcontrast.nn import build_encoder, encode
-from hfcontrast.nn.backbone import backbone_config, load_weights
+from hfcontrast.nn.backbone import backbone_config
+from hfcontrast.nn.loading import load_weights
 from hfcontrast.nn.lora import (
     add_lora,
     describe,

@@ -173,6 +173,57 @@ def test_a_linear_probe_is_fitted_before_and_after_and_stands_wherever_scores_do
     )
 
 
+MORE = (
+    "train.steps=4",
+    "eval.every=",
+    "eval.linear_probe=true",
+    "eval.finetune={epochs: 20, batch_size: 16, lr: 0.02}",
+)
+
+
+def test_fine_tuning_before_and_after_stands_wherever_scores_do(finished):
+    folder = finished("finetune", "simclr", *MORE)
+    judged = {line["step"]: line["eval"] for line in metrics(folder) if "eval" in line}
+    assert list(judged) == [4] and 0.2 < judged[4]["finetune_accuracy"] <= 1
+    scores = json.loads((folder / "result.json").read_text())["scores"]
+    assert scores["trained"] == judged[4] and "finetune_accuracy" in scores["untrained"]
+    assert "finetune_accuracy" not in scores["raw_pixels"]
+    card = " ".join((folder / "README.md").read_text().split())
+    assert (
+        "trained end to end on all labelled training images that are judged by, for 20 epochs in batches of 16" in card
+    )
+    accuracy = f"{100 * scores['trained']['finetune_accuracy']:.1f} %"
+    assert f"{accuracy} |" in card and "| features | kNN accuracy | linear probe | fine-tuning |" in card
+
+
+def test_a_finished_run_is_judged_by_more_and_keeps_its_notes(finished, recipe_file, tmp_path):
+    recipe, folder = recipe_file("simclr"), tmp_path / "run"
+
+    def found():
+        notes = json.loads((max((folder / "checkpoints").glob("step_*")) / "run.json").read_text())["notes"]
+        return notes, json.loads((folder / "result.json").read_text())
+
+    assert run(recipe, folder, *MORE[:2]).code == 0
+    before, first = found()
+    assert before["images_per_second"] > 0
+    assert run(recipe, folder, *MORE).code == 0
+    after, second = found()
+    assert second["scores"] == json.loads((finished("finetune", "simclr", *MORE) / "result.json").read_text())["scores"]
+    assert {**first, "scores": None} == {**second, "scores": None}  # images/s and peak memory too
+    assert after["untrained"] == second["scores"]["untrained"]  # so that it is not judged a third time
+    assert {**after, "untrained": before["untrained"]} == before
+
+
+def test_a_baseline_that_is_asked_for_later_is_of_the_untrained_encoder(finished, recipe_file, tmp_path):
+    recipe, folder = recipe_file("simclr"), tmp_path / "run"
+    assert run(recipe, folder, "train.steps=4", "eval.baselines=false").code == 0
+    assert run(recipe, folder, "train.steps=4", "eval.baselines=encoder").code == 0
+    whole, late = (
+        json.loads((f / "result.json").read_text())["scores"] for f in (finished("simclr", "simclr"), folder)
+    )
+    assert late["untrained"] == whole["untrained"] != late["trained"]
+
+
 def test_the_untrained_encoder_alone_as_baseline(finished):
     folder = finished("encoder", "simclr", "eval.baselines=encoder", "train.steps=1")
     assert json.loads((folder / "result.json").read_text())["scores"].keys() == {"untrained", "trained"}

@@ -1,0 +1,194 @@
+"""iGPT: Generative Pretraining from Pixels. Chen, Radford, Child, Wu, Jun, Luan, Sutskever, 2020.
+
+ICML 2020 (PMLR 119); details that the paper leaves open are those of the authors' code (openai/image-gpt).
+
+Deviations from the paper:
+- The model is transformers' ImageGPT: linear layers have biases, which the authors' have not, and initial weights are GPT-2's.
+- Only the autoregressive objective; the paper's BERT objective needs attention in both directions.
+- Crops: the share of the picture is drawn from a range; the authors resize the short side to 256 to 384 px and cut 224 out.
+- Colour clusters are fitted to some hundred thousand pixels of the training data; the authors' to ImageNet's.
+"""
+
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+from sklearn.cluster import MiniBatchKMeans
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ImageGPTForCausalImageModeling, ImageGPTModel, PreTrainedModel
+
+from ..errors import RecipeError
+from ..nn.encoder import colour_tokens
+from ..view import View
+from .base import Method, MethodConfig, MethodOutput
+
+_PIXELS = 200_000  # that the clusters are fitted to, at most
+
+
+@strict
+class IGPTConfig(MethodConfig):
+    """Configuration of iGPT.
+
+    Args:
+        num_clusters: Colours that the pictures are reduced to, K; fewer where the data has fewer.
+        feature_layer: Block whose normalised input is the feature, averaged over the pixels: from 1 to one less than the
+            blocks; None takes the middle one. The later blocks are published no more.
+        clusters: (K, 3) colours in [-1, 1]; measured by the training, or those of pretrained weights.
+        image_mean: Mean of each colour that pictures are normalised by; filled in by the training.
+        image_std: Standard deviation of each colour; filled in by the training.
+    """
+
+    model_type = "hfcontrast_igpt"
+    default_backbone = "imagegpt"
+
+    num_clusters: int = 512
+    feature_layer: int | None = None
+    clusters: list[list[float]] | None = None
+    image_mean: list | None = None
+    image_std: list | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        backbone = self.backbone_config
+        if backbone.model_type == "imagegpt":
+            if getattr(backbone, "clusters", None) is not None:  # pretrained weights know what their tokens mean
+                self.clusters = backbone.clusters
+            elif self.clusters is not None:
+                backbone.clusters, backbone.vocab_size = self.clusters, len(self.clusters) + 1
+
+    def validate_clusters(self):
+        """Two colours or more."""
+        if self.num_clusters < 2:
+            raise ValueError(f"num_clusters is {self.num_clusters}, expected 2 or more")
+
+
+class IGPT(Method):
+    """iGPT (Chen et al., 2020): the next pixel is predicted from all before it, row by row, as a language model does words.
+
+    Pictures are small and reduced to K colours. The encoder is an ImageGPTModel of transformers; published are its first
+    blocks, up to the one whose features are best read by a linear layer, about the middle, as an ImageGPTModel of so many
+    blocks whose last normalisation is the next block's first. Nearest neighbours of these features say little.
+    """
+
+    config_class = IGPTConfig
+    views = (View(size=32, scale=(0.34, 0.77), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0),)
+    measured = ("clusters",)
+
+    def __init__(self, config: IGPTConfig):
+        if config.backbone_config.model_type != "imagegpt":
+            raise RecipeError(
+                f"iGPT predicts pixels with an ImageGPT, and the backbone is '{config.backbone_config.model_type}': use "
+                "model_type: imagegpt"
+            )
+        if config.clusters is None or config.image_mean is None or config.image_std is None:
+            raise ValueError("clusters, image_mean and image_std are None: the training fills them in from the data")
+        super().__init__(config)
+        blocks = config.backbone_config.n_layer
+        self.feature_layer = blocks // 2 if config.feature_layer is None else config.feature_layer
+        if not 1 <= self.feature_layer < blocks:
+            raise ValueError(
+                f"feature_layer is {self.feature_layer}, expected 1 to {blocks - 1} with an encoder of {blocks} blocks"
+            )
+        self.head = PixelHead(self.feature_size, len(config.clusters))
+        self.post_init()
+
+    @classmethod
+    def measure(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """The colour clusters: k-means of the pixels (section 3.1: K = 512 of RGB values)."""
+        pixels = images.permute(0, 2, 3, 1).reshape(-1, 3)
+        pixels = pixels[:: max(len(pixels) // _PIXELS, 1)] * 2 - 1
+        count = int(options.get("num_clusters") or cls.config_class.num_clusters)
+        different = pixels.unique(dim=0)
+        if len(different) <= count:
+            return {"clusters": different.tolist()}
+        fitted = MiniBatchKMeans(count, batch_size=4096, max_iter=20, n_init=1, random_state=0).fit(pixels.numpy())
+        return {"clusters": torch.from_numpy(fitted.cluster_centers_).float().tolist()}
+
+    def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """(B, V, C, H, W) to ``error`` (B, V): the mean negative log-likelihood of a picture's pixels, in nats."""
+        tokens = self.tokens(pixel_values.flatten(0, 1))
+        logits = self.head(self.encoder(self.shifted(tokens), use_cache=False).last_hidden_state)
+        error = F.cross_entropy(logits.float().transpose(1, 2), tokens, reduction="none").mean(dim=1)
+        return {"error": error.unflatten(0, pixel_values.shape[:2])}
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """The mean over pictures (eq. 1)."""
+        return MethodOutput(loss=embeddings["error"].mean())
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """The colours of normalised pictures (N, 3, H, W), row by row: (N, H * W)."""
+        values = pixel_values.float()
+        mean, std = (values.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
+        return colour_tokens(self.encoder, (values * std + mean) * 2 - 1)
+
+    def shifted(self, tokens: Tensor) -> Tensor:
+        """What each pixel is predicted from: the start, and the pixels before it."""
+        return torch.cat([tokens.new_full((len(tokens), 1), len(self.config.clusters)), tokens[:, :-1]], dim=1)
+
+    def export_encoder(self) -> PreTrainedModel:
+        """The blocks before the features' one, over the same parameters."""
+        config = type(self.encoder.config).from_dict({**self.encoder.config.to_dict(), "n_layer": self.feature_layer})
+        with torch.device("meta"):
+            encoder = ImageGPTModel(config)
+        encoder.wte, encoder.wpe, encoder.drop = self.encoder.wte, self.encoder.wpe, self.encoder.drop
+        encoder.h = nn.ModuleList(self.encoder.h[: self.feature_layer])
+        encoder.ln_f = self.encoder.h[self.feature_layer].ln_1
+        return encoder.train(self.encoder.training)
+
+    def generator(self) -> ImageGPTForCausalImageModeling:
+        """The whole model as transformers has it, to sample pictures with, over the same parameters."""
+        with torch.device("meta"):
+            model = ImageGPTForCausalImageModeling(self.encoder.config)
+        model.transformer, model.lm_head = self.encoder, self.head.linear
+        return model
+
+    def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """The upper half, three completions that are sampled from the model, and the picture in its colours."""
+        picture = pixel_values[:, 0]
+        tokens = self.tokens(picture)
+        given = tokens.shape[1] // 2
+        prompt = self.shifted(tokens)[:, : given + 1]
+        sampled = self.generator().generate(
+            prompt,
+            do_sample=True,
+            top_k=0,
+            max_length=tokens.shape[1] + 1,
+            num_return_sequences=3,
+            pad_token_id=len(self.config.clusters),
+        )[:, 1:]
+        half = tokens.masked_fill(torch.arange(tokens.shape[1], device=tokens.device) >= given, -1)
+        size = picture.shape[-2:]
+        return {
+            "given": self.colours(half, size),
+            "sampled": self.colours(sampled, size).unflatten(0, (-1, 3)),
+            "original": self.colours(tokens, size),
+        }
+
+    def colours(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tokens (N, H * W) as normalised pictures; those below 0 are grey."""
+        clusters = torch.tensor(self.config.clusters, device=tokens.device)
+        pixels = (clusters[tokens.clamp(0, len(clusters) - 1)] + 1) / 2
+        mean, std = (torch.tensor(v, device=tokens.device) for v in (self.config.image_mean, self.config.image_std))
+        values = ((pixels - mean) / std).masked_fill((tokens < 0).unsqueeze(-1), 0.0)
+        return values.transpose(1, 2).unflatten(2, tuple(size))
+
+
+class PixelHead(nn.Module):
+    """Logits of the colours: one linear layer without bias, which starts at 0 as in the authors' code.
+
+    Args:
+        width: Width of the encoder's tokens.
+        colours: Number of clusters K.
+    """
+
+    def __init__(self, width: int, colours: int):
+        super().__init__()
+        self.linear = nn.Linear(width, colours, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.linear(tokens)
+
+    def reset_parameters(self) -> None:
+        """Initial weights."""
+        nn.init.zeros_(self.linear.weight)

@@ -1,0 +1,194 @@
+"""MAE: Masked Autoencoders Are Scalable Vision Learners. He, Chen, Xie, Li, Dollár, Girshick, 2021.
+
+arXiv:2111.06377; details that the paper leaves open are those of the authors' code (facebookresearch/mae).
+
+Deviations from the paper:
+- Which patches are hidden is a function of the run's seed, the epoch and the sample; the authors draw anew in every step.
+- Position embeddings have the halves for row and column in the order of the encoder's architecture (of transformers' ViTMAE:
+  that of the released weights); those of the decoder the row first.
+"""
+
+from typing import Literal
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..nn.patch_tokens import (
+    choose,
+    embed_patches,
+    normalise_patches,
+    patchify,
+    require_vit,
+    run_layers,
+    token_grid,
+    unpatchify,
+)
+from ..nn.shared import vit_of_mae
+from ..nn.transformer import TransformerBlocks, xavier_linears
+from ..nn.vit import fix_positions, sincos_positions
+from ..view import View
+from .base import Method, MethodConfig, MethodOutput
+
+MASKS = 1  # what the random numbers are for
+
+
+@strict
+class MAEConfig(MethodConfig):
+    """Configuration of MAE.
+
+    Args:
+        mask_ratio: Share of the patches that are hidden, above 0 and below 1.
+        normalise_pixels: Predict the pixels of each patch less their mean, by their standard deviation; false: plain pixels.
+        decoder_width: Width of the decoder's tokens, a multiple of 4.
+        decoder_depth: Blocks of the decoder; 1 is enough for fine-tuning, linear features need more (table 1a).
+        decoder_heads: Attention heads of the decoder.
+        pooling: What the published features are: the class token, as in the paper, or the mean of the patches' tokens,
+            which says more after a short training.
+    """
+
+    model_type = "hfcontrast_mae"
+    default_backbone = "vit_mae"
+
+    mask_ratio: float | int = 0.75
+    normalise_pixels: bool = True
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    pooling: Literal["class", "mean"] = "class"
+
+    def validate_mask_ratio(self):
+        """Something is hidden and something is seen."""
+        if not 0 < self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio is {self.mask_ratio}, expected a number above 0 and below 1")
+
+    def validate_decoder(self):
+        """Positions are sines and cosines of two coordinates; heads share the width."""
+        if self.decoder_width % 4 or self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"decoder_width is {self.decoder_width}, expected a multiple of 4 and of decoder_heads ({self.decoder_heads})"
+            )
+
+
+class MAE(Method):
+    """MAE (He et al., 2021, arXiv:2111.06377): a quarter of the patches is encoded, and the pixels of the others are predicted.
+
+    The encoder, a ViTMAEModel or a ViTModel of transformers, never sees the hidden patches; a small decoder, which is
+    thrown away, sees a mask token in their places. Published is a ViTModel, which sees all patches. Its features are to be
+    fine-tuned or read by a linear layer; their nearest neighbours say little.
+    """
+
+    config_class = MAEConfig
+    views = (View(size=224, scale=(0.2, 1.0), jitter=0.0),)
+
+    def __init__(self, config: MAEConfig):
+        super().__init__(config)
+        require_vit(self.encoder, "MAE", ("vit_mae", "vit"))
+        xavier_linears(self.encoder)
+        if config.backbone_config.model_type == "vit":
+            fix_positions(self.encoder)
+        if config.pooling == "mean":
+            self.encoder.config.feature_pooling = "mean"
+        patch = self.encoder.config.patch_size
+        self.decoder = Decoder(config, self.feature_size, self.encoder.config.num_channels * patch**2)
+        self.post_init()
+
+    def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """(B, V, C, H, W) to ``error`` (B, V): mean squared error over the pixels of an image's hidden patches."""
+        crops = pixel_values.flatten(0, 1)
+        prediction, hidden, _ = self.predict(crops, index)
+        target = patchify(crops, self.encoder.config.patch_size).float()
+        if self.config.normalise_pixels:
+            target, *_ = normalise_patches(target)
+        error = (prediction.float() - choose(target, hidden)).square().mean(dim=(1, 2))
+        return {"error": error.unflatten(0, pixel_values.shape[:2])}
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """The mean over images: of each as many patches are hidden."""
+        return MethodOutput(loss=embeddings["error"].mean())
+
+    def predict(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Hides patches and predicts them.
+
+        Args:
+            crops: (B * V, C, H, W), those of an image side by side.
+            index: (B,) the images' positions in their data set.
+
+        Returns:
+            Predictions (N, M, pixels of a patch) at the hidden places (N, M), and the places that are seen (N, K).
+        """
+        tokens, first = embed_patches(self.encoder, crops)
+        count, patches = tokens.shape[:2]
+        noise = self.draws(index, count // len(index) * patches, MASKS).view(count, patches)
+        order = noise.argsort(dim=1)
+        seen, hidden = order.tensor_split([max(int(patches * (1 - self.config.mask_ratio)), 1)], dim=1)
+        encoded = run_layers(self.encoder, torch.cat([first, choose(tokens, seen)], dim=1))
+        return self.decoder(encoded, order, token_grid(self.encoder, crops)), hidden, seen
+
+    def export_encoder(self) -> PreTrainedModel:
+        """The encoder as a ViTModel, over the same parameters."""
+        return vit_of_mae(self.encoder) if self.encoder.config.model_type == "vit_mae" else self.encoder
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The layers, which are run on a part of the tokens."""
+        return [*self.encoder.layers, *self.decoder.blocks.layers]
+
+    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """What the encoder sees, what the decoder makes of it, and the picture."""
+        picture, side = pixel_values[:, 0], self.encoder.config.patch_size
+        prediction, hidden, _ = self.predict(picture, index)
+        patches = patchify(picture, side)
+        if self.config.normalise_pixels:
+            _, mean, std = normalise_patches(patches)
+            prediction = prediction * choose(std, hidden) + choose(mean, hidden)
+        places = hidden.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
+        rows = token_grid(self.encoder, picture)[0]
+        masked = patches.scatter(1, places, 0.0)
+        return {
+            "masked": unpatchify(masked, side, rows),
+            "reconstruction": unpatchify(patches.scatter(1, places, prediction.to(patches.dtype)), side, rows),
+            "original": picture,
+        }
+
+
+class Decoder(nn.Module):
+    """MAE's decoder: mask tokens take the hidden patches' places, a few blocks, and the pixels of each patch.
+
+    Args:
+        config: The method's configuration.
+        feature_size: Width of the encoder's tokens.
+        pixels: Numbers to predict for a patch.
+    """
+
+    def __init__(self, config: MAEConfig, feature_size: int, pixels: int):
+        super().__init__()
+        self.embed = nn.Linear(feature_size, config.decoder_width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_width))
+        self.blocks = TransformerBlocks(config.decoder_width, config.decoder_depth, config.decoder_heads)
+        self.predict = nn.Linear(config.decoder_width, pixels)
+
+    def forward(self, encoded: Tensor, order: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Predicts the hidden patches.
+
+        Args:
+            encoded: (N, 1 + K, D) class token and seen patches.
+            order: (N, T) all patches' places, first those that are seen, in their order.
+            grid: Rows and columns of the patches.
+
+        Returns:
+            (N, T - K, pixels), in the order of the hidden places.
+        """
+        tokens = self.embed(encoded)
+        seen = encoded.shape[1] - 1
+        masks = self.mask_token.to(tokens.dtype).expand(len(tokens), order.shape[1] - seen, -1)
+        positions = sincos_positions(*grid, tokens.shape[-1]).to(tokens)
+        # Attention has no order: the tokens stay where they are, and take the positions of their places.
+        patches = torch.cat([tokens[:, 1:], masks], dim=1) + positions[order]
+        decoded = self.blocks(torch.cat([tokens[:, :1], patches], dim=1))
+        return self.predict(decoded[:, 1 + seen :])
+
+    def reset_parameters(self) -> None:
+        """Initial weights, as the authors'."""
+        xavier_linears(self)
+        nn.init.normal_(self.mask_token, std=0.02)

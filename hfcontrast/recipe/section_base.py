@@ -1,0 +1,30 @@
+"""What the sections of a recipe are made of: their common class, and kinds of numbers."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A group of settings: unknown names are refused and no value is converted, except whole numbers to numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yields (field, what is wrong) for settings that are fine alone but not together."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self):
+        if found := list(self.contradictions()):
+            raise PydanticCustomError(
+                "contradiction", "{text}", {"text": "; ".join(t for _, t in found), "found": found}
+            )
+        return self

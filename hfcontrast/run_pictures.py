@@ -1,0 +1,69 @@
+"""The picture of a run's predictions: what the method makes of a few samples, to look at before the figures are read."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+from .data.sources import Rows
+from .publishing.card import PREDICTIONS
+from .training.measured import sample_pictures
+from .training.setup import Training
+from .visualization.sheet import picture_sheet
+
+SAMPLES = 8
+_SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
+
+
+def write_predictions(training: Training, rows: Rows) -> Path | None:
+    """Writes ``predictions.png`` into the run's folder, where the method has something to show.
+
+    Only the first process computes it. Weights that are sharded over processes are not there as a whole: then there is none.
+
+    Args:
+        training: The finished run.
+        rows: What it was judged on.
+
+    Returns:
+        The file; None where there is none.
+    """
+    accelerator = training.accelerator
+    if not accelerator.is_main_process or accelerator.distributed_type in _SHARDED:
+        return None
+    method = training.method
+    batch = {name: value.to(accelerator.device) for name, value in undistorted_batch(training, rows).items()}
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    modes = {module: module.training for module in method.modules()}
+    method.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), accelerator.autocast():
+            columns = method.depict(**method._named_by(method.depict, batch))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not columns:
+        return None
+    file = training.output / PREDICTIONS
+    unfinished = file.with_name(f".unfinished_{PREDICTIONS}")
+    picture_sheet(columns, training.mean, training.std).save(unfinished, format="PNG")
+    os.replace(unfinished, file)
+    return file
+
+
+def undistorted_batch(training: Training, rows: Rows, count: int = SAMPLES) -> dict[str, Tensor]:
+    """A batch as the method knows it, of pictures whose middle is cut out and that are not distorted.
+
+    Returns:
+        (N, V, 3, S, S) under the key of each kind of views, normalised; and ``index`` (N,).
+    """
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (training.mean, training.std))
+    batch: dict[str, Any] = {}
+    for view in training.views:
+        pictures = (sample_pictures(rows, view.size, count) - mean) / std
+        crops = pictures.unsqueeze(1).expand(-1, view.count, -1, -1, -1)
+        batch[view.key] = torch.cat([batch[view.key], crops], dim=1) if view.key in batch else crops
+    batch["index"] = torch.arange(len(next(iter(batch.values()))))
+    return batch

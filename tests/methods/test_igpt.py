@@ -1,0 +1,116 @@
+"""iGPT: the likelihood of transformers' own model, colours, the features' block, what is published, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, ImageGPTModel
+
+from hfcontrast.errors import RecipeError
+from hfcontrast.methods.igpt import IGPT, IGPTConfig
+from hfcontrast.nn import encode
+from hfcontrast.publishing.processor import as_transform, build_processor
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
+
+GPT = {"model_type": "imagegpt", "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64}
+GPT |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+SMALL = {"num_clusters": 6}
+
+
+def pixels_of(images=3):
+    return random_batch(IGPT, images, 8)["pixel_values"]
+
+
+def with_random_head(method):
+    torch.nn.init.normal_(method.head.linear.weight)
+    return method.eval()
+
+
+def test_it_fulfils_the_contract():
+    check_method(IGPT, GPT, images=4, size=8, learning_steps=10, **SMALL)
+
+
+def test_the_loss_is_the_likelihood_by_transformers_model():
+    method = with_random_head(build(IGPT, GPT, **SMALL))
+    tokens = method.tokens(pixels_of()[:, 0])
+    logits = method.generator()(method.shifted(tokens)).logits
+    by_hand = [-logits[n].log_softmax(-1)[range(64), tokens[n]].mean() for n in range(3)]
+    torch.testing.assert_close(method(pixel_values=pixels_of()).loss, sum(by_hand) / 3)
+
+
+def test_it_starts_at_the_entropy_of_its_colours():
+    assert build(IGPT, GPT, **SMALL)(pixel_values=pixels_of()).loss.item() == pytest.approx(math.log(6), rel=1e-5)
+
+
+def test_no_pixel_is_predicted_from_itself_or_later_ones():
+    method = with_random_head(build(IGPT, GPT, **SMALL))
+    tokens = method.tokens(pixels_of()[:, 0])
+    changed = tokens.clone()
+    changed[:, 30:] = (changed[:, 30:] + 1) % 6
+    first, second = (method.encoder(method.shifted(t)).last_hidden_state for t in (tokens, changed))
+    torch.testing.assert_close(first[:, :31], second[:, :31])
+    assert not torch.allclose(first[:, 31:], second[:, 31:])
+
+
+def test_colours_are_clusters_of_the_pixels():
+    images = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]).repeat(4, 1)[:, :, None, None]
+    found = IGPT.measure((images + 0.01 * torch.randn(12, 3, 4, 4)).clamp(0, 1), {"num_clusters": 3})["clusters"]
+    for colour in ((-1, -1, -1), (1, 1, 1), (1, -1, -1)):
+        assert min((torch.tensor(c) - torch.tensor(colour)).abs().max() for c in found) < 0.05
+    few = IGPT.measure(images.expand(-1, -1, 4, 4), {"num_clusters": 100})["clusters"]
+    assert sorted(few) == [[-1, -1, -1], [1, -1, -1], [1, 1, 1]], "no more clusters than colours"
+
+
+def test_the_features_are_the_normalised_input_of_the_middle_block(tmp_path):
+    method = build(IGPT, GPT, feature_layer=2, **SMALL).eval()
+    tokens = method.tokens(pixels_of()[:, 0])
+    with torch.no_grad():
+        hidden = method.encoder(tokens, output_hidden_states=True).hidden_states[2]
+        expected = method.encoder.h[2].ln_1(hidden).mean(dim=1)
+        method.export_encoder().save_pretrained(tmp_path)
+        loaded = AutoModel.from_pretrained(tmp_path).eval()
+        assert type(loaded) is ImageGPTModel and len(loaded.h) == 2
+        torch.testing.assert_close(loaded(tokens).last_hidden_state.mean(dim=1), expected)
+        colours = method.colours(tokens, (8, 8))  # normalised as views are; encode takes [-1, 1]
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (method.config.image_mean, method.config.image_std))
+        torch.testing.assert_close(encode(loaded, (colours * std + mean) * 2 - 1), expected)
+
+
+def test_the_published_processor_makes_the_tokens_that_are_evaluated(tmp_path):
+    method = build(IGPT, GPT, **SMALL).eval()
+    encoder = method.export_encoder()
+    encoder.save_pretrained(tmp_path)
+    build_processor(encoder, 8, 1.0, (0.5,) * 3, (0.5,) * 3).save_pretrained(tmp_path)
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    picture = Image.effect_noise((20, 13), 90).convert("RGB")
+    with torch.no_grad():
+        outputs = AutoModel.from_pretrained(tmp_path).eval()(**processor(picture, return_tensors="pt"))
+        expected = encode(encoder, as_transform(processor)([picture]))
+    torch.testing.assert_close(outputs.last_hidden_state.mean(dim=1), expected)
+
+
+def test_the_pictures_keep_the_upper_half():
+    method = with_random_head(build(IGPT, GPT, **SMALL))
+    with torch.no_grad():
+        columns = method.depict(pixels_of())
+    assert columns["sampled"].shape == (3, 3, 3, 8, 8)
+    upper = columns["original"][:, None, :, :4].expand(-1, 3, -1, -1, -1)
+    assert torch.equal(columns["sampled"][:, :, :, :4], upper)
+    assert not torch.equal(columns["sampled"][:, 0, :, 4:], columns["sampled"][:, 1, :, 4:])
+    assert (columns["given"][:, :, 4:] == 0).all()
+
+
+def test_pretrained_colours_go_before_measured_ones():
+    colours = [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
+    config = IGPTConfig(backbone_config={**GPT, "vocab_size": 3, "clusters": colours}, clusters=[[0.0] * 3] * 5)
+    assert config.clusters == colours and config.backbone_config.vocab_size == 3
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(RecipeError, match="backbone is 'dinov2': use model_type: imagegpt"):
+        build(IGPT, TINY_BACKBONE, **SMALL)
+    with pytest.raises(ValueError, match="feature_layer is 3, expected 1 to 2"):
+        build(IGPT, GPT, feature_layer=3, **SMALL)
+    with pytest.raises(ValueError, match="the training fills them in"):
+        IGPT(IGPTConfig(backbone_config=dict(GPT)))
