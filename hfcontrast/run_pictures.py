@@ -40,6 +40,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
     method.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices), accelerator.autocast():
+            torch.manual_seed(training.recipe.train.seed)  # completions are sampled
             columns = method.depict(**method._named_by(method.depict, batch))
     finally:
         for module, mode in modes.items():

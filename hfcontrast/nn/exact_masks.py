@@ -3,13 +3,11 @@
 Besides :func:`~.masking.block_masks`, whose masks may be a few patches short, as those of DINOv2's authors.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .multiblock import rectangles
+from .masking import block_masks
 
 _BLOCKS = 32  # that are tried
 _NUMBERS_PER_BLOCK = 4
@@ -25,9 +23,8 @@ def exact_block_masks(
 ) -> Tensor:
     """Masks made of rectangles (BEiT, Bao et al., 2021, arXiv:2106.08254, algorithm 1), all of one number of patches.
 
-    Block after block is drawn: its area uniformly between ``least`` and what is left to mask, its aspect ratio log-uniformly,
-    its place uniformly; one that covers nothing new, or more than is left, is not taken. What is still left after 32 blocks is
-    taken from the patches around them, at random.
+    Thirty-two blocks are drawn by :func:`~.masking.block_masks`; what is still left then is taken from the patches around them, at
+    random.
 
     Args:
         uniform: (N, numbers_for_mask(height, width)) in [0, 1).
@@ -41,19 +38,8 @@ def exact_block_masks(
         (N, H, W) bool, true where masked.
     """
     blocks, noise = uniform.split([_NUMBERS_PER_BLOCK * _BLOCKS, height * width], dim=1)
-    left = torch.full((len(uniform),), float(count), device=uniform.device)
-    masks = torch.zeros(len(uniform), height, width, dtype=torch.bool, device=uniform.device)
-    for draw in blocks.unflatten(1, (_BLOCKS, _NUMBERS_PER_BLOCK)).unbind(dim=1):
-        area, aspect, down, right = draw.unbind(dim=1)
-        area = least + area * (left - least)
-        aspect = torch.exp((2 * aspect - 1) * math.log(1 / min_aspect))
-        tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
-        top, start = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
-        new = rectangles(top, start, tall, wide, (height, width)) & ~masks
-        gained = new.sum(dim=(1, 2))
-        taken = (gained <= left) & (tall < height) & (wide < width)
-        masks |= new & taken[:, None, None]
-        left = left - gained * taken
+    counts = torch.full((len(uniform),), count, device=uniform.device)
+    masks = block_masks(blocks, counts, height, width, min_aspect, least)
     beside = F.max_pool2d(masks.unsqueeze(1).float(), 3, stride=1, padding=1).flatten(1)
     ranks = (2 * masks.flatten(1) + beside + noise).argsort(dim=1, descending=True)  # masked, then beside, then others
     chosen = ranks[:, :count]

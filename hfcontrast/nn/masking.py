@@ -38,10 +38,12 @@ def crop_masks(
     return masks.unflatten(0, (-1, crops))
 
 
-def block_masks(uniform: Tensor, counts: Tensor, height: int, width: int, min_aspect: float = 0.3) -> Tensor:
+def block_masks(
+    uniform: Tensor, counts: Tensor, height: int, width: int, min_aspect: float = 0.3, least: int = 4
+) -> Tensor:
     """Masks made of rectangles (BEiT, Bao et al., 2021, arXiv:2106.08254, algorithm 1, in the form of DINOv2's authors).
 
-    Block after block is drawn: its area uniformly between 4 and what is left to mask, its aspect ratio log-uniformly, its
+    Block after block is drawn: its area uniformly between ``least`` and what is left to mask, its aspect ratio log-uniformly, its
     place uniformly. A block that covers nothing new, or more than is left, is not taken. All masks are drawn side by side; each
     is a function of its own numbers.
 
@@ -51,23 +53,21 @@ def block_masks(uniform: Tensor, counts: Tensor, height: int, width: int, min_as
         height: Rows of patches H.
         width: Patches in a row W.
         min_aspect: Smallest ratio of a block's height to its width; its inverse is the largest.
+        least: Smallest area that is drawn for a block, in patches.
 
     Returns:
         (N, H, W) bool, true where masked. At most ``counts`` patches each; a few fewer where the last blocks found no room.
     """
     draws = uniform.unflatten(1, (-1, _NUMBERS_PER_BLOCK)).unbind(dim=1)
-    rows = torch.arange(height, device=uniform.device)
-    columns = torch.arange(width, device=uniform.device)
     left = counts.clone()
     masks = torch.zeros(len(counts), height, width, dtype=torch.bool, device=uniform.device)
     for draw in draws:
         area, aspect, down, right = draw.unbind(dim=1)
-        area = 4 + area * (left - 4)
+        area = least + area * (left - least)
         aspect = torch.exp((2 * aspect - 1) * math.log(1 / min_aspect))
         tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
         top, start = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
-        block = _span(rows, top, tall).unsqueeze(2) & _span(columns, start, wide).unsqueeze(1)
-        new = block & ~masks
+        new = rectangles(top, start, tall, wide, (height, width)) & ~masks
         gained = new.sum(dim=(1, 2))
         taken = (gained <= left) & (tall < height) & (wide < width)
         masks |= new & taken[:, None, None]
@@ -75,6 +75,21 @@ def block_masks(uniform: Tensor, counts: Tensor, height: int, width: int, min_as
     return masks
 
 
-def _span(places: Tensor, start: Tensor, length: Tensor) -> Tensor:
-    """(N, places), true from ``start`` on for ``length`` places."""
-    return (places >= start.unsqueeze(1)) & (places < (start + length).unsqueeze(1))
+def rectangles(top: Tensor, left: Tensor, tall: Tensor, wide: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Rectangles on a grid of (rows, columns).
+
+    Args:
+        top: First row of each, of any shape (...); ``left`` its first column, ``tall`` and ``wide`` its sides.
+        left: See ``top``.
+        tall: See ``top``.
+        wide: See ``top``.
+        shape: Rows and columns of the grid.
+
+    Returns:
+        (..., rows, columns) bool, true inside.
+    """
+    spans = []
+    for start, length, size in ((top, tall, shape[0]), (left, wide, shape[1])):
+        places = torch.arange(size, device=top.device)
+        spans.append((places >= start.unsqueeze(-1)) & (places < (start + length).unsqueeze(-1)))
+    return spans[0].unsqueeze(-1) & spans[1].unsqueeze(-2)

@@ -6,6 +6,8 @@ Assran et al., 2023, arXiv:2301.08243, section 3. All masks of a batch are drawn
 import torch
 from torch import Tensor
 
+from .masking import rectangles
+
 TRIES = 8  # places of the context that are tried
 
 
@@ -53,26 +55,6 @@ def multi_block_masks(
     sizes = candidates.flatten(2).sum(dim=2).clamp(max=least)
     chosen = (sizes * len(order) - order).argmax(dim=1)
     return candidates[torch.arange(len(chosen), device=uniform.device), chosen], blocks
-
-
-def rectangles(top: Tensor, left: Tensor, tall: Tensor, wide: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Rectangles on a grid of (rows, columns).
-
-    Args:
-        top: First row of each, of any shape (...); ``left`` its first column, ``tall`` and ``wide`` its sides.
-        left: See ``top``.
-        tall: See ``top``.
-        wide: See ``top``.
-        shape: Rows and columns of the grid.
-
-    Returns:
-        (..., rows, columns) bool, true inside.
-    """
-    spans = []
-    for start, length, size in ((top, tall, shape[0]), (left, wide, shape[1])):
-        places = torch.arange(size, device=top.device)
-        spans.append((places >= start.unsqueeze(-1)) & (places < (start + length).unsqueeze(-1)))
-    return spans[0].unsqueeze(-1) & spans[1].unsqueeze(-2)
 
 
 def places_of(masks: Tensor) -> tuple[Tensor, Tensor]:
