@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
@@ -206,7 +207,8 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
         recompute_activations(method)
     if settings.compile:
         for part in method.compiled_parts():
-            part.compile(dynamic=False)
+            # An encoder sees a few sizes of views; layers that a method runs by itself may see any number of tokens.
+            part.compile(dynamic=False if isinstance(part, PreTrainedModel) else None)
     optimizer = build_optimizer(method, recipe.optim, method.constant_lr)
     if (plugin := accelerator.state.deepspeed_plugin) is not None:
         # DeepSpeed takes this from a prepared loader; ours is not prepared, it shares out the batches itself.
