@@ -9,6 +9,7 @@ from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.simmim import SimMIM, SimMIMConfig
 from hfcontrast.nn import encode
+from hfcontrast.nn.loading import load_weights
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -104,3 +105,13 @@ def test_wrong_settings_are_refused():
         build(SimMIM, VIT, mask_patch_size=12)(**batch_of())
     with pytest.raises(StrictDataclassClassValidationError, match="mask_ratio"):
         SimMIMConfig(mask_ratio=0.0)
+
+
+def test_weights_that_were_trained_without_masks_need_no_mask_token(tmp_path):
+    plain = build(SimMIM, VIT, **SMALL).export_encoder()
+    plain.save_pretrained(tmp_path)
+    method = build(SimMIM, VIT, **SMALL)
+    torch.nn.init.zeros_(method.encoder.layernorm.weight)
+    loaded = load_weights(method.encoder, {"pretrained": str(tmp_path)})
+    assert "embeddings.mask_token" not in loaded.names and "at random: embeddings.mask_token" in loaded.sentence
+    assert torch.equal(method.encoder.layernorm.weight, plain.layernorm.weight)
