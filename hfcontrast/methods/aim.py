@@ -21,6 +21,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
+from ..errors import RecipeError
 from ..nn.patch_tokens import (
     embed_patches,
     normalise_patches,
@@ -92,7 +93,7 @@ class AIM(Method):
         crops = pixel_values.flatten(0, 1)
         patches = patchify(crops, self.encoder.config.patch_size).float()
         if patches.shape[1] < 2:
-            raise ValueError("AIM predicts a patch from those before it, and a picture of this size has but one")
+            raise RecipeError("AIM predicts a patch from those before it, and a picture of this size has but one")
         share = self.draws(index, count, PREFIX).flatten()
         prefix = 1 + (share * (patches.shape[1] - 1)).long()  # uniform in 1..T - 1
         if self.config.causal:

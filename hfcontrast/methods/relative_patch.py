@@ -18,6 +18,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import RecipeError
 from ..nn.encoder import encode, patch_size
 from ..nn.patch_shortcuts import drop_colours, pixelate, project_colours, standardise_patches
 from ..nn.puzzle import cut_squares, lay_out, require_whole_patches
@@ -144,7 +145,7 @@ class RelativePatch(Method):
         gap = side // 2 if config.gap is None else config.gap
         jitter = round(side * 7 / 96) if config.jitter is None else config.jitter
         if (least := 2 * side + gap + 2 * jitter) > size:
-            raise ValueError(
+            raise RecipeError(
                 f"a view of {size} px does not hold two patches of {side} px with a gap of {gap} px and a jitter of {jitter} "
                 f"px: set views.crop.size to {least} or more, or method.patch_size, method.gap and method.jitter to less"
             )

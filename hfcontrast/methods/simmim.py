@@ -109,11 +109,11 @@ class SimMIM(Method):
         """The hidden squares of ``count`` crops of ``size`` pixels, (N, rows, columns) bool; of each as many.
 
         Raises:
-            ValueError: The squares do not fit.
+            RecipeError: The squares do not fit.
         """
         side = self.config.mask_patch_size
         if size[0] % side or size[1] % side or side % self.patch_size:
-            raise ValueError(
+            raise RecipeError(
                 f"views of {size[0]} px cannot be masked in squares of {side} px by an encoder with patches of "
                 f"{self.patch_size} px: method.mask_patch_size must divide the view and be a multiple of the patch"
             )

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import RecipeError
+
 CELLS = 9  # three rows of three
 LARGEST_SET = 10_000  # orders; more take minutes to find, and none has been of use
 
@@ -36,12 +38,12 @@ def patch_side(patch_size: int | None, unit: int, size: int) -> int:
         size: Side of the view, in pixels.
 
     Raises:
-        ValueError: A cell does not hold the patch.
+        RecipeError: A cell does not hold the patch.
     """
     cell = size // 3
     side = patch_size or max(round(0.75 * cell) // unit, 1) * unit
     if side > cell:
-        raise ValueError(
+        raise RecipeError(
             f"a jigsaw view of {size} px has cells of {cell} px, which hold no patch of {side} px: set "
             f"views.jigsaw.size to {3 * side} or more"
         )

@@ -160,7 +160,7 @@ def test_half_precision_computes_errors_in_full_precision():
 
 def test_a_picture_of_one_patch_is_refused():
     method = build(AIM, VIT, **SMALL)
-    with pytest.raises(ValueError, match="predicts a patch from those before it"):
+    with pytest.raises(RecipeError, match="predicts a patch from those before it"):
         method.embed(torch.zeros(2, 1, 3, 8, 8), torch.arange(2))
 
 

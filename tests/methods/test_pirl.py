@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.pirl import PIRL, PIRLConfig, cut_patches
 from hfcontrast.nn import encode, sample_others
@@ -145,7 +146,7 @@ def test_a_patch_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px"):
         build(PIRL, patch_size=12)
     method = build(PIRL, **SMALL, patch_size=16)
-    with pytest.raises(ValueError, match="cells of 10 px.* no patch of 16 px: set views.jigsaw.size to 48 or more"):
+    with pytest.raises(RecipeError, match="cells of 10 px.* no patch of 16 px: set views.jigsaw.size to 48 or more"):
         method(**random_batch(PIRL, 2))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.relative_patch import NEIGHBOURS, RelativePatch, RelativePatchConfig
 from hfcontrast.nn import encode
@@ -144,7 +145,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px"):
         build(RelativePatch, patch_size=12, **SMALL)
     method = build(RelativePatch, patch_size=16, **SMALL)
-    with pytest.raises(ValueError, match="view of 32 px does not hold two patches of 16 px with a gap of 8 px"):
+    with pytest.raises(RecipeError, match="view of 32 px does not hold two patches of 16 px with a gap of 8 px"):
         method(**random_batch(RelativePatch, 2))
     with pytest.raises(ValueError, match="color=project needs image_mean and image_std: the training"):
         build(RelativePatch, color="project", image_mean=None, **SMALL)

@@ -101,7 +101,7 @@ def test_the_pictures():
 def test_wrong_settings_are_refused():
     with pytest.raises(RecipeError, match="'resnet' does not take"):
         build(SimMIM, RESNET, **SMALL)
-    with pytest.raises(ValueError, match="views of 32 px cannot be masked in squares of 12 px"):
+    with pytest.raises(RecipeError, match="views of 32 px cannot be masked in squares of 12 px"):
         build(SimMIM, VIT, mask_patch_size=12)(**batch_of())
     with pytest.raises(StrictDataclassClassValidationError, match="mask_ratio"):
         SimMIMConfig(mask_ratio=0.0)
