@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -14,17 +13,17 @@ from .data.map_rows import RowReader
 from .data.sources import Rows, available_splits, load_rows
 from .errors import DataError, RecipeError
 from .evaluation.finetune import FineTuning
-from .evaluation.inputs import share_out
+from .evaluation.inputs import picture_transform, share_out
 from .evaluation.online import OnlineEvaluation
 from .evaluation.retrieval import Retrieval, caption_batches
 from .evaluation.zero_shot import ZeroShot, class_names_of
 from .methods.base import Method
 from .nn.two_towers import is_two_towers
-from .publishing.processor import as_transform, build_processor, with_tokenizer
+from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
 from .recipe.sections import ZeroShotTask
 from .training.method import published_size
-from .training.setup import Training
+from .training.setup import SHARDED, Training
 
 CACHED_BYTES = 1 << 30  # evaluation images are kept as tensors when all of them take no more than this
 
@@ -38,7 +37,7 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
     processor = build_processor(encoder, size, ratio, training.mean, training.std)
     with_texts = training.captions is not None and is_two_towers(encoder)
     bank, queries, name = evaluation_rows(recipe, training.rows, with_texts and recipe.eval.retrieval)
-    batches = partial(Batches, transform=as_transform(processor), batch_size=recipe.eval.batch_size, size=size)
+    batches = partial(Batches, transform=picture_transform(processor), batch_size=recipe.eval.batch_size, size=size)
     settings = recipe.eval
     judged = batches(queries, settings.max_queries)
     evaluation = OnlineEvaluation(
@@ -69,7 +68,7 @@ def check_whole_weights(training: Training) -> None:
         RecipeError: They are not.
     """
     kind = training.accelerator.distributed_type
-    if kind in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
+    if kind in SHARDED:
         raise RecipeError(
             f"eval.finetune trains a copy of the encoder, on one process or with plain data parallelism, not with {kind.value}: "
             "set it to false, and judge the published encoder with `hfcontrast evaluate --task finetune`"

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from torch import Tensor
 
 from .data.sources import Rows
+from .evaluation.inputs import evaluating
 from .publishing.card import PREDICTIONS
 from .training.measured import sample_pictures
-from .training.setup import Training
+from .training.setup import SHARDED, Training
 from .visualization.sheet import picture_sheet
 
 SAMPLES = 8
-_SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 
 
 def write_predictions(training: Training, rows: Rows) -> Path | None:
@@ -31,20 +30,14 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
         The file; None where there is none.
     """
     accelerator = training.accelerator
-    if not accelerator.is_main_process or accelerator.distributed_type in _SHARDED:
+    if not accelerator.is_main_process or accelerator.distributed_type in SHARDED:
         return None
     method = training.method
     batch = {name: value.to(accelerator.device) for name, value in undistorted_batch(training, rows).items()}
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    modes = {module: module.training for module in method.modules()}
-    method.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices), accelerator.autocast():
-            torch.manual_seed(training.recipe.train.seed)  # completions are sampled
-            columns = method.depict(**method._named_by(method.depict, batch))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(method), torch.random.fork_rng(devices=devices), accelerator.autocast():
+        torch.manual_seed(training.recipe.train.seed)  # completions are sampled
+        columns = method.depict(**method._named_by(method.depict, batch))
     if not columns:
         return None
     file = training.output / PREDICTIONS

@@ -31,7 +31,7 @@ ALLOWED = {
     "comparison": {"recipe"},
     "commands": {"nn", "methods", "data", "evaluation", "run_evaluation"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
-    "run_pictures": {"data", "training", "publishing", "visualization"},
+    "run_pictures": {"data", "training", "evaluation", "publishing", "visualization"},
     "run": {
         *LIBRARY,
         "run_pictures",
@@ -47,7 +47,7 @@ ALLOWED = {
 }
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {
-    ("evaluation", "nn"): {"encoder", "distributed", "collapse", "two_towers", "batch_norm"},
+    ("evaluation", "nn"): {"encoder", "distributed", "collapse", "two_towers", "batch_norm", "schedule"},
     ("evaluation", "data"): {"sources", "columns", "captions", "decode", "evaluation"},
     ("recipe", "nn"): {"backbone"},
     ("recipe", "methods"): {"registry", "base"},

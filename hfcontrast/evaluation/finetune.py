@@ -17,7 +17,6 @@ it takes so many fewer steps an epoch that more epochs are worth while.
 """
 
 import copy
-import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from transformers import PreTrainedModel
 from ..nn.batch_norm import GlobalBatchNorm
 from ..nn.distributed import all_mean, all_sum, rank, world_size
 from ..nn.encoder import encode, feature_size
+from ..nn.schedule import cosine
 from .shuffled_rows import ShuffledRows
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -199,7 +199,7 @@ def lr_factor(step: int, total: int, warmup: float) -> float:
     rising = warmup * total
     if step < rising:
         return min((step + 1) / rising, 1.0)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
+    return cosine(1.0, 0.0, (step - rising) / (total - rising))
 
 
 def shift_and_flip(pixels: Tensor, draws: Tensor, crop: float, flip: float) -> Tensor:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import RecipeError
+from ..nn.feature_map import feature_map
 from ..nn.patch_tokens import enlarge
 from ..nn.shared import share
-from ..nn.vit import patch_projection
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -66,11 +66,11 @@ class SimMIM(Method):
         super().__init__(config)
         self.given_mask_token = give_mask_token(self.encoder)
         backbone = self.encoder.config
-        self.hierarchical = hasattr(backbone, "depths")
-        if not self.hierarchical and config.pooling == "mean":
+        hierarchical = hasattr(backbone, "depths")
+        if not hierarchical and config.pooling == "mean":
             backbone.feature_pooling = "mean"
         self.patch_size = backbone.patch_size
-        self.stride = self.patch_size * 2 ** (len(backbone.depths) - 1 if self.hierarchical else 0)
+        self.stride = self.patch_size * 2 ** (len(backbone.depths) - 1 if hierarchical else 0)
         self.decoder = nn.Sequential(
             nn.Conv2d(self.feature_size, self.stride**2 * backbone.num_channels, kernel_size=1),
             nn.PixelShuffle(self.stride),
@@ -101,9 +101,7 @@ class SimMIM(Method):
         hidden = enlarge(squares, size)
         patches = enlarge(squares, (size[0] // self.patch_size, size[1] // self.patch_size))
         tokens = self.encoder(crops, bool_masked_pos=patches.flatten(1)).last_hidden_state
-        rows, columns = size[0] // self.stride, size[1] // self.stride
-        maps = tokens[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))  # class tokens come first
-        return self.decoder(maps), hidden
+        return self.decoder(feature_map(self.encoder, tokens, size)), hidden
 
     def masks(self, index: Tensor, count: int, size: tuple[int, int]) -> Tensor:
         """The hidden squares of ``count`` crops of ``size`` pixels, (N, rows, columns) bool; of each as many.
@@ -165,6 +163,6 @@ def give_mask_token(encoder: PreTrainedModel) -> bool:
     if embeddings.mask_token is not None:
         embeddings.mask_token.requires_grad_(True)
         return False
-    projection = patch_projection(encoder) or embeddings.patch_embeddings.projection
-    embeddings.mask_token = nn.Parameter(torch.zeros(1, 1, projection.out_channels))
+    width = embeddings.patch_embeddings.projection.out_channels
+    embeddings.mask_token = nn.Parameter(torch.zeros(1, 1, width))
     return True

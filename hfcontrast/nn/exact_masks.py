@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .masking import block_masks
+from .masking import NUMBERS_PER_BLOCK, block_masks
 
 _BLOCKS = 32  # that are tried
-_NUMBERS_PER_BLOCK = 4
 
 
 def numbers_for_mask(height: int, width: int) -> int:
     """How many random numbers :func:`exact_block_masks` takes for an image of so many patches."""
-    return _NUMBERS_PER_BLOCK * _BLOCKS + height * width
+    return NUMBERS_PER_BLOCK * _BLOCKS + height * width
 
 
 def exact_block_masks(
@@ -37,7 +36,7 @@ def exact_block_masks(
     Returns:
         (N, H, W) bool, true where masked.
     """
-    blocks, noise = uniform.split([_NUMBERS_PER_BLOCK * _BLOCKS, height * width], dim=1)
+    blocks, noise = uniform.split([NUMBERS_PER_BLOCK * _BLOCKS, height * width], dim=1)
     counts = torch.full((len(uniform),), count, device=uniform.device)
     masks = block_masks(blocks, counts, height, width, min_aspect, least)
     beside = F.max_pool2d(masks.unsqueeze(1).float(), 3, stride=1, padding=1).flatten(1)

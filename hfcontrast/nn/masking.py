@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .randomness import sample_uniform
 
-_NUMBERS_PER_BLOCK = 4
-_NUMBERS_PER_MASK = 16 * _NUMBERS_PER_BLOCK  # after 16 blocks masks are as full as those of DINOv2's authors
+NUMBERS_PER_BLOCK = 4
+_NUMBERS_PER_MASK = 16 * NUMBERS_PER_BLOCK  # after 16 blocks masks are as full as those of DINOv2's authors
 
 
 def crop_masks(
@@ -58,7 +58,7 @@ def block_masks(
     Returns:
         (N, H, W) bool, true where masked. At most ``counts`` patches each; a few fewer where the last blocks found no room.
     """
-    draws = uniform.unflatten(1, (-1, _NUMBERS_PER_BLOCK)).unbind(dim=1)
+    draws = uniform.unflatten(1, (-1, NUMBERS_PER_BLOCK)).unbind(dim=1)
     left = counts.clone()
     masks = torch.zeros(len(counts), height, width, dtype=torch.bool, device=uniform.device)
     for draw in draws:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..errors import RecipeError
+from .encoder import tokens_before_patches
 
 VIT_LIKE = ("vit", "vit_mae", "ijepa")
 
@@ -36,11 +37,6 @@ def token_grid(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[int, int
     return pixel_values.shape[-2] // height, pixel_values.shape[-1] // width
 
 
-def extra_tokens(encoder: PreTrainedModel) -> int:
-    """How many tokens stand before those of the patches: the class token, where there is one."""
-    return int(getattr(encoder.embeddings, "cls_token", None) is not None)
-
-
 def embed_patches(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     """The tokens that the encoder's layers begin with.
 
@@ -54,7 +50,7 @@ def embed_patches(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[Tenso
     """
     embeddings = encoder.embeddings
     tokens = embeddings.patch_embeddings(pixel_values)
-    extra = extra_tokens(encoder)
+    extra = tokens_before_patches(encoder)
     positions = embeddings.position_embeddings
     if positions.shape[1] != extra + tokens.shape[1] or pixel_values.shape[-1] != pixel_values.shape[-2]:
         like = tokens.new_empty(1, extra + tokens.shape[1], tokens.shape[2])

@@ -1,12 +1,8 @@
 """The image processor that is published with an encoder: resize the short side, centre crop, normalise."""
 
-from collections.abc import Callable
 from typing import Any
 
-from PIL import Image
-from torch import Tensor
 from transformers import (
-    AutoImageProcessor,
     BitImageProcessor,
     CLIPImageProcessor,
     CLIPProcessor,
@@ -81,14 +77,3 @@ def with_tokenizer(encoder: PreTrainedModel, images: Any, tokenizer: PreTrainedT
     """
     kind = _OF_TWO_TOWERS.get(encoder.config.model_type, VisionTextDualEncoderProcessor)
     return kind(image_processor=images, tokenizer=tokenizer)
-
-
-def as_transform(processor: AutoImageProcessor) -> Callable[[list[Image.Image]], Tensor]:
-    """A function from images to (N, C, H, W) pixel values, exactly as a user of the published folder would get them.
-
-    Of ImageGPT's processor the pixels that it would make tokens of.
-    """
-    pixels = {"do_color_quantize": False} if isinstance(processor, ImageGPTImageProcessor) else {}
-    return lambda images: (
-        processor(images=[image.convert("RGB") for image in images], return_tensors="pt", **pixels).pixel_values
-    )

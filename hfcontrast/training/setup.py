@@ -34,6 +34,9 @@ from .optim import build_optimizer
 from .text import build_captions, text_facts
 from .tracking import missing_packages
 
+# What shares the weights out over the processes, so that none holds them whole.
+SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
+
 
 @dataclass
 class Training:
@@ -236,7 +239,7 @@ def build_cache(
     rows = recipe.train.grad_cache
     if rows is None:
         return None
-    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
+    if accelerator.distributed_type in SHARDED:
         raise RecipeError(
             f"train.grad_cache works on one process or with plain data parallelism, not with {accelerator.distributed_type.value}: "
             "take train.gradient_checkpointing there"

@@ -8,9 +8,10 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, ImageGPTModel
 
 from hfcontrast.errors import RecipeError
+from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.igpt import IGPT, IGPTConfig
 from hfcontrast.nn import encode
-from hfcontrast.publishing.processor import as_transform, build_processor
+from hfcontrast.publishing.processor import build_processor
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 GPT = {"model_type": "imagegpt", "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64}
@@ -86,7 +87,7 @@ def test_the_published_processor_makes_the_tokens_that_are_evaluated(tmp_path):
     picture = Image.effect_noise((20, 13), 90).convert("RGB")
     with torch.no_grad():
         outputs = AutoModel.from_pretrained(tmp_path).eval()(**processor(picture, return_tensors="pt"))
-        expected = encode(encoder, as_transform(processor)([picture]))
+        expected = encode(encoder, picture_transform(processor)([picture]))
     torch.testing.assert_close(outputs.last_hidden_state.mean(dim=1), expected)
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.nn import ColourViewsConfig, ColourViewsModel, SignalEncoderConfig, SignalEncoderModel, encode
 from hfcontrast.nn.backbone import backbone_config
 from hfcontrast.publishing.export import export_encoder
-from hfcontrast.publishing.processor import as_transform, build_processor
+from hfcontrast.publishing.processor import build_processor
 
 BACKBONES = {
     "resnet": {
@@ -64,7 +65,7 @@ def loaded(tmp_path_factory):
         encoder = ColourViewsModel(ColourViewsConfig(backbone_config=backbone_config(backbone, [32]), **colours)).eval()
         processor = build_processor(encoder, 32, 0.8, MEAN, STD)
         export_encoder(encoder, processor, root / name)
-        pixels = as_transform(processor)([image])
+        pixels = picture_transform(processor)([image])
         expected[name] = pixels, encode(encoder, pixels).detach()
     signals = torch.randn(2, 1, 800)
     torch.save(signals, root / "signal.pt")

@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.nn import build_encoder, encode
 from hfcontrast.nn.backbone import backbone_config
 from hfcontrast.publishing import export
 from hfcontrast.publishing.export import export_encoder, save_method
-from hfcontrast.publishing.processor import as_transform, build_processor, timm_settings
+from hfcontrast.publishing.processor import build_processor, timm_settings
 from hfcontrast.testing import TINY_BACKBONE, build
 
 COLOURS = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -95,7 +96,7 @@ def published(tmp_path_factory):
                 buffer.normal_(std=0.1)
         processor = build_processor(encoder, 32, 0.8, *COLOURS)
         export_encoder(encoder.train(), processor, root / name, timm_settings(32, 0.8, *COLOURS))
-        pixels = as_transform(processor)([image])
+        pixels = picture_transform(processor)([image])
         with torch.no_grad():
             expected[name] = {"pixels": pixels, "features": encode(encoder.eval(), pixels)}
     modules = root / "modules"
@@ -155,7 +156,7 @@ def test_the_processor_is_the_one_that_was_asked_for(published):
 
 def test_grey_and_transparent_images_become_colours():
     encoder = build_encoder(backbone_config(BACKBONES["resnet"], [32]))
-    transform = as_transform(build_processor(encoder, 32, 1.0, *COLOURS))
+    transform = picture_transform(build_processor(encoder, 32, 1.0, *COLOURS))
     images = [Image.new("L", (40, 50), 100), Image.new("RGBA", (60, 40)), Image.new("P", (32, 32))]
     assert transform(images).shape == (3, 3, 32, 32)
 
