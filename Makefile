@@ -1,10 +1,11 @@
 # Two commands do all the set-up: `make quickstart` and `make test`. Both need Python >= 3.11 and nothing else.
+# `make test-slow` runs what takes minutes: runs that are killed at random moments, again and again.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test lint lock clean
+.PHONY: quickstart test test-slow lint lock clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/accelerate launch -m hfcontrast.run recipes/dino_vit.yaml
@@ -12,7 +13,10 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not slow'
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -205,7 +205,6 @@ print(type(method).__name__, method.config.uniformity_temperature, type(encoder)
 """
 
 
-@pytest.mark.slow
 def test_an_installed_plugin_is_listed_trained_and_loaded_again(tmp_path):
     source = shutil.copytree(FIXTURE, tmp_path / "source")  # building leaves files behind
     site = tmp_path / "site"

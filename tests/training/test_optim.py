@@ -103,9 +103,11 @@ def test_the_fused_optimizers_are_torchs_plain_ones(settings, plain):
     optimizer = build_optimizer(model, settings)
     for step in range(10):
         for network_, optimizer_ in ((model, optimizer), (twin, expected)):
-            optimizer_.zero_grad()
+            # Gradients that are given, not computed: that of a bias before a batch norm would be nothing but rounding, which
+            # adamw's division makes as large as any other.
             torch.manual_seed(step)
-            network_(torch.randn(8, 6)).square().mean().backward()
+            for parameter in network_.parameters():
+                parameter.grad = torch.randn_like(parameter)
             optimizer_.step()
     for a, b in zip(model.parameters(), twin.parameters()):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
