@@ -127,6 +127,7 @@ def test_all_problems_are_reported_at_once_with_their_lines(recipe_file):
     [
         ("train.batch_size=true", "train.batch_size: expected a whole number of at least 1, got true"),
         ("train.batch_size=64.0", "train.batch_size: expected a whole number of at least 1, got 64.0"),
+        ("train.seed=4294967296", "train.seed: expected a whole number of at least 0 and below 4294967296, got 429"),
         ("train.compile=1", "train.compile: expected true or false, got 1"),
         ("train.compile=yes", "train.compile: expected true or false, got 'yes' (text)"),
         ("optim.lr=true", "optim.lr: expected a number above 0, got true"),
@@ -280,7 +281,18 @@ def test_scalars_are_those_of_yaml_1_2(recipe_file, text, value):
         (RECIPE + "  epochs: 6\n", r":9: train\.epochs: given twice, first at .*:8; keep one"),
         (RECIPE + "\tsteps: 6\n", r":9: not valid YAML: a tab; YAML is indented with spaces"),
         (RECIPE.replace("{name", "[name"), r":1: not valid YAML: "),
-        (RECIPE + "eval: !!python/object/apply:os.getcwd []\n", r":9: eval: expected a mapping"),
+        (RECIPE + "eval: !!python/object/apply:os.getcwd []\n", r":9: eval: the tag .* is not allowed in a recipe"),
+        (RECIPE + "eval: !!omap {every: 3}\n", r":9: eval: the tag .* is not allowed in a recipe"),
+        (RECIPE + "track: {to: !mine [wandb]}\n", r":9: track\.to: the tag '!mine' is not allowed in a recipe"),
+        (RECIPE + "track: {to: !!str [wandb]}\n", r":9: track\.to: the tag .* is not allowed in a recipe"),
+        (RECIPE + "track: {!mine to: 3}\n", r":9: keys are texts, got to with the tag '!mine'"),
+        ("!!set {a, b}", r":1: recipe: the tag .* is not allowed in a recipe"),
+        (RECIPE + 'track: {project: "a\\0b"}\n', r":9: track\.project: .* a character that no text can hold"),
+        (RECIPE + 'track: {project: "\\ud800"}\n', r":9: track\.project: .* a character that no text can hold"),
+        (
+            RECIPE + f"eval: {{every: {'9' * 5000}}}\n",
+            r":9: eval\.every: .{0,60} is not of type int \(whole numbers are",
+        ),
         (RECIPE + "track: {project: !!python/name:os.getcwd x}\n", r":9: track\.project: the tag .* is not allowed"),
         (RECIPE + "track: {7: x}\n", r":9: keys are texts, got 7"),
         (RECIPE + "track: &a {to: [*a]}\n", r"an alias that contains itself"),
@@ -296,6 +308,7 @@ def test_broken_yaml_is_named_with_its_line(recipe_file, text, message):
 def test_a_recipe_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"method: \xff\xfe")
     assert "not a text file in UTF-8" in problems(tmp_path / "x.yaml")[0]
+    assert "cannot be read: File name too long" in problems(tmp_path / ("x" * 5000))[0]
 
 
 def test_a_missing_recipe_names_the_nearest_one(recipe_file, tmp_path):

@@ -57,15 +57,26 @@ for _name, _pattern in _SCALARS.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), None)
 
 
+# What a node of each form may be tagged as; others would be read as what they are not.
+_KINDS = {yaml.MappingNode: ("map",), yaml.SequenceNode: ("seq",), yaml.ScalarNode: (*_SCALARS, "str")}
+# Characters that no file name and no UTF-8 text can hold; YAML writes them as escapes.
+_NO_TEXT = re.compile("[\\0\ud800-\udfff]")
+_LARGEST = 2**63 - 1  # of a whole number in tensors, files and databases
+
+
 def _scalar(kind: str, text: str) -> Any:
     if kind == "str":
+        if _NO_TEXT.search(text):
+            raise ValueError("it holds a character that no text can hold")
         return text
     if kind == "null":
         return None
     if kind == "bool":
         return text.lower() == "true"
     if kind == "int":
-        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        if len(text) > 30 or abs(number := int(text, 0) if text[:2] in ("0x", "0o") else int(text)) > _LARGEST:
+            raise ValueError("whole numbers are below 2^63")
+        return number
     special = text.lower().lstrip("+-")
     if special == ".nan":
         return math.nan
@@ -86,23 +97,29 @@ class _Builder:
         if id(node) in ancestors:
             raise RecipeError(f"{self.place(node)}: {'.'.join(path)}: an alias that contains itself")
         inside = (*ancestors, id(node))
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind not in _KINDS[type(node)]:
+            raise RecipeError(
+                f"{self.place(node)}: {'.'.join(path) or 'recipe'}: the tag {node.tag!r} is not allowed in a recipe"
+            )
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path, inside)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, str(i)), inside) for i, item in enumerate(node.value)]
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
         try:
-            if kind in _SCALARS or kind == "str":
-                return _scalar(kind, node.value)
+            return _scalar(kind, node.value)
         except ValueError as error:
-            raise RecipeError(f"{self.place(node)}: {'.'.join(path)}: {node.value!r} is not of type {kind}") from error
-        raise RecipeError(f"{self.place(node)}: {'.'.join(path)}: the tag {node.tag!r} is not allowed in a recipe")
+            shown = f"{node.value[:40]!r}{'...' if len(node.value) > 40 else ''}"
+            raise RecipeError(
+                f"{self.place(node)}: {'.'.join(path)}: {shown} is not of type {kind} ({error})"
+            ) from error
 
     def mapping(self, node: yaml.MappingNode, path: KeyPath, ancestors: tuple[int, ...]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                shown = getattr(key_node, "value", "") if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                shown = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                shown += f" with the tag {key_node.tag!r}" if key_node.tag.startswith("!") else ""
                 raise RecipeError(
                     f"{self.place(key_node)}: keys are texts, got {shown}; put it in quotes to make it one"
                 )
@@ -144,12 +161,14 @@ def read_file(path: str | Path) -> Document:
         RecipeError: The file is missing (names the nearest one), is not text, or is not a YAML mapping.
     """
     file = Path(path)
-    if not file.is_file():
-        raise RecipeError(_missing(file))
     try:
+        if not file.is_file():
+            raise RecipeError(_missing(file))
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise RecipeError(f"{path}: the recipe cannot be read: {error.strerror}") from error
     values, places = _parse(text, str(path))
     if not isinstance(values, dict):
         found = "it is empty" if values is None else f"it is {'a list' if isinstance(values, list) else 'one value'}"

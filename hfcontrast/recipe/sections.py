@@ -173,7 +173,7 @@ class TrainSection(Section):
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
     channels_last: bool | Literal["auto"] = Field("auto", description="Memory format of images and convolutions.")
     sync_batchnorm: bool = Field(True, description="Batch statistics over all processes, on GPUs.")
-    seed: int = Field(0, ge=0, description="Seed of the weights, the order of the data and the augmentation.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the weights, the order of the data and the augmentation.")
     log_every: Count = Field(10, description="Steps between two log lines.")
     checkpoint_every: Count | None = Field(None, description="Steps between two checkpoints; null: one each epoch.")
     keep_checkpoints: Count = Field(2, description="Newest checkpoints that are kept.")
