@@ -124,6 +124,85 @@ def test_an_arrow_that_points_back_is_found(module, source, tmp_path, monkeypatc
     assert len(violations(path)) == 1
 
 
+# What draws from a generator. A device's own gives other numbers on another device, and the global one other numbers in a resumed run
+# or on another number of processes; initial weights (reset_parameters, nn.init) are drawn once, on the CPU, from the run's seed.
+DRAWS = {
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "rand_like",
+    "randn_like",
+    "randint_like",
+    "normal",
+    "bernoulli",
+    "multinomial",
+    "poisson",
+}
+DRAWS |= {
+    "normal_",
+    "uniform_",
+    "bernoulli_",
+    "exponential_",
+    "random_",
+    "cauchy_",
+    "geometric_",
+    "log_normal_",
+    "gumbel_softmax",
+}
+GENERATORS = {"Generator", "manual_seed", "seed", "initial_seed", "default_generator", "set_rng_state", "fork_rng"}
+INITIALIZATION = {"nn/clip_initialisation.py", "nn/vit.py", "nn/heads.py", "nn/signal_encoder.py", "nn/transformer.py"}
+
+
+def direct_draws(source: str) -> list[str]:
+    """Where a module draws by itself: outside of initial weights, and not from a generator that is a function of its key."""
+    tree = ast.parse(source)
+    initial = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "reset_parameters"
+        for inner in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or node in initial:
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        owner = ast.unparse(node.func).rpartition(".")[0]
+        keywords = {keyword.arg for keyword in node.keywords}
+        keyed = "generator" in keywords and "device" not in keywords
+        if name in GENERATORS or (name in DRAWS and not keyed and not owner.endswith("init")):
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        if name == "shared_generator" and "device" in keywords:
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def test_nothing_that_a_step_runs_draws_by_itself():
+    """Methods, losses and their parts take their numbers from nn/randomness.py, so that they are equal on every device."""
+    for path in MODULES:
+        name = path.relative_to(PACKAGE).as_posix()
+        if name.startswith(("methods/", "losses/", "nn/")) and name not in {"nn/randomness.py", *INITIALIZATION}:
+            assert not (found := direct_draws(path.read_text(encoding="utf-8"))), f"{name}: {found}"
+
+
+@pytest.mark.parametrize(
+    "source, draws",
+    [
+        ("torch.randn(3, generator=shared_generator(1, device=z.device), device=z.device)", 2),
+        ("torch.randn(3, generator=generator, device=z.device)", 1),
+        ("torch.Generator(z.device).manual_seed(0)", 2),
+        ("mask = torch.rand_like(x) < 0.5", 1),
+        ("noise.normal_()", 1),
+        ("torch.randperm(len(rows), generator=generator).to(rows.device)", 0),
+        ("nn.init.normal_(self.token, std=0.02)", 0),
+        ("def reset_parameters(self):\n    self.rows.copy_(torch.randn(self.rows.shape))", 0),
+    ],
+)
+def test_a_direct_draw_is_found(source, draws):
+    assert len(direct_draws(source)) == draws
+
+
 def test_modules_say_what_they_are_and_stay_short():
     for path in MODULES:
         text = path.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..losses import sigreg
-from ..nn import MLPHead, all_sum, shared_generator
+from ..nn import MLPHead, all_sum, shared_normal
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -122,8 +122,6 @@ class LeJEPA(Method):
         )
 
     def directions(self, z: Tensor) -> Tensor:
-        """This step's unit vectors (D, M), equal on all processes."""
+        """This step's unit vectors (D, M), equal on all processes and devices."""
         key = (self.progress.seed, self.progress.step, DIRECTIONS)
-        generator = shared_generator(*key, device=z.device)
-        drawn = torch.randn(z.shape[-1], self.config.num_slices, generator=generator, device=z.device)
-        return F.normalize(drawn, dim=0)
+        return F.normalize(shared_normal((z.shape[-1], self.config.num_slices), *key, device=z.device), dim=0)

@@ -14,7 +14,7 @@ from .labels import own_classes
 from .masking import block_masks, crop_masks
 from .negatives import chosen_products, sample_others
 from .queue import Queue
-from .randomness import hash_numbers, sample_uniform, shared_generator
+from .randomness import hash_numbers, sample_uniform, shared_generator, shared_normal
 from .schedule import cosine, linear
 from .signal_encoder import SignalEncoderConfig, SignalEncoderModel
 from .standardised import StandardisedLinear
@@ -56,6 +56,7 @@ __all__ = [
     "sample_others",
     "sample_uniform",
     "shared_generator",
+    "shared_normal",
     "spherical_kmeans",
     "synchronise_batch_norm",
     "view_by_view",

@@ -6,6 +6,8 @@ drew, and a micro-batch that is computed twice the same both times. Counter-base
 Lea and Flood, 2014, "Fast splittable pseudorandom number generators", from a start that is hashed from the key.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -60,10 +62,32 @@ def sample_uniform(index: Tensor, count: int, *key: int) -> Tensor:
 
 
 def shared_generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that gives all processes the same numbers.
+    """A generator that gives all processes, and all devices, the same numbers.
 
     Args:
         key: What they depend on, as in :func:`sample_uniform`.
-        device: Where it draws. Devices differ in their sequences: take "cpu" where that matters.
+        device: Nothing but the CPU: the generator of another device gives other numbers.
+
+    Raises:
+        ValueError: Another device is asked for.
     """
-    return torch.Generator(device).manual_seed(int(hash_numbers(*key)) & 0x7FFFFFFFFFFFFFFF)
+    if torch.device(device).type != "cpu":
+        raise ValueError(
+            f"shared_generator draws on the CPU, not on {device}, whose numbers are others for the same key: draw there and move "
+            "the numbers, as hfcontrast.nn.shared_normal does"
+        )
+    return torch.Generator().manual_seed(int(hash_numbers(*key)) & 0x7FFFFFFFFFFFFFFF)
+
+
+def shared_normal(shape: Sequence[int], *key: int, device: torch.device | str = "cpu") -> Tensor:
+    """Standard normal numbers that all processes share.
+
+    Args:
+        shape: Of the result.
+        key: What they depend on, as in :func:`sample_uniform`.
+        device: Where they are needed; they are the same on every device.
+
+    Returns:
+        float32 of that shape.
+    """
+    return torch.randn(tuple(shape), generator=shared_generator(*key)).to(device)

@@ -68,6 +68,12 @@ def test_directions_are_unit_vectors_drawn_anew_every_step():
     assert torch.equal(drawn[0], drawn[3])  # a function of seed and step
 
 
+def test_directions_are_the_same_on_every_device():
+    """Embeddings on a device without memory: what is drawn cannot come from it."""
+    method = build(LeJEPA, **SMALL)
+    assert method.directions(torch.zeros(1, 8, device="meta")).is_meta  # moved there, with no generator of its own
+
+
 def test_there_is_no_teacher_and_no_state():
     method = build(LeJEPA, **SMALL)
     assert not method.teachers and method.export_encoder() is method.encoder

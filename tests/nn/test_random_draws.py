@@ -1,8 +1,9 @@
 """Draws that depend on what they are for and on nothing else."""
 
+import pytest
 import torch
 
-from hfcontrast.nn import hash_numbers, sample_uniform, shared_generator
+from hfcontrast.nn import hash_numbers, sample_uniform, shared_generator, shared_normal
 
 
 def test_the_numbers_are_those_of_splitmix64():
@@ -44,3 +45,26 @@ def test_the_numbers_are_uniform():
 def test_a_shared_generator_depends_on_its_key_only():
     first, again, other = (torch.rand(4, generator=shared_generator(*key)) for key in ((3, 9), (3, 9), (9, 3)))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_shared_generator_is_of_no_device():
+    """Devices have sequences of their own: a key would give one run on a CPU and another one on a GPU."""
+    for device in ("cuda", "mps", torch.device("meta")):
+        with pytest.raises(ValueError, match="draws on the CPU, not on"):
+            shared_generator(1, device=device)
+    assert shared_generator(1, device="cpu").device.type == "cpu"
+
+
+def test_shared_normal_numbers_are_drawn_on_the_cpu_whatever_the_device(monkeypatch):
+    drawn, plain = [], torch.randn
+
+    def randn(*arguments, **options):
+        drawn.append(plain(*arguments, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(torch, "randn", randn)
+    here, there = shared_normal((4, 3), 3, 9), shared_normal((4, 3), 3, 9, device="meta")
+    assert there.is_meta and here.shape == there.shape == (4, 3)
+    assert torch.equal(*drawn) and all(numbers.device.type == "cpu" for numbers in drawn)
+    assert not torch.equal(here, shared_normal((4, 3), 9, 3))
+    assert abs(float(shared_normal((4000,), 5).std()) - 1) < 0.05
