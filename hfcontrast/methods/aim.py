@@ -33,7 +33,7 @@ from ..nn.patch_tokens import (
 )
 from ..nn.term_mean import mean_of_terms
 from ..nn.transformer import xavier_linears
-from ..nn.vit import fix_positions, patch_projection, sincos_positions
+from ..nn.vit import fix_positions, sincos_positions, xavier_patch_projection
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -80,7 +80,7 @@ class AIM(Method):
         super().__init__(config)
         require_vit(self.encoder, "AIM", ("vit", "ijepa"))
         xavier_linears(self.encoder)
-        nn.init.xavier_uniform_(patch_projection(self.encoder).weight.flatten(1))
+        xavier_patch_projection(self.encoder)
         fix_positions(self.encoder)
         self.encoder.config.feature_pooling = "mean"
         pixels = self.encoder.config.num_channels * self.encoder.config.patch_size**2

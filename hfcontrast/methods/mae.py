@@ -27,7 +27,7 @@ from ..nn.patch_tokens import (
 )
 from ..nn.shared import vit_of_mae
 from ..nn.transformer import TransformerBlocks, xavier_linears
-from ..nn.vit import fix_positions, sincos_positions
+from ..nn.vit import fix_positions, sincos_positions, xavier_patch_projection
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -85,9 +85,7 @@ class MAE(Method):
     def __init__(self, config: MAEConfig):
         super().__init__(config)
         require_vit(self.encoder, "MAE", ("vit_mae", "vit"))
-        xavier_linears(self.encoder)
-        if config.backbone_config.model_type == "vit":
-            fix_positions(self.encoder)
+        initialize_vit(self.encoder)
         if config.pooling == "mean":
             self.encoder.config.feature_pooling = "mean"
         patch = self.encoder.config.patch_size
@@ -150,6 +148,24 @@ class MAE(Method):
             "reconstruction": unpatchify(patches.scatter(1, places, prediction.to(patches.dtype)), side, rows),
             "original": picture,
         }
+
+
+@torch.no_grad()
+def initialize_vit(encoder: PreTrainedModel) -> None:
+    """Initial weights of the encoder, as the authors'; positions are fixed.
+
+    Linear layers as in :func:`~hfcontrast.nn.transformer.xavier_linears`, the patch projection Xavier uniform with a
+    convolution's own biases, the class token N(0, 0.02^2).
+
+    Args:
+        encoder: A ViTMAEModel, which has its positions, or a ViTModel, which gets them.
+    """
+    xavier_linears(encoder)
+    encoder.embeddings.patch_embeddings.projection.reset_parameters()
+    xavier_patch_projection(encoder)
+    nn.init.normal_(encoder.embeddings.cls_token, std=0.02)
+    if encoder.config.model_type == "vit":
+        fix_positions(encoder)
 
 
 class Decoder(nn.Module):

@@ -10,6 +10,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..errors import RecipeError
 from .clip_initialisation import initialise_towers
+from .mae_embeddings import initialize_mae_embeddings
 from .two_towers import image_features, is_two_towers
 
 
@@ -17,10 +18,10 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """Builds the encoder of a configuration with the initialisation of its architecture.
 
     What ``AutoModel.from_config`` does is undone where it hurts: ``TimmWrapperModel`` overwrites timm's own
-    initialisation, and ViT-like models get weights that no loss of unmasked images ever reaches, for which distributed
-    training would wait in vain: a pooler, which is left out, and a mask token, which is frozen. Models with an image and a
-    text tower start as their papers say (see :mod:`.clip_initialisation`); a pooler in one of their towers is trained. A
-    ViTMAE hides no patches by itself.
+    initialisation, a ViTMAE keeps positions and a class token of zeros, and ViT-like models get weights that no loss of
+    unmasked images ever reaches, for which distributed training would wait in vain: a pooler, which is left out, and a mask
+    token, which is frozen. Models with an image and a text tower start as their papers say (see
+    :mod:`.clip_initialisation`); a pooler in one of their towers is trained. A ViTMAE hides no patches by itself.
     """
     if config.model_type == "vit_mae":
         config.mask_ratio = 0.0
@@ -31,6 +32,8 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
                 arguments = part.config.model_args or {}
                 original = timm.create_model(part.config.architecture, num_classes=0, **arguments)
                 part.timm_model.load_state_dict(original.state_dict())
+        if config.model_type == "vit_mae":
+            initialize_mae_embeddings(encoder)
         if is_two_towers(encoder):
             initialise_towers(encoder)
     accepts_no_pooler = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters

@@ -1,9 +1,13 @@
 """Transformer blocks beside an encoder: the decoder of MAE, the predictor of I-JEPA. They are transformers' own ViT layers."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from transformers import ViTConfig
 from transformers.models.vit.modeling_vit import ViTLayer
+
+_ONE_MATRIX = ("q_proj", "k_proj", "v_proj")  # in transformers' ViT
 
 
 class TransformerBlocks(nn.Module):
@@ -51,7 +55,11 @@ class TransformerBlocks(nn.Module):
 
 @torch.no_grad()
 def xavier_linears(module: nn.Module) -> None:
-    """Draws the linear layers in a module: Xavier uniform, biases 0, as MAE's authors do; normalisations become the identity."""
+    """Draws the linear layers in a module as MAE's authors do: Xavier uniform, biases 0; normalisations become the identity.
+
+    The projections to queries, keys and values of one attention are drawn as the single matrix (3D, D) that they are in the
+    authors' code: between -sqrt(6 / 4D) and sqrt(6 / 4D), where (D, D) would have sqrt(6 / 2D).
+    """
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
@@ -59,3 +67,10 @@ def xavier_linears(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.LayerNorm):
             part.reset_parameters()
+    for part in module.modules():
+        projections = [getattr(part, name, None) for name in _ONE_MATRIX]
+        if all(isinstance(projection, nn.Linear) for projection in projections):
+            outputs = sum(projection.out_features for projection in projections)
+            limit = math.sqrt(6 / (outputs + projections[0].in_features))
+            for projection in projections:
+                nn.init.uniform_(projection.weight, -limit, limit)

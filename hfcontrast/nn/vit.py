@@ -47,6 +47,20 @@ def patch_projection(encoder: PreTrainedModel) -> nn.Conv2d | None:
     return first if tokens else None
 
 
+def xavier_patch_projection(encoder: PreTrainedModel) -> nn.Conv2d | None:
+    """Draws the patch projection of a ViT-like encoder anew: Xavier uniform, as the linear layer that it is.
+
+    Its biases stay as they are.
+
+    Returns:
+        The projection; None for other encoders, which are left as they are.
+    """
+    projection = patch_projection(encoder)
+    if projection is not None:
+        nn.init.xavier_uniform_(projection.weight.flatten(1))
+    return projection
+
+
 @torch.no_grad()
 def freeze_patch_projection(encoder: PreTrainedModel) -> bool:
     """Draws the patch projection of a ViT-like encoder anew (Xavier uniform, biases 0) and keeps it from being trained.
@@ -54,14 +68,11 @@ def freeze_patch_projection(encoder: PreTrainedModel) -> bool:
     Returns:
         Whether the encoder has one; others are left as they are.
     """
-    projection = patch_projection(encoder)
+    projection = xavier_patch_projection(encoder)
     if projection is None:
         return False
-    weight = projection.weight
-    limit = (6.0 / (weight[0].numel() + weight.shape[0])) ** 0.5  # of the linear layer that the convolution is
-    weight.uniform_(-limit, limit)
     if projection.bias is not None:
-        projection.bias.zero_()
+        nn.init.zeros_(projection.bias)
     projection.requires_grad_(False)
     return True
 

@@ -1,0 +1,155 @@
+"""What methods start from, measured on fresh models that are built through recipes: nothing is copied from what is tested.
+
+Expected values are those of the papers and of the authors' code, stated beside each test; where a method's docstring lists a
+deviation, the test states that.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hfcontrast.methods import registry
+from hfcontrast.recipe import load_recipe
+from hfcontrast.training.method import build_method
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+OF_THE_DATA = {"num_images": 64, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+OF_THE_DATA["clusters"] = [[level / 8 - 1] * 3 for level in range(16)]
+
+
+def fresh(recipe, *overrides, **known):
+    """The method of a recipe, with random weights."""
+    recipe = load_recipe(RECIPES / f"{recipe}.yaml", overrides)
+    method_class = registry.get_method(recipe.method.name)
+    fields = method_class.config_class.__dataclass_fields__
+    known = {name: value for name, value in (OF_THE_DATA | known).items() if name in fields}
+    torch.manual_seed(3)
+    method, loaded = build_method(recipe, recipe.resolved_views(method_class), known)
+    assert loaded is None
+    return method
+
+
+def is_normal(values, std):
+    """Whether values are N(0, std^2), by their standard deviation and fourth moment (3 for a normal, 1.8 for a uniform)."""
+    values = values.detach().double().flatten()
+    assert len(values) >= 40
+    spread, tails = values.square().mean().sqrt(), (values**4).mean() / values.square().mean() ** 2
+    relative = 4 / math.sqrt(2 * len(values))  # four standard errors
+    return abs(spread / std - 1) < relative and abs(tails - 3) < 4 * math.sqrt(24 / len(values))
+
+
+def is_uniform(values, limit):
+    """Whether values are uniform between -limit and limit, by their largest, their mean and their spread."""
+    values = values.detach().double().flatten()
+    largest, spread = values.abs().max(), values.square().mean().sqrt()
+    fills = limit * (1 - 12 / len(values)) < largest <= limit * (1 + 1e-6)
+    return bool(fills) and abs(spread / (limit / math.sqrt(3)) - 1) < 4 * 0.45 / math.sqrt(len(values))
+
+
+def xavier(*sizes):
+    """Limit of the Xavier uniform distribution of a matrix with so many rows and columns together."""
+    return math.sqrt(6 / sum(sizes))
+
+
+def sines_and_cosines(side, width, row_first):
+    """2-D positions one number at a time: frequencies 10000^(-i / (D / 4)), sines then cosines of either coordinate."""
+    table = torch.zeros(side * side, width, dtype=torch.float64)
+    quarter = width // 4
+    for row in range(side):
+        for column in range(side):
+            for half, place in enumerate((row, column) if row_first else (column, row)):
+                for i in range(quarter):
+                    angle = place / 10000 ** (i / quarter)
+                    table[row * side + column, half * 2 * quarter + i] = math.sin(angle)
+                    table[row * side + column, half * 2 * quarter + quarter + i] = math.cos(angle)
+    return table.float()
+
+
+def all_zero(*tensors):
+    return all(bool((tensor == 0).all()) for tensor in tensors)
+
+
+def all_one(*tensors):
+    return all(bool((tensor == 1).all()) for tensor in tensors)
+
+
+def norms_are_the_identity(module):
+    """Whether every normalization that has weights starts at 1 and 0; there must be some."""
+    norms = [part for part in module.modules() if type(part).__name__.endswith(("Norm", "Norm1d", "Norm2d"))]
+    weighted = [norm for norm in norms if getattr(norm, "weight", None) is not None]
+    assert weighted
+    return all_one(*(norm.weight for norm in weighted)) and all_zero(*(n.bias for n in weighted if n.bias is not None))
+
+
+def check_xavier_vit(layers, width):
+    """Blocks as MAE's authors draw them: Xavier uniform, queries, keys and values as one matrix, biases 0."""
+    for layer in layers:
+        attention = layer.attention
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            assert is_uniform(projection.weight, xavier(3 * width, width))
+        assert is_uniform(attention.o_proj.weight, xavier(width, width))
+        for linear in (layer.mlp.fc1, layer.mlp.fc2):
+            assert is_uniform(linear.weight, xavier(*linear.weight.shape))
+        linears = [part for part in layer.modules() if isinstance(part, nn.Linear)]
+        assert all_zero(*(linear.bias for linear in linears if linear.bias is not None))
+
+
+@pytest.mark.parametrize("model_type", ["vit_mae", "vit"])
+def test_mae_starts_as_the_authors_model(model_type, tmp_path):
+    """facebookresearch/mae, models_mae.py: MaskedAutoencoderViT.initialize_weights."""
+    method = fresh("comparison/mae", f"backbone.model_type={model_type}")
+    encoder, width, side = method.encoder, 64, 8
+    embeddings, projection = encoder.embeddings, encoder.embeddings.patch_embeddings.projection
+    positions = embeddings.position_embeddings
+    assert not positions.requires_grad and all_zero(positions[:, 0])
+    # The authors' code has the column's half first, as ViTMAE; a ViT has the row's, a listed deviation.
+    expected = sines_and_cosines(side, width, row_first=model_type == "vit")
+    torch.testing.assert_close(positions[0, 1:], expected, atol=1e-5, rtol=0)
+    assert is_normal(embeddings.cls_token, 0.02)
+    assert is_uniform(projection.weight, xavier(width, 3 * 4 * 4))  # as a linear layer
+    assert is_uniform(projection.bias, 1 / math.sqrt(3 * 4 * 4))  # as torch's convolution
+    check_xavier_vit(encoder.layers, width)
+    assert norms_are_the_identity(encoder)
+
+    decoder = method.decoder
+    check_xavier_vit(decoder.blocks.layers, width)
+    assert is_normal(decoder.mask_token, 0.02)
+    for linear in (decoder.embed, decoder.predict):
+        assert is_uniform(linear.weight, xavier(*linear.weight.shape)) and all_zero(linear.bias)
+    assert norms_are_the_identity(decoder)
+
+    method.save_pretrained(tmp_path)
+    loaded = type(method).from_pretrained(tmp_path)
+    assert torch.equal(loaded.encoder.embeddings.position_embeddings, positions)
+    assert not loaded.encoder.embeddings.position_embeddings.requires_grad
+    assert torch.equal(loaded.encoder.embeddings.cls_token, embeddings.cls_token)
+
+
+def test_any_method_finds_positions_in_a_vit_mae():
+    """Not MAE alone: transformers leaves the positions of every fresh ViTMAE at 0."""
+    overrides = ["model_type=vit_mae", "hidden_size=64", "num_hidden_layers=1", "num_attention_heads=2", "patch_size=8"]
+    backbone = ", ".join(override.replace("=", ": ") for override in overrides)
+    embeddings = fresh("comparison/simclr", f"backbone={{{backbone}, image_size: 32}}").encoder.embeddings
+    expected = sines_and_cosines(4, 64, row_first=False)
+    torch.testing.assert_close(embeddings.position_embeddings[0, 1:], expected, atol=1e-5, rtol=0)
+    assert is_normal(embeddings.cls_token, 0.02)
+    assert is_uniform(embeddings.patch_embeddings.projection.weight, xavier(64, 3 * 8 * 8))
+
+
+def test_aim_starts_as_mae():
+    """apple/ml-aim, torch/layers.py: positions are fixed, the projection is Xavier uniform; all else is ours and MAE's."""
+    method = fresh("comparison/aim")
+    embeddings, width = method.encoder.embeddings, 64
+    torch.testing.assert_close(
+        embeddings.position_embeddings[0, 1:], sines_and_cosines(8, width, row_first=True), atol=1e-5, rtol=0
+    )
+    assert all_zero(embeddings.position_embeddings[:, 0]) and not embeddings.position_embeddings.requires_grad
+    assert is_normal(embeddings.cls_token, 0.02)
+    assert is_uniform(embeddings.patch_embeddings.projection.weight, xavier(width, 3 * 4 * 4))
+    check_xavier_vit(method.encoder.layers, width)
+    assert norms_are_the_identity(method.encoder) and norms_are_the_identity(method.head)
+    for linear in (part for part in method.head.modules() if isinstance(part, nn.Linear)):
+        assert is_uniform(linear.weight, xavier(*linear.weight.shape)) and linear.bias is None
