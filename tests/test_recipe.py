@@ -305,6 +305,46 @@ def test_broken_yaml_is_named_with_its_line(recipe_file, text, message):
     assert re.search(message, line), line
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 12)
+)
+CHAIN = "a0: &a0 {x: 1}\n" + "".join(f"a{level}: &a{level} {{x: *a{level - 1}}}\n" for level in range(1, 3000))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (BOMB, r":\d+: a\d: more than 100,000 values once its aliases are filled in"),
+        (CHAIN, r":\d+: a\d+: 100 levels and more once its aliases are filled in"),
+        ("method: " + "[" * 3000 + "]" * 3000, r":1: not valid YAML: nested more than 100 levels deep"),
+        ("method: " + "{a: " * 3000 + "1" + "}" * 3000, r":1: not valid YAML: nested more than 100 levels deep"),
+        ("\n".join(" " * level + "a:" for level in range(3000)), r":\d+: not valid YAML: nested more than 100"),
+    ],
+    ids=["alias bomb", "chain of aliases", "lists", "mappings", "indented"],
+)
+def test_a_recipe_has_bounds(recipe_file, text, message):
+    (line,) = problems(recipe_file(text), check=False)
+    assert re.search(message, line) and len(line) < 400, line
+
+
+@pytest.mark.parametrize(
+    "override", ["a." * 3000 + "b=1", f"optim.lr={'[' * 3000}", f"optim={'{a: ' * 3000}1{'}' * 3000}"]
+)
+def test_an_override_has_bounds(recipe_file, override):
+    with pytest.raises(RecipeError, match=r"3001 levels, more than 100|nested more than 100 levels") as caught:
+        load_recipe(recipe_file(RECIPE), [override], check=False)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_mapping_that_yaml_could_not_hold_is_refused():
+    deep: dict = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    for values in ({"method": deep}, {"method": {"name": object()}}):
+        with pytest.raises(RecipeError, match="settings are mappings, lists, texts"):
+            load_recipe(values, check=False)
+
+
 def test_a_recipe_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"method: \xff\xfe")
     assert "not a text file in UTF-8" in problems(tmp_path / "x.yaml")[0]

@@ -13,6 +13,8 @@ import yaml
 from ..errors import RecipeError
 
 COMMAND_LINE = "command line"
+MAX_DEPTH = 100  # levels of nesting: far more than a recipe has, far fewer than exhaust Python's stack
+MAX_VALUES = 100_000  # with every alias filled in: some lines of aliases to aliases stand for billions of values
 KeyPath = tuple[str, ...]
 
 
@@ -44,6 +46,18 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes with YAML 1.2's plain scalars: only true/false are booleans, 1e-4 is a number, dates are text."""
 
     yaml_implicit_resolvers: dict = {}
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(
+                None, None, f"nested more than {MAX_DEPTH} levels deep", self.peek_event().start_mark
+            )
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 _SCALARS = {
@@ -89,6 +103,7 @@ class _Builder:
     def __init__(self, source: str, fixed_place: str | None = None):
         self.source, self.fixed_place = source, fixed_place
         self.places: dict[KeyPath, str] = {}
+        self.values = 0
 
     def place(self, node: yaml.Node) -> str:
         return self.fixed_place or f"{self.source}:{node.start_mark.line + 1}"
@@ -96,6 +111,10 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath, ancestors: tuple[int, ...] = ()) -> Any:
         if id(node) in ancestors:
             raise RecipeError(f"{self.place(node)}: {'.'.join(path)}: an alias that contains itself")
+        self.values += 1
+        if self.values > MAX_VALUES or len(ancestors) > MAX_DEPTH:
+            limit = f"more than {MAX_VALUES:,} values" if self.values > MAX_VALUES else f"{MAX_DEPTH} levels and more"
+            raise RecipeError(f"{self.place(node)}: {'.'.join(path[:1])}: {limit} once its aliases are filled in")
         inside = (*ancestors, id(node))
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if kind not in _KINDS[type(node)]:
@@ -212,10 +231,13 @@ def _apply(document: Document, override: str) -> None:
         raise RecipeError(
             f"{COMMAND_LINE}: {override!r}: expected key.path=value, e.g. optim.lr=0.1 or train.epochs=20"
         )
+    if len(path) > MAX_DEPTH:
+        raise RecipeError(f"{COMMAND_LINE}: {key[:40]}...: a key of {len(path)} levels, more than {MAX_DEPTH}")
     try:
         value, places = _parse(text, COMMAND_LINE, path, fixed_place=COMMAND_LINE)
     except RecipeError as error:
-        raise RecipeError(f"{error}, in {override!r}") from error
+        shown = override if len(override) <= 200 else f"{override[:200]}..."
+        raise RecipeError(f"{error}, in {shown!r}") from error
     target = document.values
     for depth, name in enumerate(path[:-1], start=1):
         inner = target.get(name)

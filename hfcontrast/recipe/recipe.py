@@ -161,7 +161,7 @@ def load_recipe(
         RecipeError: With all problems, one a line, each with its place, key, what was expected and what was found.
     """
     if isinstance(recipe, Mapping):
-        document = Document(json.loads(json.dumps(recipe)), source or "recipe")
+        document = Document(_plain(recipe, source or "recipe"), source or "recipe")
     else:
         document = read_file(recipe)
     apply_overrides(document, overrides)
@@ -183,6 +183,21 @@ def load_recipe(
     if result.train.output is None and result._source:
         result.train.output = f"outputs/{Path(result._source).stem}"
     return result
+
+
+def _plain(recipe: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A copy of settings that YAML could hold too.
+
+    Raises:
+        RecipeError: They are something else.
+    """
+    try:
+        return json.loads(json.dumps(recipe))
+    except (TypeError, ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise RecipeError(
+            f"{source}: settings are mappings, lists, texts, numbers, true, false and null: {why}"
+        ) from error
 
 
 def _check_rooms(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
