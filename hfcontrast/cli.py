@@ -138,8 +138,8 @@ def _schema_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _schema(args: argparse.Namespace) -> None:
     import json
-    from pathlib import Path
 
+    from .atomic import write_text
     from .methods import registry
     from .recipe import json_schema
 
@@ -154,7 +154,7 @@ def _schema(args: argparse.Namespace) -> None:
         print(text, end="")
         return
     try:
-        Path(args.output).write_text(text, encoding="utf-8")
+        write_text(args.output, text)
     except OSError as error:
         raise HFContrastError(f"cannot write {args.output}: {error.strerror}") from error
 

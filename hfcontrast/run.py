@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from .atomic import write_text
 from .errors import HFContrastError
 from .methods.base import Method
 from .nn.encoder import feature_expression
@@ -66,7 +67,7 @@ def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: fl
     settings = timm_settings(published_size(training.recipe, training.views), ratio, training.mean, training.std)
     export_encoder(encoder, processor, output, settings, weights)
     save_method(method, output / "method", whole)
-    build_card(training, notes, ratio, evaluated_on).save(output / "README.md")
+    write_text(output / "README.md", str(build_card(training, notes, ratio, evaluated_on)))
     write_result(build_result(training, notes, evaluated_on), output)
     report(training, notes, evaluated_on)
 

@@ -1,12 +1,12 @@
 """The picture of a run's predictions: what the method makes of a few samples, to look at before the figures are read."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .atomic import atomic_file
 from .data.sources import Rows
 from .evaluation.inputs import evaluating
 from .publishing.card import PREDICTIONS
@@ -41,9 +41,8 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
     if not columns:
         return None
     file = training.output / PREDICTIONS
-    unfinished = file.with_name(f".unfinished_{PREDICTIONS}")
-    picture_sheet(columns, training.mean, training.std).save(unfinished, format="PNG")
-    os.replace(unfinished, file)
+    with atomic_file(file) as unfinished:
+        picture_sheet(columns, training.mean, training.std).save(unfinished, format="PNG")
     return file
 
 

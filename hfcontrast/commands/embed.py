@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow.parquet
 from rich.console import Console
 
+from ..atomic import atomic_file, remove_unfinished, write_json
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
 from .arguments import DataSource, data_source
@@ -143,16 +143,13 @@ def part_name(number: int) -> str:
 
 def write_part(table: pyarrow.Table, path: Path) -> None:
     """Writes a parquet file that is whole or not there."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    pyarrow.parquet.write_table(table, unfinished)
-    os.replace(unfinished, path)
+    with atomic_file(path) as unfinished:
+        pyarrow.parquet.write_table(table, unfinished)
 
 
 def write_manifest(manifest: dict[str, Any], folder: Path) -> None:
     """Writes the manifest over the one before, in one go."""
-    unfinished = folder / f"{MANIFEST}.unfinished"
-    unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / MANIFEST)
+    write_json(folder / MANIFEST, manifest)
 
 
 def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +168,7 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         if manifest is None:
             manifest = {"options": options, "parts": [], "complete": False}
             write_manifest(manifest, folder)
+        remove_unfinished(folder)
     except (OSError, json.JSONDecodeError) as error:
         raise HFContrastError(f"cannot go on in {folder}: {error}") from error
     before = manifest.get("options", {})

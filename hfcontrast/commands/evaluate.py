@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ..atomic import write_text
 from ..data.evaluation import evaluation_batches
 from ..data.sources import Rows, available_splits, load_rows
 from ..errors import DataError, HFContrastError
@@ -270,7 +270,7 @@ def main(args: argparse.Namespace) -> None:
     print_report(report)
     if args.json:
         try:
-            Path(args.json).write_text(text, encoding="utf-8")
+            write_text(args.json, text)
         except OSError as error:
             raise HFContrastError(f"cannot write {args.json}: {error.strerror}") from error
 

@@ -1,7 +1,6 @@
 """The table of a comparison: what its runs came to, as data, as Markdown and on the screen."""
 
 import json
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ..atomic import write_text
 from .plan import PlannedRun, unequal_settings
 
 SCORES = ("knn_accuracy", "linear_accuracy", "finetune_accuracy", "feature_std", "effective_rank")
@@ -196,9 +196,7 @@ def write_table(summary: dict[str, Any], folder: Path) -> None:
     """Writes ``table.json`` and ``table.md``; who reads them meanwhile sees the old ones or the new ones."""
     texts = {"table.json": json.dumps(summary, indent=2) + "\n", "table.md": as_markdown(summary)}
     for name, text in texts.items():
-        unfinished = folder / f".unfinished_{name}"
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, folder / name)
+        write_text(folder / name, text)
 
 
 def print_table(summary: dict[str, Any]) -> None:

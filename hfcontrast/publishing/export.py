@@ -1,6 +1,5 @@
 """Writing the encoder so that plain transformers (and timm, where it is timm's) loads it."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..atomic import move_files
 from ..nn.lora import lora_layers, merged_state_dict, save_adapter
 
 ADAPTER_FOLDER = "adapter"
@@ -59,11 +59,3 @@ def save_method(method: PreTrainedModel, folder: Path, state_dict: dict[str, Ten
     weights = {name: value.contiguous() for name, value in merged_state_dict(method, state_dict).items()}
     method.save_pretrained(unfinished, state_dict=weights)
     move_files(unfinished, folder)
-
-
-def move_files(source: Path, target: Path) -> None:
-    """Moves every file of a folder into another, over those that are there, and removes the folder."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in sorted(source.iterdir()):
-        os.replace(file, target / file.name)
-    source.rmdir()

@@ -1,13 +1,13 @@
 """result.json: what came of a run, for programs."""
 
 import json
-import os
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..atomic import write_json
 from ..training.environment import describe_environment
 from ..training.setup import Training
 
@@ -55,7 +55,5 @@ def training_speed(metrics: Path) -> float | None:
 
 
 def write_result(result: dict[str, Any], folder: Path) -> None:
-    """Writes ``result.json``, at once and whole: that it is there says that the run is finished."""
-    unfinished = folder / f".unfinished_{FILE}"
-    unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / FILE)
+    """Writes ``result.json`` atomically: that it is there says that the run is finished."""
+    write_json(folder / FILE, result)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from ..atomic import write_text
 from ..errors import RecipeError
 from ..view import View
 from .backbone import check_backbone
@@ -83,7 +84,7 @@ class Recipe(BaseModel):
 
     def save(self, path: str | Path) -> None:
         """Writes all settings as YAML that :func:`load_recipe` reads back."""
-        Path(path).write_text(self.to_yaml(), encoding="utf-8")
+        write_text(path, self.to_yaml())
 
     def to_yaml(self) -> str:
         """Returns all settings as YAML that :func:`load_recipe` reads back."""

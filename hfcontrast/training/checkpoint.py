@@ -1,7 +1,6 @@
 """Checkpoints: whole or absent, continued from exactly, rotated only after the new one is whole."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ..atomic import UNFINISHED, commit_folder, remove_unfinished, write_json
 from ..errors import CheckpointError
 
 _PREFIX = "step_"
-_UNFINISHED = ".unfinished_"
 _STATE = "run.json"
 
 
@@ -47,11 +46,10 @@ class Checkpoints:
             notes: What the run itself has to remember; JSON.
         """
         final = self.folder / f"{_PREFIX}{step:09d}"
-        unfinished = self.folder / f"{_UNFINISHED}{final.name}"
+        unfinished = self.folder / f"{UNFINISHED}{final.name}"
         accelerator = self.accelerator
         if accelerator.is_main_process:
-            for leftover in self.folder.glob(f"{_UNFINISHED}*"):
-                shutil.rmtree(leftover)
+            remove_unfinished(self.folder)
             unfinished.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(unfinished))
@@ -60,12 +58,7 @@ class Checkpoints:
         if accelerator.is_main_process:
             state = {"step": step, "num_processes": accelerator.num_processes, "notes": notes}
             (unfinished / _STATE).write_text(json.dumps(state, indent=2))
-            for file in unfinished.rglob("*"):
-                _flush(file)
-            if final.exists():  # the same step again, after a run that was continued from an older checkpoint
-                shutil.rmtree(final)
-            unfinished.rename(final)
-            _flush(self.folder)
+            commit_folder(unfinished, final)
             for old in sorted(self._all())[: -self.keep]:
                 shutil.rmtree(old)
         accelerator.wait_for_everyone()
@@ -105,10 +98,7 @@ class Checkpoints:
         """Replaces the notes of a checkpoint, at once and whole; called by all processes together."""
         if self.accelerator.is_main_process:
             state = json.loads((checkpoint / _STATE).read_text()) | {"notes": notes}
-            unfinished = checkpoint / f"{_UNFINISHED}{_STATE}"
-            unfinished.write_text(json.dumps(state, indent=2))
-            _flush(unfinished)
-            os.replace(unfinished, checkpoint / _STATE)
+            write_json(checkpoint / _STATE, state)
         self.accelerator.wait_for_everyone()
 
     def _all(self) -> list[Path]:
@@ -120,12 +110,3 @@ def _unreadable(checkpoint: Path, error: Exception) -> CheckpointError:
         f"{checkpoint} cannot be continued from ({type(error).__name__}: {error}); remove this folder to go on from "
         "the checkpoint before it"
     )
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file or a folder's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,6 @@
 """The training loop."""
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..atomic import write_json
 from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
 from .collapse import CollapseWatch, spread
@@ -128,7 +128,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         training.recipe.save(output / "recipe.yaml")
-        (output / "environment.json").write_text(json.dumps(describe_environment(), indent=2) + "\n")
+        write_json(output / "environment.json", describe_environment())
     accelerator.wait_for_everyone()
     return step, notes
 

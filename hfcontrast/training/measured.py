@@ -1,7 +1,6 @@
 """Settings of a method that are measured on the pictures before the training: colour clusters, frequencies of colours."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ..atomic import write_text
 from ..data.evaluation import evaluation_batches
 from ..data.sources import Rows
 from ..errors import DataError
@@ -47,9 +47,7 @@ def measured_settings(
     if accelerator.is_main_process and not (going_on and file.is_file()):
         found = method_class.measure(sample_pictures(rows, size), options)
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f".unfinished_{file.name}")
-        unfinished.write_text(json.dumps({name: found[name] for name in missing}), encoding="utf-8")
-        os.replace(unfinished, file)
+        write_text(file, json.dumps({name: found[name] for name in missing}))
     accelerator.wait_for_everyone()
     return json.loads(file.read_text(encoding="utf-8"))
 

@@ -1,6 +1,5 @@
 """Everything that a training consists of, built from a recipe: accelerator, method, optimizer, loader, photometry."""
 
-import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from ..atomic import remove_unfinished
 from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.photometry import Photometry
@@ -278,8 +278,7 @@ def make_output_folder(output: Path) -> None:
         raise RecipeError(
             f"train.output: the folder {output} cannot be made ({error.strerror}): choose another"
         ) from error
-    for leftover in output.glob(".unfinished_*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_unfinished(output)
 
 
 def check_same_run(recipe: Recipe, output: Path) -> None:

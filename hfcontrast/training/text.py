@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
+from ..atomic import atomic_folder
 from ..data.captions import CaptionReader, all_captions, captions_of
 from ..data.sources import Rows
 from ..data.tokenizer import train_tokenizer
@@ -118,10 +118,8 @@ def _trained(recipe: Recipe, rows: Rows, accelerator: Accelerator, mask: bool) -
         length = recipe.text.max_length or _usual_length(siglip=not mask)
         captions = itertools.islice(all_captions(_values(rows)), recipe.text.training_captions)
         tokenizer = train_tokenizer(captions, recipe.text.vocab_size, length, mask)
-        unfinished = folder.with_name(".unfinished_tokenizer")
-        tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        with atomic_folder(folder) as unfinished:
+            tokenizer.save_pretrained(unfinished)
     accelerator.wait_for_everyone()
     return AutoTokenizer.from_pretrained(folder)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from ..atomic import write_text
 from ..errors import RecipeError
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
@@ -47,7 +48,7 @@ class Tracking:
         kept = [values for line in lines if (values := _parsed(line)) and values["step"] <= step]
         if step == total_steps:
             kept = [values for values in kept if "eval" not in values or values["step"] < step]
-        self.file.write_text("".join(json.dumps(values) + "\n" for values in kept))
+        write_text(self.file, "".join(json.dumps(values) + "\n" for values in kept))
 
     def log(self, values: dict[str, Any], step: int) -> None:
         """Logs values after ``step`` optimizer steps."""

@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on(written, streaming, clip_folder, colours_fol
 
     def stop_after(table, path, write=embed.write_part):
         if len(calls) == written:
-            path.with_name(f"{path.name}.unfinished").write_bytes(b"half a file")
+            path.with_name(f".unfinished_{path.name}_0").write_bytes(b"half a file")
             raise Stop
         calls.append(path.name)
         write(table, path)

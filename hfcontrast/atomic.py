@@ -1,0 +1,140 @@
+"""Atomic writes: a file or folder is there as a whole or not at all, whatever ends the process, and obeys the umask.
+
+What is written goes to a temporary name beside its place, is flushed to the disk and renamed. Temporary names begin with
+``.unfinished_``; those that a killed process left are removed by :func:`remove_unfinished`.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+UNFINISHED = ".unfinished_"
+# What file systems answer that cannot flush a file or a folder; nothing more can be done there.
+_NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary name to write to; at the end of the block that file takes the place of ``path``.
+
+    A link is followed. What is no regular file (``/dev/stdout``, a pipe) has no contents to lose: it is written to directly.
+    Where the block raises, ``path`` stays as it was.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = Path(os.path.realpath(path))
+    unfinished = path.with_name(f"{UNFINISHED}{path.name}_{secrets.token_hex(4)}")
+    try:
+        unfinished.open("x").close()
+        mode = unfinished.stat().st_mode & 0o777  # that of a new file; some libraries make theirs with fewer rights
+        yield unfinished
+        flush(unfinished, mode)
+        os.replace(unfinished, path)
+        flush(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder to fill, whose parents are made; at the end of the block it takes the place of ``path``.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f"{UNFINISHED}{path.name}_{secrets.token_hex(4)}")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        commit_folder(unfinished, path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def commit_folder(unfinished: Path, path: Path) -> None:
+    """Flushes everything in a folder to the disk and gives the folder its final name, in place of what has it."""
+    _flush_all(unfinished)
+    if path.exists():
+        former = path.with_name(f"{UNFINISHED}former_{path.name}_{secrets.token_hex(4)}")
+        os.replace(path, former)
+        os.replace(unfinished, path)
+        shutil.rmtree(former)
+    else:
+        os.replace(unfinished, path)
+    flush(path.parent)
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Moves every file of a folder into another, over those that are there, and removes the folder.
+
+    Every file is flushed first, so that each of those in ``target`` is a whole one, the former or the new.
+    """
+    _flush_all(source)
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(source.iterdir()):
+        os.replace(file, target / file.name)
+    source.rmdir()
+    flush(target)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text, as UTF-8 and with its line ends as they are."""
+    with atomic_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes JSON, indented."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes left in a folder; no other process may be writing there."""
+    for leftover in folder.glob(f"{UNFINISHED}*"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def flush(path: Path, mode: int | None = None) -> None:
+    """Waits until a file's contents, or a folder's entries, are on the disk.
+
+    Args:
+        path: The file or folder.
+        mode: Access rights that a file is to have.
+    """
+    if os.name == "nt" and path.is_dir():  # cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if mode is not None and os.name != "nt":
+            os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _flush_all(folder: Path) -> None:
+    mode = folder.stat().st_mode & 0o666  # what the umask has left of a new folder's rights
+    for path in folder.rglob("*"):
+        flush(path, None if path.is_dir() else mode)
+    flush(folder)
