@@ -3,7 +3,11 @@
 ICML 2020 (PMLR 119); details that the paper leaves open are those of the authors' code (openai/image-gpt).
 
 Deviations from the paper:
-- The model is transformers' ImageGPT: linear layers have biases, which the authors' have not, and initial weights are GPT-2's.
+- The model is transformers' ImageGPT: linear layers have biases, which the authors' have not.
+- The start token stands in no pixel's context: the first pixel is predicted from it, every other one from the pixels before it
+  alone. So the published model sees, in what its image processor makes of an image, the sequence that it was trained on. The start
+  token has the last position, where the last pixel would stand, from which nothing is predicted. Released weights, which were
+  trained after a start token, begin with their positions moved to this order.
 - Only the autoregressive objective; the paper's BERT objective needs attention in both directions.
 - Crops: the share of the picture is drawn from a range; the authors resize the short side to 256 to 384 px and cut 224 out.
 - Colour clusters are fitted to some hundred thousand pixels of the training data; the authors' to ImageNet's.
@@ -19,7 +23,7 @@ from torch.nn import functional as F
 from transformers import ImageGPTForCausalImageModeling, ImageGPTModel, PreTrainedModel
 
 from ..errors import RecipeError
-from ..nn.encoder import colour_tokens
+from ..nn.pixel_sequence import colour_tokens
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -84,6 +88,7 @@ class IGPT(Method):
         if config.clusters is None or config.image_mean is None or config.image_std is None:
             raise ValueError("clusters, image_mean and image_std are None: the training fills them in from the data")
         super().__init__(config)
+        initialize_gpt(self.encoder)
         blocks = config.backbone_config.n_layer
         self.feature_layer = blocks // 2 if config.feature_layer is None else config.feature_layer
         if not 1 <= self.feature_layer < blocks:
@@ -108,9 +113,17 @@ class IGPT(Method):
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(B, V, C, H, W) to ``error`` (B, V): the mean negative log-likelihood of a picture's pixels, in nats."""
         tokens = self.tokens(pixel_values.flatten(0, 1))
-        logits = self.head(self.encoder(self.shifted(tokens), use_cache=False).last_hidden_state)
-        error = F.cross_entropy(logits.float().transpose(1, 2), tokens, reduction="none").mean(dim=1)
+        logits = self.logits(tokens).float()
+        error = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none").mean(dim=1)
         return {"error": error.unflatten(0, pixel_values.shape[:2])}
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T) to the logits of every pixel's color (N, T, K): of the first from the start, of others from those before."""
+        start = tokens.new_full((len(tokens), 1), len(self.config.clusters))
+        place = tokens.new_full((1, 1), self.encoder.config.n_positions - 1)
+        first = self.encoder(start, position_ids=place, use_cache=False).last_hidden_state
+        others = self.encoder(tokens[:, :-1], use_cache=False).last_hidden_state
+        return self.head(torch.cat([first, others], dim=1))
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The mean over pictures (eq. 1)."""
@@ -121,10 +134,6 @@ class IGPT(Method):
         values = pixel_values.float()
         mean, std = (values.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
         return colour_tokens(self.encoder, (values * std + mean) * 2 - 1)
-
-    def shifted(self, tokens: Tensor) -> Tensor:
-        """What each pixel is predicted from: the start, and the pixels before it."""
-        return torch.cat([tokens.new_full((len(tokens), 1), len(self.config.clusters)), tokens[:, :-1]], dim=1)
 
     def export_encoder(self) -> PreTrainedModel:
         """The blocks before the features' one, over the same parameters."""
@@ -137,7 +146,7 @@ class IGPT(Method):
         return encoder.train(self.encoder.training)
 
     def generator(self) -> ImageGPTForCausalImageModeling:
-        """The whole model as transformers has it, to sample pictures with, over the same parameters."""
+        """The whole model as transformers has it, over the same parameters, to sample the rest of an image from its first pixels."""
         with torch.device("meta"):
             model = ImageGPTForCausalImageModeling(self.encoder.config)
         model.transformer, model.lm_head = self.encoder, self.head.linear
@@ -148,15 +157,14 @@ class IGPT(Method):
         picture = pixel_values[:, 0]
         tokens = self.tokens(picture)
         given = tokens.shape[1] // 2
-        prompt = self.shifted(tokens)[:, : given + 1]
         sampled = self.generator().generate(
-            prompt,
+            tokens[:, :given],
             do_sample=True,
             top_k=0,
-            max_length=tokens.shape[1] + 1,
+            max_length=tokens.shape[1],
             num_return_sequences=3,
             pad_token_id=len(self.config.clusters),
-        )[:, 1:]
+        )
         half = tokens.masked_fill(torch.arange(tokens.shape[1], device=tokens.device) >= given, -1)
         size = picture.shape[-2:]
         return {
@@ -172,6 +180,23 @@ class IGPT(Method):
         mean, std = (torch.tensor(v, device=tokens.device) for v in (self.config.image_mean, self.config.image_std))
         values = ((pixels - mean) / std).masked_fill((tokens < 0).unsqueeze(-1), 0.0)
         return values.transpose(1, 2).unflatten(2, tuple(size))
+
+
+@torch.no_grad()
+def initialize_gpt(encoder: ImageGPTModel) -> None:
+    """Initial weights of the encoder, as in the authors' code, of width D and L blocks.
+
+    Tokens N(0, 0.02^2), positions N(0, 0.01^2); queries, keys and values N(0, 1 / D), the attention's output N(0, 1 / (D L)), both
+    layers of an MLP N(0, 0.02^2). Biases, which the authors' model has not, 0.
+    """
+    width, layers = encoder.config.hidden_size, len(encoder.h)
+    nn.init.normal_(encoder.wte.weight, std=0.02)
+    nn.init.normal_(encoder.wpe.weight, std=0.01)
+    for block in encoder.h:
+        nn.init.normal_(block.attn.c_attn.weight, std=width**-0.5)
+        nn.init.normal_(block.attn.c_proj.weight, std=(width * layers) ** -0.5)
+        nn.init.normal_(block.mlp.c_fc.weight, std=0.02)
+        nn.init.normal_(block.mlp.c_proj.weight, std=0.02)
 
 
 class PixelHead(nn.Module):

@@ -11,6 +11,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from ..errors import RecipeError
 from .clip_initialisation import initialise_towers
 from .mae_embeddings import initialize_mae_embeddings
+from .pixel_sequence import pixel_features
 from .two_towers import image_features, is_two_towers
 
 
@@ -22,11 +23,14 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     unmasked images ever reaches, for which distributed training would wait in vain: a pooler, which is left out, and a mask
     token, which is frozen. Models with an image and a text tower start as their papers say (see
     :mod:`.clip_initialisation`); a pooler in one of their towers is trained. A ViTMAE hides no patches by itself.
+    An ImageGPT is trained without a start token in its sequences (see :mod:`.pixel_sequence`).
     """
     if config.model_type == "vit_mae":
         config.mask_ratio = 0.0
     encoder = AutoModel.from_config(config)
     if not next(encoder.parameters()).is_meta:
+        if config.model_type == "imagegpt":
+            config.start_token = encoder.config.start_token = False
         for part in (encoder, getattr(encoder, "vision_model", None)):
             if hasattr(part, "timm_model"):
                 arguments = part.config.model_args or {}
@@ -61,8 +65,8 @@ def feature_size(encoder: PreTrainedModel) -> int:
 def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     """One feature vector for every image: the encoder's pooled output, else the class token; of two towers the projection.
 
-    The mean of the patches' tokens is taken where the architecture has nothing else (I-JEPA, ImageGPT), and where the
-    configuration has ``feature_pooling = "mean"``, which methods set whose class token no loss trains.
+    The mean of the patches' tokens is taken where the architecture has nothing else (I-JEPA; of ImageGPT the tokens that predict
+    a pixel, see :mod:`.pixel_sequence`), and where the configuration has ``feature_pooling = "mean"``, which methods set whose class token no loss trains.
 
     Args:
         encoder: A transformers vision model, or one with an image and a text tower.
@@ -75,7 +79,7 @@ def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     if is_two_towers(encoder):
         return image_features(encoder, pixel_values)
     if encoder.config.model_type == "imagegpt":
-        return encoder(colour_tokens(encoder, pixel_values), use_cache=False).last_hidden_state.mean(dim=1)
+        return pixel_features(encoder, pixel_values)
     arguments = {}
     if "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters:
         size = getattr(encoder.config, "image_size", None)
@@ -105,33 +109,13 @@ def tokens_before_patches(encoder: PreTrainedModel) -> int:
     return 1 + (getattr(encoder.config, "num_register_tokens", None) or 0)
 
 
-def colour_tokens(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
-    """The nearest colour cluster of every pixel, as ImageGPT's image processor has it.
-
-    Args:
-        encoder: An ImageGPT whose configuration has ``clusters``, (K, 3) in [-1, 1].
-        pixel_values: (N, 3, H, W) in [-1, 1].
-
-    Returns:
-        (N, H * W) int64, row by row.
-
-    Raises:
-        ValueError: The configuration has no clusters.
-    """
-    if (clusters := getattr(encoder.config, "clusters", None)) is None:
-        raise ValueError("this ImageGPT's configuration has no `clusters`, the colours that its tokens stand for")
-    colours = torch.as_tensor(clusters, dtype=torch.float32, device=pixel_values.device)
-    pixels = pixel_values.float().permute(0, 2, 3, 1).reshape(-1, 3)
-    with torch.autocast(pixel_values.device.type, enabled=False):
-        distances = (pixels**2).sum(dim=1)[:, None] - 2 * pixels @ colours.T + (colours**2).sum(dim=1)
-    return distances.argmin(dim=1).view(len(pixel_values), -1)
-
-
 def feature_expression(encoder: PreTrainedModel) -> str:
     """The features of :func:`encode` as one writes them with plain transformers: what the card tells its reader.
 
     In terms of the ``model`` and the ``pixel_values`` where the model has two towers, else of its ``outputs``.
     """
+    if encoder.config.model_type == "imagegpt":  # of one that is trained here
+        return "outputs.last_hidden_state[:, :-1].mean(1)"
     if is_two_towers(encoder):
         return "model.get_image_features(pixel_values=pixel_values).pooler_output"
     if pools_patches(encoder):

@@ -9,6 +9,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
 
 from ..errors import RecipeError
+from .pixel_sequence import begins_with_start
 from .two_towers import is_two_towers
 
 _NAMED = 3  # names of tensors in a sentence, at most
@@ -105,6 +106,9 @@ def _read(name: str, revision: str | None, setting: str, tower: str | None) -> d
         raise RecipeError(f"{setting}: {name!r} cannot be loaded: {error}") from error
     finally:
         logging.set_verbosity(verbosity)
+    if source.config.model_type == "imagegpt" and begins_with_start(source):
+        positions = source.wpe.weight.data  # those of the pixels move to the front, the start token's to the end
+        positions.copy_(positions.roll(-1, dims=0))
     drawn = set(info["missing_keys"])  # transformers fills up what the files do not have with random numbers
     weights = {key: value for key, value in source.state_dict().items() if key not in drawn}
     prefix = f"{tower}_model."

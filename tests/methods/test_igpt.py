@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, ImageGPTModel
+from transformers import AutoImageProcessor, AutoModel, ImageGPTConfig, ImageGPTModel
 
 from hfcontrast.errors import RecipeError
 from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.igpt import IGPT, IGPTConfig
 from hfcontrast.nn import encode
+from hfcontrast.nn.encoder import feature_expression
+from hfcontrast.nn.loading import load_weights
 from hfcontrast.publishing.processor import build_processor
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
@@ -28,6 +30,12 @@ def with_random_head(method):
     return method.eval()
 
 
+def as_pixels(method, tokens):
+    """Images of these tokens' colors in [-1, 1], as ``encode`` takes them of an ImageGPT."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (method.config.image_mean, method.config.image_std))
+    return (method.colours(tokens, (8, 8)) * std + mean) * 2 - 1
+
+
 def test_it_fulfils_the_contract():
     check_method(IGPT, GPT, images=4, size=8, learning_steps=10, **SMALL)
 
@@ -35,7 +43,9 @@ def test_it_fulfils_the_contract():
 def test_the_loss_is_the_likelihood_by_transformers_model():
     method = with_random_head(build(IGPT, GPT, **SMALL))
     tokens = method.tokens(pixels_of()[:, 0])
-    logits = method.generator()(method.shifted(tokens)).logits
+    model = method.generator()
+    first = model(torch.tensor([[6]]), position_ids=torch.tensor([[63]])).logits[0]  # from the start token alone
+    logits = [torch.cat([first, model(row[None, :-1]).logits[0]]) for row in tokens]
     by_hand = [-logits[n].log_softmax(-1)[range(64), tokens[n]].mean() for n in range(3)]
     torch.testing.assert_close(method(pixel_values=pixels_of()).loss, sum(by_hand) / 3)
 
@@ -49,9 +59,50 @@ def test_no_pixel_is_predicted_from_itself_or_later_ones():
     tokens = method.tokens(pixels_of()[:, 0])
     changed = tokens.clone()
     changed[:, 30:] = (changed[:, 30:] + 1) % 6
-    first, second = (method.encoder(method.shifted(t)).last_hidden_state for t in (tokens, changed))
+    first, second = (method.logits(t) for t in (tokens, changed))
     torch.testing.assert_close(first[:, :31], second[:, :31])
     assert not torch.allclose(first[:, 31:], second[:, 31:])
+
+
+def test_what_is_published_sees_in_an_image_what_the_training_saw(tmp_path):
+    """The tokens, each at its position, that the last block's input was computed from in a training step."""
+    method = with_random_head(build(IGPT, GPT, feature_layer=2, **SMALL))
+    tokens = method.tokens(pixels_of()[:, 0])
+    seen = []
+    hook = method.encoder.h[2].ln_1.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    method(pixel_values=pixels_of())
+    hook.remove()
+    start, trained = seen
+    assert start.shape[1] == 1 and trained.shape[1] == 63
+    encoder = method.export_encoder().eval()
+    encoder.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        outputs = loaded(input_ids=tokens)
+        torch.testing.assert_close(outputs.last_hidden_state[:, :-1], trained)
+        (features,) = [eval(feature_expression(loaded))]  # what the card tells its reader
+        torch.testing.assert_close(features, trained.mean(dim=1))
+        torch.testing.assert_close(encode(loaded, as_pixels(method, tokens)), features)
+
+
+def test_released_weights_keep_their_positions_and_are_evaluated_after_their_start_token(tmp_path):
+    """A model that was trained on the start token and all pixels but the last."""
+    torch.manual_seed(1)
+    colours = torch.linspace(-1, 1, 6).tolist()
+    config = ImageGPTConfig(**GPT | {"vocab_size": 7}, clusters=[[value] * 3 for value in colours])
+    released = ImageGPTModel(config).eval()
+    released.save_pretrained(tmp_path)
+    method = build(IGPT, dict(config.to_dict()), **SMALL).eval()
+    load_weights(method.encoder, {"pretrained": str(tmp_path)})
+    tokens = method.tokens(pixels_of()[:, 0])
+    sequence = torch.cat([torch.full((3, 1), 6), tokens[:, :-1]], dim=1)
+    with torch.no_grad():
+        expected = released(sequence).last_hidden_state
+        torch.testing.assert_close(encode(released, as_pixels(method, tokens)), expected.mean(dim=1))
+        first = method.encoder(sequence[:, :1], position_ids=torch.tensor([[63]])).last_hidden_state
+        torch.testing.assert_close(first, expected[:, :1])
+        inside = released.wte(sequence[:, 1:]) + released.wpe.weight[1:]  # what the blocks see of pixels and positions
+        torch.testing.assert_close(method.encoder.wte(tokens[:, :-1]) + method.encoder.wpe.weight[:63], inside)
 
 
 def test_colours_are_clusters_of_the_pixels():
@@ -68,14 +119,12 @@ def test_the_features_are_the_normalised_input_of_the_middle_block(tmp_path):
     tokens = method.tokens(pixels_of()[:, 0])
     with torch.no_grad():
         hidden = method.encoder(tokens, output_hidden_states=True).hidden_states[2]
-        expected = method.encoder.h[2].ln_1(hidden).mean(dim=1)
+        expected = method.encoder.h[2].ln_1(hidden)[:, :-1].mean(dim=1)
         method.export_encoder().save_pretrained(tmp_path)
         loaded = AutoModel.from_pretrained(tmp_path).eval()
         assert type(loaded) is ImageGPTModel and len(loaded.h) == 2
-        torch.testing.assert_close(loaded(tokens).last_hidden_state.mean(dim=1), expected)
-        colours = method.colours(tokens, (8, 8))  # normalised as views are; encode takes [-1, 1]
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (method.config.image_mean, method.config.image_std))
-        torch.testing.assert_close(encode(loaded, (colours * std + mean) * 2 - 1), expected)
+        torch.testing.assert_close(loaded(tokens).last_hidden_state[:, :-1].mean(dim=1), expected)
+        torch.testing.assert_close(encode(loaded, as_pixels(method, tokens)), expected)
 
 
 def test_the_published_processor_makes_the_tokens_that_are_evaluated(tmp_path):
@@ -88,7 +137,7 @@ def test_the_published_processor_makes_the_tokens_that_are_evaluated(tmp_path):
     with torch.no_grad():
         outputs = AutoModel.from_pretrained(tmp_path).eval()(**processor(picture, return_tensors="pt"))
         expected = encode(encoder, picture_transform(processor)([picture]))
-    torch.testing.assert_close(outputs.last_hidden_state.mean(dim=1), expected)
+    torch.testing.assert_close(outputs.last_hidden_state[:, :-1].mean(dim=1), expected)
 
 
 def test_the_pictures_keep_the_upper_half():

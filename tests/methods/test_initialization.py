@@ -153,3 +153,20 @@ def test_aim_starts_as_mae():
     assert norms_are_the_identity(method.encoder) and norms_are_the_identity(method.head)
     for linear in (part for part in method.head.modules() if isinstance(part, nn.Linear)):
         assert is_uniform(linear.weight, xavier(*linear.weight.shape)) and linear.bias is None
+
+
+def test_igpt_starts_as_the_authors_model():
+    """openai/image-gpt, src/model.py: the standard deviations that ``get_variable`` is given, and a head of zeros."""
+    method = fresh("comparison/igpt")
+    encoder, width, blocks = method.encoder, 48, 4
+    assert is_normal(encoder.wte.weight, 0.02)  # the last row is the start token, N(0, 0.02) too
+    assert is_normal(encoder.wpe.weight, 0.01)
+    for block in encoder.h:
+        assert is_normal(block.attn.c_attn.weight, width**-0.5)
+        assert is_normal(block.attn.c_proj.weight, (width * blocks) ** -0.5)
+        assert is_normal(block.mlp.c_fc.weight, 0.02) and is_normal(block.mlp.c_proj.weight, 0.02)
+        for linear in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
+            assert all_zero(linear.bias)
+        assert all_one(block.ln_1.weight, block.ln_2.weight)
+    assert all_one(encoder.ln_f.weight) and all_zero(method.head.linear.weight)
+    assert method.head.linear.bias is None
