@@ -23,3 +23,7 @@ class CheckpointError(HFContrastError):
 
 class TrainingError(HFContrastError):
     """The training itself went wrong: a loss that is not finite, a collapsed schedule."""
+
+
+class LauncherError(HFContrastError):
+    """The processes were started in a way that does not fit: an engine that is not supported, or some of them have not joined."""

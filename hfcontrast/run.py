@@ -28,6 +28,7 @@ from .publishing.result import FILE, build_result, write_result
 from .recipe import Recipe, load_recipe
 from .run_evaluation import build_evaluation
 from .run_pictures import write_predictions
+from .training.engines import own_states
 from .training.loop import train
 from .training.method import published_size
 from .training.setup import Training, build_training
@@ -41,6 +42,13 @@ def run(recipe: Recipe) -> dict[str, Any]:
         HFContrastError: With one clear sentence.
         Interrupted: A signal came; the run is saved.
     """
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    with own_states():
+        return _run(recipe, leave=not joined)
+
+
+def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
+    """Runs a recipe; ``leave``: the processes part in the end, as they have joined for this run only."""
     training = build_training(recipe)
     if training.weights:
         training.accelerator.print(training.weights)
@@ -52,7 +60,10 @@ def run(recipe: Recipe) -> dict[str, Any]:
         notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
     write_predictions(training, evaluation.queries.rows)
     publish(training, notes, processor, ratio, evaluated_on)
-    training.accelerator.end_training()  # closes trackers and process group
+    for tracker in training.accelerator.trackers:
+        tracker.finish()
+    if leave:
+        training.accelerator.state.destroy_process_group()
     return notes
 
 

@@ -22,8 +22,9 @@ from .nn.two_towers import is_two_towers
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
 from .recipe.sections import ZeroShotTask
+from .training.engines import SHARDED
 from .training.method import published_size
-from .training.setup import SHARDED, Training
+from .training.setup import Training
 
 CACHED_BYTES = 1 << 30  # evaluation images are kept as tensors when all of them take no more than this
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -78,7 +77,6 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
         "end to end": lambda: step(training, prepared(training, next(batches)), next(steps)),
     }
     if against:
-        AcceleratorState._reset_state()  # accelerate has one precision a process; models keep that of their preparation
         other = build_training(without_output(load_recipe(recipe.to_dict(), against)))
         changed = " ".join(against)
         tasks[f"encoder alone, {changed}"] = lambda: floor(other, batch)

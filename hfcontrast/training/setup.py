@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
+from accelerate.utils import set_seed
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -27,15 +27,13 @@ from ..nn.tower_configs import PAIR
 from ..recipe import Recipe, load_recipe
 from ..view import View
 from .checkpoint import Checkpoints
+from .engines import SHARDED, build_accelerator, check_launcher
 from .grad_cache import GradientCache
 from .measured import measured_settings
 from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
 from .text import build_captions, text_facts
 from .tracking import missing_packages
-
-# What shares the weights out over the processes, so that none holds them whole.
-SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 
 
 @dataclass
@@ -92,7 +90,9 @@ def build_training(recipe: Recipe) -> Training:
         PluginError: The method cannot be used.
         DataError: The data cannot be trained on.
         CheckpointError: The output folder holds a run of another recipe.
+        LauncherError: The processes were started in a way that would train something else.
     """
+    check_launcher(recipe)
     settings = recipe.train
     if missing := missing_packages(recipe.track.to):
         raise RecipeError(f"track.to: {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
@@ -128,7 +128,8 @@ def build_training(recipe: Recipe) -> Training:
     )
     model, optimizer, channels_last = prepare(recipe, accelerator, method)
     if accelerator.num_processes > 1:
-        set_seed(settings.seed, device_specific=True)  # the weights are equal now; masks of dropout are to differ
+        # The weights are equal now; masks of dropout are to differ.
+        set_seed((settings.seed + accelerator.process_index) % 2**32)
     photometry = Photometry(views, mean, std, channels_last=channels_last)
     total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
     return Training(
@@ -149,31 +150,6 @@ def build_training(recipe: Recipe) -> Training:
         weights=weights,
         cache=build_cache(recipe, accelerator, method, photometry),
         captions=captions,
-    )
-
-
-def build_accelerator(recipe: Recipe) -> Accelerator:
-    """The accelerator for a recipe's device, precision and accumulation."""
-    settings = recipe.train
-    if settings.device in ("cuda", "mps") and not getattr(torch, settings.device).is_available():
-        raise RecipeError(f"train.device is {settings.device}, which this machine does not have; use auto")
-    on_cpu = settings.device == "cpu"
-    has_gpu = torch.cuda.is_available() and not on_cpu
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if has_gpu and torch.cuda.is_bf16_supported() else "fp32"
-    if precision == "fp16" and not has_gpu:
-        raise RecipeError("train.precision is fp16, which needs a GPU; on this machine use bf16 or fp32")
-    if has_gpu:
-        torch.backends.cudnn.benchmark = True
-    set_seed(settings.seed)
-    return Accelerator(
-        cpu=on_cpu,
-        mixed_precision={"fp32": "no"}.get(precision, precision),
-        gradient_accumulation_steps=settings.accumulation,
-        log_with=list(recipe.track.to) or None,
-        project_dir=settings.output,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=not settings.sync_batchnorm)],
     )
 
 
