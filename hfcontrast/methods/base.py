@@ -18,6 +18,7 @@ from ..nn.subconfig import whole_config
 from ..view import View
 from .declaration import check_declaration
 from .progress import Progress
+from .registry import class_made
 
 
 @strict
@@ -102,6 +103,7 @@ class Method(PreTrainedModel):
         super().__init_subclass__(**kwargs)
         if not inspect.isabstract(cls) and not cls.__dict__.get("abstract", False):
             check_declaration(cls, Method, MethodConfig)
+            class_made(cls)
 
     def __init__(self, config: MethodConfig):
         super().__init__(config)

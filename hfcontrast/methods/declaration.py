@@ -21,9 +21,10 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
     config = getattr(cls, "config_class", None)
     if not (isinstance(config, type) and issubclass(config, base_config) and config is not base_config):
         raise PluginError(f"{where}: config_class is {config!r}, expected a subclass of hfcontrast.MethodConfig")
-    if not config.model_type.startswith(MODEL_TYPE_PREFIX) or config.model_type == MODEL_TYPE_PREFIX:
+    kind = config.model_type
+    if not isinstance(kind, str) or not kind.startswith(MODEL_TYPE_PREFIX) or kind == MODEL_TYPE_PREFIX:
         raise PluginError(
-            f"{where}: {config.__name__}.model_type is {config.model_type!r}, expected a name that starts with "
+            f"{where}: {config.__name__}.model_type is {kind!r}, expected a name that starts with "
             f"'{MODEL_TYPE_PREFIX}', so that it cannot clash with a model of transformers"
         )
     for name in ("embed", "objective"):

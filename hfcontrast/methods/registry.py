@@ -1,92 +1,49 @@
 """The registry: which methods are installed, and the class behind a name. Listing them imports none of them."""
 
 import difflib
-import re
-import types
-import typing
+import sys
 import warnings
-from dataclasses import MISSING, dataclass, fields
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING
 
 from ..errors import PluginError
+from .entry_points import GROUP, MethodEntry, declared
+from .settings import MethodField, method_fields, type_text
 
 if TYPE_CHECKING:
     from .base import Method
 
-GROUP = "hfcontrast.methods"
-
-
-@dataclass(frozen=True)
-class MethodEntry:
-    """A method that is installed, as its distribution declares it.
-
-    Args:
-        name: What recipes call it.
-        value: Where its class is: `module:Class`.
-        distribution: The distribution that declares it; None for a class registered in this process.
-        version: The version of the distribution.
-        problem: Why it cannot be used, as far as that is known without an import; None when nothing is.
-    """
-
-    name: str
-    value: str
-    distribution: str | None = None
-    version: str | None = None
-    problem: str | None = None
-
-    @property
-    def origin(self) -> str:
-        """The distribution and its version, as messages name them."""
-        return f"{self.distribution} {self.version}" if self.distribution else "this process"
-
-
-@dataclass(frozen=True)
-class MethodField:
-    """A setting of a method.
-
-    Args:
-        name: The key in the recipe's `method` section.
-        type: Its type annotation.
-        type_text: The type in a reader's notation: `float | int`, `'mlp' | 'linear'`.
-        default: What it is when the recipe does not say.
-        meaning: Its entry under `Args:` in the configuration's docstring; empty when there is none.
-        validity: What the configuration checks of it: the docstring of its `validate_NAME`; empty when there is none.
-    """
-
-    name: str
-    type: Any
-    type_text: str
-    default: Any
-    meaning: str
-    validity: str
-
+__all__ = [
+    "MethodEntry",
+    "MethodField",
+    "claim",
+    "class_made",
+    "get_method",
+    "installed",
+    "method_fields",
+    "register",
+    "register_all",
+    "type_text",
+]
 
 _in_process: dict[str, "type[Method]"] = {}
 _claims: dict[str, "tuple[type[Method], str]"] = {}  # model_type -> the class that has it, and where that comes from
 _contested: dict[str, str] = {}  # model_type -> why nobody gets it
+_waiting: dict[str, MethodEntry] = {}  # methods whose package was just being imported when they were asked for
+_early: "dict[type, type[Method]]" = {}  # configuration -> the class that is registered for it while it waits
+_warned: set[str] = set()
+
+
+class _StillImporting(PluginError):
+    """A method's package is being imported at this moment, and has not come to the class yet."""
 
 
 def installed() -> dict[str, MethodEntry]:
     """Returns all installed methods by name, without importing any of them."""
-    claims: dict[str, dict[tuple[str, str], EntryPoint]] = {}
-    for point in entry_points(group=GROUP):
-        # One distribution can be found twice, as an editable install beside its egg-info: that is no clash.
-        distribution = re.sub(r"[-_.]+", "-", point.dist.name).lower()
-        claims.setdefault(point.name, {}).setdefault((distribution, point.value), point)
-    entries = {name: _entry(name, list(points.values())) for name, points in claims.items()}
+    entries = declared()
     for name, cls in _in_process.items():
         entries[name] = MethodEntry(name, f"{cls.__module__}:{cls.__qualname__}")
     return dict(sorted(entries.items()))
-
-
-def _entry(name: str, points: list[EntryPoint]) -> MethodEntry:
-    problem = None
-    if len(points) > 1:
-        who = " and ".join(f"{point.dist.name} {point.dist.version} ({point.value})" for point in points)
-        problem = f"the name '{name}' is claimed by {who}; uninstall all but one of them"
-    first = points[0]
-    return MethodEntry(name, first.value, first.dist.name, first.dist.version, problem)
 
 
 def get_method(name: str) -> "type[Method]":
@@ -102,8 +59,8 @@ def get_method(name: str) -> "type[Method]":
         near = difflib.get_close_matches(name, entries, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise PluginError(
-            f"no method '{name}' is installed; {hint}Installed: {', '.join(entries) or 'none'}. "
-            "Others come with the Python package that has them: pip install it"
+            f"no method '{name}' is installed; {hint}Installed: {', '.join(entries) or 'none'}. Others come with the Python "
+            "package that has them: pip install it; a class of this process is made known by hfcontrast.register(CLASS)"
         )
     return _use(entries[name])
 
@@ -114,22 +71,68 @@ def _use(entry: MethodEntry) -> "type[Method]":
     cls = _load(entry)
     claim(cls.config_class.model_type, cls, entry.origin)
     _register_with_transformers(cls, entry.name)
+    _waiting.pop(entry.name, None)
     return cls
 
 
 def _load(entry: MethodEntry) -> "type[Method]":
-    from .base import Method
-
     what = f"method '{entry.name}' of {entry.origin} ({entry.value})"
     try:
         cls = EntryPoint(entry.name, entry.value, GROUP).load()
-    except Exception as error:  # whatever a plugin's own code raises while it is imported
-        cause = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-        raise PluginError(f"{what} cannot be imported: {cause}. Repair or uninstall {entry.distribution}") from error
+        _check_class(cls, what, "; its entry point is wrong")
+    except KeyboardInterrupt:
+        raise
+    except PluginError as error:
+        told = str(error)
+        raise PluginError(told if told.startswith(what) else _broken(what, told, entry)) from error
+    except BaseException as error:  # whatever a plugin's own code raises while it is imported, sys.exit() included
+        if isinstance(error, ImportError | AttributeError) and _is_being_imported(entry, error):
+            raise _StillImporting(
+                f"{what} is being imported at this moment: ask for it when that is done ({error})"
+            ) from error
+        raise PluginError(_broken(what, f"{type(error).__name__}: {_text_of(error)}", entry)) from error
+    return cls
+
+
+def _broken(what: str, cause: str, entry: MethodEntry) -> str:
+    return f"{what} cannot be imported: {cause}. Repair or uninstall {entry.distribution}"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # also of an error's own code
+        return "an error that cannot say what it is"
+
+
+def _is_being_imported(entry: MethodEntry, error: ImportError | AttributeError) -> bool:
+    """Whether a class is missing only because the import that leads to it has come no further yet.
+
+    That is so where a package imports hfcontrast, which looks for all methods, that package's own among them.
+    """
+    parts = entry.value.split(":")[0].split(".")
+    modules = [sys.modules.get(".".join(parts[: number + 1])) for number in range(len(parts))]
+    if any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in modules):
+        return True
+    text = _text_of(error)
+    return "partially initialized module" in text and "module 'hfcontrast" not in text
+
+
+def _check_class(cls: object, what: str, hint: str = "") -> None:
+    """Refuses what is no method that can be trained.
+
+    Raises:
+        PluginError: Says what it is.
+    """
+    from .base import Method
+
     if not (isinstance(cls, type) and issubclass(cls, Method) and cls is not Method):
         kind = f"the class {cls.__qualname__}" if isinstance(cls, type) else f"an object of type {type(cls).__name__}"
-        raise PluginError(f"{what} is {kind}, expected a subclass of hfcontrast.Method; its entry point is wrong")
-    return cls
+        raise PluginError(f"{what} is {kind}, expected a subclass of hfcontrast.Method{hint}")
+    if cls.__dict__.get("abstract", False):
+        raise PluginError(
+            f"{what} is the class {cls.__qualname__}, which is declared abstract, expected one that can be trained{hint}"
+        )
 
 
 def claim(model_type: str, cls: "type[Method]", origin: str) -> None:
@@ -143,15 +146,27 @@ def claim(model_type: str, cls: "type[Method]", origin: str) -> None:
     Raises:
         PluginError: Another class has it; from then on neither can be used, as loading would pick one by chance.
     """
-    other, other_origin = _claims.setdefault(model_type, (cls, origin))
-    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-        _contested[model_type] = (
-            f"model_type '{model_type}' is claimed by {other.__module__}.{other.__qualname__} of {other_origin} and by "
-            f"{cls.__module__}.{cls.__qualname__} of {origin}; rename it in one of them, or uninstall that one"
-        )
+    if clash := _clash(model_type, cls, origin):
+        _contested[model_type] = clash
+        _refuse_to_load(model_type, clash)
     if model_type in _contested:
         raise PluginError(_contested[model_type])
     _claims[model_type] = (cls, origin)  # the newest version of a class that a notebook defines again
+
+
+def _clash(model_type: str, cls: "type[Method]", origin: str) -> str | None:
+    other, other_origin = _claims.get(model_type, (cls, origin))
+    if _same(other, cls):
+        return None
+    return (
+        f"model_type '{model_type}' is claimed by {other.__module__}.{other.__qualname__} of {other_origin} and by "
+        f"{cls.__module__}.{cls.__qualname__} of {origin}; rename it in one of them, or uninstall that one"
+    )
+
+
+def _same(first: type, second: type) -> bool:
+    """Whether two classes are one, as far as its source goes: a cell of a notebook that is run again makes a new one."""
+    return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
 
 
 def _register_with_transformers(cls: "type[Method]", name: str) -> None:
@@ -166,24 +181,76 @@ def _register_with_transformers(cls: "type[Method]", name: str) -> None:
         ) from error
 
 
+def _refuse_to_load(model_type: str, reason: str) -> None:
+    """Lets `AutoModel` say why a saved model is not loaded, instead of loading it as one of two classes."""
+    from transformers import AutoConfig, PreTrainedConfig
+
+    def refuse(*_, **__):
+        raise PluginError(reason)
+
+    body = {"model_type": model_type, "__init__": refuse, "from_dict": classmethod(refuse)}
+    AutoConfig.register(model_type, type("ContestedConfig", (PreTrainedConfig,), body), exist_ok=True)
+
+
 def register(cls: "type[Method]", name: str | None = None) -> "type[Method]":
     """Makes a class that no distribution declares usable by name in this process: for notebooks and tests.
+
+    Defined again, as by a cell of a notebook that is run again, the new class takes the place of the old one by itself.
 
     Args:
         cls: The method; also works as a decorator.
         name: What recipes call it; None takes its model_type without `hfcontrast_`.
 
     Raises:
-        PluginError: An installed method has the name, or another class the model_type.
+        PluginError: It is no method, an installed method has the name, or another class the model_type.
     """
+    _check_class(cls, f"what hfcontrast.register() is given ({cls!r})")
     name = name or cls.config_class.model_type.removeprefix("hfcontrast_")
-    entry = installed().get(name)
-    if entry is not None and entry.distribution is not None:
+    if (entry := declared().get(name)) is not None:
         raise PluginError(f"the name '{name}' belongs to the installed {entry.value} of {entry.origin}; choose another")
+    if clash := _clash(cls.config_class.model_type, cls, "this process"):  # those that were there first stay usable
+        raise PluginError(clash)
     claim(cls.config_class.model_type, cls, "this process")
     _register_with_transformers(cls, name)
     _in_process[name] = cls
     return cls
+
+
+def class_made(cls: "type[Method]") -> None:
+    """Takes note of a class when it is made: what was registered under its name before, and what waits for it.
+
+    A package that imports hfcontrast before it has come to its own class, as every module with a method does, is found by
+    :func:`register_all` without that class; so the class is registered here.
+    """
+    for name, former in list(_in_process.items()):
+        if _same(former, cls):
+            register(cls, name)
+    model_type = cls.config_class.model_type
+    former, origin = _claims.get(model_type, (None, ""))
+    if former is not None and _same(former, cls) and model_type not in _contested:
+        claim(model_type, cls, origin)
+        _register_with_transformers(cls, model_type)
+    for entry in list(_waiting.values()):
+        _arrived(cls, entry)
+
+
+def _arrived(cls: "type[Method]", entry: MethodEntry) -> None:
+    module, attribute = entry.value.partition("[")[0].replace(" ", "").split(":")
+    if module.partition(".")[0] != cls.__module__.partition(".")[0]:
+        return
+    if (module, attribute) == (cls.__module__, cls.__qualname__):
+        try:
+            claim(cls.config_class.model_type, cls, entry.origin)
+            _register_with_transformers(cls, entry.name)
+        except PluginError as error:
+            _warn(str(error))
+        del _waiting[entry.name]
+        return
+    # Perhaps the one, which the package has from a module of its own; of several with one configuration that of the name.
+    likely = attribute == cls.__qualname__ or cls.config_class not in _early
+    if likely and cls.config_class.model_type not in _claims:
+        _early[cls.config_class] = cls
+        _register_with_transformers(cls, entry.name)
 
 
 def register_all() -> None:
@@ -191,89 +258,21 @@ def register_all() -> None:
 
     A method that cannot be used is one warning, and never hides the others.
     """
+    problems = []
     for name, entry in installed().items():  # a look at all distributions is slow: one will do
         if name in _in_process:
             continue
         try:
             _use(entry)
+        except _StillImporting:
+            _waiting[name] = entry
         except PluginError as error:
-            warnings.warn(str(error), stacklevel=2)
+            problems.append(str(error))
+    for problem in problems:  # at the end: a warning can be an error, as in many test suites
+        _warn(problem)
 
 
-def method_fields(cls: "type[Method]") -> list[MethodField]:
-    """Returns a method's own settings, in the order of its configuration class."""
-    from transformers import PreTrainedConfig
-
-    config = cls.config_class
-    inherited = {field.name for field in fields(PreTrainedConfig)} | {"backbone_config"}
-    hints, meanings = _type_hints(config), _meanings(config)
-    found = []
-    for field in fields(config):
-        if field.name in inherited or not field.init:
-            continue
-        kind = hints.get(field.name, field.type)
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        validator = getattr(config, f"validate_{field.name}", None)
-        found.append(
-            MethodField(
-                name=field.name,
-                type=kind,
-                type_text=type_text(kind),
-                default=None if default is MISSING else default,
-                meaning=meanings.get(field.name, ""),
-                validity=((validator and validator.__doc__) or "").strip(),
-            )
-        )
-    return found
-
-
-def _type_hints(config: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(config)
-    except NameError:  # a name that only type checkers import: the annotations as they are
-        return {}
-
-
-def type_text(kind: Any) -> str:
-    """Returns a type annotation in a reader's notation."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is type(None):
-        return "null"
-    if origin in (Union, types.UnionType):
-        return " | ".join(type_text(part) for part in arguments)
-    if origin is Literal:
-        return " | ".join(map(repr, arguments))
-    if origin is typing.Annotated:
-        return type_text(arguments[0])
-    if arguments and isinstance(origin, type):
-        inner = ", ".join("..." if part is Ellipsis else type_text(part) for part in arguments)
-        return f"{origin.__name__}[{inner}]"
-    return kind.__name__ if isinstance(kind, type) else str(kind)
-
-
-def _meanings(config: type) -> dict[str, str]:
-    """Collects the entries under `Args:` of a configuration's docstring and of those it inherits from."""
-    meanings: dict[str, str] = {}
-    for cls in config.__mro__:
-        for name, meaning in _arguments(cls.__dict__.get("__doc__") or "").items():
-            meanings.setdefault(name, meaning)
-    return meanings
-
-
-def _arguments(docstring: str) -> dict[str, str]:
-    """Parses the `Args:` block of a Google-style docstring into name -> meaning, continuation lines joined."""
-    block = re.search(r"^([ \t]*)Args:[ \t]*\n((?:\1[ \t]+\S.*\n?|[ \t]*\n)+)", docstring, re.MULTILINE)
-    if not block:
-        return {}
-    lines = [line for line in block[2].splitlines() if line.strip()]
-    indent = min(len(line) - len(line.lstrip()) for line in lines)
-    found: dict[str, str] = {}
-    name = None
-    for line in lines:
-        start = re.match(r"\s*(\w+)\s*(?:\([^)]*\))?:\s*(.*)", line)
-        if start and len(line) - len(line.lstrip()) == indent:
-            name = start[1]
-            found[name] = start[2].strip()
-        elif name:
-            found[name] = f"{found[name]} {line.strip()}".strip()
-    return found
+def _warn(problem: str) -> None:
+    if problem not in _warned:  # a run looks twice
+        _warned.add(problem)
+        warnings.warn(problem, stacklevel=3)

@@ -114,11 +114,12 @@ def _section_problems(section: str, values: dict[str, Any], error: ValidationErr
 
 
 def find_method(name: Any) -> tuple["type[Method] | None", list[Problem]]:
-    """Imports the method that a recipe names."""
-    from ..methods.registry import get_method
+    """Imports the method that a recipe names, and all others: another can have its model_type, and so its saved runs."""
+    from ..methods.registry import get_method, register_all
 
     if not isinstance(name, str):
         return None, []  # check_sections has said so
+    register_all()
     try:
         return get_method(name), []
     except PluginError as error:

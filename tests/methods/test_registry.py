@@ -1,5 +1,6 @@
 """The registry: listing without importing, and every way in which a plugin can be wrong."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 
 from hfcontrast.errors import PluginError
 from hfcontrast.methods import registry
+from hfcontrast.recipe.checking import find_method
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "plugin_method"
@@ -51,8 +53,8 @@ class {name}(Method):
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """Makes distributions that declare methods, and forgets them after the test."""
-    for name in ("_in_process", "_claims", "_contested"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+    for name in ("_in_process", "_claims", "_contested", "_waiting", "_warned"):
+        monkeypatch.setattr(registry, name, getattr(registry, name).copy())
     before = set(sys.modules)
 
     def make(distribution, entry_points, version="1.0", folder=None, **modules):
@@ -62,8 +64,10 @@ def plugin(tmp_path, monkeypatch):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         lines = [f"{name} = {value}" for name, value in entry_points.items()]
         (info / "entry_points.txt").write_text("\n".join(["[hfcontrast.methods]", *lines, ""]))
-        for name, source in modules.items():
-            (site / f"{name}.py").write_text(textwrap.dedent(source))
+        for name, source in modules.items():  # a__b is the module b of the package a, a____init__ that package
+            path = site / f"{name.replace('__', '/', 1)}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(textwrap.dedent(source))
         monkeypatch.syspath_prepend(site)
 
     yield make
@@ -136,6 +140,131 @@ def test_a_model_type_that_two_claim_is_refused_for_both(plugin):
         registry.get_method("reg-a")
 
 
+def test_a_recipe_meets_every_method_with_its_model_type_before_the_training(plugin, tmp_path):
+    """Also where nothing has imported the other one yet, as in the command `hfcontrast`."""
+    plugin("plug-c", {"reg-c": "plug_c:C"}, plug_c=METHOD.format(name="C", type="reg_taken"))
+    plugin("plug-d", {"reg-d": "plug_d:D"}, plug_d=METHOD.format(name="D", type="reg_taken"))
+    (tmp_path / "config.json").write_text('{"model_type": "hfcontrast_reg_taken"}')
+    with pytest.warns(UserWarning, match="plug-d 1.0"):
+        _, problems = find_method("reg-c")
+    assert "plug-c 1.0" in problems[0].text and "plug-d 1.0" in problems[0].text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it has been said
+        assert find_method("reg-d")[1][0].text == problems[0].text
+    for load in (AutoConfig.from_pretrained, AutoModel.from_pretrained):  # nobody gets the saved ones
+        with pytest.raises(
+            PluginError, match="'hfcontrast_reg_taken' is claimed by plug_c.C of plug-c 1.0 and by plug_d"
+        ):
+            load(tmp_path)
+
+
+def test_a_newcomer_of_this_process_leaves_a_model_type_to_its_owner(plugin):
+    plugin("plug-own", {"reg-own": "plug_own:Own"}, plug_own=METHOD.format(name="Own", type="reg_own"))
+    owner = registry.get_method("reg-own")
+    names = {"__name__": "__main__"}
+    exec(METHOD.format(name="Other", type="reg_own"), names)
+    with pytest.raises(PluginError, match="plug_own.Own of plug-own 1.0 and by __main__.Other of this process"):
+        registry.register(names["Other"], "reg-other-name")
+    assert registry.get_method("reg-own") is owner
+    assert AutoModel._model_mapping[owner.config_class] is owner
+
+
+LOOKS_FIRST = "from hfcontrast.methods.registry import register_all\nregister_all()\n"  # what `import hfcontrast` does
+
+
+@pytest.mark.parametrize(
+    "value, modules",
+    [
+        ("plug_circle:Circle", {"plug_circle": LOOKS_FIRST + METHOD}),
+        ("plug_circle.deep:Circle", {"plug_circle____init__": LOOKS_FIRST + "X = 1", "plug_circle__deep": "from . import X\n" + METHOD}),
+        ("plug_circle:Circle", {"plug_circle____init__": "from .deep import Circle", "plug_circle__deep": LOOKS_FIRST + METHOD}),
+        ("plug_circle:other", {"plug_circle": LOOKS_FIRST + METHOD + "class Sub({name}): pass\nother = {name}\n"}),
+        ("plug_circle:Circle", {"plug_circle": "import plug_circle_too\n" + METHOD, "plug_circle_too": LOOKS_FIRST}),
+    ],
+    ids=["module", "package-first", "from-a-module-of-its-own", "by-another-name", "through-a-second-module"],
+)  # fmt: skip
+def test_a_package_that_is_imported_before_hfcontrast_is_registered_all_the_same(plugin, value, modules):
+    modules = {name: source.format(name="Circle", type="reg_circle") if "class" in source else source
+               for name, source in modules.items()}  # fmt: skip
+    plugin("plug-circle", {"reg-circle": value}, **modules)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module = importlib.import_module(value.split(":")[0])
+        config = AutoConfig.for_model("hfcontrast_reg_circle")
+        assert AutoModel._model_mapping[type(config)] is module.Circle
+        assert registry.get_method("reg-circle") is module.Circle and not registry._waiting
+
+
+def test_a_missing_name_of_hfcontrast_is_no_circle(plugin):
+    plugin("plug-typo", {"reg-typo": "plug_typo:X"}, plug_typo="from hfcontrast import Methodd")
+    with pytest.warns(UserWarning, match="'reg-typo' of plug-typo 1.0.*Methodd"):
+        registry.register_all()
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("import pytest; pytest.skip('no GPU', allow_module_level=True)", "Skipped: "),
+        ("class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute", "Mute: an error that cannot say"),
+        ("from hfcontrast import Method\nclass X(Method):\n    abstract = True", "is the class X, which is declared abstract"),
+        (METHOD.format(name="X", type="x").replace('"hfcontrast_x"', "None"), "XConfig.model_type is None, expected a name"),
+    ],
+)  # fmt: skip
+def test_whatever_a_plugin_does_when_it_is_imported_no_other_is_lost(plugin, source, words):
+    plugin("a-plug-out", {"a-reg-out": "plug_out:X"}, "1.2", plug_out=source)
+    plugin("plug-stays", {"reg-stays": "plug_stays:S"}, plug_stays=METHOD.format(name="S", type="reg_stays"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        registry.register_all()
+    (message,) = [str(item.message) for item in caught if "a-plug-out" in str(item.message)]
+    assert "method 'a-reg-out' of a-plug-out 1.2" in message and words in message
+    assert AutoConfig.for_model("hfcontrast_reg_stays").model_type == "hfcontrast_reg_stays"
+
+
+@pytest.mark.parametrize(
+    "line, name",
+    [
+        ("reg-odd plug_odd:X", "reg-odd plug_odd:X"),
+        ("reg-odd", "reg-odd"),
+        ("reg-odd =", "reg-odd"),
+        ("= plug_odd:X", "= plug_odd:X"),
+        ("reg-odd = plug_odd", "reg-odd"),
+        ("reg-odd = plug odd:X", "reg-odd"),
+        ("reg-odd = plug-odd:X", "reg-odd"),
+        ("reg-odd = plug_odd:", "reg-odd"),
+        ("reg-odd = .plug_odd:X", "reg-odd"),
+        ("simclr plug_odd:X", "simclr plug_odd:X"),
+        ("simclr = plug_odd", "simclr of plug-odd"),
+    ],
+)
+def test_a_malformed_entry_point_is_named_and_hides_no_other(plugin, line, name):
+    plugin("plug-odd", {"reg-even": "plug_even:E"}, "4.5", plug_even=METHOD.format(name="E", type="reg_even"))
+    file = next(Path(sys.path[0]).glob("*/entry_points.txt"))
+    file.write_text(file.read_text() + line + "\n[console_scripts]\nnonsense\n")
+    entries = registry.installed()
+    assert (
+        f"{line!r} is malformed, expected NAME = MODULE:CLASS; repair it, or uninstall plug-odd 4.5"
+        in entries[name].problem
+    )
+    assert entries["simclr"].problem is None and registry.get_method("reg-even").__name__ == "E"
+    with pytest.raises(PluginError, match="is malformed"):
+        registry.get_method(name)
+    with pytest.warns(UserWarning, match="plug-odd 4.5"):
+        registry.register_all()
+
+
+def test_damaged_distributions_hide_no_other(plugin):
+    plugin("plug-damaged", {"reg-damaged": "plug_damaged:X"})
+    folder = next(Path(sys.path[0]).glob("*.dist-info"))
+    (folder / "METADATA").unlink()
+    (entry,) = (entry for name, entry in registry.installed().items() if name == "reg-damaged")
+    assert entry.problem is None and sys.path[0] in entry.distribution
+    (folder / "entry_points.txt").write_bytes("[hfcontrast.methods]\nreg-\xe4 = plug_damaged:X\n".encode("latin-1"))
+    (damaged,) = (entry for entry in registry.installed().values() if entry.problem)
+    assert "is not UTF-8" in damaged.problem and sys.path[0] in damaged.problem
+
+
 @pytest.mark.parametrize(
     "source, text",
     [
@@ -165,6 +294,25 @@ def test_a_class_without_an_entry_point_can_be_registered_and_defined_again(plug
     assert registry.get_method("reg_notebook") is second["Notebook"]
     assert AutoModel._model_mapping[second["NotebookConfig"]] is second["Notebook"]
     assert registry.installed()["reg_notebook"].distribution is None
+
+
+def test_a_cell_that_is_run_again_replaces_its_class_by_itself(plugin):
+    source = METHOD.format(name="Cell", type="reg_cell")
+    first, second, third = ({"__name__": "__main__"} for _ in range(3))
+    exec(source, first)
+    registry.register(first["Cell"], "my-cell")
+    exec(source, second)  # without the cell that registers
+    assert registry.get_method("my-cell") is second["Cell"]
+    assert AutoModel._model_mapping[type(AutoConfig.for_model("hfcontrast_reg_cell"))] is second["Cell"]
+    exec(source.replace("reg_cell", "reg_cell_renamed"), third)
+    assert registry.get_method("my-cell") is third["Cell"]
+    assert isinstance(AutoConfig.for_model("hfcontrast_reg_cell_renamed"), third["CellConfig"])
+
+
+@pytest.mark.parametrize("thing, words", [(3, "an object of type int"), (dict, "the class dict")])
+def test_only_methods_can_be_registered(thing, words):
+    with pytest.raises(PluginError, match=f"{words}, expected a subclass of hfcontrast.Method"):
+        registry.register(thing)
 
 
 def test_a_registered_class_cannot_take_an_installed_name(plugin):
