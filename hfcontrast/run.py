@@ -29,6 +29,7 @@ from .recipe import Recipe, load_recipe
 from .run_evaluation import build_evaluation
 from .run_pictures import write_predictions
 from .training.engines import own_states
+from .training.launchers import explain
 from .training.loop import train
 from .training.method import published_size
 from .training.setup import Training, build_training
@@ -146,13 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(load_recipe(Path(options.recipe), options.overrides))
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        explain(str(stop))
         return 128 + stop.signal_number
     except KeyboardInterrupt:
         print("stopped at once; the same command goes on from the newest checkpoint, if there is one", file=sys.stderr)
         return 128 + signal.SIGINT
     except HFContrastError as error:
-        print(f"error: {error}", file=sys.stderr)
+        explain(f"error: {error}")
         return 2
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -1,0 +1,33 @@
+"""What the programs that start runs are told when one ends early, so that their own reports do not bury it."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # of this process, which torchrun reads at its end
+
+
+def explain(text: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Prints why a run ends on stderr, and sees to it that it is found below what the launcher prints after it.
+
+    ``torchrun`` (and ``accelerate launch`` on several GPUs, which calls it) shows the sentence as the last thing it prints.
+    ``accelerate launch`` with one process prints a traceback of its own after any exit code but 0; how to leave it out is said.
+
+    Args:
+        text: The sentence.
+        environment: Environment variables.
+    """
+    print(text, file=sys.stderr, flush=True)
+    if file := environment.get(_ERROR_FILE):
+        message = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
+        with suppress(OSError), open(file, "w", encoding="utf-8") as target:
+            json.dump({"message": message}, target)
+    elif "ACCELERATE_MIXED_PRECISION" in environment:
+        print(
+            "(a traceback of accelerate's own may follow: it says nothing more, and `accelerate launch --quiet` leaves it out)",
+            file=sys.stderr,
+            flush=True,
+        )
