@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .errors import OutputError
+
 UNFINISHED = ".unfinished_"
 # What file systems answer that cannot flush a file or a folder; nothing more can be done there.
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -101,6 +103,37 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON, indented."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def writing(what: str, advice: str = "free some space, or choose another folder") -> Iterator[None]:
+    """A block that writes: what the system or a library then cannot write is told in one sentence.
+
+    Args:
+        what: What is written.
+        advice: What to do.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (cause := _cause(error)) is None:
+            raise
+        raise OutputError(f"{what} cannot be written ({cause}): {advice}") from error
+
+
+def _cause(error: Exception) -> str | None:
+    """Why something was not written; None for an error of another kind."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = str(error)  # safetensors and torch have errors of their own
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return "No space left on device"
+    if type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in text or "unexpected pos" in text:
+        return text.splitlines()[0]
+    return None
 
 
 def remove_unfinished(folder: Path) -> None:

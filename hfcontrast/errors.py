@@ -21,6 +21,10 @@ class CheckpointError(HFContrastError):
     """A checkpoint cannot be continued from: of another recipe, damaged, or written by another number of processes."""
 
 
+class OutputError(HFContrastError):
+    """An output folder or file cannot be used: not writable, the disk full, or another process at work in it."""
+
+
 class TrainingError(HFContrastError):
     """The training itself went wrong: a loss that is not finite, a collapsed schedule."""
 

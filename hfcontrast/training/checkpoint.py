@@ -1,18 +1,29 @@
 """Checkpoints: whole or absent, continued from exactly, rotated only after the new one is whole."""
 
-import json
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
-from ..atomic import UNFINISHED, commit_folder, remove_unfinished, write_json
-from ..errors import CheckpointError
+from ..atomic import UNFINISHED, commit_folder, remove_unfinished, write_text, writing
+from ..errors import CheckpointError, OutputError
+from .checkpoint_files import (
+    STATE,
+    check_files,
+    read_loader_state,
+    read_random_states,
+    read_state,
+    restore_random_states,
+    sealed,
+    write_loader_state,
+    write_state,
+)
 
 _PREFIX = "step_"
-_STATE = "run.json"
 
 
 class Checkpoints:
@@ -20,7 +31,8 @@ class Checkpoints:
 
     A checkpoint holds the model with all its buffers (teacher, centre, queue), the optimizer, the gradient scaler, the
     random states, each process's position in the data and the run's own notes. It is written under a temporary name, flushed
-    to the disk and renamed, so that a folder with its final name is always whole.
+    to the disk and renamed, so that a folder with its final name is always whole. Every file has a checksum, which is compared
+    before anything is resumed from; nothing is unpickled.
 
     Args:
         folder: Where they live; made when the first is saved.
@@ -47,22 +59,30 @@ class Checkpoints:
         """
         final = self.folder / f"{_PREFIX}{step:09d}"
         unfinished = self.folder / f"{UNFINISHED}{final.name}"
+        try:
+            with writing(str(final), "free some space; the same command then resumes from the checkpoint before it"):
+                self._write(unfinished, final, step, loader_state, notes)
+        except OutputError:
+            shutil.rmtree(unfinished, ignore_errors=True)  # half a checkpoint is only in the way
+            raise
+        self.accelerator.wait_for_everyone()
+        return final
+
+    def _write(self, unfinished: Path, final: Path, step: int, loader_state: dict[str, Any], notes: dict[str, Any]):
         accelerator = self.accelerator
         if accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.folder)
-            unfinished.mkdir(parents=True)
+            unfinished.mkdir()
         accelerator.wait_for_everyone()
         accelerator.save_state(str(unfinished))
-        torch.save(loader_state, unfinished / f"loader_{accelerator.process_index}.pt")
+        write_loader_state(unfinished, accelerator.process_index, loader_state)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            state = {"step": step, "num_processes": accelerator.num_processes, "notes": notes}
-            (unfinished / _STATE).write_text(json.dumps(state, indent=2))
+            write_state(unfinished, {"step": step, "num_processes": accelerator.num_processes, "notes": notes})
             commit_folder(unfinished, final)
             for old in sorted(self._all())[: -self.keep]:
                 shutil.rmtree(old)
-        accelerator.wait_for_everyone()
-        return final
 
     def load(self, checkpoint: Path) -> tuple[int, dict[str, Any] | None, dict[str, Any]]:
         """Restores the prepared model, the optimizer and the random states.
@@ -71,17 +91,40 @@ class Checkpoints:
             Steps done, this process's position in the data (None when the number of processes has changed) and the notes.
 
         Raises:
-            CheckpointError: It cannot be read.
+            CheckpointError: It is damaged, or does not fit what is trained now.
         """
-        try:
-            state = json.loads((checkpoint / _STATE).read_text())
-            same_processes = state["num_processes"] == self.accelerator.num_processes
-            loader = checkpoint / f"loader_{self.accelerator.process_index}.pt"
-            loader_state = torch.load(loader, weights_only=False) if same_processes else None
+        process, random_states, loader_state, checked = self.accelerator.process_index, None, None, False
+        with self._together(checkpoint):
+            state = read_state(checkpoint)
+            if self.accelerator.is_main_process:
+                checked = check_files(checkpoint, state)
+            if state["num_processes"] == self.accelerator.num_processes:
+                loader_state = read_loader_state(checkpoint, process)
+            if process < state["num_processes"]:  # one that is new has its own seed
+                random_states = read_random_states(checkpoint, process)
+        with self._together(checkpoint, damaged=not checked):
             self.accelerator.load_state(str(checkpoint))
-        except Exception as error:  # whatever a damaged file raises in the libraries that read it
-            raise _unreadable(checkpoint, error) from error
+            if random_states is not None:
+                restore_random_states(random_states)
         return state["step"], loader_state, state["notes"]
+
+    @contextlib.contextmanager
+    def _together(self, checkpoint: Path, damaged: bool = True) -> Iterator[None]:
+        """Raises on all processes what has happened to one, so that none waits for it.
+
+        Args:
+            checkpoint: What is read.
+            damaged: Whether it may be damaged; else it does not fit.
+        """
+        found: str | None = None
+        cause: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # whatever a damaged file raises in the libraries that read it
+            cause, found = error, str(_unreadable(checkpoint, error) if damaged else _unfitting(checkpoint, error))
+        first = next((message for message in gather_object([found]) if message), None)
+        if first is not None:
+            raise CheckpointError(first) from cause
 
     def notes(self, checkpoint: Path) -> dict[str, Any]:
         """The notes of a checkpoint, of which nothing is restored.
@@ -90,23 +133,33 @@ class Checkpoints:
             CheckpointError: They cannot be read.
         """
         try:
-            return json.loads((checkpoint / _STATE).read_text())["notes"]
-        except (OSError, ValueError, KeyError) as error:
+            return read_state(checkpoint)["notes"]
+        except (OSError, ValueError) as error:
             raise _unreadable(checkpoint, error) from error
 
     def replace_notes(self, checkpoint: Path, notes: dict[str, Any]) -> None:
-        """Replaces the notes of a checkpoint, at once and whole; called by all processes together."""
+        """Replaces the notes of a checkpoint atomically; called by all processes together."""
         if self.accelerator.is_main_process:
-            state = json.loads((checkpoint / _STATE).read_text()) | {"notes": notes}
-            write_json(checkpoint / _STATE, state)
+            write_text(checkpoint / STATE, sealed(read_state(checkpoint) | {"notes": notes}))
         self.accelerator.wait_for_everyone()
 
     def _all(self) -> list[Path]:
-        return [path for path in self.folder.glob(f"{_PREFIX}*") if (path / _STATE).exists()]
+        return [path for path in self.folder.glob(f"{_PREFIX}*") if (path / STATE).exists()]
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{checkpoint} cannot be continued from ({type(error).__name__}: {error}); remove this folder to go on from "
-        "the checkpoint before it"
+        f"{checkpoint} cannot be continued from ({_in_short(error)}); remove this folder to go on from the checkpoint before it"
     )
+
+
+def _unfitting(checkpoint: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{checkpoint} is whole, but does not fit what is built now ({_in_short(error)}): a library, a plugin or the data has "
+        "changed since; go back to what it was written with, or choose another train.output"
+    )
+
+
+def _in_short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}{'...' * (len(text) > 300)}"

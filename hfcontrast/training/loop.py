@@ -13,8 +13,10 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..atomic import write_json
+from ..errors import CheckpointError
 from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
+from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
 from .environment import describe_environment
 from .memory import peak_memory, reset_peak_memory
@@ -124,6 +126,12 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
         step, loader_state, notes = training.checkpoints.load(checkpoint)
         if loader_state is not None:
             training.loader.load_state_dict(loader_state)
+        elif training.rows.streaming:
+            raise CheckpointError(
+                f"a stream is resumed only on as many processes as it was begun with: {checkpoint} was written by "
+                f"{read_state(checkpoint)['num_processes']}, now there are {accelerator.num_processes}; start as many, or choose "
+                "another train.output"
+            )
         accelerator.print(f"going on from {checkpoint}")
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)

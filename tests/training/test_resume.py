@@ -9,6 +9,13 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import Run, metrics, run
 
+from hfcontrast.atomic import write_text
+from hfcontrast.errors import CheckpointError
+from hfcontrast.recipe import load_recipe
+from hfcontrast.training.checkpoint_files import read_state, sealed
+from hfcontrast.training.loop import start
+from hfcontrast.training.setup import build_training
+
 
 def _state(output: Path) -> dict:
     newest = max((output / "checkpoints").glob("step_*"))
@@ -110,3 +117,13 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe_file, tmp_path):
     code, message = run(recipe, output, "optim.lr=0.5")
     assert code == 2
     assert "optim.lr: 1.0 -> 0.5" in message and "Traceback" not in message
+
+
+def test_a_stream_resumed_on_another_number_of_processes_is_refused_in_one_sentence(recipe_file, tmp_path):
+    source = parquet_shards(tmp_path)
+    recipe = load_recipe(recipe_file("simclr"), [*source, "data.streaming=true", f"train.output={tmp_path / 'run'}"])
+    training = build_training(recipe)
+    saved = training.checkpoints.save(0, training.loader.state_dict(), {})
+    write_text(saved / "run.json", sealed(read_state(saved) | {"num_processes": 2}))
+    with pytest.raises(CheckpointError, match="step_000000000 was written by 2, now there are 1; start as many"):
+        start(training)
