@@ -9,8 +9,6 @@ Deviations from the paper:
 - Masks are a function of the run's seed, the epoch and the sample, and hide the same number of patches in every image: what 32
   blocks leave is filled up beside them. The authors draw anew in every step, and some masks are a few patches short.
 - Colours are distorted after the crop; in the authors' code before it, on the whole picture.
-- The encoder starts as transformers has it: class and mask token at 0, and without the authors' division of the last layers'
-  weights of each block by the square root of twice its depth.
 """
 
 from typing import Literal
@@ -19,10 +17,11 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import RecipeError
 from ..nn import linear
+from ..nn.depth_initialization import draw, initialize_by_depth
 from ..nn.exact_masks import exact_block_masks, numbers_for_mask
 from ..nn.feature_colours import PrincipalColours, colour_picture
 from ..nn.multiblock import places_of
@@ -100,6 +99,7 @@ class Data2Vec(Method):
             raise ValueError(
                 f"average_top_k_layers is {config.average_top_k_layers}, but the encoder has {layers} blocks: use at most those"
             )
+        initialize_encoder(self.encoder)
         self.encoder.embeddings.mask_token.requires_grad_(True)  # here it is trained
         self.encoder.config.feature_pooling = "mean"
         norm = nn.LayerNorm(self.feature_size, eps=1e-6)
@@ -111,7 +111,7 @@ class Data2Vec(Method):
 
     def reset_parameters(self) -> None:
         """Initial weights of the head, as the authors'."""
-        nn.init.trunc_normal_(self.head[1].weight, std=self.encoder.config.initializer_range)
+        draw(self.head[1].weight, self.encoder.config.initializer_range, cut=True)
         nn.init.zeros_(self.head[1].bias)
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -206,6 +206,19 @@ class Data2Vec(Method):
             "predicted features": colour_picture(colours, grid, size),
             "original": picture,
         }
+
+
+def initialize_encoder(encoder: PreTrainedModel) -> None:
+    """Initial weights of a Data2VecVisionModel, as the authors'; tables of relative positions stay 0.
+
+    Args:
+        encoder: The encoder; the standard deviation is its ``initializer_range``.
+    """
+    std = encoder.config.initializer_range
+    initialize_by_depth(encoder, encoder.encoder.layer, ("attention.output.dense", "output.dense"), std, cut=True)
+    for name in ("cls_token", "mask_token", "position_embeddings"):
+        if (tokens := getattr(encoder.embeddings, name)) is not None:
+            draw(tokens, std, cut=True)
 
 
 def complete_backbone(config: PreTrainedConfig) -> None:

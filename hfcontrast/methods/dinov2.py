@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..errors import RecipeError
 from ..losses import dino_loss, ibot_loss, koleo, sinkhorn_center
 from ..nn import DINOHead, Prototypes, all_sum, crop_masks, gather, linear, momentum_schedule
+from ..nn.embedding_initialization import initialize_dinov2_embeddings
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -142,6 +143,7 @@ class DINOv2(Method):
                 f"DINOv2 masks patches inside the encoder, which '{backbone.model_type}' cannot do as configured: use a "
                 f"backbone with model_type {' or '.join(ENCODERS)} and its mask token"
             )
+        initialize_dinov2_embeddings(self.encoder)
         self.encoder.embeddings.mask_token.requires_grad_(True)  # here it is trained
         self.heads = nn.ModuleDict({"class": self._head(config.bottleneck_dim, config.head_batch_norm)})
         if config.separate_heads:

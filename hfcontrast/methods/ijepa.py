@@ -21,11 +21,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..nn import linear
+from ..nn.depth_initialization import initialize_by_depth
 from ..nn.feature_colours import PrincipalColours, colour_picture
 from ..nn.multiblock import multi_block_masks, numbers_for_blocks, places_of
 from ..nn.patch_tokens import choose, embed_patches, enlarge, require_vit, run_layers, token_grid
 from ..nn.term_mean import mean_of_terms
-from ..nn.transformer import TransformerBlocks
+from ..nn.transformer import BRANCH_ENDS, TransformerBlocks
 from ..nn.vit import fix_positions, sincos_positions
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
@@ -97,9 +98,10 @@ class IJEPA(Method):
     def __init__(self, config: IJEPAConfig):
         super().__init__(config)
         require_vit(self.encoder, "I-JEPA", ("ijepa",))
-        fix_positions(self.encoder)
         heads = config.predictor_heads or self.encoder.config.num_attention_heads
         std = self.encoder.config.initializer_range
+        initialize_by_depth(self.encoder, self.encoder.layers, BRANCH_ENDS, std)
+        fix_positions(self.encoder)
         self.predictor = Predictor(self.feature_size, config.predictor_width, config.predictor_depth, heads, std)
         self.post_init()
 
@@ -251,11 +253,7 @@ class Predictor(nn.Module):
         decoded = self.blocks(torch.cat([context, queries], dim=1), visible[:, None, None])
         return self.project(decoded[:, context.shape[1] :]).unflatten(0, (-1, count))
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Initial weights, as the authors'."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=self.std)
-                nn.init.zeros_(module.bias)
+        initialize_by_depth(self, self.blocks.layers, BRANCH_ENDS, self.std)
         nn.init.trunc_normal_(self.mask_token, std=self.std)

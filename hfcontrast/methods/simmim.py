@@ -4,6 +4,8 @@ arXiv:2111.09886; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - Which patches are hidden is a function of the run's seed, the epoch and the sample; the authors draw anew in every step.
+- A ViT of transformers has learned absolute positions, and biases of keys; the authors' has relative ones, and none. Swin v2, BEiT
+  and DINOv2 are not among the authors' encoders and start as their architectures do.
 """
 
 import math
@@ -15,12 +17,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import RecipeError
+from ..nn.depth_initialization import draw, initialize_by_depth
 from ..nn.feature_map import feature_map
 from ..nn.patch_tokens import enlarge
 from ..nn.shared import share
+from ..nn.transformer import BRANCH_ENDS
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
+VITS = ("vit", "deit")
 MASKS = 1  # what the random numbers are for
 
 
@@ -65,6 +70,7 @@ class SimMIM(Method):
     def __init__(self, config: SimMIMConfig):
         super().__init__(config)
         self.given_mask_token = give_mask_token(self.encoder)
+        initialize_encoder(self.encoder)
         backbone = self.encoder.config
         hierarchical = hasattr(backbone, "depths")
         if not hierarchical and config.pooling == "mean":
@@ -132,7 +138,7 @@ class SimMIM(Method):
 
     def reset_parameters(self) -> None:
         """The mask token starts as in the authors' code."""
-        nn.init.trunc_normal_(self.encoder.embeddings.mask_token, std=0.02, a=-0.02, b=0.02)
+        draw(self.encoder.embeddings.mask_token, 0.02, cut=self.encoder.config.model_type in VITS)
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """What the encoder sees, what the method makes of it, and the picture."""
@@ -143,6 +149,25 @@ class SimMIM(Method):
             "reconstruction": torch.where(hidden, prediction.to(picture.dtype), picture),
             "original": picture,
         }
+
+
+@torch.no_grad()
+def initialize_encoder(encoder: PreTrainedModel) -> None:
+    """Initial weights of a Swin, ViT or DeiT, as the authors'; other encoders keep those of their architecture.
+
+    Args:
+        encoder: The encoder; the standard deviation is its ``initializer_range``.
+    """
+    std, embeddings = encoder.config.initializer_range, encoder.embeddings
+    if encoder.config.model_type == "swin":
+        embeddings.patch_embeddings.projection.reset_parameters()  # torch's own
+        for name, parameter in encoder.named_parameters():
+            if name.endswith("relative_position_bias_table"):
+                draw(parameter, std, cut=False)
+    elif encoder.config.model_type in VITS:
+        initialize_by_depth(encoder, encoder.layers, BRANCH_ENDS, std, cut=True)
+        draw(embeddings.cls_token, std, cut=True)
+        draw(embeddings.position_embeddings, std, cut=True)
 
 
 def give_mask_token(encoder: PreTrainedModel) -> bool:

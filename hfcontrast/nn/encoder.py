@@ -10,7 +10,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from ..errors import RecipeError
 from .clip_initialisation import initialise_towers
-from .mae_embeddings import initialize_mae_embeddings
+from .embedding_initialization import initialize_mae_embeddings
 from .pixel_sequence import pixel_features
 from .two_towers import image_features, is_two_towers
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import ViTConfig
 from transformers.models.vit.modeling_vit import ViTLayer
 
+BRANCH_ENDS = ("attention.o_proj", "mlp.fc2")  # the layers that end the residual branches of transformers' ViT
 _ONE_MATRIX = ("q_proj", "k_proj", "v_proj")  # in transformers' ViT
 
 

@@ -68,6 +68,14 @@ def sines_and_cosines(side, width, row_first):
     return table.float()
 
 
+def is_cut_normal(values, std):
+    """Whether values are N(0, std^2) within one standard deviation: the spread is 0.54 of it, and the edges are reached."""
+    values = values.detach().double().flatten()
+    spread = values.square().mean().sqrt() / std
+    inside = bool(values.abs().max() <= std * (1 + 1e-6) and values.abs().max() > std * (1 - 30 / len(values)))
+    return inside and abs(spread / 0.5396 - 1) < 4 * 0.45 / math.sqrt(len(values))
+
+
 def all_zero(*tensors):
     return all(bool((tensor == 0).all()) for tensor in tensors)
 
@@ -170,3 +178,124 @@ def test_igpt_starts_as_the_authors_model():
         assert all_one(block.ln_1.weight, block.ln_2.weight)
     assert all_one(encoder.ln_f.weight) and all_zero(method.head.linear.weight)
     assert method.head.linear.bias is None
+
+
+def check_shrinking_branches(blocks, ends, others, std, is_drawn):
+    """Layers that end a residual branch of block n have 1 / sqrt(2n) of the spread of the others; no bias but 0."""
+    for number, block in enumerate(blocks, start=1):
+        for name in others:
+            assert is_drawn(block.get_submodule(name).weight, std), name
+        for name in ends:
+            assert is_drawn(block.get_submodule(name).weight, std / math.sqrt(2 * number)), (number, name)
+        for part in (block.get_submodule(name) for name in (*ends, *others)):
+            assert part.bias is None or all_zero(part.bias)
+
+
+ENDS, OTHERS = ("attention.o_proj", "mlp.fc2"), ("attention.q_proj", "attention.k_proj", "attention.v_proj", "mlp.fc1")
+
+
+def test_ijepa_starts_as_the_authors_model():
+    """facebookresearch/ijepa, vision_transformer.py: ``_init_weights`` and ``fix_init_weight`` of encoder and predictor."""
+    method = fresh("comparison/ijepa", "backbone.initializer_range=0.02")
+    embeddings, projection = method.encoder.embeddings, method.encoder.embeddings.patch_embeddings.projection
+    positions = embeddings.position_embeddings
+    expected = sines_and_cosines(8, 64, row_first=True)  # the authors' column first, a listed deviation
+    torch.testing.assert_close(positions[0], expected, atol=1e-5, rtol=0)
+    assert not positions.requires_grad
+    assert is_normal(projection.weight, 0.02) and all_zero(projection.bias)
+    check_shrinking_branches(method.encoder.layers, ENDS, OTHERS, 0.02, is_normal)
+    assert norms_are_the_identity(method.encoder)
+
+    predictor = method.predictor
+    check_shrinking_branches(predictor.blocks.layers, ENDS, OTHERS, 0.02, is_normal)
+    assert norms_are_the_identity(predictor)
+    for linear in (predictor.embed, predictor.project):
+        assert is_normal(linear.weight, 0.02) and all_zero(linear.bias)
+    wide = fresh("comparison/ijepa", "method.predictor_width=64", "backbone.initializer_range=0.02").predictor
+    assert is_normal(wide.mask_token, 0.02)
+
+
+def test_data2vec_starts_as_the_authors_model():
+    """facebookresearch/data2vec_vision, beit/modeling_cyclical.py: all normals are cut at one standard deviation."""
+    method = fresh("comparison/data2vec", "backbone.initializer_range=0.02", "backbone.layer_scale_init_value=1e-4")
+    encoder = method.encoder
+    ends, names = ("attention.output.dense", "output.dense"), ("query", "key", "value")
+    others = (*(f"attention.attention.{name}" for name in names), "intermediate.dense")
+    check_shrinking_branches(encoder.encoder.layer, ends, others, 0.02, is_cut_normal)
+    embeddings = encoder.embeddings
+    assert is_cut_normal(embeddings.cls_token, 0.02) and is_cut_normal(embeddings.mask_token, 0.02)
+    projection = embeddings.patch_embeddings.projection
+    assert is_cut_normal(projection.weight, 0.02) and all_zero(projection.bias)
+    tables = [value for name, value in encoder.named_parameters() if name.endswith("relative_position_bias_table")]
+    assert tables and all_zero(*tables)
+    for layer in encoder.encoder.layer:
+        assert all(bool((scale == 1e-4).all()) for scale in (layer.lambda_1, layer.lambda_2))
+    assert norms_are_the_identity(encoder)
+    assert is_cut_normal(method.head[1].weight, 0.02) and all_zero(method.head[1].bias)
+
+
+def test_simmim_starts_a_vit_as_the_authors_do():
+    """microsoft/SimMIM, models/vision_transformer.py, with the cut of ``VisionTransformerForSimMIM._trunc_normal_``."""
+    method = fresh("comparison/simmim", "backbone.initializer_range=0.02")
+    embeddings, projection = method.encoder.embeddings, method.encoder.embeddings.patch_embeddings.projection
+    check_shrinking_branches(method.encoder.layers, ENDS, OTHERS, 0.02, is_cut_normal)
+    for tokens in (embeddings.cls_token, embeddings.position_embeddings, embeddings.mask_token, projection.weight):
+        assert is_cut_normal(tokens, 0.02)
+    assert all_zero(projection.bias) and norms_are_the_identity(method.encoder)
+    assert_torchs_own(method.decoder[0])
+
+
+def test_simmim_starts_a_swin_as_the_authors_do():
+    """microsoft/SimMIM, models/swin_transformer.py and simmim.py; timm's trunc_normal_ cuts at 2, which nothing reaches."""
+    small = ["embed_dim=48", "depths=[1, 1]", "num_heads=[2, 4]", "image_size=48"]
+    small = ["views.all.size=48", "method.mask_patch_size=8", *(f"backbone.{setting}" for setting in small)]
+    method = fresh("imagenet/simmim", *small)
+    encoder = method.encoder
+    assert_torchs_own(encoder.embeddings.patch_embeddings.projection)
+    assert is_normal(encoder.embeddings.mask_token, 0.02)
+    tables = [value for name, value in encoder.named_parameters() if name.endswith("relative_position_bias_table")]
+    assert len(tables) == 2 and all(is_normal(table, 0.02) for table in tables)
+    linears = [part for part in encoder.modules() if isinstance(part, nn.Linear)]
+    assert all(is_normal(linear.weight, 0.02) for linear in linears)
+    assert all_zero(*(linear.bias for linear in linears if linear.bias is not None))
+    assert norms_are_the_identity(encoder)
+    assert_torchs_own(method.decoder[0])
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_dinov2_starts_as_the_authors_model(registers):
+    """facebookresearch/dinov2, models/vision_transformer.py and layers/dino_head.py; layer scale 1e-5 in the configuration."""
+    kind = (
+        ["backbone.model_type=dinov2_with_registers", f"backbone.num_register_tokens={registers}"] if registers else []
+    )
+    small = ["hidden_size=64", "num_hidden_layers=2", "num_attention_heads=2", "image_size=32"]
+    small = [*(f"backbone.{setting}" for setting in small), "method.out_dim=512", "method.hidden_dim=96"]
+    sizes = ["views.all.size=32", "views.local.size=16", "method.bottleneck_dim=48"]
+    method = fresh("imagenet/dinov2", *kind, *small, *sizes)
+    encoder, embeddings = method.encoder, method.encoder.embeddings
+    assert is_normal(embeddings.cls_token, 1e-6) and all_zero(embeddings.mask_token)
+    assert not registers or is_normal(embeddings.register_tokens, 1e-6)
+    assert is_normal(embeddings.position_embeddings, 0.02)
+    assert_torchs_own(embeddings.patch_embeddings.projection)
+    linears = [part for part in encoder.modules() if isinstance(part, nn.Linear)]
+    assert len(linears) == 12 and all(is_normal(linear.weight, 0.02) for linear in linears)
+    assert all_zero(*(linear.bias for linear in linears)) and norms_are_the_identity(encoder)
+    scales = [value for name, value in encoder.named_parameters() if name.endswith("lambda1")]
+    assert len(scales) == 4 and all(bool((scale == 1e-5).all()) for scale in scales)
+    check_dino_head(method.heads["class"][0], method.heads["class"][1])
+
+
+def check_dino_head(head, prototypes):
+    """Linear layers N(0, 0.02^2) with biases 0; prototypes are torch's linear layer, weight-normalized with gains of 1."""
+    for linear in (part for part in head.modules() if isinstance(part, nn.Linear)):
+        assert is_normal(linear.weight, 0.02) and all_zero(linear.bias)
+    assert is_uniform(prototypes.weight, 1 / math.sqrt(prototypes.weight.shape[1]))
+    assert prototypes.gain is None or all_one(prototypes.gain)
+
+
+def assert_torchs_own(*layers):
+    """Linear layers and convolutions as torch draws them: weights and biases uniform within 1 / sqrt(fan in)."""
+    for layer in layers:
+        limit = 1 / math.sqrt(layer.weight[0].numel())
+        assert is_uniform(layer.weight, limit), layer
+        assert layer.bias is None or is_uniform(layer.bias, limit), layer

@@ -36,7 +36,7 @@ def test_every_encoder_that_takes_masks_serves(backbone):
     method = build(SimMIM, backbone, **SMALL)
     method(**batch_of()).loss.backward()
     assert method.encoder.embeddings.mask_token.grad.abs().sum() > 0
-    assert 0 < method.encoder.embeddings.mask_token.abs().max() <= 0.02, "it starts as in the authors' code"
+    assert 0 < method.encoder.embeddings.mask_token.std() < 0.03, "it starts as in the authors' code"
 
 
 @pytest.mark.parametrize("backbone, name", [(VIT, "vit"), (SWIN, "swin")])

@@ -1,8 +1,8 @@
-"""First values of a ViTMAE's embeddings, which transformers' own initialization passes over."""
+"""First values of the embeddings of ViTs, where transformers passes over them or draws them otherwise than the authors."""
 
 import torch
 from torch import nn
-from transformers import ViTMAEModel
+from transformers import PreTrainedModel, ViTMAEModel
 
 
 @torch.no_grad()
@@ -23,3 +23,19 @@ def initialize_mae_embeddings(encoder: ViTMAEModel) -> None:
     projection._is_hf_initialized = False
     encoder.embeddings.initialize_weights()
     projection._is_hf_initialized = marked
+
+
+@torch.no_grad()
+def initialize_dinov2_embeddings(encoder: PreTrainedModel) -> None:
+    """Class and register tokens N(0, 10^-12), the patch projection as torch's convolution is: as in the authors' code.
+
+    (facebookresearch/dinov2, ``DinoVisionTransformer.init_weights``; transformers draws all of them as linear layers.)
+
+    Args:
+        encoder: A Dinov2Model, with registers or without, and random weights.
+    """
+    embeddings = encoder.embeddings
+    embeddings.patch_embeddings.projection.reset_parameters()
+    for name in ("cls_token", "register_tokens"):
+        if (tokens := getattr(embeddings, name, None)) is not None:
+            nn.init.normal_(tokens, std=1e-6)
