@@ -101,9 +101,9 @@ def describe_method(name: str, method: "type[Method]") -> dict[str, Any]:
 
 
 def _print_method(found: dict[str, Any]) -> None:
-    from rich.console import Console
+    from .console import plain_console
 
-    Console(markup=False, highlight=False).print(f"{found['name']}: {found['summary']}\n")
+    plain_console().print(f"{found['name']}: {found['summary']}\n")
     rows = [[item["name"], item["type"], _yaml(item["default"]), item["meaning"]] for item in found["settings"]]
     _print_table(["setting", "type", "default", "meaning"], rows, title="method:")
     names = [name for name in found["views"][0] if name != "name"]
@@ -120,16 +120,16 @@ def _yaml(value: Any) -> str:
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from .console import plain_console
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number == 0)  # names are to be copied
     for row in rows:
         table.add_row(*row)
-    # Without markup: a type such as list[int] is text and no style.
-    Console(markup=False, highlight=False).print(table)
+    plain_console().print(table)  # a type such as list[int] is text and no style
 
 
 def _schema_arguments(parser: argparse.ArgumentParser) -> None:

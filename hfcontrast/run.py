@@ -12,12 +12,12 @@ from typing import Any
 import datasets
 import torch
 import transformers
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from .atomic import write_text
+from .console import plain_console
 from .errors import HFContrastError
 from .methods.base import Method
 from .nn.encoder import feature_expression
@@ -98,34 +98,32 @@ def weights_of(encoder: PreTrainedModel, method: Method, whole: dict[str, Tensor
 
 def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None:
     """Prints the table at the end of a run."""
-    console = Console()
-    columns, rows = score_table(notes)
+    console = plain_console(soft_wrap=True)
+    columns, rows = score_table(notes, released=training.weights is not None)
     if rows:
         table = Table()
         for name in columns:
             table.add_column(name, style="bold" if name.startswith("trained") else None)
         for row in rows:
             table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
-        console.print(f"Judged on {evaluated_on}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"Judged on {evaluated_on}")
         console.print(table)
     else:
         console.print("The data has no labels: nothing was classified; eval.path can name a labelled data set.")
     scores = notes.get("trained", {})
     if scores.get("feature_std", 1.0) < 0.1:
         console.print(
-            "[bold red]The features have collapsed[/]: all images look alike to this encoder. Lower optim.lr, raise "
-            "train.batch_size, or weaken the augmentation (views.all.scale=[0.2,1])."
+            "The features have collapsed: all images look alike to this encoder. Lower optim.lr, raise "
+            "train.batch_size, or weaken the augmentation (views.all.scale=[0.2,1]).",
+            style="bold red",
         )
     encoder = training.method.export_encoder()
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
-    console.print(f"Written: {training.output}", highlight=False, soft_wrap=True)
+    console.print(f"Written: {training.output}")
     if (training.output / PREDICTIONS).exists():
-        console.print(f"What it predicts, to look at: {training.output / PREDICTIONS}", highlight=False, soft_wrap=True)
+        console.print(f"What it predicts, to look at: {training.output / PREDICTIONS}")
     console.print(
-        f'Load it: AutoModel.from_pretrained("{training.output}"{trust}); features: {feature_expression(encoder)}',
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        f'Load it: AutoModel.from_pretrained("{training.output}"{trust}); features: {feature_expression(encoder)}'
     )
 
 

@@ -1,5 +1,6 @@
 """What a run is judged on: its rows, the processor that it publishes, and the scores of both kinds of models."""
 
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -48,6 +49,8 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
         settings.knn_temperature,
         settings.linear_probe,
     )
+    processing = [size, ratio, training.mean, training.std]
+    evaluation.conditions = conditions(recipe, name, [bank.num_rows, queries.num_rows], processing, with_texts)
     if settings.finetuning:
         check_whole_weights(training)
         evaluation.finetuning = FineTuning(**settings.finetuning.model_dump())
@@ -60,6 +63,30 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
             evaluation.retrieval = Retrieval(pairs, tokenizer)
         processor = with_tokenizer(encoder, processor, tokenizer)
     return evaluation, name, processor, ratio
+
+
+def conditions(
+    recipe: Recipe, name: str, rows: list[int | None], processing: list[Any], with_texts: bool
+) -> dict[str, Any]:
+    """What the scores of a run depend on beside its encoder, by kinds of scores, as JSON.
+
+    Args:
+        recipe: The recipe.
+        name: What the data is called.
+        rows: How many rows it has: neighbours and queries.
+        processing: How images are prepared.
+        with_texts: Whether the encoder knows texts.
+    """
+    settings = recipe.eval
+    source = [name, recipe.evaluation_source(), rows, settings.max_bank, settings.max_queries]
+    found = {"images": [source, processing], "knn": [settings.knn_k, settings.knn_temperature]}
+    if settings.finetuning:
+        found["finetune"] = settings.finetuning.model_dump()
+    if with_texts:
+        tasks = settings.zero_shot
+        found["zero_shot"] = None if tasks is None else [task.model_dump() for task in tasks]
+        found["retrieval"] = settings.retrieval
+    return json.loads(json.dumps(found, default=str))
 
 
 def check_whole_weights(training: Training) -> None:

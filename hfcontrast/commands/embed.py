@@ -11,6 +11,7 @@ import pyarrow.parquet
 from rich.console import Console
 
 from ..atomic import atomic_file, remove_unfinished, write_json
+from ..console import plain_console
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
 from .arguments import DataSource, data_source
@@ -18,6 +19,7 @@ from .opening import OpenedModel, open_model, quiet_libraries
 from .parts import OWN_COLUMNS, PartMaker
 
 MANIFEST = "manifest.json"
+_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on whatever console
 _VERSION = 1  # of the manifest and of what the parts contain
 
 
@@ -73,7 +75,7 @@ def embed(
     Raises:
         HFContrastError: Model or data cannot be used for this, or the folder was begun with other options.
     """
-    console = console or Console(quiet=True)
+    console = console or plain_console(quiet=True)
     opened = open_model(model, revision, device, trust_remote_code)
     rows, what = open_rows(opened, data, split, what, tuple(keep))
     options = {
@@ -95,14 +97,14 @@ def embed(
     if manifest["complete"]:
         return manifest
     if manifest["parts"]:
-        console.print(f"Going on behind {len(manifest['parts'])} whole files in {folder}", soft_wrap=True)
+        console.print(f"Going on behind {len(manifest['parts'])} whole files in {folder}", **_PLAIN)
     maker = PartMaker(opened, rows, what, normalize, dtype, batch_size, tuple(keep))
     for table, part in maker.parts(len(manifest["parts"]) * shard_rows, shard_rows):
         name = part_name(len(manifest["parts"]))
         write_part(table, folder / name)
         manifest["parts"].append(part)
         write_manifest(manifest, folder)
-        console.print(f"{name}: {part['rows']} rows{_failures(part)}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{name}: {part['rows']} rows{_failures(part)}", **_PLAIN)
     for count in ("rows", "unreadable_images", "unusable_captions"):
         manifest[count] = sum(part[count] for part in manifest["parts"])
     write_manifest(manifest | {"complete": True}, folder)
@@ -202,7 +204,7 @@ def _failures(part: dict[str, Any]) -> str:
 def main(args: argparse.Namespace) -> None:
     """Runs the command of a parsed command line."""
     quiet_libraries()
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = plain_console(soft_wrap=True)
     manifest = embed(
         args.model,
         data_source(args),

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from PIL import Image
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from ..atomic import write_text
+from ..console import plain_console
 from ..data.evaluation import evaluation_batches
 from ..data.sources import Rows, available_splits, load_rows
 from ..errors import DataError, HFContrastError
@@ -277,7 +277,7 @@ def main(args: argparse.Namespace) -> None:
 
 def print_report(report: dict[str, Any]) -> None:
     """Prints the table."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = plain_console(soft_wrap=True)
     against = f" by {report['bank']}" if "bank" in report else ""
     console.print(f"{report['model']}, judged on {report['judged']}{against}")
     table = Table("task", "figure", "value", box=SIMPLE_HEAD)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ..atomic import write_text
+from ..console import plain_console
 from .plan import PlannedRun, unequal_settings
 
 SCORES = ("knn_accuracy", "linear_accuracy", "finetune_accuracy", "feature_std", "effective_rank")
@@ -38,12 +38,14 @@ def summarise(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
 
     Returns:
         ``overrides``; ``unequal``: the settings that differ between the runs and make the comparison less than fair;
-        ``rows``: raw pixels, untrained encoders, then every recipe, each with the ``seeds`` that were judged, those that
-        ``failed`` or are ``unfinished``, its ``recipe_hashes``, and for each figure ``mean``, ``std`` (over seeds; None for
+        ``rows``: raw pixels, untrained encoders, starting points (of runs from released weights), then every recipe, each with
+        the ``seeds`` that were judged, those that ``failed`` or are ``unfinished``, its ``recipe_hashes``, and for each figure ``mean``, ``std`` (over seeds; None for
         one) and ``values`` by seed;
         ``runs``: for each its name, folder, seed, recipe hash, result and error.
     """
-    rows = [*_baselines(runs, "raw_pixels", "raw pixels"), *_baselines(runs, "untrained", "untrained encoder")]
+    rows = _baselines(runs, "raw_pixels", "raw pixels")
+    rows += _baselines([run for run in runs if not run.recipe.released_weights], "untrained", "untrained encoder")
+    rows += _baselines([run for run in runs if run.recipe.released_weights], "starting_point", "starting point")
     for name in dict.fromkeys(run.name for run in runs):
         own = [run for run in runs if run.name == name]
         done = [run for run in own if run.result]
@@ -81,7 +83,10 @@ def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[s
     for run in runs:
         key = run.pixels() if kind == "raw_pixels" else run.untrained()
         seed = None if kind == "raw_pixels" else run.seed  # no seed changes pixels
-        scores = run.result["scores"].get(kind) if run.result else None
+        found = run.result["scores"] if run.result else {}
+        scores = found.get(
+            kind, found.get("untrained") if kind == "starting_point" else None
+        )  # its name in older results
         # A method may build its encoder in a way of its own (CMC: one for each colour view): the scores tell.
         fitting = (group for group in groups if group.key == key and group.agrees(seed, scores))
         if (group := next(fitting, None)) is None:
@@ -208,7 +213,7 @@ def print_table(summary: dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(width=max(Console().width, 150), markup=False, highlight=False)
+    console = plain_console(width=max(plain_console().width, 150))
     console.print(table)
     for line in notes(summary):
         console.print(line, soft_wrap=True)

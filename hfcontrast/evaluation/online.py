@@ -1,6 +1,7 @@
 """The evaluation that accompanies a training: accuracies where there are labels, and signs of collapse always."""
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class OnlineEvaluation:
         trained: Names of the parameters that fine-tuning trains; None: see ``finetune_accuracy``.
         zero_shot: Classification by the names of classes, by task; for models with a text tower.
         retrieval: Images by their captions and captions by their images; for models with a text tower.
+        conditions: What the scores depend on beside the encoder, as JSON by kinds of scores.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class OnlineEvaluation:
         self.trained: Collection[str] | None = None
         self.zero_shot: dict[str, ZeroShot] = {}
         self.retrieval: Retrieval | None = None
+        self.conditions: dict[str, Any] = {}
 
     def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]:
         """``knn_accuracy`` in [0, 1] (with labels), ``feature_std`` and ``effective_rank`` of the queries' features.

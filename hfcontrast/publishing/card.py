@@ -48,7 +48,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     encoder = method.export_encoder()
     size, timm = published_size(recipe, training.views), hasattr(encoder, "timm_model")
     name = training.output.name
-    columns, rows = score_table(notes)
+    columns, rows = score_table(notes, released=training.weights is not None)
     saw_labels = "labels" in inspect.signature(type(method).objective).parameters and training.rows.labelled
     pairs = training.captions is not None
     kind = "contrastive" if pairs else "supervised" if saw_labels else "self-supervised"
@@ -119,14 +119,18 @@ def data_name(recipe: Recipe) -> str:
     return Path(settings.path).name if Path(settings.path).exists() else settings.path
 
 
-def score_table(notes: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The table of results: its columns, and rows for raw pixels, the untrained encoder, the trained one; no row without scores.
+def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str], list[list[str]]]:
+    """The table of results: its columns, and rows for raw pixels, the encoder before the training, the trained one.
 
-    With more than four kinds of scores these are the rows, and the encoders the columns.
+    There is no row without scores. With more than four kinds of scores these are the rows, and the encoders the columns.
+
+    Args:
+        notes: Of the run.
+        released: Whether it began with released weights: its encoder is then no untrained one at the start.
     """
     judged = {
         "raw pixels": notes.get("raw_pixels"),
-        "untrained encoder": notes.get("untrained"),
+        "starting point" if released else "untrained encoder": notes.get("untrained"),
         "trained encoder": notes.get("trained"),
     }
     kinds = score_kinds([scores for scores in judged.values() if scores])

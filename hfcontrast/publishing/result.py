@@ -24,18 +24,21 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
 
     Returns:
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
-        and ``trained`` (the last step's, not the best's), as far as they were judged; ``evaluated_on``;
+        (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
+        as they were judged; ``evaluated_on``;
         ``images_per_second`` of the training; ``peak_memory`` of the first process in bytes (see
         :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.
     """
     recipe, accelerator = training.recipe, training.accelerator
     cuda = accelerator.device.type == "cuda"
+    names = {"raw_pixels": "raw_pixels", "untrained": "starting_point" if training.weights else "untrained"}
+    names["trained"] = "trained"
     return {
         "method": recipe.method.name,
         "recipe_hash": recipe.fingerprint().hash,
         "seed": recipe.train.seed,
         "steps": training.total_steps,
-        "scores": {name: notes[name] for name in ("raw_pixels", "untrained", "trained") if notes.get(name)},
+        "scores": {name: notes[note] for note, name in names.items() if notes.get(note)},
         "evaluated_on": evaluated_on,
         "images_per_second": training_speed(training.output / "metrics.jsonl"),
         "peak_memory": notes.get("peak_memory"),

@@ -124,6 +124,14 @@ class Recipe(BaseModel):
             own = {name: getattr(self.data, name) if value is None else value for name, value in own.items()}
         return {**own, "streaming": self.data.streaming}
 
+    @property
+    def released_weights(self) -> tuple[str, ...]:
+        """Folders and names on the Hub that the encoder, or its towers, get their first weights from; none: random ones."""
+        if not isinstance(self.backbone, dict):
+            return ()
+        parts = [self.backbone, *(self.backbone.get(tower) for tower in ("vision", "text"))]
+        return tuple(part["pretrained"] for part in parts if isinstance(part, dict) and part.get("pretrained"))
+
     def fingerprint(self) -> Fingerprint:
         """Returns what must be equal to continue a run: all but how it is reported and which machine computes it."""
         values = self.to_dict()

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ..console import plain_console
 from ..data.speed import loader_speed, torchvision_chain_speed
 from ..methods.base import Progress
 from ..nn.encoder import encode
@@ -204,7 +204,7 @@ def report(
     for (name, speed), ratio in zip(loaders.items(), (f"{ours / chain:.1f} x torchvision's speed", "")):
         table.add_row(name, f"{speed:,.1f}", ratio, "")
     table.add_row("waiting for data, end to end", f"{100 * waiting:.1f} %", "", "")
-    Console(width=120).print(table)
+    plain_console(width=120).print(table)
     figures = {timing.name: timing.speed for timing in timings} | loaders | {"waiting": waiting}
     figures["step / floor"] = statistics.median(a / b for a, b in zip(timings[1].seconds, base.seconds))
     if against:

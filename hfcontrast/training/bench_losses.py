@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..console import plain_console
 from ..losses import (
     barlow_twins,
     clip_loss,
@@ -117,7 +117,7 @@ def report(figures: dict[str, dict[str, float]], title: str) -> None:
         times = [f"{1000 * found[f'{form} seconds']:,.1f} ms" for form in ("plain", "ours")]
         sizes = [f"{found[f'{form} bytes'] / MEBIBYTE:,.1f} MiB" for form in ("plain", "ours")]
         table.add_row(name, *times, f"{found['time']:.2f}", *sizes, f"{found['memory']:.3f}")
-    Console(width=120).print(table)
+    plain_console(width=120).print(table)
 
 
 def in_batch_losses(batch: int, dim: int, device: torch.device) -> list[Pair]:

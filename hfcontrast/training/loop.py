@@ -28,7 +28,13 @@ from .watch import Interrupted, Watch
 
 
 class Evaluate(Protocol):
-    """Judges an encoder; ``thorough`` evaluations, before and after the training, may take their time."""
+    """Judges an encoder; ``thorough`` evaluations, before and after the training, may take their time.
+
+    Attributes:
+        conditions: What the scores depend on beside the encoder, as JSON by kinds of scores: the data, the settings.
+    """
+
+    conditions: dict[str, Any]
 
     def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]: ...
 
@@ -44,7 +50,8 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         evaluate: Judges an encoder; called at the start, every ``eval.every`` steps and at the end.
 
     Returns:
-        The run's notes: ``untrained`` and ``trained`` hold what ``evaluate`` returned before and after, ``peak_memory`` the
+        The run's notes: ``untrained`` (with released weights: the starting point) and ``trained`` hold what ``evaluate``
+        returned before and after, ``untrained_conditions`` its conditions of the former, ``peak_memory`` the
         bytes that the training took at most.
 
     Raises:
@@ -59,7 +66,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     run_name = recipe.track.run_name or training.output.name
     tracking.start(recipe.track, run_name, recipe.to_dict(), step, training.total_steps)
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
-        notes["untrained"] = judge(evaluate, training, thorough=True)
+        notes |= judged_before(evaluate, training)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter = Meter(training, step)
     reset_peak_memory(accelerator.device)
@@ -121,7 +128,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
     accelerator, output = training.accelerator, training.output
     step, notes = 0, {}
     if (checkpoint := training.checkpoints.newest()) is not None:
-        if evaluate and training.recipe.eval.baselines:
+        if evaluate:
             judge_untrained(evaluate, training, checkpoint)
         step, loader_state, notes = training.checkpoints.load(checkpoint)
         if loader_state is not None:
@@ -142,12 +149,28 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
 
 
 def judge_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
-    """Adds the scores of the untrained encoder that a checkpoint's notes lack, while the method still has its first weights."""
+    """Adds the scores from before the training that a checkpoint's notes lack, while the method still has its first weights.
+
+    Scores of other conditions (another data set, or other settings) are no baseline of today's evaluation, and are left out.
+    """
     notes = training.checkpoints.notes(checkpoint)
-    known = notes.get("untrained", {})
-    if not known or evaluate.missing(known):
-        notes["untrained"] = judge(evaluate, training, thorough=True) | known
-        training.checkpoints.replace_notes(checkpoint, notes)
+    known, conditions = notes.get("untrained", {}), notes.get("untrained_conditions")
+    if conditions is None or any(conditions.get(kind, own) != own for kind, own in evaluate.conditions.items()):
+        known, conditions = {}, {}
+    if training.recipe.eval.baselines and (not known or evaluate.missing(known)):
+        found = judged_before(evaluate, training)
+        notes["untrained"] = found["untrained"] | known
+        notes["untrained_conditions"] = conditions | found["untrained_conditions"]
+    elif not known and "untrained" in notes:
+        del notes["untrained"]
+    else:
+        return
+    training.checkpoints.replace_notes(checkpoint, notes)
+
+
+def judged_before(evaluate: Evaluate, training: Training) -> dict[str, Any]:
+    """What the notes say of the encoder before the training."""
+    return {"untrained": judge(evaluate, training, thorough=True), "untrained_conditions": evaluate.conditions}
 
 
 def clip(training: Training) -> None:

@@ -117,3 +117,15 @@ def test_a_comparison_that_has_just_begun(recipe_file, tmp_path):
     headings, rows = table_cells(summary)
     assert headings == ["", "seed", "recipe hash"] and rows[0][1] == "unfinished: 0"
     assert "| one |" in as_markdown(summary)
+
+
+def test_what_begins_with_released_weights_has_a_starting_point(recipe_file, tmp_path, result):
+    """Under its name of today, or of results that are older than it."""
+    weights = "{pretrained: somewhere}"
+    files = [recipe_file("new", backbone=weights), recipe_file("old", backbone=weights), recipe_file("scratch")]
+    runs = plan(files, ["eval.finetune=false"], tmp_path / "out")
+    for run in runs:
+        run.result = result(run)
+    runs[0].result["scores"]["starting_point"] = runs[0].result["scores"].pop("untrained")
+    rows = {row["name"]: row["kind"] for row in summarise(runs, [])["rows"]}
+    assert rows["starting point"] == "starting_point" and rows["untrained encoder"] == "untrained" and len(rows) == 5

@@ -37,6 +37,15 @@ def clusters(count, classes=4, width=6):
     return torch.eye(classes, width)[labels] + 0.7 * torch.randn(count, width), labels
 
 
+def test_labels_may_be_any_numbers(monkeypatch):
+    torch.manual_seed(0)
+    (bank, bank_labels), (queries, query_labels) = clusters(60), clusters(40)
+    expected = knn_accuracy(bank, bank_labels, queries, query_labels)
+    monkeypatch.setattr("hfcontrast.evaluation.knn._VOTES", 12)  # three test images at once
+    large = [labels * 3 + 2**40 for labels in (bank_labels, query_labels)]
+    assert 0.4 < expected == knn_accuracy(bank, large[0], queries, large[1]) < 1
+
+
 @pytest.mark.parametrize("k", [1, 5, 20])
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
 def test_knn_is_the_plain_vote(k, temperature):

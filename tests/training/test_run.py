@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 import subprocess
 import sys
 from importlib.metadata import version
@@ -211,7 +212,39 @@ def test_a_finished_run_is_judged_by_more_and_keeps_its_notes(finished, recipe_f
     assert second["scores"] == json.loads((finished("finetune", "simclr", *MORE) / "result.json").read_text())["scores"]
     assert {**first, "scores": None} == {**second, "scores": None}  # images/s and peak memory too
     assert after["untrained"] == second["scores"]["untrained"]  # so that it is not judged a third time
-    assert {**after, "untrained": before["untrained"]} == before
+    changed = {name: before[name] for name in ("untrained", "untrained_conditions")}
+    assert {**after, **changed} == before
+
+
+def test_files_obey_the_umask(finished):
+    folder = finished("simclr", "simclr")
+    (folder / "new").touch()
+    expected = stat.S_IMODE((folder / "new").stat().st_mode)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert {"model.safetensors", "optimizer.bin", "recipe.yaml"} <= {file.name for file in files}
+    assert not [file for file in files if stat.S_IMODE(file.stat().st_mode) != expected]
+
+
+def test_released_weights_are_a_starting_point_and_a_baseline_is_of_the_evaluation_that_it_stands_beside(
+    finished, recipe_file, tmp_path
+):
+    recipe, folder = recipe_file("simclr"), tmp_path / "run[/b]:dog:[bold]"  # no markup of rich
+    folder.parent.mkdir()
+    options = (f"backbone={{pretrained: {finished('simclr', 'simclr')}}}", "train.steps=1", "eval.baselines=encoder")
+    code, first = run(recipe, folder, *options)
+    assert code == 0 and f"Written: {folder}\n" in first, first
+    scores = json.loads((folder / "result.json").read_text())["scores"]
+    assert scores.keys() == {"starting_point", "trained"}
+    card = (folder / "README.md").read_text()
+    percent = f"{100 * scores['starting_point']['knn_accuracy']:.1f} %"
+    assert f"| starting point | {percent} |" in card and re.search(f"│ starting point +│ {percent} +│", first)
+    assert "untrained" not in card.split("## How it was trained")[0] and "untrained encoder" not in first
+    code, _ = run(recipe, folder, *options, "eval.path=builtin/shapes")
+    elsewhere = json.loads((folder / "result.json").read_text())["scores"]
+    assert code == 0 and elsewhere["starting_point"]["knn_accuracy"] != scores["starting_point"]["knn_accuracy"]
+    code, last = run(recipe, folder, *options)
+    assert code == 0 and last.split("Judged on")[1] == first.split("Judged on")[1]
+    assert json.loads((folder / "result.json").read_text())["scores"] == scores
 
 
 def test_a_baseline_that_is_asked_for_later_is_of_the_untrained_encoder(finished, recipe_file, tmp_path):
