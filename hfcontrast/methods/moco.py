@@ -116,8 +116,8 @@ class MoCo(Method):
                 keys = encode_key(key)
             return {"query": self.encode(query), "key": keys}
         generator = shared_generator(self.progress.seed, self.progress.step, _SHUFFLE)
-        keys = in_shuffled_groups(encode_key, key, groups, generator)
-        return {"query": in_groups(self.encode, query, groups), "key": keys}
+        keys = in_shuffled_groups(encode_key, key, groups, generator, self.momentum_encoder)
+        return {"query": in_groups(self.encode, query, groups, self.encoder), "key": keys}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """InfoNCE of queries, their keys and the queue (eq. 1)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import RecipeError
 from .batch_norm import GlobalBatchNorm
 from .distributed import gather, rank, world_size
+from .running_statistics import move_to_mean, statistics_apart
 
 
 def own_groups(encoder: nn.Module, groups: int | None) -> int | None:
@@ -46,23 +47,40 @@ def own_groups(encoder: nn.Module, groups: int | None) -> int | None:
     return groups // processes
 
 
-def in_groups(function: Callable[[Tensor], Tensor], batch: Tensor, groups: int) -> Tensor:
+def in_groups(
+    function: Callable[[Tensor], Tensor], batch: Tensor, groups: int, encoder: nn.Module | None = None
+) -> Tensor:
     """Applies ``function`` to ``groups`` consecutive parts of the batch, each with batch statistics of its own.
 
     Args:
         function: Maps (N, ...) to (N, ...).
         batch: (B, ...), cut into parts as equal as possible.
         groups: Number of parts.
+        encoder: What ``function`` runs. Its running statistics move once, by the mean over the groups, as those of so many
+            processes do; None: they move group by group.
 
     Returns:
         (B, ...), in the order of the batch.
     """
-    return torch.cat([function(part) for part in batch.tensor_split(min(groups, len(batch)))])
+    parts = batch.tensor_split(min(groups, len(batch)))
+    if encoder is None:
+        return torch.cat([function(part) for part in parts])
+    outputs, moved = [], []
+    for part in parts:
+        with statistics_apart(encoder) as statistics:
+            outputs.append(function(part))
+        moved.append(statistics)
+    move_to_mean(encoder, moved)
+    return torch.cat(outputs)
 
 
 @torch.no_grad()
 def in_shuffled_groups(
-    function: Callable[[Tensor], Tensor], batch: Tensor, groups: int, generator: torch.Generator
+    function: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    groups: int,
+    generator: torch.Generator,
+    encoder: nn.Module | None = None,
 ) -> Tensor:
     """The same after shuffling the batches of all processes among each other; the rows come back in their own order.
 
@@ -71,11 +89,12 @@ def in_shuffled_groups(
         batch: (B, ...), of one shape on all processes.
         groups: Parts of this process's share.
         generator: On the CPU, in the same state on all processes; draws the order.
+        encoder: As in :func:`in_groups`.
 
     Returns:
         (B, ...) without gradient, row i for row i of ``batch``.
     """
     own = slice(rank() * len(batch), (rank() + 1) * len(batch))
     order = torch.randperm(world_size() * len(batch), generator=generator).to(batch.device)
-    outputs = gather(in_groups(function, gather(batch.contiguous())[order[own]], groups).contiguous())
+    outputs = gather(in_groups(function, gather(batch.contiguous())[order[own]], groups, encoder).contiguous())
     return outputs[order.argsort()[own]]

@@ -162,7 +162,7 @@ class TrainSection(Section):
     grad_cache: Count | None = Field(
         None,
         description="Samples of a process that are embedded at once: the exact gradients of the whole batch in the memory "
-        "of so many, for one more forward pass. Null: all of them.",
+        "of so many, for one more forward pass; not for encoders with batch normalization. Null: all of them.",
     )
     epochs: Positive | None = Field(None, description="Passes over the data; either this or steps.")
     steps: Count | None = Field(None, description="Optimizer steps; either this or epochs.")
@@ -172,7 +172,7 @@ class TrainSection(Section):
     compile: bool = Field(False, description="Compile the model with torch.compile.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
     channels_last: bool | Literal["auto"] = Field("auto", description="Memory format of images and convolutions.")
-    sync_batchnorm: bool = Field(True, description="Batch statistics over all processes, on GPUs.")
+    sync_batchnorm: bool = Field(True, description="Batch statistics over all processes; false: each has its own.")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the weights, the order of the data and the augmentation.")
     log_every: Count = Field(10, description="Steps between two log lines.")
     checkpoint_every: Count | None = Field(None, description="Steps between two checkpoints; null: one each epoch.")

@@ -128,7 +128,8 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
             gradient_accumulation_steps=settings.accumulation,
             log_with=list(recipe.track.to) or None,
             project_dir=settings.output,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=not settings.sync_batchnorm)],
+            # Queues and banks are equal on all processes by themselves; running statistics are averaged after every step.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
     except (ValueError, RuntimeError, OSError, ImportError, NotImplementedError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)

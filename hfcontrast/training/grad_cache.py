@@ -3,19 +3,24 @@
 A contrastive loss needs the embeddings of the whole batch, but not the encoder's activations of the whole batch at one time.
 So the batch is embedded in pieces without a graph; the loss of all embeddings gives their gradients; then every piece is
 embedded again, with a graph this time and the same masks of dropout, and takes its share of those gradients backwards.
-Exact, for one more forward pass, wherever ``embed`` does not mix samples.
+Exact, for one more forward pass, wherever ``embed`` does not mix samples; where it does, by batch normalization in training
+mode, gradients of pieces are others than those of the batch, and the cache refuses.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.photometry import Photometry
+from ..errors import RecipeError
 from ..methods.base import Method, MethodOutput
 from ..nn.distributed import world_size
+from ..nn.running_statistics import batch_norm_layers, statistics_apart
 
 
 class GradientCache:
@@ -33,6 +38,7 @@ class GradientCache:
         self.accelerator = accelerator
         self.photometry = photometry
         self.rows = rows
+        self._looked = False
 
     def backward(self, batch: dict[str, Any]) -> MethodOutput:
         """Fills ``.grad`` with the gradients of the loss of the global batch, averaged over the processes.
@@ -42,13 +48,16 @@ class GradientCache:
 
         Returns:
             The output of the whole batch.
+
+        Raises:
+            RecipeError: ``embed`` normalizes by the statistics of a batch, and there is more than one piece.
         """
         device = self.accelerator.device
         pieces = _pieces(batch, self.rows)
         states, embedded = [], []
-        for piece in pieces:
-            states.append(_random_state(device))
-            with torch.no_grad():
+        with torch.no_grad(), self._watched(len(pieces)):
+            for piece in pieces:
+                states.append(_random_state(device))
                 embedded.append(self._embed(piece))
         whole = {name: torch.cat([part[name] for part in embedded]) for name in embedded[0]}
         leaves = {name: value.requires_grad_(value.is_floating_point()) for name, value in whole.items()}
@@ -60,18 +69,30 @@ class GradientCache:
 
         gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
         after = _random_state(device)
-        statistics = _batch_statistics(self.method)  # the first pass has moved them already
-        kept = [value.clone() for value in statistics]
-        for piece, state, parts in zip(pieces, states, _pieces(gradients, self.rows)):
-            _set_random_state(state, device)
-            again = self._embed(piece)
-            names = [name for name in parts if again[name].requires_grad]
-            torch.autograd.backward([again[name] for name in names], [parts[name] for name in names])
-        for value, before in zip(statistics, kept):
-            value.copy_(before)
+        with statistics_apart(self.method):  # the first pass has moved them already
+            for piece, state, parts in zip(pieces, states, _pieces(gradients, self.rows)):
+                _set_random_state(state, device)
+                again = self._embed(piece)
+                names = [name for name in parts if again[name].requires_grad]
+                torch.autograd.backward([again[name] for name in names], [parts[name] for name in names])
         _set_random_state(after, device)
         self._average()
         return output
+
+    @contextlib.contextmanager
+    def _watched(self, pieces: int) -> Iterator[None]:
+        """Sees in the first step that no batch normalization runs in ``embed``; that of heads in ``objective`` may."""
+        layers = {} if self._looked or pieces == 1 else batch_norm_layers(self.method)
+        handles = [
+            layer.register_forward_pre_hook(lambda *_, name=name: _refuse(name, self.rows))
+            for name, layer in layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._looked = True
 
     def _embed(self, piece: dict[str, Any]) -> dict[str, Tensor]:
         batch = self.photometry(piece, self.accelerator.device)
@@ -89,15 +110,34 @@ class GradientCache:
                 parameter.grad = gradient.div_(world_size())
 
 
+def check_cacheable(method: Method, rows: int | None, batch: int) -> None:
+    """Sees that the encoder has no statistics of a batch, before anything is computed.
+
+    Args:
+        method: With its encoder in the modes of the training: batch normalization that is held in evaluation mode is no
+            obstacle.
+        rows: Samples of a piece; None: nothing is cached.
+        batch: Samples of a process and step; all in one piece are exact.
+
+    Raises:
+        RecipeError: It has.
+    """
+    if rows is not None and rows < batch and (layers := batch_norm_layers(method.encoder)):
+        _refuse(f"encoder.{next(iter(layers))}", rows)
+
+
+def _refuse(layer: str, rows: int) -> None:
+    raise RecipeError(
+        f"train.grad_cache is exact where samples are embedded apart, and {layer} normalizes by the statistics of the {rows} "
+        "samples of a piece: use train.gradient_checkpointing or more processes to save memory, train.accumulation for a loss "
+        "of each micro-batch, or an encoder without batch normalization (a ViT, convnext)"
+    )
+
+
 def _pieces(batch: dict[str, Any], rows: int) -> list[dict[str, Any]]:
     """Cuts every entry into pieces of so many rows; the last one may be smaller."""
     count = len(next(iter(batch.values())))
     return [{name: value[start : start + rows] for name, value in batch.items()} for start in range(0, count, rows)]
-
-
-def _batch_statistics(method: Method) -> list[Tensor]:
-    layers = (module for module in method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

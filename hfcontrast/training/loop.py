@@ -16,6 +16,7 @@ from ..atomic import write_json
 from ..errors import CheckpointError
 from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
+from ..nn.running_statistics import average_over_processes
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
 from .environment import describe_environment
@@ -95,6 +96,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                     optimizer.zero_grad()
                 outputs.append(detached(output))
             looked_at = output.embeddings
+            average_over_processes(method)
             method.after_step(outputs, progress)
             step += 1
 

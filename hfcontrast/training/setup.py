@@ -8,8 +8,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
@@ -23,12 +21,13 @@ from ..methods.base import Method
 from ..methods.registry import get_method
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.distributed import world_size
+from ..nn.running_statistics import hold_when_recomputed
 from ..nn.tower_configs import PAIR
 from ..recipe import Recipe, load_recipe
 from ..view import View
 from .checkpoint import Checkpoints
 from .engines import SHARDED, build_accelerator, check_launcher
-from .grad_cache import GradientCache
+from .grad_cache import GradientCache, check_cacheable
 from .measured import measured_settings
 from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
@@ -110,6 +109,7 @@ def build_training(recipe: Recipe) -> Training:
     known = known_of_data(recipe, method_class, rows, mean, std)
     known |= measured_settings(recipe, method_class, rows, views[0].size, accelerator)
     method, weights = build_method(recipe, views, known, text_facts(captions) if captions else None)
+    check_cacheable(method, settings.grad_cache, local_batch(recipe, accelerator.num_processes))
     loader = TrainLoader(
         rows,
         views,
@@ -192,12 +192,6 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
     if (plugin := accelerator.state.deepspeed_plugin) is not None:
         # DeepSpeed takes this from a prepared loader; ours is not prepared, it shares out the batches itself.
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = local_batch(recipe, accelerator.num_processes)
-    if accelerator.num_processes > 1 and not settings.sync_batchnorm:
-        # What is broadcast before every forward pass is the statistics of batch normalisation; queues and banks are equal
-        # on all processes by themselves, and large.
-        norms = [name for name, module in method.named_modules() if isinstance(module, _BatchNorm)]
-        others = [name for name, _ in method.named_buffers() if name.rpartition(".")[0] not in norms]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(method, others)
     with warnings.catch_warnings():  # of torch, about the name of an option that accelerate passes on
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         model, optimizer = accelerator.prepare(method, optimizer)
@@ -235,6 +229,7 @@ def recompute_activations(method: Method) -> None:
     try:
         for part in parts:  # a pair cannot do it as a whole, though its towers can
             getattr(part, newest if hasattr(part, newest) else "gradient_checkpointing_enable")()
+        hold_when_recomputed(method)
     except (ValueError, NotImplementedError) as error:
         raise RecipeError(
             f"train.gradient_checkpointing: encoder '{encoder.config.model_type}' cannot do it; use a smaller "

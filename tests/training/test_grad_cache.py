@@ -8,16 +8,19 @@ from accelerate import Accelerator
 from tiny_runs import RECIPES, REST, metrics, run
 
 from hfcontrast.data.photometry import Photometry
+from hfcontrast.errors import RecipeError
 from hfcontrast.losses import pairs, tiles
+from hfcontrast.methods.base import MethodOutput
 from hfcontrast.methods.clip import CLIP
 from hfcontrast.methods.dino import DINO
 from hfcontrast.methods.siglip import SigLIP
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.testing import build, random_batch
-from hfcontrast.training.grad_cache import GradientCache
+from hfcontrast.training.grad_cache import GradientCache, check_cacheable
 from hfcontrast.view import View
 
 VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16}
+TINY_RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8], "depths": [1], "layer_type": "basic"}
 VIT |= {"patch_size": 8, "hidden_dropout_prob": 0.2, "drop_path_rate": 0.2}
 METHODS = {"simclr": (SimCLR, {}), "dino": (DINO, {"out_dim": 32, "hidden_dim": 32, "head_batch_norm": True})}
 VIEWS = {
@@ -60,16 +63,48 @@ def test_the_gradients_are_those_of_one_graph(name):
             torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_batch_statistics_move_once():
-    cnn = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8], "depths": [1], "layer_type": "basic"}
-    method = build(SimCLR, cnn)
-    photometry, batch = Photometry(VIEWS["simclr"], [0.5] * 3, [0.5] * 3), raw_batch(VIEWS["simclr"], 8)
-    once = copy.deepcopy(method)
-    for start in (0, 4):
-        once.embed(photometry({key: value[start : start + 4] for key, value in batch.items()}, "cpu")["pixel_values"])
-    GradientCache(method, Accelerator(cpu=True), photometry, rows=4).backward(batch)
-    for (key, value), expected in zip(method.encoder.named_buffers(), once.encoder.buffers()):
+class HeadInEmbed(SimCLR):
+    """Its projection head, with batch normalization, is in the wrong place."""
+
+    def embed(self, pixel_values):
+        return {"features": self.projector(self.encode(pixel_values))}
+
+    def objective(self, embeddings):
+        return MethodOutput(loss=embeddings["features"].square().mean())
+
+
+def cached(method, rows):
+    return GradientCache(method, Accelerator(cpu=True), Photometry(VIEWS["simclr"], [0.5] * 3, [0.5] * 3), rows)
+
+
+def test_batch_statistics_in_pieces_are_refused():
+    """The encoder's before anything is computed, those of a head in ``embed`` in the first step; one piece is the whole batch."""
+    method, batch = build(SimCLR, TINY_RESNET), raw_batch(VIEWS["simclr"], 8)
+    with pytest.raises(
+        RecipeError, match=r"grad_cache .* encoder\.embedder\..* statistics of the 4 samples .* use train.grad"
+    ):
+        check_cacheable(method, 4, 8)
+    check_cacheable(method, None, 8)
+    check_cacheable(build(SimCLR, VIT), 4, 8)
+    with pytest.raises(RecipeError, match="projector"):
+        cached(build(HeadInEmbed, VIT), 4).backward(batch)
+    check_cacheable(method, 8, 8)
+    plain = copy.deepcopy(method)
+    plain(**cached(plain, 8).photometry(batch, "cpu")).loss.backward()
+    cached(method, 8).backward(batch)
+    for (key, value), expected in zip(method.named_buffers(), plain.buffers()):
         torch.testing.assert_close(value, expected, msg=key)
+
+
+def test_batch_normalization_that_is_held_still_is_exact():
+    method, batch = build(SimCLR, TINY_RESNET), raw_batch(VIEWS["simclr"], 8)
+    method.hold_still("encoder")
+    check_cacheable(method, 3, 8)
+    plain = copy.deepcopy(method)
+    plain(**cached(plain, 3).photometry(batch, "cpu")).loss.backward()
+    cached(method, 3).backward(batch)
+    for (key, parameter), expected in zip(method.named_parameters(), plain.parameters()):
+        torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=key)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

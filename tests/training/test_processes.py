@@ -80,7 +80,8 @@ def test_micro_batches_of_simclr_have_negatives_of_their_own(trained):
 
 
 def test_statistics_of_each_process_and_shuffled_keys(recipe_file, tmp_path):
-    """MoCo as its paper has it: two processes with statistics of their own are one process with two groups, queue included."""
+    """MoCo as its paper has it: two processes with statistics of their own are one process with two groups: the queue, and the
+    running statistics that are published."""
     recipe, calm = recipe_file("moco"), ("train.sync_batchnorm=false", "eval.every=", "eval.baselines=false")
     for name, processes in (("one", 1), ("two", 2)):
         code, output = run(recipe, tmp_path / name, *calm, processes=processes)
@@ -90,6 +91,12 @@ def test_statistics_of_each_process_and_shuffled_keys(recipe_file, tmp_path):
             assert actual["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     one, two = (load_file(tmp_path / name / "method" / "model.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two["queue.rows"], one["queue.rows"], rtol=1e-3, atol=1e-3)
+    statistics = [name for name in one if "running_" in name or "num_batches" in name]
+    assert any("momentum_encoder" in name for name in statistics)
+    for name in statistics:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-3, msg=name)
+    published = load_file(tmp_path / "two" / "model.safetensors")
+    assert all(torch.equal(value, two[f"encoder.{name}"]) for name, value in published.items())
 
 
 def test_a_stream_on_two_processes_stopped_by_one_of_them_goes_on_exactly(recipe_file, tmp_path):
