@@ -20,6 +20,7 @@ from ..nn.running_statistics import average_over_processes
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
 from .environment import describe_environment
+from .gradients import GradientWatch
 from .memory import peak_memory, reset_peak_memory
 from .optim import clip_each_gradient
 from .schedules import set_schedules
@@ -69,7 +70,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
         notes |= judged_before(evaluate, training)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
-    meter = Meter(training, step)
+    meter, gradients = Meter(training, step), GradientWatch(method)
     reset_peak_memory(accelerator.device)
 
     with Watch() as watch, meter:
@@ -90,6 +91,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                         output = model(**training.photometry(batch, accelerator.device))
                         accelerator.backward(output.loss)
                     if accelerator.sync_gradients:
+                        meter.warn(gradients.look(step))
                         clip(training)
                         method.after_backward(progress)
                     optimizer.step()
@@ -240,8 +242,7 @@ class Meter(contextlib.AbstractContextManager):
         spread_out = spread(embeddings)
         means = torch.cat([torch.stack(rows).mean(dim=0), *(value.view(1) for value in spread_out.values())])
         values = dict(zip(["loss", *names, *spread_out], all_mean(means).tolist()))
-        if warning := self.collapse.look(values, step / self.training.total_steps):
-            self.bar.write(warning)
+        self.warn(self.collapse.look(values, step / self.training.total_steps))
         now = time.perf_counter()
         batch_size = self.training.recipe.train.batch_size
         speed = (step - self.step) * batch_size / (now - self.since)
@@ -251,6 +252,11 @@ class Meter(contextlib.AbstractContextManager):
         self.bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {lr:.2e}, {speed:,.0f} img/s")
         epoch = round(step / self.training.loader.steps_per_epoch, 4)
         return {"epoch": epoch, **values, "lr": lr, "images_per_second": round(speed, 1), "waiting": round(waiting, 4)}
+
+    def warn(self, text: str | None) -> None:
+        """Prints what is to be said, if anything is, above the bar."""
+        if text:
+            self.bar.write(text)
 
     def advance(self) -> None:
         """One step further."""
