@@ -13,6 +13,7 @@ _HOMES = {
     "Method": "methods.base",
     "MethodConfig": "methods.base",
     "MethodOutput": "methods.base",
+    "Phase": "methods.base",
     "Progress": "methods.base",
     "View": "view",
     "get_method": "methods.registry",

@@ -32,6 +32,7 @@ from .training.engines import own_states
 from .training.launchers import explain
 from .training.loop import train
 from .training.method import published_size
+from .training.notices import notices
 from .training.setup import Training, build_training
 from .training.watch import Interrupted
 
@@ -53,6 +54,8 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
     training = build_training(recipe)
     if training.weights:
         training.accelerator.print(training.weights)
+    for sentence in notices(training):
+        training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
     if training.accelerator.is_main_process:
         (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
     evaluation, evaluated_on, processor, ratio = build_evaluation(training)

@@ -1,4 +1,4 @@
-"""The contract of a method: Method, MethodConfig and MethodOutput (and Progress, from a module of its own)."""
+"""The contract of a method: Method, MethodConfig and MethodOutput (and Progress and Phase, from a module of their own)."""
 
 import copy
 import inspect
@@ -17,7 +17,7 @@ from ..nn.randomness import sample_uniform
 from ..nn.subconfig import whole_config
 from ..view import View
 from .declaration import check_declaration
-from .progress import Progress
+from .progress import Phase, Progress
 from .registry import class_made
 
 
@@ -134,6 +134,17 @@ class Method(PreTrainedModel):
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Called after the optimizer step with one output a micro-batch: teachers, queues, banks, centres."""
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """What a training comes to only after some steps: frozen layers that begin to move, queues that are full.
+
+        Those that it is too short for are told before the first step.
+
+        Args:
+            steps_per_epoch: Optimizer steps in one pass over the data.
+            batch_size: Images of one step, over all processes.
+        """
+        return []
 
     def export_encoder(self) -> PreTrainedModel:
         """The encoder that is evaluated and published: a native model, made of modules and parameters of this method."""

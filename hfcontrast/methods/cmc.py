@@ -22,7 +22,7 @@ from ..losses import clip_loss, nce
 from ..nn import MemoryBank, all_mean, chosen_products, gather, sample_others
 from ..nn.colour_views import as_colour_views
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
 
 @strict
@@ -193,6 +193,14 @@ class CMC(Method):
         means = all_mean(((similarities - 1) / temperature).exp().mean(dim=(0, 2)))
         estimate = means.log() + 1 / temperature + math.log(self.config.num_images)
         return torch.where(self.partition_known, self.log_partition, estimate)
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch in which an image's rows are still random vectors."""
+        if self.banks is None:
+            return []
+        return [
+            Phase("the first epoch fills the memory banks", None, steps_per_epoch, "no image meets its own embedding")
+        ]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

@@ -27,7 +27,7 @@ from ..nn.feature_colours import PrincipalColours, colour_picture
 from ..nn.multiblock import places_of
 from ..nn.patch_tokens import choose, enlarge, token_grid
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
 MASKS = 1  # what the random numbers are for
 _POSITIONS = ("use_absolute_position_embeddings", "use_relative_position_bias", "use_shared_relative_position_bias")
@@ -178,6 +178,14 @@ class Data2Vec(Method):
                 hook.remove()
         scales = [1.0 if layer.lambda_2 is None else layer.lambda_2 for layer in layers]
         return [scale * output for scale, output in zip(scales, outputs)]
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the way from one momentum to the other."""
+        config = self.config
+        if config.ema_anneal_end_step is None or config.ema_decay == config.ema_end_decay:
+            return []
+        otherwise = f"the teacher's momentum never reaches {config.ema_end_decay:g}"
+        return [Phase("method.ema_anneal_end_step", config.ema_anneal_end_step, config.ema_anneal_end_step, otherwise)]
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Moves the teacher."""

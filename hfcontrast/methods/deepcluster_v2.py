@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..errors import DataError
 from ..nn import MemoryBank, MLPHead, all_sum, gather, shared_generator, spherical_kmeans, world_size
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 from .swav import ASSIGNED, MULTI_CROP
 
 UNASSIGNED = -100
@@ -132,6 +132,14 @@ class DeepClusterV2(Method):
             state={"index": index, "z": z[:, :ASSIGNED].detach()},
             embeddings=z.detach(),
         )
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch that fills the memory."""
+        return [
+            Phase(
+                "the first epoch fills the memory", None, steps_per_epoch, "there are no clusters, and no weight moves"
+            )
+        ]
 
     def before_step(self, progress: Progress) -> None:
         """Clusters the memory when an epoch begins; a run that is resumed within one has its clusters in its state."""

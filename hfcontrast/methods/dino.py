@@ -11,11 +11,12 @@ Deviations from the paper:
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from ..losses import dino_loss
 from ..nn import DINOHead, Prototypes, all_mean, linear, momentum_schedule
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
 
 @strict
@@ -130,6 +131,10 @@ class DINO(Method):
             embeddings=bottleneck.detach(),
         )
 
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the frozen prototypes and of the temperature's warm-up."""
+        return head_phases(self.config, steps_per_epoch)
+
     def before_step(self, progress: Progress) -> None:
         """The teacher's temperature of this epoch."""
         config = self.config
@@ -155,3 +160,16 @@ class DINO(Method):
     def export_encoder(self):
         """The teacher, which is the better of the two (paper, section 5.1)."""
         return self.teacher_encoder
+
+
+def head_phases(config: PreTrainedConfig, steps_per_epoch: int) -> list[Phase]:
+    """What begins and ends by the settings of DINO's heads."""
+    phases = []
+    if frozen := config.freeze_last_layer_epochs:
+        step = frozen * steps_per_epoch
+        phases.append(Phase("method.freeze_last_layer_epochs", frozen, step, "the prototypes never move"))
+    warmup = config.warmup_teacher_temperature_epochs
+    if warmup and config.warmup_teacher_temperature != config.teacher_temperature:
+        otherwise = f"the teacher's temperature never reaches {config.teacher_temperature:g}"
+        phases.append(Phase("method.warmup_teacher_temperature_epochs", warmup, warmup * steps_per_epoch, otherwise))
+    return phases

@@ -26,7 +26,8 @@ from ..losses import dino_loss, ibot_loss, koleo, sinkhorn_center
 from ..nn import DINOHead, Prototypes, all_sum, crop_masks, gather, linear, momentum_schedule
 from ..nn.embedding_initialization import initialize_dinov2_embeddings
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
+from .dino import head_phases
 
 ENCODERS = ("dinov2", "dinov2_with_registers")  # the encoders of transformers that take masks as DINOv2 does
 MASKS = 1  # what the random numbers are for
@@ -266,6 +267,10 @@ class DINOv2(Method):
             name: torch.cat([logits.sum(dim=0, dtype=torch.float32), logits.new_tensor([len(logits)]).float()])
             for name, logits in (("class_center", class_logits), ("patch_center", patch_logits))
         }
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the frozen prototypes and of the temperature's warm-up."""
+        return head_phases(self.config, steps_per_epoch)
 
     def before_step(self, progress: Progress) -> None:
         """The teacher's temperature of this step."""

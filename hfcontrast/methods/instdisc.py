@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..losses import instance_softmax, nce
 from ..nn import MemoryBank, chosen_products, gather, sample_others
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
 _NEGATIVES = 1  # what random numbers are used for
 
@@ -136,6 +136,12 @@ class InstDisc(Method):
             state=state,
             embeddings=v.detach(),
         )
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch in which an image's row is still a random vector."""
+        return [
+            Phase("the first epoch fills the memory bank", None, steps_per_epoch, "no image meets its own embedding")
+        ]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

@@ -10,6 +10,7 @@ Deviations from the paper:
 - The queue may have any size; the authors' is a multiple of the batch.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -22,7 +23,7 @@ from ..losses import queue_info_nce
 from ..nn import MLPHead, Queue, shared_generator
 from ..nn.shuffle import in_groups, in_shuffled_groups, own_groups
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
 _SHUFFLE = 1  # number of the only draw
 
@@ -130,6 +131,12 @@ class MoCo(Method):
             state={"keys": key},
             embeddings=torch.stack([query.detach(), key], dim=1),
         )
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The queue, full of keys."""
+        size = self.config.queue_size
+        otherwise = "some negatives are random vectors to the end"
+        return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Moves the key encoder (eq. 2) and puts the batch's keys into the queue."""

@@ -10,6 +10,7 @@ Deviations from the paper:
 - Brightness, contrast and first weights as in ``byol``.
 """
 
+import math
 from functools import partial
 from itertools import permutations
 
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from ..losses import clip_loss, full_precision, info_nce
 from ..nn import MLPHead, Queue, encode, gather, view_by_view
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 from .byol import BYOL
 
 
@@ -111,6 +112,12 @@ class NNCLR(Method):
             state={"z": z[:, 0]},
             embeddings=z,
         )
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The queue, full of projections."""
+        size = self.config.queue_size
+        otherwise = "neighbors are sought among random vectors to the end"
+        return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

@@ -19,7 +19,7 @@ from ..nn import MemoryBank, chosen_products, sample_others, sample_uniform
 from ..nn.encoder import patch_size
 from ..nn.puzzle import cut_patches, patch_side, require_whole_patches
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
 _JIGSAW, _NEGATIVES = 1, 2  # what random numbers are used for
 _DRAWS = 27  # for each jigsaw: nine rows, nine columns, nine ranks
@@ -136,6 +136,12 @@ class PIRL(Method):
             state={"index": index, "f": f.mean(dim=1).detach()},
             embeddings=queries.detach(),
         )
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch in which an image's row is still a random vector."""
+        return [
+            Phase("the first epoch fills the memory bank", None, steps_per_epoch, "no image meets its own embedding")
+        ]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

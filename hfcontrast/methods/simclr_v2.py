@@ -10,6 +10,8 @@ Deviations from the paper:
 - Fine-tuning and distillation are not part of the pretraining; ``finetune_encoder`` gives the network that is fine-tuned.
 """
 
+import math
+
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from ..nn.encoder_with_head import (
     EncoderWithHeadForImageClassification,
     EncoderWithHeadModel,
 )
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 from .simclr import SimCLR
 
 AutoConfig.register(EncoderWithHeadConfig.model_type, EncoderWithHeadConfig, exist_ok=True)
@@ -125,6 +127,14 @@ class SimCLRV2(Method):
             state=state,
             embeddings=z.detach(),
         )
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The memory, full of projections of both views."""
+        if not self.config.memory:
+            return []
+        size = self.config.memory_size
+        otherwise = "some negatives are random vectors to the end"
+        return [Phase("method.memory_size", size, math.ceil(size / (2 * batch_size)), otherwise)]
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Moves the momentum network and remembers its projections of the batch."""

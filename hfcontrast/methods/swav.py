@@ -10,6 +10,8 @@ Deviations from the paper:
 - The head's first layer has no bias, which the batch normalisation after it would take out again.
 """
 
+import math
+
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from torch.nn import functional as F
 from ..losses import sinkhorn, swapped_prediction
 from ..nn import MLPHead, Queue, gather, rank
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
 ASSIGNED = 2  # views, the first ones, that get assignments: crops_for_assign 0 and 1 of the authors
 
@@ -140,6 +142,17 @@ class SwAV(Method):
             balanced = sinkhorn(scores, self.config.epsilon, self.config.sinkhorn_iterations)
             assignments.append(balanced[len(earlier) + rank() * len(z) :][: len(z)])
         return torch.stack(assignments, dim=1)
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the frozen prototypes, and the use of the queue."""
+        config, phases = self.config, []
+        if steps := config.freeze_prototypes_steps:
+            phases.append(Phase("method.freeze_prototypes_steps", steps, steps, "the prototypes never move"))
+        if config.queue_length:
+            filled = config.queue_start_epoch * steps_per_epoch + math.ceil(config.queue_length / batch_size)
+            setting = f"method.queue_length is {config.queue_length}, method.queue_start_epoch"
+            phases.append(Phase(setting, config.queue_start_epoch, filled, "the queue is never full, and never used"))
+        return phases
 
     @torch.no_grad()
     def before_step(self, progress: Progress) -> None:

@@ -78,7 +78,25 @@ def check_sections(values: dict[str, Any]) -> tuple[dict[str, Section], list[Pro
                 sections[name] = SECTIONS[name].model_validate_json(json.dumps(value or {}))
             except ValidationError as error:
                 problems += _section_problems(name, value or {}, error)
-    return sections, problems
+    return sections, problems + _contradictions(sections)
+
+
+def _contradictions(sections: dict[str, Section]) -> list[Problem]:
+    """Settings of two sections that are fine alone but not together."""
+    if "optim" not in sections or "train" not in sections:
+        return []
+    optim, batch = sections["optim"], sections["train"].batch_size
+    peak = optim.peak_lr(batch)
+    if optim.schedule != "cosine" or optim.min_lr <= peak:
+        return []
+    rule = (
+        "" if optim.scale_lr == "none" else f" (lr {optim.lr:g}, scale_lr {optim.scale_lr}, train.batch_size {batch})"
+    )
+    text = (
+        f"is {optim.min_lr:g}, above the peak learning rate of {peak:g}{rule}, and is never scaled itself: the rate would rise "
+        "to the end; lower it, or raise lr"
+    )
+    return [Problem(("optim", "min_lr"), text)]
 
 
 def _unknown_top_level(name: str) -> str:

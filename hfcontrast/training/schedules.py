@@ -2,27 +2,15 @@
 
 from torch.optim import Optimizer
 
+from ..methods.progress import Phase
 from ..nn.schedule import cosine
-
-
-def scaled_lr(lr: float, rule: str, global_batch: int) -> float:
-    """Peak learning rate for a global batch, from a base rate.
-
-    Args:
-        lr: Base rate.
-        rule: "linear": lr * batch / 256 (Goyal et al., 2017); "sqrt": lr * sqrt(batch) (SimCLR, appendix B.1); "none".
-        global_batch: Samples of one optimizer step over all processes and accumulation.
-    """
-    return {"linear": lr * global_batch / 256, "sqrt": lr * global_batch**0.5, "none": lr}[rule]
+from ..recipe.optimization import scaled_lr
 
 
 def learning_rate(settings, step: int, total_steps: int, steps_per_epoch: int, global_batch: int) -> float:
     """Learning rate of a step: a linear warm-up from 0, then a half cosine to ``min_lr``, a constant, or drops."""
     peak = scaled_lr(settings.lr, settings.scale_lr, global_batch)
-    warmup = settings.warmup_steps
-    if warmup is None:
-        warmup = round(settings.warmup_epochs * steps_per_epoch)
-    warmup = min(warmup, total_steps)
+    warmup = min(warmup_steps(settings, steps_per_epoch), total_steps)
     if step < warmup:
         return peak * step / warmup
     if settings.schedule == "constant":
@@ -30,6 +18,27 @@ def learning_rate(settings, step: int, total_steps: int, steps_per_epoch: int, g
     if settings.schedule == "drops":
         return peak * settings.lr_drop_factor ** sum(step >= epoch * steps_per_epoch for epoch in settings.lr_drops)
     return cosine(peak, settings.min_lr, (step - warmup) / max(total_steps - warmup, 1))
+
+
+def warmup_steps(settings, steps_per_epoch: int) -> int:
+    """Steps over which the learning rate rises."""
+    if settings.warmup_steps is not None:
+        return settings.warmup_steps
+    return round(settings.warmup_epochs * steps_per_epoch)
+
+
+def schedule_phases(settings, steps_per_epoch: int) -> list[Phase]:
+    """What happens at a certain step by a recipe's ``optim`` section: the end of the warm-up, and the drops."""
+    named = "warmup_epochs" if settings.warmup_steps is None else "warmup_steps"
+    phases = []
+    if warmup := warmup_steps(settings, steps_per_epoch):
+        otherwise = "the learning rate rises to the end and never follows its schedule"
+        phases.append(Phase(f"optim.{named}", getattr(settings, named), warmup, otherwise))
+    for epoch in settings.lr_drops:
+        phases.append(
+            Phase("an epoch of optim.lr_drops", epoch, epoch * steps_per_epoch, "the learning rate does not drop there")
+        )
+    return phases
 
 
 def weight_decay(settings, step: int, total_steps: int) -> float:

@@ -1,0 +1,73 @@
+"""The settings of the optimizer and its schedules, the section `optim`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section_base import NotNegative, Positive, Section
+
+
+def scaled_lr(lr: float, rule: str, global_batch: int) -> float:
+    """Peak learning rate for a global batch, from a base rate.
+
+    Args:
+        lr: Base rate.
+        rule: "linear": lr * batch / 256 (Goyal et al., 2017); "sqrt": lr * sqrt(batch) (SimCLR, appendix B.1); "none".
+        global_batch: Samples of one optimizer step over all processes and accumulation.
+    """
+    return {"linear": lr * global_batch / 256, "sqrt": lr * global_batch**0.5, "none": lr}[rule]
+
+
+class OptimSection(Section):
+    """How the weights are changed."""
+
+    name: Literal["adamw", "lars", "sgd"] = Field("adamw", description="The optimizer.")
+    lr: Positive = Field(
+        1e-3,
+        description="Peak learning rate, before scale_lr: with linear that of a global batch of 256 samples, with sqrt of one.",
+    )
+    scale_lr: Literal["linear", "sqrt", "none"] = Field(
+        "linear",
+        description="How the peak follows from the global batch: lr * batch / 256 (linear), lr * sqrt(batch) (sqrt, as in SimCLR), or "
+        "lr whatever the batch (none).",
+    )
+    min_lr: NotNegative = Field(
+        0.0, description="Learning rate at the end of a cosine schedule, never scaled; at most the scaled peak."
+    )
+    warmup_epochs: NotNegative = Field(0.0, description="Epochs over which the learning rate rises from 0 to its peak.")
+    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="The same in optimizer steps, instead of warmup_epochs."
+    )
+    schedule: Literal["cosine", "constant", "drops"] = Field(
+        "cosine", description="The learning rate after the warm-up; drops: constant between the epochs of lr_drops."
+    )
+    lr_drops: list[Positive] = Field(
+        [], description="Epochs at which the learning rate is multiplied by lr_drop_factor."
+    )
+    lr_drop_factor: Positive = Field(0.1, description="What each drop leaves of the learning rate.")
+    weight_decay: NotNegative = Field(0.0, description="Weight decay at the start.")
+    weight_decay_end: NotNegative | None = Field(
+        None, description="Weight decay at the end, reached along a cosine; null: constant."
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd and lars.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="Decay of adamw's averages of the gradient and of its square."
+    )
+    eps: Positive = Field(1e-8, description="Added to adamw's denominator.")
+    trust_coefficient: Positive = Field(0.001, description="Lars: each layer's step as a share of its weights' norm.")
+    clip_grad_norm: Positive | None = Field(None, description="Largest norm of the gradient; null: not clipped.")
+    clip_each: bool = Field(False, description="Clip each parameter's gradient by its own norm, as DINO does.")
+    decay_norm_and_bias: bool = Field(False, description="Apply weight decay (and lars) to norms and biases too.")
+
+    def peak_lr(self, global_batch: int) -> float:
+        """The peak learning rate for so many samples a step."""
+        return scaled_lr(self.lr, self.scale_lr, global_batch)
+
+    def contradictions(self):
+        if self.warmup_steps is not None and self.warmup_epochs > 0:
+            yield "warmup_steps", "warmup_steps and warmup_epochs are both set: keep one of them"
+        if (self.schedule == "drops") != bool(self.lr_drops):
+            missing = "lr_drops" if self.schedule == "drops" else "schedule"
+            yield missing, "schedule: drops and lr_drops, the epochs of the drops, go together: give both or neither"
+        if self.clip_each and self.clip_grad_norm is None:
+            yield "clip_each", "clip_each needs the largest norm: set clip_grad_norm, e.g. 3.0"

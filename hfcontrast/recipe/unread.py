@@ -1,0 +1,58 @@
+"""Settings that a recipe gives and that nothing reads: they have no effect, and whoever wrote them should know."""
+
+from .recipe import Recipe
+from .section_base import Section
+
+_OPTIMIZERS = {"momentum": ("sgd", "lars"), "betas": ("adamw",), "eps": ("adamw",), "trust_coefficient": ("lars",)}
+_SCHEDULES = {"min_lr": "cosine", "lr_drop_factor": "drops"}
+
+
+def unread_settings(recipe: Recipe, captions: bool) -> list[str]:
+    """One sentence for each.
+
+    Args:
+        recipe: The recipe.
+        captions: Whether its method learns from captions.
+    """
+    optim, text, eval_ = given(recipe.optim), given(recipe.text), given(recipe.eval)
+    found = {}
+    for name, optimizers in _OPTIMIZERS.items():
+        if name in optim and recipe.optim.name not in optimizers:
+            found["optim", name] = f"optim.name is {recipe.optim.name}; it is for {' and '.join(optimizers)}"
+    for name, schedule in _SCHEDULES.items():
+        if name in optim and recipe.optim.schedule != schedule:
+            found["optim", name] = f"optim.schedule is {recipe.optim.schedule}; it is for {schedule}"
+    if "shuffle_block" in given(recipe.data) and not recipe.data.streaming:
+        found["data", "shuffle_block"] = "data.streaming is false: rows that are no stream are shuffled as a whole"
+    if not captions:
+        reason = f"method '{recipe.method.name}' learns from images alone"
+        found |= {("text", name): reason for name in sorted(text)}
+        found |= {("eval", name): reason for name in ("retrieval", "zero_shot") if name in eval_}
+        if "caption_column" in given(recipe.data):
+            found["data", "caption_column"] = reason
+    elif recipe.text.tokenizer is not None:
+        reason = "text.tokenizer names a tokenizer that is trained already"
+        found |= {("text", name): reason for name in ("vocab_size", "training_captions") if name in text}
+    if not recipe.track.to:
+        reason = "track.to names no tracker"
+        found |= {("track", name): reason for name in ("project", "run_name") if name in given(recipe.track)}
+    return [
+        f"{section}.{name} is {_shown(getattr(getattr(recipe, section), name))} and has no effect: {reason}"
+        for (section, name), reason in found.items()
+    ]
+
+
+def given(section: Section) -> set[str]:
+    """What the user has set in a section.
+
+    A recipe that a run has written down names every setting; of that one, what is not the default.
+    """
+    fields = type(section).model_fields
+    names = set(section.model_fields_set)
+    if names >= set(fields):
+        return {name for name in names if getattr(section, name) != fields[name].get_default(call_default_factory=True)}
+    return names
+
+
+def _shown(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,24 @@
+"""What is said before the first step: what a run never comes to, and which settings nothing reads."""
+
+from ..methods.base import Method
+from ..recipe import Recipe
+from ..recipe.unread import unread_settings
+from .schedules import schedule_phases
+from .setup import Training
+
+
+def notices(training: Training) -> list[str]:
+    """One sentence for each setting that has no effect in this run, and for each phase that it is too short for."""
+    found = unread_settings(training.recipe, training.method.needs_captions())
+    return found + missed_phases(
+        training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch
+    )
+
+
+def missed_phases(recipe: Recipe, method: Method, total_steps: int, steps_per_epoch: int) -> list[str]:
+    """One sentence for each phase, of the method and of the schedules, that a training of so many steps never comes to."""
+    phases = [
+        *method.phases(steps_per_epoch, recipe.train.batch_size),
+        *schedule_phases(recipe.optim, steps_per_epoch),
+    ]
+    return [sentence for phase in phases if (sentence := phase.missed(total_steps))]
