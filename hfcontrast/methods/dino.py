@@ -6,6 +6,8 @@ Deviations from the paper:
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 - The warm-up of the teacher's temperature over n epochs reaches its end at epoch n; the authors' reaches it at epoch n - 1.
 - Student and teacher views of one size go through the head together (it has no batch statistics unless asked for).
+- The encoder starts as its architecture does. The authors' ViT is timm's, but for a class token of N(0, 0.02^2), which in timm is
+  N(0, 10^-12); the patch projection, which they leave as torch's, transformers draws from N(0, 0.02^2).
 """
 
 import torch

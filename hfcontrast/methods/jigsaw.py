@@ -8,6 +8,7 @@ Deviations from the paper:
 - The set of permutations begins with the one that changes nothing, and not with a random one.
 - Colour channels are shifted in pictures without colour too, which thereby get fringes; and a tile's mean and standard deviation
   are those of each channel.
+- Encoder and head start as torch's do, the authors' as Caffe's.
 """
 
 import torch

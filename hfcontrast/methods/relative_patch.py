@@ -9,6 +9,7 @@ Deviations from the paper:
 - The features are the encoder's pooled ones; the paper's fc6 sees where in the patch they come from.
 - The noise in place of dropped colours is normal, as the paper has it; the authors' code draws it uniformly, as strong for all.
 - Settings for patches of other sizes than 96 px are ours.
+- Encoder and heads start as torch's do, the authors' as Caffe's.
 """
 
 from typing import Literal

@@ -5,6 +5,8 @@ arXiv:2002.05709; details that the paper leaves open are those of the authors' c
 Deviations from the paper:
 - The blur's kernel is truncated at four standard deviations instead of at a tenth of the image size.
 - Colour distortions work on values in [0, 1] without rounding to 8 bits in between.
+- Encoder and head start as torch's ResNets and linear layers do; the authors' convolutions from TensorFlow's variance scaling by
+  their inputs, the head's layers from N(0, 0.01^2).
 """
 
 from typing import Literal

@@ -13,6 +13,8 @@ from transformers.models.clip.modeling_clip import CLIPTextEmbeddings, CLIPVisio
 
 CLIP_SCALE = math.log(1 / 0.07)
 _ROUNDED_CLIP_SCALE = 2.6592  # what configurations of transformers have when nobody gave a number
+_LECUN = ("vision_model.embeddings.patch_embedding", "text_model.head")
+_SPREAD_WITHIN_TWO = 0.87962566103423978  # standard deviation of a standard normal distribution between -2 and 2
 SIGLIP_SCALE, SIGLIP_BIAS = math.log(10), -10.0
 
 
@@ -22,8 +24,8 @@ def initialise_towers(model: PreTrainedModel) -> None:
 
     CLIP (Radford et al., 2021, arXiv:2103.00020) as in the authors' code (openai/CLIP, model.py); so are CLIP's towers within
     another pair, and the projections of a pair. SigLIP (Zhai et al., 2023, arXiv:2303.15343, section 3.2): the scale of the
-    logits starts at 10 and their bias at -10; its weights stay as transformers draws them, after the authors' code. All other
-    towers keep the initialisation of their architecture.
+    logits starts at 10 and their bias at -10; most of its weights are as transformers draws them, after the authors' code (see
+    :func:`initialize_siglip`). All other towers keep the initialisation of their architecture.
 
     Args:
         model: A model with two towers and random weights.
@@ -40,6 +42,7 @@ def initialise_towers(model: PreTrainedModel) -> None:
     if hasattr(model, "logit_bias"):
         model.logit_scale.fill_(SIGLIP_SCALE)
         model.logit_bias.fill_(SIGLIP_BIAS)
+        initialize_siglip(model)
     elif hasattr(model, "logit_scale"):
         given = getattr(model.config, "logit_scale_init_value", _ROUNDED_CLIP_SCALE)
         model.logit_scale.fill_(CLIP_SCALE if given == _ROUNDED_CLIP_SCALE else given)
@@ -91,3 +94,25 @@ def initialise_clip_vision(tower: nn.Module) -> None:
         nn.init.zeros_(attention.out_proj.bias)
         layer.mlp.fc1.reset_parameters()
         layer.mlp.fc2.reset_parameters()
+
+
+@torch.no_grad()
+def initialize_siglip(model: PreTrainedModel) -> None:
+    """What transformers draws otherwise than SigLIP's authors (google-research/big_vision, models/vit.py).
+
+    The patch projection and the text tower's last layer have standard deviation 1 / sqrt(fan in), truncated at two of a normal
+    distribution (LeCun's; transformers widens it by 1 / 0.88 and does not truncate). Each projection of the attention that pools
+    an image is Xavier uniform by itself, biases 0 (there queries, keys and values are one matrix).
+
+    Args:
+        model: A SiglipModel with random weights.
+    """
+    for layer in (part for name, part in model.named_modules() if name in _LECUN):
+        std = layer.weight[0].numel() ** -0.5 / _SPREAD_WITHIN_TWO
+        nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+    head = getattr(model.vision_model, "head", None)
+    if isinstance(attention := getattr(head, "attention", None), nn.MultiheadAttention):
+        for projection in (*attention.in_proj_weight.chunk(3), attention.out_proj.weight):
+            nn.init.xavier_uniform_(projection)
+        for bias in (attention.in_proj_bias, attention.out_proj.bias):
+            nn.init.zeros_(bias)

@@ -12,12 +12,16 @@ import torch
 from torch import nn
 
 from hfcontrast.methods import registry
+from hfcontrast.nn.backbone import backbone_config
+from hfcontrast.nn.encoder import build_encoder
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.method import build_method
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 OF_THE_DATA = {"num_images": 64, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
 OF_THE_DATA["clusters"] = [[level / 8 - 1] * 3 for level in range(16)]
+OF_THE_DATA["color_frequencies"] = [1 / 261] * 261
+TEXT = {"vocab_size": 200, "max_length": 16, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 
 
 def fresh(recipe, *overrides, **known):
@@ -27,7 +31,8 @@ def fresh(recipe, *overrides, **known):
     fields = method_class.config_class.__dataclass_fields__
     known = {name: value for name, value in (OF_THE_DATA | known).items() if name in fields}
     torch.manual_seed(3)
-    method, loaded = build_method(recipe, recipe.resolved_views(method_class), known)
+    text = TEXT if method_class.needs_captions() else None
+    method, loaded = build_method(recipe, recipe.resolved_views(method_class), known, text)
     assert loaded is None
     return method
 
@@ -299,3 +304,139 @@ def assert_torchs_own(*layers):
         limit = 1 / math.sqrt(layer.weight[0].numel())
         assert is_uniform(layer.weight, limit), layer
         assert layer.bias is None or is_uniform(layer.bias, limit), layer
+
+
+# Methods of a ResNet. Heads that stand here start otherwise than torch's layers do, and are measured elsewhere or below.
+WITH_RESNET = [
+    path.stem
+    for path in sorted((RECIPES / "comparison").glob("*.yaml"))
+    if path.stem not in ("aim", "data2vec", "dinov2", "igpt", "ijepa", "mae", "simmim")
+]
+
+
+@pytest.mark.parametrize("name", WITH_RESNET)
+def test_resnets_and_their_heads_start_as_torchvisions(name):
+    """Convolutions N(0, 2 / fan out) and norms 1 and 0, torch's own heads, banks and queues of unit vectors, teachers as copies.
+
+    So do the authors' own in PyTorch: lemniscate.pytorch, CMC, moco, moco-v3, swav, deepcluster (v2), barlowtwins, vicreg,
+    simsiam, Unsupervised_Embedding_Learning; those who wrote in TensorFlow, JAX or Caffe start otherwise, which the docstrings list.
+    """
+    method = fresh(f"comparison/{name}")
+    outside = dict(method.named_children())
+    encoders = [outside.pop("encoder")]
+    for teacher, source in method.teachers.items():
+        copy = outside.pop(teacher).state_dict()
+        assert all(torch.equal(copy[key], value) for key, value in method.get_submodule(source).state_dict().items())
+    convolutions = [part for part in encoders[0].modules() if isinstance(part, nn.Conv2d)]
+    assert len(convolutions) > 5
+    for convolution in convolutions:
+        fan_out = convolution.out_channels * math.prod(convolution.kernel_size)
+        assert is_normal(convolution.weight, math.sqrt(2 / fan_out)) and convolution.bias is None
+    assert norms_are_the_identity(encoders[0])
+    for part in (part for module in outside.values() for part in module.modules()):
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            assert_torchs_own(part)
+        elif type(part).__name__ == "Prototypes":
+            assert is_uniform(part.weight, 1 / math.sqrt(part.weight.shape[1])), "torch's linear layer"
+        elif type(part).__name__ in ("MemoryBank", "Queue"):
+            torch.testing.assert_close(part.rows.norm(dim=1), torch.ones(len(part.rows)))
+            assert is_normal(part.rows * math.sqrt(part.rows.shape[1]), 1.0) or part.rows.shape[1] < 100
+        elif getattr(part, "weight", None) is not None and type(part).__name__.endswith(("Norm1d", "Norm2d", "Norm")):
+            assert all_one(part.weight) and all_zero(part.bias)
+
+
+def test_siglip_starts_as_the_authors_model():
+    """google-research/big_vision, models/vit.py and models/proj/image_text/text_transformer.py."""
+    method = fresh("siglip")
+    model, width = method.encoder, method.encoder.config.vision_config.hidden_size
+    vision, text = model.vision_model, model.text_model
+    embeddings = vision.embeddings
+    assert is_normal(embeddings.position_embedding.weight, width**-0.5)
+    assert is_normal(text.embeddings.token_embedding.weight, width**-0.5)
+    assert is_normal(text.embeddings.position_embedding.weight, width**-0.5)
+    for layer in (embeddings.patch_embedding, text.head):  # LeCun's: N(0, 1 / fan in), truncated at two deviations
+        spread = layer.weight[0].numel() ** -0.5
+        assert layer.weight.std().item() == pytest.approx(spread, rel=0.05) and all_zero(layer.bias)
+        assert 1.9 * spread < layer.weight.abs().max() <= 2 * spread / 0.8796
+    for layer in (*vision.encoder.layers, *text.encoder.layers):
+        attention = layer.self_attn
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
+            assert is_uniform(linear.weight, xavier(width, width)) and all_zero(linear.bias)
+        for linear in (layer.mlp.fc1, layer.mlp.fc2):
+            assert is_uniform(linear.weight, xavier(*linear.weight.shape)) and is_normal(linear.bias, 1e-6)
+    pooling = vision.head
+    for projection in (*pooling.attention.in_proj_weight.chunk(3), pooling.attention.out_proj.weight):
+        assert is_uniform(projection, xavier(width, width))
+    assert all_zero(pooling.attention.in_proj_bias, pooling.attention.out_proj.bias)
+    assert norms_are_the_identity(model)
+    assert model.logit_scale.exp().item() == pytest.approx(10) and model.logit_bias.item() == -10
+
+
+# Whether the last gain of a residual branch starts at 0, in the code of the authors that is in PyTorch, TensorFlow or JAX and has
+# residual networks; and what they, or the paper, say of it elsewhere.
+GAINS = {
+    "barlow_twins": 0,
+    "byol": 0,
+    "dcl": 0,  # SimCLR's
+    "deepcluster_v2": 1,
+    "moco": 1,
+    "moco_v2": 1,
+    "nnclr": 0,  # BYOL's
+    "simclr_resnet50": 0,
+    "simclr_v2": 0,
+    "simsiam": 0,
+    "swav": 1,
+    "vicreg": 0,
+}
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_residual_gains_of_the_papers_resnets(zero):
+    """timm's ResNet-18 for its ResNet-50, which is drawn in the same way, with what the recipe says of it."""
+    recipes = {name: load_recipe(RECIPES / "imagenet" / f"{name}.yaml") for name, gain in GAINS.items() if gain != zero}
+    settings = {str(recipe.backbone["model_args"]): recipe.backbone for recipe in recipes.values()}
+    assert len(settings) == 1, "they are one encoder"
+    (backbone,) = settings.values()
+    assert backbone["architecture"] == "resnet50"
+    encoder = build_encoder(backbone_config({**backbone, "architecture": "resnet18"}, [32]))
+    for block in (part for part in encoder.modules() if type(part).__name__ == "BasicBlock"):
+        assert all_one(block.bn1.weight) and all_zero(block.bn1.bias, block.bn2.bias)
+        assert bool((block.bn2.weight == 1 - zero).all())
+        for convolution in (block.conv1, block.conv2):
+            assert is_normal(convolution.weight, math.sqrt(2 / (convolution.out_channels * 9)))
+
+
+@pytest.mark.parametrize("name", ["dino_vits16", "lejepa", "moco_v3"])
+def test_the_papers_vits_start_as_timms(name):
+    """timm's ViT-Tiny for the larger ones. timm's own, with a class token of N(0, 10^-12): of DINO a listed deviation.
+
+    facebookresearch/moco-v3, vits.py: fixed positions, all linear layers Xavier uniform, queries, keys and values each by itself,
+    and a frozen, Xavier-uniform patch projection with biases 0.
+    """
+    method = fresh(
+        f"imagenet/{name}",
+        "backbone.architecture=vit_tiny_patch16_224",
+        "backbone.model_args.img_size=32",
+        "views.all.size=32",
+        "method.hidden_dim=64",
+        *(["method.out_dim=128"] if name == "dino_vits16" else []),
+    )
+    vit, width = method.encoder.timm_model, 192
+    linears = {key: part for key, part in vit.named_modules() if isinstance(part, nn.Linear)}
+    assert len(linears) == 48 and all_zero(*(linear.bias for linear in linears.values()))
+    assert is_normal(vit.cls_token, 1e-6) and norms_are_the_identity(vit)
+    if name == "moco_v3":
+        assert all_zero(vit.pos_embed[:, 0]) and not vit.pos_embed.requires_grad
+        torch.testing.assert_close(vit.pos_embed[0, 1:], sines_and_cosines(2, width, row_first=True), atol=1e-5, rtol=0)
+        projection = vit.patch_embed.proj
+        assert is_uniform(projection.weight, xavier(width, 3 * 16 * 16)) and all_zero(projection.bias)
+        assert not projection.weight.requires_grad and not projection.bias.requires_grad
+        for key, linear in linears.items():
+            outputs = width if key.endswith("qkv") else linear.out_features
+            assert is_uniform(linear.weight, xavier(outputs, linear.in_features)), key
+        return
+    assert is_normal(vit.pos_embed, 0.02)
+    assert_torchs_own(vit.patch_embed.proj)
+    assert all(is_normal(linear.weight, 0.02) for linear in linears.values())
+    if name == "dino_vits16":
+        check_dino_head(method.head, method.prototypes)
