@@ -10,6 +10,7 @@ import torch
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.crops import CropCutter
 from hfcontrast.data.randomness import PARAMETERS, draw_views
+from hfcontrast.data.tensor_columns import stacked
 from hfcontrast.view import View
 
 SUFFIX = "_photometry"
@@ -47,6 +48,7 @@ class BatchBuilder:
         labelled: Whether batches have ``labels``.
         columns: Names of further columns, handed on as lists.
         captions: Reads the captions, where there are to be some.
+        tensors: What is batched as a tensor: further columns by name; any other is the labels' by its own name.
 
     Attributes:
         cut_off: Captions of the last batch that were longer than the tokens that they may have.
@@ -59,12 +61,14 @@ class BatchBuilder:
         labelled: bool,
         columns: tuple[str, ...] = (),
         captions: CaptionReader | None = None,
+        tensors: tuple[str, ...] = (),
     ):
         self.views = views
         self.seed = seed
         self.labelled = labelled
         self.columns = columns
         self.captions = captions
+        self.tensors = tensors
         self.cutter = CropCutter(views)
         self.cut_off = 0
 
@@ -78,7 +82,8 @@ class BatchBuilder:
         Returns:
             For each key uint8 (rows, V, size, size, 3) and under ``{key}_photometry`` float32 (rows, V, 8); ``index``
             (rows,) int64; ``labels`` (rows,) int64 where the rows are labelled; ``input_ids`` and ``attention_mask``
-            (rows, T) int64 where captions are read; further columns as lists.
+            (rows, T) int64 where captions are read; further columns as lists, or as tensors (rows, ...) where a method
+            takes them.
         """
         crops = self.cutter.allocate(rows)
         parameters = {key: torch.empty(rows, shape[0], PARAMETERS) for key, shape in self.cutter.buffers.items()}
@@ -101,6 +106,8 @@ class BatchBuilder:
             batch["labels"] = torch.tensor([sample.label for sample in taken])
         for number, column in enumerate(self.columns):
             batch[column] = [sample.extra[number] for sample in taken]
+        for name in self.tensors:
+            batch[name] = stacked(name, batch[name]) if name in self.columns else batch["labels"]
         return batch | (self._tokens(taken) if self.captions else {})
 
     def _tokens(self, samples: list[Sample]) -> dict[str, torch.Tensor]:

@@ -34,7 +34,7 @@ class TrainLoader:
     A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_photometry`` float32 (B, V, 8) (both
     for ``Photometry``), ``index`` (B,) int64 the position in the data set (of a stream: in this worker's share of the
     pass), ``labels`` (B,) int64 where the rows have labels, ``input_ids`` and ``attention_mask`` (B, T) where captions are
-    read, and the rows' further columns as lists.
+    read, and the rows' further columns as lists, or as tensors where the method takes them.
 
     Args:
         rows: What to train on.
@@ -96,7 +96,7 @@ class TrainLoader:
         self.cached = False
         self._max_unreadable = max_unreadable
         self._pinned = device_type == "cuda"
-        self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns, captions)
+        self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns, captions, rows.tensors)
         self._next = 0  # micro-batch
         self._block = shuffle_block
         if rows.streaming:
@@ -104,7 +104,7 @@ class TrainLoader:
             self.workers = min(self._choose_workers(workers, device_type), self._stream.num_shards)
             self._states = [FRESH] * max(1, self.workers)
         else:
-            self._reader = RowReader(rows.dataset, rows.columns, captions.path if captions else None)
+            self._reader = RowReader(rows.dataset, rows.columns, captions.path if captions else None, rows.tensors)
             self._fill_cache(cache, workers)
             self.workers = self._choose_workers(workers, device_type)
 

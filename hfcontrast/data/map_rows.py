@@ -14,6 +14,7 @@ from hfcontrast.data.cache import DecodedRows
 from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow, decode_pixels, read_bytes
 from hfcontrast.data.randomness import uniforms
+from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
 
 _REPLACEMENT = 2**32  # a view number that no crop has: its random numbers choose rows to stand in for unreadable ones
@@ -64,12 +65,20 @@ class RowReader:
         dataset: The rows, images undecoded.
         columns: Further columns to read.
         captions: Where the captions are, when they are to be read (see ``find_captions``).
+        tensors: The columns that must have a value in every row (see ``Rows.tensors``).
     """
 
-    def __init__(self, dataset: Dataset, columns: tuple[str, ...] = (), captions: tuple[str, ...] | None = None):
+    def __init__(
+        self,
+        dataset: Dataset,
+        columns: tuple[str, ...] = (),
+        captions: tuple[str, ...] | None = None,
+        tensors: tuple[str, ...] = (),
+    ):
         dataset = dataset.with_format("arrow")  # whole batches without a conversion a row
         self.num_rows = len(dataset)
         self.columns = columns
+        self.tensors = tensors
         self.labelled = "label" in dataset.column_names
         self.cache: DecodedRows | None = None
         self._images = dataset.select_columns(["image"])
@@ -102,6 +111,8 @@ class RowReader:
         for position, (row, image) in enumerate(zip(rows, images, strict=True)):
             label = int(self._labels[row]) if self.labelled else -1
             try:
+                if cause := without_value(extra[position], self.columns, self.tensors):
+                    raise UnreadableRow(cause)
                 texts = usable_captions(captions[position]) if self._path else None
                 pixels = decode_pixels(read_bytes(image)) if self.cache is None else self.cache.pixels(row)
                 yield row, Sample(pixels, row, epoch, row, label, extra[position], texts), ""

@@ -14,6 +14,7 @@ from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from hfcontrast.data.columns import locate_captions, select_columns
 from hfcontrast.data.row_counts import count_rows
+from hfcontrast.data.tensor_columns import check_tensor_columns
 from hfcontrast.errors import DataError
 
 BUILTIN = {"builtin/shapes": "hfcontrast.data.shapes", "builtin/digits": "hfcontrast.data.digits"}
@@ -39,6 +40,7 @@ class Rows:
         description: What this is, for messages.
         columns: The further columns.
         captions: Where the captions are, from the column inwards; None where they were not asked for.
+        tensors: The columns that are batched as tensors, by their own names: further columns, and that of the labels.
     """
 
     dataset: Dataset | IterableDataset
@@ -48,6 +50,7 @@ class Rows:
     description: str
     columns: tuple[str, ...] = ()
     captions: tuple[str, ...] | None = None
+    tensors: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -83,6 +86,7 @@ def load_rows(
     caption_column: str | None = None,
     captioned: bool | Literal["auto"] = False,
     columns: Sequence[str] = (),
+    tensors: Sequence[str] = (),
 ) -> Rows:
     """Opens one split of a data set.
 
@@ -102,6 +106,7 @@ def load_rows(
             takes ``caption``, ``captions``, ``text``, ``texts`` or ``txt``.
         captioned: Whether captions are wanted at all; ``auto``: where there are some, or their column is named.
         columns: Further columns to keep.
+        tensors: Columns that are batched as tensors, for a method that takes them as arguments.
 
     Raises:
         DataError: The path, split or a column does not exist, or the split is empty.
@@ -120,6 +125,7 @@ def load_rows(
         caption_column=caption_column,
         captioned=captioned,
         columns=columns,
+        tensors=tensors,
     )
 
 
@@ -133,6 +139,7 @@ def rows_of(
     caption_column: str | None = None,
     captioned: bool | Literal["auto"] = False,
     columns: Sequence[str] = (),
+    tensors: Sequence[str] = (),
 ) -> Rows:
     """Rows of a data set that is open already; the columns as in ``load_rows``.
 
@@ -153,12 +160,14 @@ def rows_of(
         except DataError:
             if captioned != "auto" or caption_column is not None:
                 raise
-    wanted = (*columns, captions[0]) if captions else tuple(columns)
+    check_tensor_columns(dataset.features, tensors, description)
+    wanted = (*columns, *tensors, *(captions[:1] if captions else ()))
     dataset, kept = select_columns(dataset, description, image_column, label_column, wanted)
     label = dataset.features.get("label")
     class_names = list(label.names) if isinstance(label, ClassLabel) else None
-    further = tuple(column for column in kept if column in columns)
-    return Rows(dataset, num_rows, class_names, isinstance(dataset, IterableDataset), description, further, captions)
+    further = tuple(column for column in kept if column in (*columns, *tensors))
+    streaming = isinstance(dataset, IterableDataset)
+    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tuple(tensors))
 
 
 def available_splits(

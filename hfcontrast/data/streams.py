@@ -19,6 +19,7 @@ from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow, decode_pixels, read_bytes
 from hfcontrast.data.randomness import hash_numbers
+from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
 
 _SHARDS, _BLOCK = 1, 2  # what an order is drawn for
@@ -130,7 +131,10 @@ class _Reader:
         image = row["image"]
         data = b""
         reader = self.builder.captions
+        extra = tuple(row[column] for column in self.builder.columns)
         try:
+            if cause := without_value(extra, self.builder.columns, self.builder.tensors):
+                raise UnreadableRow(cause)
             data = read_bytes(image)
             captions = usable_captions(captions_of(row, reader.path)) if reader else None
             pixels = decode_pixels(data)
@@ -138,7 +142,6 @@ class _Reader:
             self.unreadable[_name(image, data)] = str(error)
             return None
         label = row.get("label")
-        extra = tuple(row[column] for column in self.builder.columns)
         number = xxhash.xxh3_64_intdigest(data)
         label = -1 if label is None else int(label)
         return Sample(pixels, number, self.state["pass"], position, label, extra, captions)

@@ -16,6 +16,7 @@ from ..nn.encoder import build_encoder, encode, feature_size
 from ..nn.randomness import sample_uniform
 from ..nn.subconfig import whole_config
 from ..view import View
+from . import arguments
 from .declaration import check_declaration
 from .progress import Phase, Progress
 from .registry import class_made
@@ -72,6 +73,9 @@ class Method(PreTrainedModel):
     defines :meth:`embed` and :meth:`objective`. ``teachers`` names the moving averages: ``{"teacher_head": "head"}``
     makes ``self.teacher_head`` a copy of ``self.head`` that has no gradients; ``self.update_teachers(momentum)`` moves
     all of them.
+
+    Steps are handed what they name: the views by their keys, ``index``, ``labels``, ``input_ids`` and ``attention_mask``; any
+    other argument without default is a column of the data, (B, ...) as a tensor.
 
     Modules keep the initialisation that they give themselves in ``reset_parameters``.
 
@@ -211,8 +215,12 @@ class Method(PreTrainedModel):
 
     @classmethod
     def _needs(cls, name: str) -> bool:
-        arguments = (inspect.signature(step).parameters.get(name) for step in (cls.embed, cls.objective))
-        return any(argument is not None and argument.default is argument.empty for argument in arguments)
+        return name in arguments.required(cls.embed, 1) + arguments.required(cls.objective, 2)
+
+    @classmethod
+    def needed_columns(cls) -> tuple[str, ...]:
+        """Arguments without default of a step that no batch has by itself: columns of the data, batched as tensors."""
+        return arguments.columns(cls)
 
     def forward(self, **batch: Tensor) -> MethodOutput:
         """``objective(embed(...))``; each is handed the batch entries that it names."""
@@ -304,9 +312,4 @@ class Method(PreTrainedModel):
             model.get_parameter(name).requires_grad_(False)
         return (model, info) if wants_info else model
 
-    @staticmethod
-    def _named_by(function, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        parameters = inspect.signature(function).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            return batch
-        return {name: value for name, value in batch.items() if name in parameters}
+    _named_by = staticmethod(arguments.named_by)

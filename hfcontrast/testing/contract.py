@@ -32,6 +32,7 @@ def check_method(
     processes: int = 2,
     learning_steps: int = 30,
     size: int = 32,
+    columns: dict[str, Tensor] | None = None,
     **options: Any,
 ) -> None:
     """Runs every contract test on a small instance of a method. Takes some ten seconds on a CPU.
@@ -44,13 +45,15 @@ def check_method(
         processes: Processes that must together equal one.
         learning_steps: Optimizer steps in which the loss on one batch has to fall.
         size: Side of the largest views, in pixels; the others are half as large.
+        columns: (images, ...) what the method takes of the data's further columns, by name, where it is more than a number
+            in [0, 1) for each image.
         options: The method's own settings, to make it small.
 
     Raises:
         ContractViolation: Names the first part of the contract that is not fulfilled.
     """
     method = build(method_class, backbone, **options)
-    batch = random_batch(method_class, images, size)
+    batch = random_batch(method_class, images, size, columns)
     check_step(method, batch)
     check_gradients(method, batch)
     check_forward_changes_nothing(method, batch)

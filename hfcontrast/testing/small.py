@@ -57,13 +57,17 @@ def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **
     return method_class(config).train()
 
 
-def random_batch(method_class: type[Method], images: int, size: int = 32) -> dict[str, Tensor]:
-    """A batch with all keys that a method can ask for: its views, labels, indices, and tokens of captions.
+def random_batch(
+    method_class: type[Method], images: int, size: int = 32, columns: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """A batch with all keys that a method can ask for: its views, labels, indices, tokens of captions, columns of the data.
 
     Args:
         method_class: The method.
         images: Images in the batch.
         size: Side of the largest views, in pixels; the others are half as large.
+        columns: (images, ...) what the method takes of the data's further columns, by name; one that is not given is a number
+            in [0, 1) for each image.
     """
     generator = torch.Generator().manual_seed(1)
     largest = max(view.size for view in method_class.views)
@@ -77,6 +81,9 @@ def random_batch(method_class: type[Method], images: int, size: int = 32) -> dic
     }
     if method_class.needs_captions():
         batch |= _random_captions(images, generator)
+    for name in method_class.needed_columns():
+        given = (columns or {}).get(name)
+        batch[name] = torch.rand(images, generator=generator) if given is None else given
     return {**batch, "labels": torch.arange(images) % (images // 2), "index": torch.arange(images)}
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..data.photometry import Photometry
+from ..data.photometry import SUFFIX, Photometry
 from ..errors import RecipeError
 from ..methods.base import Method, MethodOutput
 from ..nn.distributed import world_size
@@ -61,7 +61,7 @@ class GradientCache:
                 embedded.append(self._embed(piece))
         whole = {name: torch.cat([part[name] for part in embedded]) for name in embedded[0]}
         leaves = {name: value.requires_grad_(value.is_floating_point()) for name, value in whole.items()}
-        rest = {name: value for name, value in batch.items() if not name.startswith(self.photometry.keys)}
+        rest = {name: value for name, value in batch.items() if name.removesuffix(SUFFIX) not in self.photometry.keys}
         rest = self.method._named_by(self.method.objective, self.photometry(rest, device))
         with self.accelerator.autocast():
             output = self.method.objective(leaves, **rest)

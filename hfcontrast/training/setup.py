@@ -103,7 +103,9 @@ def build_training(recipe: Recipe) -> Training:
 
     method_class = get_method(recipe.method.name)
     views = recipe.resolved_views(method_class)
-    rows = load_rows(**recipe.data.source(), captioned=method_class.needs_captions())
+    rows = load_rows(
+        **recipe.data.source(), captioned=method_class.needs_captions(), tensors=method_class.needed_columns()
+    )
     captions = build_captions(recipe, rows, accelerator) if rows.captions else None
     mean, std = colour_statistics(recipe)
     known = known_of_data(recipe, method_class, rows, mean, std)
