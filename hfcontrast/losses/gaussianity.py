@@ -88,7 +88,7 @@ def sigreg(
         raise ValueError(f"points is {points}, expected an odd number, 3 or more")
     spacing = 2 * reach / (points - 1)
     knots = [spacing * k for k in range(1, points // 2 + 1)]
-    waves = _Waves.apply((embeddings @ directions).flatten(1), knots)
+    waves = _Waves.apply((embeddings @ directions.to(embeddings.dtype)).flatten(1), knots)
     if over_processes is None:
         samples = len(embeddings)
     else:
