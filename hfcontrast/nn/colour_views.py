@@ -188,6 +188,8 @@ def _product(matrix: Tensor, image: Tensor) -> Tensor:
 def _of_channels(config: PreTrainedConfig, channels: int) -> PreTrainedConfig:
     """The same architecture for images of so many channels."""
     config = copy.deepcopy(config)
+    if config.model_type == "vit_mae":
+        config.mask_ratio = 0.0  # it hides no patches by itself
     if config.model_type == "timm_wrapper":
         config.model_args = {**(config.model_args or {}), "in_chans": channels}
     elif hasattr(config, "num_channels"):

@@ -19,7 +19,7 @@ def initialize_mae_embeddings(encoder: ViTMAEModel) -> None:
         encoder: A model with random weights.
     """
     projection: nn.Module = encoder.embeddings.patch_embeddings.projection
-    marked = projection._is_hf_initialized
+    marked = getattr(projection, "_is_hf_initialized", False)
     projection._is_hf_initialized = False
     encoder.embeddings.initialize_weights()
     projection._is_hf_initialized = marked

@@ -6,7 +6,7 @@ import math
 import timm
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, ViTMAEModel
 
 from ..errors import RecipeError
 from .clip_initialisation import initialise_towers
@@ -36,8 +36,9 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
                 arguments = part.config.model_args or {}
                 original = timm.create_model(part.config.architecture, num_classes=0, **arguments)
                 part.timm_model.load_state_dict(original.state_dict())
-        if config.model_type == "vit_mae":
-            initialize_mae_embeddings(encoder)
+        for part in encoder.modules():
+            if isinstance(part, ViTMAEModel):  # the encoder, or one of a color view
+                initialize_mae_embeddings(part)
         if is_two_towers(encoder):
             initialise_towers(encoder)
     accepts_no_pooler = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters
@@ -66,7 +67,8 @@ def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     """One feature vector for every image: the encoder's pooled output, else the class token; of two towers the projection.
 
     The mean of the patches' tokens is taken where the architecture has nothing else (I-JEPA; of ImageGPT the tokens that predict
-    a pixel, see :mod:`.pixel_sequence`), and where the configuration has ``feature_pooling = "mean"``, which methods set whose class token no loss trains.
+    a pixel, see :mod:`.pixel_sequence`), and where the configuration has ``feature_pooling = "mean"``, which methods set whose
+    class token no loss trains.
 
     Args:
         encoder: A transformers vision model, or one with an image and a text tower.

@@ -1,5 +1,6 @@
 """iGPT: the likelihood of transformers' own model, colours, the features' block, what is published, and what is refused."""
 
+import json
 import math
 
 import pytest
@@ -103,6 +104,23 @@ def test_released_weights_keep_their_positions_and_are_evaluated_after_their_sta
         torch.testing.assert_close(first, expected[:, :1])
         inside = released.wte(sequence[:, 1:]) + released.wpe.weight[1:]  # what the blocks see of pixels and positions
         torch.testing.assert_close(method.encoder.wte(tokens[:, :-1]) + method.encoder.wpe.weight[:63], inside)
+
+
+def test_methods_saved_before_are_evaluated_on_the_sequence_that_they_were_trained_on(tmp_path):
+    """Their configuration does not say that there is no start token, and so there was one."""
+    method = build(IGPT, GPT, feature_layer=2, **SMALL).eval()
+    method.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    saved = json.loads(file.read_text())
+    assert saved["backbone_config"].pop("start_token") is False
+    file.write_text(json.dumps(saved))
+    encoder = IGPT.from_pretrained(tmp_path).eval().export_encoder()
+    tokens = method.tokens(pixels_of()[:, 0])
+    sequence = torch.cat([torch.full((3, 1), 6), tokens[:, :-1]], dim=1)
+    with torch.no_grad():
+        expected = encoder(sequence).last_hidden_state.mean(dim=1)
+        torch.testing.assert_close(encode(encoder, as_pixels(method, tokens)), expected)
+        assert not torch.allclose(encode(method.export_encoder(), as_pixels(method, tokens)), expected)
 
 
 def test_colours_are_clusters_of_the_pixels():

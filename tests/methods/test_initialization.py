@@ -13,7 +13,7 @@ from torch import nn
 
 from hfcontrast.methods import registry
 from hfcontrast.nn.backbone import backbone_config
-from hfcontrast.nn.encoder import build_encoder
+from hfcontrast.nn.encoder import build_encoder, encode
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.method import build_method
 
@@ -150,6 +150,14 @@ def test_any_method_finds_positions_in_a_vit_mae():
     torch.testing.assert_close(embeddings.position_embeddings[0, 1:], expected, atol=1e-5, rtol=0)
     assert is_normal(embeddings.cls_token, 0.02)
     assert is_uniform(embeddings.patch_embeddings.projection.weight, xavier(64, 3 * 8 * 8))
+    of_views = fresh("comparison/cmc", f"backbone={{{backbone}, image_size: 32}}").encoder
+    assert len(of_views.encoders) == 2
+    for encoder in of_views.encoders:
+        positions = encoder.embeddings.position_embeddings[0, 1:]
+        torch.testing.assert_close(positions, expected, atol=1e-5, rtol=0)
+    pixels, features = torch.randn(2, 3, 32, 32), of_views.eval()
+    with torch.no_grad():  # the same but for rounding: the patches are shuffled, and none is hidden
+        torch.testing.assert_close(encode(features, pixels), encode(features, pixels), atol=1e-4, rtol=0)
 
 
 def test_aim_starts_as_mae():
