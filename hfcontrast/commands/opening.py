@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from ..errors import DataError, HFContrastError
 from ..evaluation.inputs import picture_transform
 from ..methods import registry
 from ..nn.encoder import encode
+from ..nn.pretrained import missing_keys, reason
 from ..nn.two_towers import is_two_towers
 
 logger = logging.getLogger(__name__)
@@ -69,8 +70,9 @@ class OpenedModel:
         try:
             with _quiet():
                 return auto_class.from_pretrained(self.name, **self.source_options)
-        except _LOADING_ERRORS as error:
-            raise HFContrastError(f"{self.name} has no {what} that can be loaded: {_first_line(error)}") from error
+        except Exception as error:  # whatever a damaged file raises in the libraries that read it
+            remedy = "add --trust-remote-code if you trust its author"
+            raise HFContrastError(f"{self.name} has no {what} that can be loaded: {reason(error, remedy)}") from error
 
     @torch.no_grad()
     def picture_width(self) -> int:
@@ -123,14 +125,19 @@ def open_model(
             config, _ = PreTrainedConfig.get_config_dict(name, **options)
             if str(config.get("model_type")).startswith("hfcontrast_"):
                 registry.register_all()
-            model, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options)
-    except _LOADING_ERRORS as error:
-        raise HFContrastError(f"{name} cannot be loaded as a model: {_first_line(error)}") from error
-    missing = sorted(report["missing_keys"])
+            wanted = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, report = AutoModel.from_pretrained(name, dtype=torch.float32, **wanted, **options)
+    except HFContrastError:
+        raise
+    except Exception as error:  # whatever a damaged file raises in the libraries that read it
+        remedy = "add --trust-remote-code if you trust its author"
+        raise HFContrastError(f"{name} cannot be loaded as a model: {reason(error, remedy)}") from error
+    missing = sorted(missing_keys(report))
     pooler = [key for key in missing if key.startswith("pooler.")]
     if pooler and getattr(model, "pooler", None) is not None:
         model.pooler = None
         missing = [key for key in missing if key not in pooler]
+    refuse_foreign_weights(name, model, missing)
     if missing:
         logger.warning("%s: %d tensors are not in the weights and stay random, e.g. %s", name, len(missing), missing[0])
     if hasattr(model, "export_encoder"):
@@ -145,6 +152,30 @@ def open_model(
     if model.config.model_type == "imagegpt" and getattr(model.config, "clusters", None) is None:
         model.config.clusters = opened.image_processor.clusters.tolist()
     return opened
+
+
+def refuse_foreign_weights(name: str, model: PreTrainedModel, missing: Sequence[str]) -> None:
+    """Refuses a model of which a part is random: what it is worth, or what it makes of images, would be luck.
+
+    A layer at the top that the weights lack as a whole (a projection, a pooler) is not one of its parts.
+
+    Args:
+        name: The folder or name.
+        model: The model.
+        missing: Names of its tensors that the weights do not have in the right shape.
+
+    Raises:
+        HFContrastError: More than that is missing.
+    """
+    everything = model.state_dict().keys()
+    stored = {key.partition(".")[0] for key in everything - set(missing)}
+    needed = [key for key in missing if not key.endswith(("mask_token", "position_ids", "num_batches_tracked"))]
+    parts = [key for key in needed if key.partition(".")[0] in stored]
+    if parts or len(needed) > len(everything) / 10:
+        raise HFContrastError(
+            f"{name}: the weights lack {len(missing)} of the {len(everything)} tensors of its {type(model).__name__}, such as "
+            f"{(parts or needed)[0]}, which would be random: its config.json and its weights do not belong together"
+        )
 
 
 def default_device() -> str:

@@ -1,20 +1,15 @@
 """From what a recipe says of the backbone to the encoder's configuration and its first weights."""
 
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForImageClassification,
-    PreTrainedConfig,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, PreTrainedConfig
 
 from ..errors import RecipeError
-from .small_resnet import SmallResNetConfig, SmallResNetForImageClassification, SmallResNetModel
+from .pretrained import read_pretrained
+from .small_resnet import SmallResNetConfig
 from .tower_configs import (
     PAIR,
     adapt_to_tokenizer,
@@ -30,10 +25,6 @@ __all__ = ["backbone_config", "has_own_towers", "known_fields"]
 
 # What stands beside an architecture or beside weights and says how they are trained.
 ADAPTATION_KEYS = ("min_matched", "lora", "locked")
-
-AutoConfig.register(SmallResNetConfig.model_type, SmallResNetConfig, exist_ok=True)
-AutoModel.register(SmallResNetConfig, SmallResNetModel, exist_ok=True)
-AutoModelForImageClassification.register(SmallResNetConfig, SmallResNetForImageClassification, exist_ok=True)
 
 
 def backbone_config(backbone: str | dict[str, Any], sizes: list[int], text: Any = None) -> PreTrainedConfig:
@@ -124,13 +115,10 @@ def _text_config(backbone: str | dict[str, Any], text: Any) -> PreTrainedConfig:
 
 
 def _read_config(backbone: dict[str, Any], setting: str) -> PreTrainedConfig:
-    name = backbone["pretrained"]
-    try:
-        return AutoConfig.from_pretrained(name, revision=backbone.get("revision") or "main")
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"{setting}: {name!r} is neither a folder with a model nor a model on the Hub that can be reached: {error}"
-        ) from error
+    name, problem = backbone["pretrained"], "cannot be loaded"
+    if not (Path(name) / "config.json").is_file():
+        problem = "is neither a folder with a model nor a model on the Hub that can be reached"
+    return read_pretrained(AutoConfig, name, setting, backbone.get("revision"), problem)
 
 
 def _pretrained_config(backbone: dict[str, Any], sizes: list[int], text: Any) -> PreTrainedConfig:
@@ -153,14 +141,12 @@ def _pretrained_config(backbone: dict[str, Any], sizes: list[int], text: Any) ->
 
 def _clusters_of(backbone: dict[str, Any]) -> list[list[float]]:
     """The colours that the tokens of a pretrained ImageGPT stand for: only its image processor knows them."""
-    name = backbone["pretrained"]
-    try:
-        processor = AutoImageProcessor.from_pretrained(name, revision=backbone.get("revision") or "main")
-        return torch.as_tensor(processor.clusters).tolist()
-    except (OSError, ValueError, TypeError) as error:
-        raise RecipeError(
-            f"backbone.pretrained: {name!r} has no image processor with `clusters`, the colours that its tokens stand for: {error}"
-        ) from error
+    problem = "has no image processor with `clusters`, the colours that its tokens stand for"
+    name, setting = backbone["pretrained"], "backbone.pretrained"
+    processor = read_pretrained(AutoImageProcessor, name, setting, backbone.get("revision"), problem)
+    if getattr(processor, "clusters", None) is None:
+        raise RecipeError(f"{setting}: {name!r} {problem}")
+    return torch.as_tensor(processor.clusters).tolist()
 
 
 def _settle_timm(config: PreTrainedConfig, sizes: list[int]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import logging
 
 from ..errors import RecipeError
 from .pixel_sequence import begins_with_start
+from .pretrained import missing_keys, read_pretrained
 from .two_towers import is_two_towers
 
 _NAMED = 3  # names of tensors in a sentence, at most
@@ -98,18 +98,13 @@ def _load(
 
 def _read(name: str, revision: str | None, setting: str, tower: str | None) -> dict[str, Tensor]:
     """The tensors that a model, or one of its two towers, has stored weights for, by the names of transformers' modules."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what is missing is said by us, and of what is needed only
-    try:
-        source, info = AutoModel.from_pretrained(name, revision=revision or "main", output_loading_info=True)
-    except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"{setting}: {name!r} cannot be loaded: {error}") from error
-    finally:
-        logging.set_verbosity(verbosity)
+    # Tensors of another shape than the configuration says are missing too, and are said by us.
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    source, info = read_pretrained(AutoModel, name, setting, revision, **options)
     if source.config.model_type == "imagegpt" and begins_with_start(source):
         positions = source.wpe.weight.data  # those of the pixels move to the front, the start token's to the end
         positions.copy_(positions.roll(-1, dims=0))
-    drawn = set(info["missing_keys"])  # transformers fills up what the files do not have with random numbers
+    drawn = missing_keys(info)  # transformers fills up what the files do not have with random numbers
     weights = {key: value for key, value in source.state_dict().items() if key not in drawn}
     prefix = f"{tower}_model."
     if tower and hasattr(source, prefix[:-1]):

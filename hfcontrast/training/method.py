@@ -1,6 +1,6 @@
 """The method of a recipe: built for the data, with its first weights."""
 
-import contextlib
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoImageProcessor
@@ -12,6 +12,7 @@ from ..methods.registry import get_method
 from ..nn.backbone import backbone_config
 from ..nn.encoder import check_image_size
 from ..nn.loading import load_weights
+from ..nn.pretrained import read_pretrained
 from ..nn.tower_configs import is_two_towers_config
 from ..recipe import Recipe
 from ..view import View
@@ -95,18 +96,23 @@ def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:
 
 
 def colour_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that images are normalised by: the recipe's, the pretrained encoder's, or ImageNet's."""
+    """Mean and standard deviation that images are normalised by: the recipe's, the pretrained encoder's, or ImageNet's.
+
+    Raises:
+        RecipeError: The pretrained encoder's image processor cannot be read.
+    """
     if recipe.data.mean is not None:
         return tuple(recipe.data.mean), tuple(recipe.data.std)
     backbone = recipe.backbone if isinstance(recipe.backbone, dict) else {}
     if isinstance(backbone.get("vision"), dict):  # of a pair, the image tower
         backbone = backbone["vision"]
     if name := backbone.get("pretrained"):
-        with contextlib.suppress(OSError, ValueError, ImportError):  # weights without a processor: ImageNet's it is
-            processor = AutoImageProcessor.from_pretrained(name, revision=backbone.get("revision") or "main")
-            source = getattr(processor, "data_config", None) or {
-                "mean": processor.image_mean,
-                "std": processor.image_std,
-            }
-            return tuple(source["mean"]), tuple(source["std"])
+        try:
+            processor = read_pretrained(AutoImageProcessor, name, "backbone.pretrained", backbone.get("revision"))
+        except RecipeError:
+            if (Path(name) / "preprocessor_config.json").exists():
+                raise  # it is there, and nobody knows what it says
+            return IMAGENET_MEAN, IMAGENET_STD  # weights without a processor
+        source = getattr(processor, "data_config", None) or {"mean": processor.image_mean, "std": processor.image_std}
+        return tuple(source["mean"]), tuple(source["std"])
     return IMAGENET_MEAN, IMAGENET_STD

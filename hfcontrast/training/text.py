@@ -14,6 +14,7 @@ from ..data.captions import CaptionReader, all_captions, captions_of
 from ..data.sources import Rows
 from ..data.tokenizer import train_tokenizer
 from ..errors import RecipeError
+from ..nn.pretrained import read_pretrained
 from ..recipe import Recipe
 
 # Tokens of a caption: CLIP's, and those that transformers' pipelines pad the texts of a SigLIP to.
@@ -69,8 +70,8 @@ def is_siglip(recipe: Recipe) -> bool:
     inner = text if isinstance(text, dict) else backbone
     if name := inner.get("pretrained"):
         try:
-            config = AutoConfig.from_pretrained(name, revision=inner.get("revision") or "main")
-        except (OSError, ValueError):
+            config = read_pretrained(AutoConfig, name, "backbone.pretrained", inner.get("revision"))
+        except RecipeError:
             return False  # what is wrong with it is said where it is loaded
         inner = {"model_type": getattr(config, "text_config", config).model_type}
     return str(inner.get("model_type", "")).startswith("siglip")
@@ -87,13 +88,8 @@ def load_tokenizer(name: str, setting: str, recipe: Recipe) -> PreTrainedTokeniz
         RecipeError: There is none, or it cannot say what it cut off and cannot pad.
     """
     revision = recipe.backbone.get("revision") if setting == "backbone.pretrained" else None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main")
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
-        raise RecipeError(
-            f"{setting}: no tokenizer can be loaded from {name!r} ({error}): name one in text.tokenizer, or leave both out and "
-            "one is trained on the captions"
-        ) from error
+    problem = "has no tokenizer that can be loaded (name one in text.tokenizer, or leave both out and one is trained on the captions)"
+    tokenizer = read_pretrained(AutoTokenizer, name, setting, revision, problem)
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         lack = "is not a fast one" if not tokenizer.is_fast else "has no padding token"
         raise RecipeError(f"{setting}: the tokenizer of {name!r} {lack}: take another, with text.tokenizer")

@@ -1,0 +1,69 @@
+"""Reading what somebody has released: no code of theirs is run, and whatever is wrong with it is one sentence."""
+
+from typing import Any
+
+from transformers.utils import logging
+
+from ..errors import HFContrastError, RecipeError
+from . import own_architectures  # noqa: F401 (so that transformers knows them)
+
+_CODE = "trust_remote_code"  # stands in transformers' error where a model needs code that it brings along
+
+
+def read_pretrained(
+    auto_class: type,
+    name: str,
+    setting: str,
+    revision: str | None = None,
+    problem: str = "cannot be loaded",
+    **options: Any,
+) -> Any:
+    """``auto_class.from_pretrained`` of a folder or a name on the Hub, without running any code that comes with it.
+
+    Architectures of hfcontrast's own are loaded with the classes of this installation.
+
+    Args:
+        auto_class: Such as ``AutoModel``.
+        name: The folder or name.
+        setting: Which setting of a recipe names it.
+        revision: Branch, tag or commit on the Hub.
+        problem: How the error begins.
+        options: Further arguments.
+
+    Raises:
+        RecipeError: It cannot be read.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is said by us, and of what is needed only
+    try:
+        return auto_class.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **options)
+    except HFContrastError:
+        raise
+    except Exception as error:  # whatever a damaged file raises in the libraries that read it
+        raise RecipeError(f"{setting}: {name!r} {problem}: {reason(error)}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def reason(error: Exception, remedy: str = "take a model that transformers knows by itself") -> str:
+    """What went wrong in reading a model, in one line.
+
+    Args:
+        error: What was raised.
+        remedy: What to do about a model that needs code of its own.
+    """
+    if _CODE in str(error):
+        return f"it needs Python code that it brings with it, which is not run: {remedy}"
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return (
+        line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__}: {line or 'no message'}"
+    )
+
+
+def missing_keys(info: dict[str, Any]) -> set[str]:
+    """Names of the tensors of a loaded model that its files do not have, or have in another shape.
+
+    Args:
+        info: What ``from_pretrained`` returned for ``output_loading_info=True``.
+    """
+    return {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
