@@ -1,14 +1,15 @@
 """Columns: which of a data set's columns hold the images, labels and captions, under names that are always the same."""
 
-import difflib
+from datasets import Dataset, Features, Image, IterableDataset, Value
+from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
-from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value
-
+from hfcontrast.data.archives import IMAGE
 from hfcontrast.data.captions import find_captions, holds_texts
+from hfcontrast.data.labels import find_labels, missing_column, with_labels
 from hfcontrast.errors import DataError
 
+KEY = "__key__"  # the column of an archive's samples
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
-_LABEL_NAMES = ("label", "labels", "cls")
 
 
 def select_columns(
@@ -24,7 +25,7 @@ def select_columns(
         dataset: The rows, their features known.
         description: What they are, for messages.
         image_column: The column with the images; None looks for it.
-        label_column: The column with the labels; None looks for it.
+        label_column: The column with the labels, or a field of one, ``COLUMN.FIELD``; None looks for it.
         columns: Further columns to keep.
 
     Returns:
@@ -34,24 +35,28 @@ def select_columns(
         DataError: A column does not exist or holds something else.
     """
     features = dataset.features
-    for column in (image_column, label_column, *columns):
+    if image_column not in features and (image_column or "").lower() in WebDataset.IMAGE_EXTENSIONS and KEY in features:
+        image_column = IMAGE  # of an archive, whose images are called so whatever their endings
+    for column in (image_column, *columns):
         if column is not None and column not in features:
-            raise DataError(_missing(column, list(features), description))
+            raise DataError(missing_column(column, list(features), description))
     image = image_column or _find_image(features, description)
-    label = label_column or _find_label(features)
-    columns = tuple(column for column in dict.fromkeys(columns) if column not in (image, label))
     if not _may_hold_images(features[image]):
         raise DataError(f"column {image!r} of {description} holds no images but {features[image]}")
-    dataset = dataset.select_columns([image, *([label] if label else []), *columns])
-    new_names = {old: new for old, new in ((image, "image"), (label, "label")) if old and old != new}
-    if taken := set(new_names.values()) & set(columns):
+    label = find_labels(dataset, label_column, description)
+    source = label[0] if label else None
+    columns = tuple(column for column in dict.fromkeys(columns) if column != image and (column,) != label)
+    wanted = [image, *([source] if label and source not in columns and source != image else []), *columns]
+    if taken := {"image", "label"} & set(columns) - {image}:
         raise DataError(f"further columns of {description} must not be called {' or '.join(sorted(taken))}")
-    dataset = dataset.rename_columns(new_names) if new_names else dataset
-    if label:
-        dataset = _with_numeric_labels(dataset, label, description)
-    undecoded = ["image", *(column for column in columns if isinstance(features[column], Image))]
-    for column in undecoded:
+    dataset = dataset.select_columns(wanted)
+    # First of all: a stream would decode every image, and end at a damaged one, where a column is renamed or made.
+    for column in (image, *(column for column in columns if isinstance(features[column], Image))):
         dataset = dataset.cast_column(column, Image(decode=False))
+    if image != "image":
+        dataset = dataset.rename_column(image, "image")
+    if label:
+        dataset = with_labels(dataset, ("image", *label[1:]) if source == image else label, source in columns)
     return dataset, columns
 
 
@@ -67,7 +72,7 @@ def locate_captions(features: Features, column: str | None, description: str) ->
             f"{description} has no column of captions; its columns are {', '.join(features)}: set data.caption_column"
         )
     if path is None:
-        raise DataError(_missing(column, list(features), description))
+        raise DataError(missing_column(column, list(features), description))
     feature = features
     for name in path:
         feature = feature[name]
@@ -90,32 +95,3 @@ def _may_hold_images(feature: object) -> bool:
     if isinstance(feature, Value):
         return feature.dtype in ("binary", "large_binary", "string", "large_string")
     return isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
-
-
-def _is_number(feature: object) -> bool:
-    return isinstance(feature, Value) and (feature.dtype == "bool" or feature.dtype.startswith(("int", "uint")))
-
-
-def _find_label(features: Features) -> str | None:
-    if isinstance(features.get("label"), ClassLabel) or _is_number(features.get("label")):
-        return "label"
-    named = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
-    numbered = [column for column in _LABEL_NAMES if _is_number(features.get(column))]
-    return (named + numbered + [None])[0]
-
-
-def _with_numeric_labels(
-    dataset: Dataset | IterableDataset, column: str, description: str
-) -> Dataset | IterableDataset:
-    feature = dataset.features["label"]
-    if isinstance(feature, ClassLabel) or _is_number(feature):
-        return dataset
-    if isinstance(feature, Value) and feature.dtype == "string" and isinstance(dataset, Dataset):
-        return dataset.class_encode_column("label")
-    raise DataError(f"column {column!r} of {description} holds no class labels or whole numbers but {feature}")
-
-
-def _missing(column: str, names: list[str], description: str) -> str:
-    near = difflib.get_close_matches(column, names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{description} has no column {column!r}{hint}; its columns are {', '.join(names)}"

@@ -4,8 +4,9 @@ import io
 
 import fsspec
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+DAMAGE = b"hfcontrast: damaged archive: "  # how the image of a row begins that stands for what an archive has lost
 _ORIENTATION = 0x0112  # EXIF tag
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -58,10 +59,14 @@ def decode_image(data: bytes) -> Image.Image:
     Raises:
         UnreadableImage: The bytes are no image, or a damaged one.
     """
+    if data.startswith(DAMAGE):
+        raise UnreadableImage(data.removeprefix(DAMAGE).decode(errors="replace"))
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
         return _to_rgb(_upright(image))
+    except UnidentifiedImageError as error:  # whose message has an address in memory
+        raise UnreadableImage("cannot be decoded: no format that Pillow knows") from error
     except Exception as error:  # Pillow raises anything on damaged files: OSError, SyntaxError, ...
         raise UnreadableImage(f"cannot be decoded: {type(error).__name__}: {error}") from error
 

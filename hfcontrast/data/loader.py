@@ -1,12 +1,10 @@
 """The training loader: endless, prefetching, exactly resumable micro-batches of crops for one process."""
 
-import logging
-import pickle
+import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from datasets.distributed import split_dataset_by_node
 from torch import multiprocessing
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -14,14 +12,14 @@ from hfcontrast.data.batches import BatchBuilder
 from hfcontrast.data.cache import DecodedRows, cpus_of_this_process, fits_in_memory
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.map_rows import Division, MapBatches, RowReader
+from hfcontrast.data.shards import Shards
 from hfcontrast.data.sources import Rows
-from hfcontrast.data.streams import FRESH, StreamBatches
+from hfcontrast.data.streams import FRESH, Share, StreamBatches
+from hfcontrast.data.unreadable import UnreadableRows
 from hfcontrast.errors import CheckpointError, DataError
 from hfcontrast.view import View, check_views
 
-logger = logging.getLogger(__name__)
-
-_FEW_ROWS = 200  # of a stream: below, a share of unreadable ones says nothing
+_KNOWN_BY = "shard and offset"  # how the states of a stream name rows
 
 
 class TrainLoader:
@@ -29,12 +27,14 @@ class TrainLoader:
 
     A global batch is cut into ``accumulation`` equal contiguous parts, each split contiguously over the processes: two
     processes together see exactly the batches of one. The views of a sample depend on seed, epoch and sample alone,
-    not on workers or processes.
+    not on workers or processes. Of a stream the same holds for each row, but each process reads shards of its own, so which rows share a
+    batch depends on how many there are.
 
     A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_photometry`` float32 (B, V, 8) (both
-    for ``Photometry``), ``index`` (B,) int64 the position in the data set (of a stream: in this worker's share of the
-    pass), ``labels`` (B,) int64 where the rows have labels, ``input_ids`` and ``attention_mask`` (B, T) where captions are
-    read, and the rows' further columns as lists, or as tensors where the method takes them.
+    for ``Photometry``), ``index`` (B,) int64 the position in the data set (of a stream whose shards' lengths are not
+    known: the shard's number times 2**32 and the position in it), ``labels`` (B,) int64 where the rows have labels,
+    ``input_ids`` and ``attention_mask`` (B, T) where captions are read, and the rows' further columns as lists, or as
+    tensors where the method takes them.
 
     Args:
         rows: What to train on.
@@ -56,7 +56,6 @@ class TrainLoader:
 
     Attributes:
         steps_per_epoch: Optimizer steps in an epoch; an incomplete last batch is dropped.
-        unreadable: The rows that could not be read so far, each with the cause.
         cut_off: Captions so far that were longer than the tokens that they may have.
         workers: How many worker processes there are.
         cached: Whether decoded images are kept in memory.
@@ -91,18 +90,21 @@ class TrainLoader:
         self.rows = rows
         self.epoch_rows = _epoch_rows(rows, batch_size, epoch_rows)
         self.steps_per_epoch = self.epoch_rows // batch_size
-        self.unreadable: dict[str, str] = {}
+        num_rows = None if rows.streaming else rows.num_rows
+        self._unreadable = UnreadableRows(rows.description, max_unreadable, num_rows, num_processes)
         self.cut_off = 0
         self.cached = False
-        self._max_unreadable = max_unreadable
         self._pinned = device_type == "cuda"
+        self._states: list[dict] = []
         self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns, captions, rows.tensors)
         self._next = 0  # micro-batch
         self._block = shuffle_block
         if rows.streaming:
-            self._stream = split_dataset_by_node(rows.dataset, process_index, num_processes)
-            self.workers = min(self._choose_workers(workers, device_type), self._stream.num_shards)
-            self._states = [FRESH] * max(1, self.workers)
+            self._shards = Shards(rows.dataset, rows.starts)
+            self._share = Share(process_index, num_processes)
+            mine = len(self._share.shards(self._shards.count))
+            self.workers = min(self._choose_workers(workers, device_type), mine)
+            self._states = [dict(FRESH) for _ in range(max(1, self.workers))]
         else:
             self._reader = RowReader(rows.dataset, rows.columns, captions.path if captions else None, rows.tensors)
             self._fill_cache(cache, workers)
@@ -123,9 +125,24 @@ class TrainLoader:
             shared = workers != 0 and multiprocessing.get_start_method() != "fork"
             self._reader.cache = DecodedRows(self._reader.images, rows, shared)
             self.cached = True
-            self._note_unreadable(
-                {self._reader.name(row): cause for row, cause in self._reader.cache.unreadable.items()}
-            )
+            unreadable = self._reader.cache.unreadable
+            self._unreadable.add({self._reader.name(row): cause for row, cause in unreadable.items()})
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """The rows that could not be read so far, each with the cause; those of other processes since ``count_together``."""
+        return self._unreadable.causes
+
+    def count_together(self, gather: Callable[[list], list]) -> None:
+        """Counts the unreadable rows over all processes, which call this together.
+
+        Args:
+            gather: Puts a list of every process behind each other, on every process.
+
+        Raises:
+            DataError: They are too many, on every process.
+        """
+        self._unreadable.compare(gather([self._unreadable.report()]))
 
     def __iter__(self) -> Iterator[dict]:
         """Goes on after the last micro-batch that was yielded or loaded."""
@@ -148,7 +165,7 @@ class TrainLoader:
         state = {"micro_batch": self._next, "unreadable": dict(self.unreadable), "cut_off": self.cut_off}
         if self.rows.streaming:
             state |= {"workers": len(self._states), "num_processes": self.division.num_processes}
-            state |= {"block": self._block, "states": list(self._states)}
+            state |= {"block": self._block, "states": list(self._states), "rows_known_by": _KNOWN_BY}
         return state
 
     def load_state_dict(self, state: dict) -> None:
@@ -165,10 +182,15 @@ class TrainLoader:
             for name, now in (("num_processes", self.division.num_processes), ("block", self._block)):
                 if state[name] != now:
                     raise CheckpointError(f"a stream goes on only as it was begun: {name} was {state[name]}, is {now}")
+            if state.get("rows_known_by") != _KNOWN_BY:
+                raise CheckpointError(
+                    "this checkpoint of a stream was saved by an earlier version of hfcontrast, which numbered rows by worker; "
+                    "its order cannot be continued: finish it with that version, or begin anew in another train.output"
+                )
             self._states = list(state["states"])
             self.workers = len(self._states) if len(self._states) > 1 else min(self.workers, 1)
         self._next = state["micro_batch"]
-        self.unreadable = dict(state["unreadable"]) | self.unreadable
+        self._unreadable.causes = dict(state["unreadable"]) | self._unreadable.causes
         self.cut_off = state.get("cut_off", 0)
 
     def _batches(self) -> Iterator[dict]:
@@ -178,8 +200,9 @@ class TrainLoader:
             if "error" in item:
                 raise DataError(item["error"])
             if "state" in item:
-                self._states[item["worker"]] = pickle.loads(item["state"])
-            self._note_unreadable(item["unreadable"])
+                self._states[item["worker"]] = json.loads(item["state"])
+            seen = sum(state["seen"] for state in self._states)
+            self._unreadable.add(item["unreadable"], seen, all(state["pass"] > 0 for state in self._states))
             self.cut_off += item["cut_off"]
             self._next += 1
             yield item["batch"]
@@ -189,7 +212,13 @@ class TrainLoader:
         if self.rows.streaming:
             next_worker = self._next % len(self._states)
             dataset = StreamBatches(
-                self._stream, self._builder, self.division.rows, self._block, list(self._states), next_worker
+                self._shards,
+                self._builder,
+                self._share,
+                self.division.rows,
+                self._block,
+                list(self._states),
+                next_worker,
             )
         else:
             dataset = MapBatches(self._reader, self._builder, self.division, self.epoch_rows, self._next)
@@ -202,22 +231,6 @@ class TrainLoader:
             pin_memory=self._pinned,
             generator=torch.Generator().manual_seed(0),  # its own: the global one would lose a number
         )
-
-    def _note_unreadable(self, found: dict[str, str]) -> None:
-        for name, cause in found.items():
-            if name not in self.unreadable:
-                logger.warning("left out, as it cannot be read: %s: %s", name, cause)
-        self.unreadable |= found
-        total = sum(state["seen"] for state in self._states) if self.rows.streaming else self.rows.num_rows
-        if self.rows.streaming and total < _FEW_ROWS:
-            return
-        if len(self.unreadable) > self._max_unreadable * total:
-            named = "; ".join(f"{name}: {cause}" for name, cause in list(self.unreadable.items())[:5])
-            raise DataError(
-                f"{len(self.unreadable)} of {total} rows of {self.rows.description} cannot be read, more than the "
-                f"allowed share of {self._max_unreadable:g}: repair the data or raise data.max_unreadable. "
-                f"For example {named}"
-            )
 
 
 def _ignore_interrupts(_worker: int) -> None:

@@ -1,6 +1,7 @@
 """Sources: rows from a Hub data set, local files, a folder saved to disk or a built-in set, map-style or streaming."""
 
 import importlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +11,6 @@ from typing import Literal
 
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, ReadInstruction
-from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from hfcontrast.data.columns import locate_captions, select_columns
 from hfcontrast.data.row_counts import count_rows
@@ -21,10 +21,6 @@ BUILTIN = {"builtin/shapes": "hfcontrast.data.shapes", "builtin/digits": "hfcont
 _STREAM_SHARDS = 16  # of a map-style set that is asked for as a stream
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError)
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
-
-# datasets decodes the texts of webdataset archives while it reads, where one that is not UTF-8 would end the stream; with
-# the mark for undecodable bytes in it, its row can be left out and counted.
-WebDataset.DECODERS["txt"] = lambda data: data.decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Rows:
         columns: The further columns.
         captions: Where the captions are, from the column inwards; None where they were not asked for.
         tensors: The columns that are batched as tensors, by their own names: further columns, and that of the labels.
+        starts: For each shard of a stream how many rows are before it; None where that is not known.
     """
 
     dataset: Dataset | IterableDataset
@@ -51,6 +48,7 @@ class Rows:
     columns: tuple[str, ...] = ()
     captions: tuple[str, ...] | None = None
     tensors: tuple[str, ...] = ()
+    starts: tuple[int, ...] | None = None
 
     @property
     def labelled(self) -> bool:
@@ -69,7 +67,8 @@ class Rows:
         dataset = self.dataset if limit is None else self.dataset.take(limit)
         dataset = dataset.filter(lambda _, position: wanted(position), with_indices=True)
         size = limit if self.num_rows is None else min(limit or self.num_rows, self.num_rows)
-        return replace(self, dataset=dataset, num_rows=None if size is None else sum(map(wanted, range(size))))
+        size = None if size is None else sum(map(wanted, range(size)))
+        return replace(self, dataset=dataset, num_rows=size, starts=None)
 
 
 def load_rows(
@@ -112,11 +111,12 @@ def load_rows(
         DataError: The path, split or a column does not exist, or the split is empty.
     """
     source = _Source(path, name, data_dir, data_files, revision)
-    dataset, num_rows = source.open(split, streaming)
+    dataset, sizes = source.open(split, streaming)
+    num_rows = None if sizes is None else sum(sizes)
     description = f"{path} (split {split})"
     if num_rows == 0:
         raise DataError(f"{description} is empty")
-    return rows_of(
+    rows = rows_of(
         dataset,
         num_rows,
         description,
@@ -127,6 +127,8 @@ def load_rows(
         columns=columns,
         tensors=tensors,
     )
+    starts = tuple(itertools.accumulate(sizes[:-1], initial=0)) if streaming and sizes else None
+    return replace(rows, starts=starts)
 
 
 def rows_of(
@@ -200,7 +202,8 @@ class _Source:
     def folder(self) -> Path:
         return Path(self.path).expanduser()
 
-    def open(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, int | None]:
+    def open(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, list[int] | None]:
+        """The rows, and how many each shard has; None where that is not known."""
         if self.path.startswith("builtin/"):
             module, sizes = self._builtin()
             return _slice(sizes, partial(module.load, configuration=self.name), split, streaming, self.path)
@@ -255,18 +258,21 @@ class _Source:
         if self.path in _FORMATS and self.data_dir is None and self.data_files is None:
             raise DataError(f"{self.path} is a format, not a data set: say where the files are, data_dir or data_files")
 
-    def _load(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, int | None]:
+    def _load(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, list[int] | None]:
         self._check_local()
         if streaming and ("[" in split or "+" in split):
             raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
         try:
             if not streaming:
                 dataset = datasets.load_dataset(split=split, **self._arguments())
-                return dataset, len(dataset)
+                return dataset, [len(dataset)]
             builder = datasets.load_dataset_builder(**self._arguments())
             dataset = builder.as_streaming_dataset(split=split)
             known = (dataset.info.splits or {}).get(split)
-            return dataset, (known.num_examples if known else None) or count_rows(builder, split)
+            sizes = count_rows(builder, split)
+            if sizes is None and known and known.num_examples:
+                sizes = [known.num_examples]
+            return dataset, sizes
         except _LOADING_ERRORS as error:
             raise DataError(self._explain(error, split)) from error
 
@@ -284,7 +290,7 @@ class _Source:
 
 def _slice(
     sizes: dict[str, int], load, split: str, streaming: bool, path: str
-) -> tuple[Dataset | IterableDataset, int]:
+) -> tuple[Dataset | IterableDataset, list[int]]:
     """Splits, slices and sums of what is there as map-style sets, as ``load_dataset`` understands them."""
     names = [part.split("[")[0].strip() for part in split.split("+")]
     if unknown := [name for name in names if name not in sizes]:
@@ -300,6 +306,8 @@ def _slice(
         chosen.append(dataset if (first, last) == (0, len(dataset)) else dataset.select(range(first, last)))
     dataset = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
     rows = len(dataset)
-    if streaming and rows:
-        dataset = dataset.to_iterable_dataset(num_shards=min(_STREAM_SHARDS, rows))
-    return dataset, rows
+    if not streaming or not rows:
+        return dataset, [rows]
+    shards = min(_STREAM_SHARDS, rows)
+    sizes = [rows // shards + (number < rows % shards) for number in range(shards)]  # as datasets cuts them
+    return dataset.to_iterable_dataset(num_shards=shards), sizes

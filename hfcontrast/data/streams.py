@@ -1,42 +1,70 @@
 """Streams: rows of an iterable data set in a shuffled order that a resumed run continues exactly.
 
 In every pass the shards come in another order, and within blocks of some hundred rows the rows do. Both orders are
-functions of the seed and the pass, so nothing random has to be saved: a state is where the block began (the stream's
-own state) and how many of its rows were taken.
+functions of the seed and the pass, so nothing random has to be saved: a state is where the block began and how many of its
+rows were taken. A row is known by its place (see ``shards``), so its views, its masks and its caption depend on seed, pass and
+place alone; which rows share a batch depends on the number of workers and processes, which read shards of their own.
 """
 
-import inspect
-import itertools
-import pickle
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import fsspec.asyn
 import numpy as np
-import xxhash
-from datasets import IterableDataset as Stream
+import pyarrow
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow, decode_pixels, read_bytes
 from hfcontrast.data.randomness import hash_numbers
+from hfcontrast.data.shards import Cursor, Placed, Shards
 from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
 
 _SHARDS, _BLOCK = 1, 2  # what an order is drawn for
-# No shuffle buffer: it would be lost on resuming. Older versions of datasets never read several shards at once.
-_ONLY_SHARDS = {"buffer_size": 1}
-if "max_buffer_input_shards" in inspect.signature(Stream.shuffle).parameters:
-    _ONLY_SHARDS["max_buffer_input_shards"] = 1
+_READING_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, pyarrow.ArrowException)
 
-FRESH = {"pass": 0, "block": None, "taken": 0, "position": 0, "seen": 0}
+FRESH = {"pass": 0, "block": None, "taken": 0, "seen": 0}
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows one reader reads: shards of its own, or where processes cannot have as many each, every n-th row of all.
+
+    Attributes:
+        process_index: The process.
+        num_processes: How many processes read.
+        worker: The worker of this process.
+        workers: How many workers it has.
+    """
+
+    process_index: int = 0
+    num_processes: int = 1
+    worker: int = 0
+    workers: int = 1
+
+    def shards(self, count: int) -> list[int]:
+        """The numbers of the shards, of ``count``."""
+        mine = range(count) if count % self.num_processes else range(self.process_index, count, self.num_processes)
+        return list(mine)[self.worker :: self.workers]
+
+    def has(self, row: Placed, shards: Shards) -> bool:
+        """Whether a row of these shards is among those read."""
+        if shards.count % self.num_processes == 0:
+            return True
+        place = row.index if shards.numbered else row.shard + row.offset
+        return place % self.num_processes == self.process_index
 
 
 class StreamBatches(IterableDataset):
     """The micro-batches of one process, endlessly; each worker makes its own from the shards that are its own.
 
     Args:
-        stream: The rows, images undecoded, split over the processes.
+        shards: The rows, images undecoded.
         builder: Makes the batches.
+        share: Which process this is; the worker is found where it runs.
         rows: Rows of a micro-batch.
         block: Rows that are shuffled among each other.
         states: For each worker where it goes on from: ``FRESH`` or what came with its last batch.
@@ -44,21 +72,33 @@ class StreamBatches(IterableDataset):
     """
 
     def __init__(
-        self, stream: Stream, builder: BatchBuilder, rows: int, block: int, states: list[dict], next_worker: int
+        self,
+        shards: Shards,
+        builder: BatchBuilder,
+        share: Share,
+        rows: int,
+        block: int,
+        states: list[dict],
+        next_worker: int,
     ):
-        self.stream = stream
+        self.shards = shards
         self.builder = builder
+        self.share = share
         self.rows = rows
         self.block = block
         self.states = states
         self.next_worker = next_worker
 
     def __iter__(self) -> Iterator[dict | None]:
-        worker = get_worker_info()
-        number = worker.id if worker else 0
+        worker, number = get_worker_info(), 0
+        share = self.share
+        if worker:
+            number = worker.id
+            share = Share(share.process_index, share.num_processes, number, worker.num_workers)
+            fsspec.asyn.reset_lock()  # of the process that was forked: reading an address could wait for it for ever
         if number < self.next_worker:  # DataLoader begins its round at worker 0; the receiver drops the None
             yield None
-        reader = _Reader(self.stream, self.builder, self.block, dict(self.states[number]))
+        reader = _Reader(self.shards, self.builder, share, self.block, dict(self.states[number]))
         samples = reader.samples()
         while True:
             try:
@@ -67,22 +107,23 @@ class StreamBatches(IterableDataset):
                 yield {"error": str(error)}
                 return
             unreadable, reader.unreadable = reader.unreadable, {}
-            # Bytes, as pinning and default conversions would walk through the state.
+            # As text, because pinning and default conversions would walk through the state.
             yield {
                 "batch": batch,
                 "unreadable": unreadable,
                 "cut_off": self.builder.cut_off,
                 "worker": number,
-                "state": pickle.dumps(reader.state),
+                "state": json.dumps(reader.state),
             }
 
 
 class _Reader:
     """Reads and decodes the rows of one worker."""
 
-    def __init__(self, stream: Stream, builder: BatchBuilder, block: int, state: dict):
-        self.stream = stream
+    def __init__(self, shards: Shards, builder: BatchBuilder, share: Share, block: int, state: dict):
+        self.shards = shards
         self.builder = builder
+        self.share = share
         self.block = block
         self.state = state
         self.unreadable: dict[str, str] = {}
@@ -91,69 +132,65 @@ class _Reader:
         """Decoded rows without end; ``state`` is always that after the last one."""
         while True:
             nothing_yet = self.state["block"] is None and self.state["taken"] == 0
+            any_row = False
             for sample in self._one_pass():
-                nothing_yet = False
-                yield sample
-            if nothing_yet and self.state["position"] == 0:
+                any_row = True
+                if sample is not None:
+                    nothing_yet = False
+                    yield sample
+            if nothing_yet and not any_row:
                 raise DataError("the stream has no rows for this worker")
             if nothing_yet:
                 named = "; ".join(f"{name}: {cause}" for name, cause in list(self.unreadable.items())[:5])
                 raise DataError(f"no image could be read in a whole pass over the stream, e.g. {named}")
-            self.state |= {"pass": self.state["pass"] + 1, "block": None, "taken": 0, "position": 0}
+            self.state = self.state | {"pass": self.state["pass"] + 1, "block": None, "taken": 0}
 
-    def _one_pass(self) -> Iterator[Sample]:
-        for block, position in self._blocks():
-            ids = np.array([_order_id(row) for row in block], dtype=np.uint64)
-            keys = hash_numbers(self.builder.seed, self.state["pass"], _BLOCK, ids)
+    def _one_pass(self) -> Iterator[Sample | None]:
+        """Every row once; None for one that cannot be read."""
+        for block in self._blocks():
+            keys = hash_numbers(self.builder.seed, self.state["pass"], _BLOCK, _numbers(row.index for row in block))
             order = np.argsort(keys, kind="stable").tolist()
             for number in order[self.state["taken"] :]:
-                self.state = self.state | {"taken": self.state["taken"] + 1, "seen": self.state["seen"] + 1}
-                sample = self._decode(block[number], position + number)
-                if sample is not None:
-                    yield sample
+                self.state = self.state | {"taken": self.state["taken"] + 1}
+                if self.share.has(block[number], self.shards):
+                    if self.state["pass"] == 0:
+                        self.state["seen"] += 1
+                    yield self._decode(block[number])
 
-    def _blocks(self) -> Iterator[tuple[list[dict], int]]:
-        # A shuffled copy for each pass: set_epoch would change the pass of the other workers, who share that number.
-        seed = int(hash_numbers(self.builder.seed, self.state["pass"], _SHARDS)[0] >> np.uint64(1))
-        stream = self.stream.shuffle(seed=seed, **_ONLY_SHARDS)
-        if self.state["block"] is not None:
-            stream.load_state_dict(self.state["block"])
-        rows = iter(stream)
-        while block := list(itertools.islice(rows, self.block)):
-            yield block, self.state["position"]
-            self.state = self.state | {
-                "block": stream.state_dict(),
-                "taken": 0,
-                "position": self.state["position"] + len(block),
-            }
+    def _blocks(self) -> Iterator[list[Placed]]:
+        mine = self.share.shards(self.shards.count)
+        keys = hash_numbers(self.builder.seed, self.state["pass"], _SHARDS, _numbers(mine))
+        order = [mine[number] for number in np.argsort(keys, kind="stable")]
+        cursor = Cursor(self.shards, order, self.state["block"])
+        while block := self._take(cursor):
+            yield block
+            self.state = self.state | {"block": cursor.position, "taken": 0}
 
-    def _decode(self, row: dict, position: int) -> Sample | None:
-        image = row["image"]
-        data = b""
-        reader = self.builder.captions
+    def _take(self, cursor: Cursor) -> list[Placed]:
+        try:
+            return cursor.take(self.block)
+        except _READING_ERRORS as error:
+            shard = cursor.shard
+            raise DataError(
+                f"shard {shard} of the stream (of {self.shards.count}, counted from 0) cannot be read on: "
+                f"{type(error).__name__}: {error}; the same command goes on from the newest checkpoint once it can be"
+            ) from error
+
+    def _decode(self, placed: Placed) -> Sample | None:
+        row, captions = placed.row, self.builder.captions
         extra = tuple(row[column] for column in self.builder.columns)
         try:
             if cause := without_value(extra, self.builder.columns, self.builder.tensors):
                 raise UnreadableRow(cause)
-            data = read_bytes(image)
-            captions = usable_captions(captions_of(row, reader.path)) if reader else None
-            pixels = decode_pixels(data)
+            texts = usable_captions(captions_of(row, captions.path)) if captions else None
+            pixels = decode_pixels(read_bytes(row["image"]))
         except UnreadableRow as error:
-            self.unreadable[_name(image, data)] = str(error)
+            self.unreadable[self.shards.name(placed)] = str(error)
             return None
         label = row.get("label")
-        number = xxhash.xxh3_64_intdigest(data)
         label = -1 if label is None else int(label)
-        return Sample(pixels, number, self.state["pass"], position, label, extra, captions)
+        return Sample(pixels, placed.index, self.state["pass"], placed.index, label, extra, texts)
 
 
-def _order_id(row: dict) -> int:
-    """What a row is put in order by; from the path where the bytes are elsewhere, so as not to fetch them twice."""
-    image = row["image"] or {}
-    return xxhash.xxh3_64_intdigest(image.get("bytes") or (image.get("path") or "").encode())
-
-
-def _name(image: dict | None, data: bytes) -> str:
-    if image and image.get("path"):
-        return image["path"]
-    return f"image of {len(data)} bytes with XXH3 {xxhash.xxh3_64_hexdigest(data)}"
+def _numbers(values) -> np.ndarray:
+    return np.fromiter(values, dtype=np.uint64)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -104,7 +105,11 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
 
             stop = watch.step(step, torch.stack([output.loss for output in outputs]).mean())
             last = step == training.total_steps
-            if step % recipe.train.log_every == 0 or last:
+            logs = step % recipe.train.log_every == 0 or last
+            saves = step % checkpoint_every == 0 or last or stop
+            if accelerator.num_processes > 1 and (logs or saves):
+                loader.count_together(gather_object)
+            if logs:
                 watch.settle()
                 tracking.log(meter.log(outputs, looked_at, step, lr), step)
             meter.advance()
@@ -112,7 +117,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                 watch.settle()
                 meter.show(scores := judge(evaluate, training))
                 tracking.log({"eval": scores}, step)
-            if step % checkpoint_every == 0 or last or stop:
+            if saves:
                 watch.settle()
                 notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(accelerator.device))
                 notes["images_per_second"] = meter.images_per_second

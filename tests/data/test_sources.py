@@ -75,6 +75,122 @@ def test_webdataset(tmp_path, streaming):
     assert first_batch(rows)["labels"].max() <= 2
 
 
+def archive(path, count: int, first: int = 0, kind: str = "png", broken=()) -> list[int]:
+    """Writes a tar of pictures with .cls; returns where each sample begins."""
+    starts = []
+    with tarfile.open(path, "w") as tar:
+        for number, data in enumerate(pictures(count, seed=first), first):
+            starts.append(tar.offset)
+            ending = kind if isinstance(kind, str) else kind[number % len(kind)]
+            data = b"broken" if number in broken else data
+            for name, content in ((f"{number}.{ending}", data), (f"{number}.cls", b"1")):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    return starts
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """Tars of 40 samples that lose some in different ways, by name, with the number of whole samples in each."""
+    folder = tmp_path_factory.mktemp("damaged")
+    starts = archive(folder / "whole.tar", 40)
+    data = (folder / "whole.tar").read_bytes()
+    kinds = {
+        "boundary": (data[: starts[31]], 31),
+        "header": (data[: starts[31] + 100], 31),
+        "pixels": (data[: starts[31] + 700], 31),
+        "label": (data[: starts[32] - 500], 32),  # whose last image is whole, though its label is lost
+        "junk": (data[: starts[31]] + b"\x07" * 5000 + data[starts[31] + 5000 :], 31),
+        "joined": (data + data, 40),
+    }
+    for name, (content, _) in kinds.items():
+        (folder / f"{name}.tar").write_bytes(content)
+    return {name: (folder / f"{name}.tar", whole) for name, (_, whole) in kinds.items()}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["boundary", "header", "pixels", "label", "junk", "joined"])
+def test_what_an_archive_has_lost_counts_as_unreadable(damaged, kind, streaming):
+    path, whole = damaged[kind]
+    rows = load_rows("webdataset", data_files={"train": str(path)}, streaming=streaming)
+    assert len(list(rows.dataset)) == whole + 1 and rows.dataset.features["label"].dtype == "int64"
+    options = {"batch_size": 8, "workers": 0, "cache": False, "epoch_rows": whole}
+    loader = TrainLoader(rows, VIEWS, max_unreadable=0.05, **options)
+    for _ in zip(range(12), loader):
+        pass
+    ((name, cause),) = loader.unreadable.items()
+    assert name.startswith(f"row {whole} (") and f"{kind}.tar is cut off or damaged after {whole} samples" in cause
+    with pytest.raises(DataError, match=f"1 of {whole + 1} rows"):
+        for _ in zip(range(12), TrainLoader(rows, VIEWS, max_unreadable=0.01, **options)):
+            pass
+
+
+def test_an_archive_that_is_none(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.tar is no tar archive that can be read: empty file"):
+        load_rows("webdataset", data_files=str(tmp_path / "a.tar"), streaming=True)
+    archive(tmp_path / "a.tar", 4)
+    (tmp_path / "b.tar").write_bytes(b"no archive at all")
+    rows = load_rows("webdataset", data_files=str(tmp_path / "*.tar"), streaming=True)
+    assert len(list(rows.dataset)) == 5 and b"b.tar is cut off" in list(rows.dataset)[-1]["image"]["bytes"]
+
+
+def test_a_broken_image_in_an_archive_ends_no_stream(tmp_path, monkeypatch):
+    """Nobody but the decoder of the loader opens an image: no library on the way."""
+    archive(tmp_path / "a.tar", 12, broken=(11,))
+    rows = load_rows("webdataset", data_files=str(tmp_path / "a.tar"), streaming=True)
+    monkeypatch.setattr(Image, "decode_example", lambda *_, **__: pytest.fail("decoded by datasets"))
+    assert [row["image"]["bytes"] for row in rows.dataset][-1] == b"broken"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_labels_in_fields_and_as_texts(tmp_path, streaming, caplog):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for number, data in enumerate(pictures(6)):
+            meta = b'{"place": {"label": %d, "name": "%s"}}' % (number % 3, [b"owl", b"cat"][number % 2])
+            for name, content in ((f"{number}.jpg", data), (f"{number}.json", meta), (f"{number}.cls", meta[-6:-3])):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    options = {"path": "webdataset", "data_files": str(tmp_path / "a.tar"), "streaming": streaming}
+    rows = load_rows(**options, label_column="json.place.label", columns=["json"])
+    assert [row["label"] for row in rows.dataset] == [0, 1, 2, 0, 1, 2] and rows.columns == ("json",)
+    with pytest.raises(DataError, match=r"no column 'json\.place\.lable'"):
+        load_rows(**options, label_column="json.place.lable")
+    found = load_rows(**options)
+    if streaming:
+        assert not found.labelled and "texts in column 'cls' are not used as labels" in caplog.text
+        with pytest.raises(DataError, match="a stream does not know beforehand which classes there are"):
+            load_rows(**options, label_column="json.place.name")
+    else:
+        named = load_rows(**options, label_column="json.place.name")
+        assert found.class_names == named.class_names == ["cat", "owl"]
+        assert [row["label"] for row in named.dataset] == [row["label"] for row in found.dataset] == [1, 0] * 3
+
+
+def test_a_column_of_texts_called_label(saved, caplog):
+    images = [{"bytes": data, "path": None} for data in pictures(6)]
+    features = Features({"image": Image(), "label": Value("string")})
+    words = ["b", "a", None, "b", "c", "b"]
+    rows = saved(Dataset.from_dict({"image": images, "label": words}, features=features))
+    assert rows.class_names == ["a", "b", "c"] and [row["label"] for row in rows.dataset] == [1, 0, None, 1, 2, 1]
+    assert sorted(first_batch(rows)["labels"].tolist())[0] >= -1
+    captions = saved(Dataset.from_dict({"image": images, "label": list("abcdef")}, features=features))
+    assert not captions.labelled and "6 rows have 6 different ones; data.label_column=label insists" in caplog.text
+    assert saved(captions.dataset.add_column("label", list("abcdef")), label_column="label").class_names == list(
+        "abcdef"
+    )
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_archives_with_several_kinds_of_images(tmp_path, streaming):
+    archive(tmp_path / "a.tar", 12, kind=("jpg", "PNG", "webp"))
+    files = {"path": "webdataset", "data_files": str(tmp_path / "a.tar"), "streaming": streaming}
+    for rows in (load_rows(**files), load_rows(**files, image_column="jpg")):
+        assert all(row["image"]["bytes"] for row in rows.dataset)
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_saved_to_disk(tmp_path, streaming):
     dataset = rows_of(pictures(10)).dataset

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-import xxhash
 from datasets import Dataset, Image, IterableDataset
 
 from hfcontrast.data import Rows, TrainLoader, load_rows
+from hfcontrast.data.unreadable import UnreadableRows
 from hfcontrast.errors import CheckpointError, DataError
 from hfcontrast.view import View
 from tests.data.conftest import FEATURES, pictures, rows_of
@@ -82,12 +82,57 @@ def test_processes_divide_the_stream_without_overlap(stream_rows):
     assert not parts[0] & parts[1]
 
 
-def test_equal_images_have_equal_views_within_a_pass():
-    """The id of a stream's row is a checksum of its bytes."""
+def keyed(batches: list[dict]) -> dict[int, list[tuple]]:
+    """By the row's index its crops with their parameters, in the order of the passes."""
+    found: dict[int, list[tuple]] = {}
+    for batch in batches:
+        columns = (batch["index"].tolist(), batch["pixel_values"], batch["pixel_values_photometry"])
+        for index, crops, parameters in zip(*columns):
+            found.setdefault(index, []).append((crops.numpy().tobytes(), parameters.numpy().tobytes()))
+    return found
+
+
+def first_pass(rows: Rows, processes: int = 1, workers: int = 0, batch_size: int = 4) -> dict[int, tuple]:
+    """What every row gives in its first pass, over all processes and workers; each as it comes first."""
+    found: dict[int, tuple] = {}
+    for rank in range(processes):
+        loader = loader_of(rows, batch_size=batch_size, workers=workers, num_processes=processes, process_index=rank)
+        for index, views in keyed(take(loader, 30)).items():
+            assert index not in found, "a row was read by two processes"
+            found[index] = views[0]
+    return found
+
+
+def test_every_row_has_an_index_and_views_of_its_own_for_any_number_of_readers(stream_rows):
+    expected = first_pass(stream_rows)
+    assert sorted(expected) == list(range(ROWS)) and len({crops for crops, _ in expected.values()}) == ROWS
+    assert first_pass(stream_rows, workers=2) == expected
+    assert first_pass(stream_rows, processes=2) == expected
+    assert first_pass(stream_rows, processes=3, batch_size=6) == expected  # who share the four shards
+    assert first_pass(stream_rows, processes=2, workers=2) == expected
+
+
+def test_a_stream_has_the_views_of_the_same_rows_by_number(shards, stream_rows):
+    by_number = TrainLoader(load_rows(shards), VIEW, batch_size=4, workers=0)
+    assert first_pass(stream_rows) == {index: views[0] for index, views in keyed(take(by_number, 20)).items()}
+    builtin = {"path": "builtin/digits", "split": "test[:80]"}
+    by_number = TrainLoader(load_rows(**builtin), VIEW, batch_size=4, workers=0)
+    expected = {index: views[0] for index, views in keyed(take(by_number, 20)).items()}
+    assert first_pass(load_rows(**builtin, streaming=True)) == expected
+
+
+def test_shards_of_unknown_length_number_their_rows_themselves():
+    rows = stream_of(pictures(12), shards=3)
+    expected = [shard << 32 | offset for shard in range(3) for offset in range(4)]
+    for options in ({}, {"workers": 2}):
+        found = keyed(take(loader_of(rows, batch_size=4, epoch_rows=12, **options), 9))
+        assert sorted(found) == expected
+
+
+def test_equal_images_have_views_of_their_own():
     image = pictures(1)[0]
     batch = take(loader_of(stream_of([image] * 8, shards=2), batch_size=8, epoch_rows=8), 1)[0]
-    assert (batch["pixel_values"] == batch["pixel_values"][:1]).all()
-    assert not torch.equal(batch["pixel_values"][0, 0], batch["pixel_values"][0, 1])
+    assert len({crops.numpy().tobytes() for crops in batch["pixel_values"]}) == 8
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -181,6 +226,9 @@ def test_a_state_fits_only_its_own_division(stream_rows):
     assert other.workers == 2
     with pytest.raises(ValueError, match="load_state_dict"):
         loader_of(stream_rows).iter_from(3)
+    del state["rows_known_by"]  # as states were before
+    with pytest.raises(CheckpointError, match="saved by an earlier version.*another train.output"):
+        loader_of(stream_rows).load_state_dict(state)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -188,24 +236,58 @@ def test_unreadable_rows_are_left_out_and_named(workers):
     images = pictures(60)
     images[5], images[44], images[50] = b"broken", images[44][:50], None
     rows = stream_of(images, paths=[f"{number}.png" if number == 5 else None for number in range(60)])
-    loader = loader_of(rows, workers=workers, epoch_rows=60)
+    loader = loader_of(rows, workers=workers, epoch_rows=60, max_unreadable=0.1)
     batches = take(loader, 20)
     assert all(len(batch["labels"]) == 6 for batch in batches)
-    checksum = xxhash.xxh3_64_hexdigest(images[44])
-    nothing = f"image of 0 bytes with XXH3 {xxhash.xxh3_64_hexdigest(b'')}"
-    assert set(loader.unreadable) == {"5.png", f"image of 50 bytes with XXH3 {checksum}", nothing}
+    assert set(loader.unreadable) == {"row 5 of shard 0 (5.png)", "row 14 of shard 2", "row 5 of shard 3"}
 
 
 def test_too_many_unreadable_rows_stop_the_run():
     images = pictures(60)
     images[::10] = [bytes([number]) * 9 for number in range(6)]
     loader = loader_of(stream_of(images), epoch_rows=60)
-    with pytest.raises(DataError, match=r"6 of 2\d\d rows of the stream cannot be read"):
+    with pytest.raises(DataError, match=r"6 of 60 rows of the stream cannot be read"):
         take(loader, 60)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_without_an_image_are_counted_one_by_one(streaming):
+    """Half of the rows hold none: too many as soon as enough rows were seen."""
+    images = [image if number % 2 else None for number, image in enumerate(pictures(400))]
+    rows = stream_of(images) if streaming else rows_of(images)
+    loader = loader_of(rows, epoch_rows=400, shuffle_block=64, cache=False)
+    with pytest.raises(DataError, match=r"\d+ of \d{3} rows of the (test rows|stream) cannot be read, more than"):
+        take(loader, 60)
+
+
+def test_unreadable_rows_are_counted_over_all_processes():
+    """Two processes of which neither finds too many, and which find one row both."""
+    found = ({"row 1": "", "row 5": ""}, {"row 5": "", "row 9": ""})
+    processes = [UnreadableRows("the rows", 0.1, 29, processes=2) for _ in found]
+    for process, own in zip(processes, found):
+        process.add(own)
+    reports = [process.report() for process in processes]
+    for process in processes:
+        with pytest.raises(DataError, match="3 of 29 rows"):
+            process.compare(reports)
+
+
+def test_a_streams_unreadable_rows_are_counted_over_all_processes():
+    images = pictures(60)
+    images[::10] = [b"broken"] * 6
+    options = {"num_processes": 2, "epoch_rows": 60, "max_unreadable": 0.099}
+    loaders = [loader_of(stream_of(images), process_index=rank, **options) for rank in (0, 1)]
+    for loader in loaders:
+        take(loader, 12)  # one pass
+    assert sorted(len(loader.unreadable) for loader in loaders) == [2, 4]
+    reports = [loader._unreadable.report() for loader in loaders]
+    for loader in loaders:
+        with pytest.raises(DataError, match="6 of 60 rows"):
+            loader.count_together(lambda own: reports)
+
+
 def test_nothing_readable_and_nothing_at_all():
-    with pytest.raises(DataError, match="no image could be read in a whole pass.*XXH3"):
+    with pytest.raises(DataError, match="no image could be read in a whole pass.*row 0"):
         take(loader_of(stream_of([b"broken"] * 9), epoch_rows=9), 1)
     empty = IterableDataset.from_generator(lambda: iter(()), features=FEATURES)
     with pytest.raises(DataError, match="no rows"):

@@ -50,6 +50,16 @@ def test_too_many_unreadable_pictures_stop_the_run(recipe_file, tmp_path):
     _refused(ended, "30 of 100", "data.max_unreadable", ".png")
 
 
+@pytest.mark.slow
+def test_two_processes_stop_where_one_stops(recipe_file, tmp_path):
+    """Neither of them meets 12 broken pictures of 100 in the first of three steps of 32."""
+    source = _folder(tmp_path / "pictures", broken=12)
+    options = (source, "data.split=train", "data.max_unreadable=0.11", "data.cache=false", "train.steps=3")
+    for processes in (1, 2):
+        ended = run(recipe_file("simclr"), tmp_path / f"run_{processes}", *options, processes=processes)
+        _refused(ended, "12 of 100", "data.max_unreadable")
+
+
 @pytest.mark.parametrize(
     "overrides, words",
     [
