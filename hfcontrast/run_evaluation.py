@@ -19,6 +19,7 @@ from .evaluation.online import OnlineEvaluation
 from .evaluation.retrieval import Retrieval, caption_batches
 from .evaluation.zero_shot import ZeroShot, class_names_of
 from .methods.base import Method
+from .nn.families import layer_distances
 from .nn.two_towers import is_two_towers
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
@@ -55,6 +56,8 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
         check_whole_weights(training)
         evaluation.finetuning = FineTuning(**settings.finetuning.model_dump())
         evaluation.trained = trained_names(encoder, training.method)
+        if settings.finetuning.layer_decay is not None:
+            layer_distances(encoder)  # refuses an encoder whose layers are not known, before the training
     if with_texts:
         tokenizer = training.captions.tokenizer
         evaluation.zero_shot = zero_shot_tasks(recipe, queries, judged, batches, tokenizer)
@@ -81,7 +84,7 @@ def conditions(
     source = [name, recipe.evaluation_source(), rows, settings.max_bank, settings.max_queries]
     found = {"images": [source, processing], "knn": [settings.knn_k, settings.knn_temperature]}
     if settings.finetuning:
-        found["finetune"] = settings.finetuning.model_dump()
+        found["finetune"] = settings.finetuning.model_dump(exclude_none=True)
     if with_texts:
         tasks = settings.zero_shot
         found["zero_shot"] = None if tasks is None else [task.model_dump() for task in tasks]

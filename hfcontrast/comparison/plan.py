@@ -107,7 +107,7 @@ def judged(recipe: Recipe) -> dict[str, Any]:
     """The settings that an evaluation's scores depend on."""
     settings = recipe.eval.finetuning  # written out, so that `true` is equal to the defaults
     return recipe.eval.model_dump(mode="json", exclude=_FREE) | {
-        "finetune": settings.model_dump() if settings else False
+        "finetune": settings.model_dump(exclude_none=True) if settings else False
     }
 
 

@@ -28,7 +28,8 @@ class BarlowTwinsConfig(MethodConfig):
         head_layers: Number of linear layers of the head, 1 or more.
         off_diagonal: lambda, the weight of the redundancy reduction.
         loss_scale: Factor on the loss. Nothing to adaptive optimizers; under lars it scales the steps of biases and norms
-            alone: 0.024 gives the authors' learning rate for them, 0.0048, where that of the weights is 0.2.
+            alone (and the gradient beside weight decay). The authors' learning rates are 0.2 for weights and 0.0048 for biases
+            and norms, and their gradient is divided by the number of GPUs: 0.024 / 16 is theirs on 16 GPUs.
     """
 
     model_type = "hfcontrast_barlow_twins"

@@ -28,6 +28,10 @@ class FineTuneSection(Section):
         1.0, description="Share of each class's images that is used, at least one; the same ones for every encoder."
     )
     seed: int = Field(0, ge=0, description="Seed of the classifier, the order, the augmentation and that choice.")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Factor on the learning rate from each of the encoder's layers to the one below; null: one rate for all.",
+    )
 
 
 def read_finetuning(value: Any) -> Any:

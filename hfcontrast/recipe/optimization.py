@@ -58,6 +58,19 @@ class OptimSection(Section):
     clip_grad_norm: Positive | None = Field(None, description="Largest norm of the gradient; null: not clipped.")
     clip_each: bool = Field(False, description="Clip each parameter's gradient by its own norm, as DINO does.")
     decay_norm_and_bias: bool = Field(False, description="Apply weight decay (and lars) to norms and biases too.")
+    no_decay: list[str] = Field(
+        [],
+        description="What else has no weight decay (nor lars): class_token, register_tokens, mask_token, positions, "
+        "relative_positions, probe, embeddings (of words), or parts of parameters' names such as head.weight.",
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Factor on the learning rate from each of the encoder's layers to the one below, down to the patch embedding, as in "
+        "DINOv2 and in the fine-tuning of BEiT and MAE; null: one rate for all.",
+    )
+    patch_embed_lr_mult: Positive | None = Field(
+        None, description="Further factor on the learning rate of the patch embedding, 0.2 in DINOv2; null: none."
+    )
 
     def peak_lr(self, global_batch: int) -> float:
         """The peak learning rate for so many samples a step."""

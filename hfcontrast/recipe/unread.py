@@ -22,6 +22,9 @@ def unread_settings(recipe: Recipe, captions: bool) -> list[str]:
     for name, schedule in _SCHEDULES.items():
         if name in optim and recipe.optim.schedule != schedule:
             found["optim", name] = f"optim.schedule is {recipe.optim.schedule}; it is for {schedule}"
+    decays = recipe.optim.weight_decay or recipe.optim.weight_decay_end
+    if recipe.optim.no_decay and not decays and recipe.optim.name != "lars":
+        found["optim", "no_decay"] = "optim.weight_decay is 0"
     if "shuffle_block" in given(recipe.data) and not recipe.data.streaming:
         found["data", "shuffle_block"] = "data.streaming is false: rows that are no stream are shuffled as a whole"
     if not captions:

@@ -4,6 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..errors import RecipeError
+from ..nn.families import KINDS, is_patch_embedding, layer_distances, named_kinds
+from ..recipe.optimization import OptimSection
+
 
 class LARS(Optimizer):
     """Layer-wise adaptive rate scaling (You et al., 2017, arXiv:1708.03888), in the form of SimCLR's authors.
@@ -71,38 +75,93 @@ def _trust_ratios(params: list[Tensor], gradients: list[Tensor], coefficient: fl
 def parameter_groups(
     model: nn.Module, weight_decay: float, decay_norm_and_bias: bool = False, constant_lr: tuple[str, ...] = ()
 ) -> list[dict]:
-    """Groups of the trainable parameters: with and without weight decay, with and without a learning-rate schedule.
+    """Groups of the trainable parameters, all with one learning rate: see :func:`grouped`."""
+    settings = OptimSection(weight_decay=float(weight_decay), decay_norm_and_bias=decay_norm_and_bias)
+    return grouped(model, settings, constant_lr)
+
+
+def grouped(model: nn.Module, settings: OptimSection, constant_lr: tuple[str, ...] = ()) -> list[dict]:
+    """Groups of the trainable parameters: with and without weight decay, with and without a schedule, by learning rate.
 
     Args:
         model: The method.
-        weight_decay: Decay of the weights.
-        decay_norm_and_bias: Decay vectors and scalars (biases, gains of norms, temperatures) too.
+        settings: Its ``weight_decay``, ``decay_norm_and_bias``, ``no_decay``, ``layer_decay`` and ``patch_embed_lr_mult``.
         constant_lr: Names of submodules whose learning rate stays at its base value.
 
     Returns:
-        Groups with ``decayed`` and ``scheduled`` flags beside torch's settings.
+        Groups with ``decayed`` and ``scheduled`` flags and ``lr_scale``, a factor, beside torch's settings.
+
+    Raises:
+        RecipeError: ``no_decay``, ``layer_decay`` or ``patch_embed_lr_mult`` is for parameters that the model does not have.
     """
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    spared, scales = not_decayed(model, settings.no_decay), lr_scales(model, settings)
+    groups: dict[tuple[bool, bool, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decayed = decay_norm_and_bias or (parameter.ndim > 1 and not name.endswith(".bias"))
+        decayed = settings.decay_norm_and_bias or (parameter.ndim > 1 and not name.endswith(".bias"))
         scheduled = not any(name == module or name.startswith(module + ".") for module in constant_lr)
-        groups.setdefault((decayed, scheduled), []).append(parameter)
+        key = (decayed and name not in spared, scheduled, scales.get(name, 1.0))
+        groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
-            "weight_decay": weight_decay if decayed else 0.0,
+            "weight_decay": settings.weight_decay if decayed else 0.0,
             "decayed": decayed,
             "scheduled": scheduled,
+            "lr_scale": scale,
         }
-        for (decayed, scheduled), parameters in groups.items()
+        for (decayed, scheduled, scale), parameters in groups.items()
     ]
 
 
-def build_optimizer(model: nn.Module, settings, constant_lr: tuple[str, ...] = ()) -> Optimizer:
-    """The optimizer of a recipe's ``optim`` section; its learning rate is set anew at every step."""
-    groups = parameter_groups(model, settings.weight_decay, settings.decay_norm_and_bias, constant_lr)
+def not_decayed(model: nn.Module, wanted: list[str]) -> set[str]:
+    """Names of the parameters that ``optim.no_decay`` names: by their kind, or by a part of their names.
+
+    Raises:
+        RecipeError: An entry is no kind, and no parameter has it in its name.
+    """
+    kinds, names = named_kinds(model), [name for name, _ in model.named_parameters()]
+    spared = {name for name, kind in kinds.items() if kind in wanted}
+    for entry in wanted:
+        if entry in KINDS:
+            continue
+        found = {name for name in names if f".{entry}." in f".{name}."}
+        if not found:
+            raise RecipeError(
+                f"optim.no_decay: {entry!r} is no kind of parameters ({', '.join(KINDS)}) and part of no parameter's name; names "
+                f"are such as {names[0]} and {names[-1]}"
+            )
+        spared |= found
+    return spared
+
+
+def lr_scales(model: nn.Module, settings: OptimSection) -> dict[str, float]:
+    """What the learning rate of each parameter is multiplied by, by its name, where that is not 1.
+
+    Raises:
+        RecipeError: The encoder's layers are not known, or it has no patch embedding.
+    """
+    encoder, scales = getattr(model, "encoder", model), {}
+    prefix = "" if encoder is model else "encoder."
+    if settings.layer_decay is not None:
+        distances = layer_distances(encoder)
+        scales = {prefix + name: settings.layer_decay**distance for name, distance in distances.items()}
+    if settings.patch_embed_lr_mult is not None:
+        patches = [prefix + name for name, _ in encoder.named_parameters() if is_patch_embedding(name)]
+        if not patches:
+            raise RecipeError("optim.patch_embed_lr_mult: the encoder has no patch embedding: leave it out")
+        scales |= {name: scales.get(name, 1.0) * settings.patch_embed_lr_mult for name in patches}
+    return scales
+
+
+def build_optimizer(model: nn.Module, settings: OptimSection, constant_lr: tuple[str, ...] = ()) -> Optimizer:
+    """The optimizer of a recipe's ``optim`` section; its learning rate is set anew at every step.
+
+    Raises:
+        RecipeError: As :func:`grouped`.
+    """
+    groups = grouped(model, settings, constant_lr)
     if settings.name == "lars":
         for group in groups:
             group["adapt"] = group["decayed"]

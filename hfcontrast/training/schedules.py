@@ -51,10 +51,11 @@ def weight_decay(settings, step: int, total_steps: int) -> float:
 def set_schedules(
     optimizer: Optimizer, settings, step: int, total_steps: int, steps_per_epoch: int, global_batch: int
 ) -> float:
-    """Sets both in the optimizer's groups; returns the learning rate."""
+    """Sets both in the optimizer's groups, the learning rate times their ``lr_scale``; returns the learning rate."""
     lr = learning_rate(settings, step, total_steps, steps_per_epoch, global_batch)
     decay = weight_decay(settings, step, total_steps)
     for group in optimizer.param_groups:
-        group["lr"] = lr if group["scheduled"] else scaled_lr(settings.lr, settings.scale_lr, global_batch)
+        base = lr if group["scheduled"] else scaled_lr(settings.lr, settings.scale_lr, global_batch)
+        group["lr"] = base * group.get("lr_scale", 1.0)  # groups of older checkpoints have none
         group["weight_decay"] = decay if group["decayed"] else 0.0
     return lr

@@ -1,6 +1,7 @@
 """Fine-tuning: it learns what no linear probe can, from the rows it may, alike on one process and two, and leaves no trace."""
 
 import copy
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -413,3 +414,27 @@ def test_recipes_have_the_same_settings_and_defaults():
     assert EvalSection(finetune={"epochs": 3}).finetuning.epochs == 3
     with pytest.raises(ValueError, match="epochz: unknown key; did you mean 'epochs'"):
         EvalSection(finetune={"epochz": 3})
+
+
+def test_layer_decay_reaches_the_optimizer(monkeypatch):
+    """BEiT's and MAE's: an encoder of two layers, its embeddings three steps below the classifier."""
+    seen = []
+
+    class Spy(torch.optim.AdamW):
+        def step(self, *arguments):
+            seen.append([(group["lr"], group["lr_scale"]) for group in self.param_groups])
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Spy)
+    settings = dataclasses.replace(PLAIN, epochs=1, layer_decay=0.5)
+    finetune_accuracy(vit(), batches(*corners(16)), batches(*corners(8)), settings)
+    layers = vit().config.num_hidden_layers
+    for groups in seen:
+        peak = max(lr for lr, _ in groups)
+        assert all(lr == pytest.approx(peak * scale) for lr, scale in groups)
+        assert {scale for _, scale in groups} == {0.5**distance for distance in range(layers + 2)}
+
+
+def test_layer_decay_has_a_range():
+    with pytest.raises(ValueError, match="layer_decay is 1.5, expected a number above 0 and at most 1"):
+        dataclasses.replace(PLAIN, layer_decay=1.5)

@@ -5,10 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from hfcontrast.methods.barlow_twins import BarlowTwins, BarlowTwinsConfig
+from hfcontrast.recipe.sections import OptimSection
 from hfcontrast.testing import build, check_method, random_batch
 from hfcontrast.training.optim import build_optimizer
 
 SMALL = {"projection_dim": 12, "hidden_dim": 20}
+LARS_SETTINGS = OptimSection(name="lars", lr=0.2)
 TINY_RESNET = {
     "model_type": "resnet",
     "embedding_size": 8,
@@ -56,7 +58,7 @@ def test_no_layer_of_the_head_has_a_bias_and_each_view_has_its_own_pass():
 
 
 def test_under_lars_the_scale_is_a_learning_rate_of_biases_and_norms():
-    """What the authors write as two learning rates, 0.2 and 0.0048 = 0.2 x 0.024."""
+    """What the authors write as two learning rates, 0.2 and 0.0048 = 0.2 x 0.024, beside what divides their gradient."""
     moved = {}
     for scale in (1.0, 0.024):
         method = build(BarlowTwins, **SMALL, loss_scale=scale)
@@ -67,10 +69,6 @@ def test_under_lars_the_scale_is_a_learning_rate_of_biases_and_norms():
     for name, one in moved[1.0].items():
         factor = 0.024 if one.ndim == 1 or name.endswith(".bias") else 1.0
         torch.testing.assert_close(moved[0.024][name], factor * one, rtol=1e-3, atol=1e-6, msg=name)
-
-
-class LARS_SETTINGS:  # the part of a recipe's optim section that is looked at
-    name, lr, momentum, weight_decay, trust_coefficient, decay_norm_and_bias = "lars", 0.2, 0.9, 0.0, 0.001, False
 
 
 def test_views_and_settings_are_the_papers():
