@@ -7,7 +7,7 @@ ratios are printed.
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,11 @@ class Timing:
         """Images a second."""
         return self.images / self.median
 
+    def of(self, other: "Timing") -> float:
+        """Time of an image as a multiple of that of another, round by round: the median."""
+        ratio = statistics.median(a / b for a, b in zip(self.seconds, other.seconds))
+        return ratio * other.images / self.images
+
 
 def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = None) -> dict[str, Any]:
     """Measures a recipe and prints a table.
@@ -60,38 +65,74 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
     Args:
         recipe: The resolved recipe.
         seconds: Time for the rounds, beside building and warm-up.
-        against: Overrides: a second training, changed so, whose floor and step are measured in the same rounds.
+        against: Overrides: a second training, changed so, whose floor and step are measured in the same rounds, on batches
+            of its own.
 
     Returns:
         The figures: images/s by name, and the ratios.
     """
-    training = build_training(without_output(recipe))
-    images = recipe.train.batch_size // recipe.train.accumulation // training.accelerator.num_processes
-    batches = training.loader.iter_from(0)
-    raw = next(batches)
-    batch = training.photometry(raw, training.accelerator.device)
-    steps = itertools.count(1000)  # ten epochs in: past warm-ups and frozen layers
+    first = Subject(recipe)
+    device = first.training.accelerator.device
     tasks = {
-        "encoder alone (the floor)": lambda: floor(training, batch),
-        "whole training step": lambda: step(training, raw if training.cache else batch, next(steps)),
-        "end to end": lambda: step(training, prepared(training, next(batches)), next(steps)),
+        "encoder alone (the floor)": (first, first.floor),
+        "whole training step": (first, first.step),
+        "end to end": (first, first.end_to_end),
     }
     if against:
-        other = build_training(without_output(load_recipe(recipe.to_dict(), against)))
+        second = Subject(load_recipe(recipe.to_dict(), against), "_against")
         changed = " ".join(against)
-        tasks[f"encoder alone, {changed}"] = lambda: floor(other, batch)
-        tasks[f"whole training step, {changed}"] = lambda: step(other, raw if other.cache else batch, next(steps))
-    timings = in_turn(tasks, images, seconds, training.accelerator.device)
-    memory = {name: memory_of(task, training.accelerator.device) for name, task in tasks.items()}
-    waiting = waiting_share(training, batches, steps)
-    loaders = loader_speeds(training, min(seconds / 6, 10.0))
+        tasks[f"encoder alone, {changed}"] = (second, second.floor)
+        tasks[f"whole training step, {changed}"] = (second, second.step)
+    timings = in_turn({name: (task, subject.images) for name, (subject, task) in tasks.items()}, seconds, device)
+    memory = {name: memory_of(task, device) for name, (_, task) in tasks.items()}
+    waiting = waiting_share(first)
+    loaders = loader_speeds(first.training, min(seconds / 6, 10.0))
     return report(timings, memory, loaders, waiting, against)
 
 
-def without_output(recipe: Recipe) -> Recipe:
+class Subject:
+    """A training, and one step's micro-batches of its own, on which it is measured.
+
+    Args:
+        recipe: The resolved recipe.
+        suffix: Of its folder, which no run has used.
+
+    Attributes:
+        training: The training.
+        images: Images of one step on this process.
+    """
+
+    def __init__(self, recipe: Recipe, suffix: str = ""):
+        self.training = build_training(without_output(recipe, suffix))
+        self.images = recipe.train.batch_size // self.training.accelerator.num_processes
+        self.loaded = self.training.loader.iter_from(0)
+        self.steps = itertools.count(1000)  # ten epochs in: past warm-ups and frozen layers
+        raw = self.load()
+        self.pixels = [self.training.photometry(batch, self.training.accelerator.device) for batch in raw]
+        self.batches = raw if self.training.cache else self.pixels
+
+    def load(self) -> list[dict[str, Any]]:
+        """The loader's next micro-batches of one step."""
+        return [next(self.loaded) for _ in range(self.training.recipe.train.accumulation)]
+
+    def floor(self) -> None:
+        """The bare encoder on the crops of a step."""
+        for batch in self.pixels:
+            floor(self.training, batch)
+
+    def step(self) -> None:
+        """A step on the same micro-batches again."""
+        step(self.training, self.batches, next(self.steps))
+
+    def end_to_end(self) -> None:
+        """A step on new micro-batches."""
+        step(self.training, [prepared(self.training, batch) for batch in self.load()], next(self.steps))
+
+
+def without_output(recipe: Recipe, suffix: str = "") -> Recipe:
     """The recipe with an output folder that no run has used, and no trackers."""
     changed = recipe.model_copy(deep=True)
-    changed.train.output, changed.track.to = "outputs/.bench", []
+    changed.train.output, changed.track.to = f"outputs/.bench{suffix}", []
     return changed
 
 
@@ -119,30 +160,41 @@ def floor(training: Training, batch: dict[str, Tensor]) -> None:
     method.zero_grad()
 
 
-def step(training: Training, batch: dict[str, Tensor], number: int) -> None:
-    """One whole optimizer step of the training loop on a batch that is on the device; with gradient caching on a loader's."""
+def step(training: Training, batches: list[dict[str, Any]], number: int) -> None:
+    """One whole optimizer step of the training loop on micro-batches as :func:`prepared` makes them."""
     method, optimizer, settings = training.method, training.optimizer, training.recipe.train
     progress = Progress(number, 1_000_000, 100)
     set_schedules(optimizer, training.recipe.optim, number, 1_000_000, 100, settings.batch_size)
     method.start_step(progress)
-    if training.cache:
-        output = training.cache.backward(batch)
-    else:
-        output = training.model(**batch)
-        training.accelerator.backward(output.loss)
-    clip(training)
-    method.after_backward(progress)
-    optimizer.step()
-    optimizer.zero_grad()
-    method.after_step([detached(output)], progress)
+    outputs = []
+    for batch in batches:
+        with training.accelerator.accumulate(training.model):
+            if training.cache:
+                output = training.cache.backward(batch)
+            else:
+                output = training.model(**batch)
+                training.accelerator.backward(output.loss)
+            if training.accelerator.sync_gradients:
+                clip(training)
+                method.after_backward(progress)
+            optimizer.step()
+            optimizer.zero_grad()
+        outputs.append(detached(output))
+    method.after_step(outputs, progress)
 
 
-def in_turn(tasks: dict[str, Callable[[], None]], images: int, seconds: float, device: torch.device) -> list[Timing]:
-    """Runs all tasks in turn until the time is over; at least three rounds after the warm-up."""
-    timings = [Timing(name, images) for name in tasks]
+def in_turn(tasks: dict[str, tuple[Callable[[], None], int]], seconds: float, device: torch.device) -> list[Timing]:
+    """Runs all tasks in turn until the time is over; at least three rounds after the warm-up.
+
+    Args:
+        tasks: By name: what is measured, and the images that one round of it handles.
+        seconds: The time.
+        device: Where they run.
+    """
+    timings = [Timing(name, images) for name, (_, images) in tasks.items()]
     end = None
     for number in itertools.count():
-        for timing, task in zip(timings, tasks.values()):
+        for timing, (task, _) in zip(timings, tasks.values()):
             _synchronise(device)
             before = time.perf_counter()
             task()
@@ -156,16 +208,14 @@ def in_turn(tasks: dict[str, Callable[[], None]], images: int, seconds: float, d
     raise AssertionError("unreachable")
 
 
-def waiting_share(
-    training: Training, batches: Iterator[dict[str, Tensor]], steps: Iterator[int], count: int = 8
-) -> float:
+def waiting_share(subject: Subject, count: int = 8) -> float:
     """Share of the time of ``count`` steps that is spent waiting for the loader."""
-    waited, begun = 0.0, time.perf_counter()
+    training, waited, begun = subject.training, 0.0, time.perf_counter()
     for _ in range(count):
         before = time.perf_counter()
-        batch = next(batches)
+        raw = subject.load()
         waited += time.perf_counter() - before
-        step(training, prepared(training, batch), next(steps))
+        step(training, [prepared(training, batch) for batch in raw], next(subject.steps))
     _synchronise(training.accelerator.device)
     return waited / (time.perf_counter() - begun)
 
@@ -197,7 +247,7 @@ def report(
     table = Table(*columns, title="median of rounds in turn; memory: what a step holds at most", title_justify="left")
     base = timings[0]
     for timing in timings:
-        ratio = statistics.median(a / b for a, b in zip(timing.seconds, base.seconds))
+        ratio = timing.of(base)
         held = f"{memory[timing.name] / 2**20:,.1f}"
         table.add_row(timing.name, f"{timing.speed:,.1f}", f"{ratio:.2f} x", held)
     ours, chain = loaders.values()
@@ -206,11 +256,13 @@ def report(
     table.add_row("waiting for data, end to end", f"{100 * waiting:.1f} %", "", "")
     plain_console(width=120).print(table)
     figures = {timing.name: timing.speed for timing in timings} | loaders | {"waiting": waiting}
-    figures["step / floor"] = statistics.median(a / b for a, b in zip(timings[1].seconds, base.seconds))
+    figures["step / floor"] = timings[1].of(base)
     if against:
-        gain = statistics.median(a / b for a, b in zip(timings[1].seconds, timings[4].seconds))
+        gain = timings[1].of(timings[4])
         held = memory[timings[4].name] / memory[timings[1].name]
-        print(f"{' '.join(against)}: the step is {gain:.2f} x as fast and takes {held:.3f} x the memory")
+        print(
+            f"{' '.join(against)}: the step is {gain:.2f} x as fast, image by image, and takes {held:.3f} x the memory"
+        )
         figures |= {"gain": gain, "memory": held}
     return figures
 

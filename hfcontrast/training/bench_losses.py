@@ -80,7 +80,8 @@ def measure(pair: Pair, seconds: float, device: torch.device) -> dict[str, float
     forms = {"plain": partial(step, pair.plain, pair.inputs), "ours": partial(step, pair.ours, pair.inputs)}
     check_agreement(pair, *(form() for form in forms.values()))
     peaks = {name: memory_of(form, device) for name, form in forms.items()}
-    timings: list[Timing] = in_turn(forms, len(pair.inputs[0]), seconds, device)
+    rows = len(pair.inputs[0])
+    timings: list[Timing] = in_turn({name: (form, rows) for name, form in forms.items()}, seconds, device)
     plain, ours = timings
     return {
         **{f"{name} seconds": timing.median for name, timing in zip(forms, timings)},
