@@ -16,9 +16,10 @@ from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .atomic import write_text
+from .atomic import write_text, writing
 from .console import plain_console
 from .errors import HFContrastError
+from .lock import release
 from .methods.base import Method
 from .nn.encoder import feature_expression
 from .publishing.card import PREDICTIONS, build_card, score_table
@@ -28,13 +29,13 @@ from .publishing.result import FILE, build_result, write_result
 from .recipe import Recipe, load_recipe
 from .run_evaluation import build_evaluation
 from .run_pictures import write_predictions
+from .signals import Interrupted, stopping_at_once
 from .training.engines import own_states
 from .training.launchers import explain
-from .training.loop import train
+from .training.loop import AFTER, train
 from .training.method import published_size
 from .training.notices import notices
 from .training.setup import Training, build_training
-from .training.watch import Interrupted
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
@@ -45,8 +46,11 @@ def run(recipe: Recipe) -> dict[str, Any]:
         Interrupted: A signal came; the run is saved.
     """
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
-    with own_states():
-        return _run(recipe, leave=not joined)
+    try:
+        with own_states():
+            return _run(recipe, leave=not joined)
+    finally:
+        release(Path(recipe.train.output))
 
 
 def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
@@ -60,10 +64,12 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
     evaluation, evaluated_on, processor, ratio = build_evaluation(training)
     notes = train(training, evaluation)
-    if recipe.eval.baselines is True:
-        notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
-    write_predictions(training, evaluation.queries.rows)
-    publish(training, notes, processor, ratio, evaluated_on)
+    with stopping_at_once(AFTER):
+        if recipe.eval.baselines is True:
+            notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
+        write_predictions(training, evaluation.queries.rows)
+        with writing(str(training.output), "free some space; the same command then evaluates and publishes"):
+            publish(training, notes, processor, ratio, evaluated_on)
     for tracker in training.accelerator.trackers:
         tracker.finish()
     if leave:
@@ -145,6 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     follow_launcher()
     datasets.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()  # of saving and loading; the training has its own
+    with stopping_at_once("stopped; the same command resumes from the newest checkpoint, if there is one"):
+        return run_command(options)
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Runs a recipe and explains how it ended; returns the exit code of :func:`main`."""
     try:
         run(load_recipe(Path(options.recipe), options.overrides))
     except Interrupted as stop:

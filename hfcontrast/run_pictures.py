@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .atomic import atomic_file
+from .atomic import atomic_file, writing
 from .data.sources import Rows
 from .evaluation.inputs import evaluating
 from .publishing.card import PREDICTIONS
@@ -41,7 +41,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
     if not columns:
         return None
     file = training.output / PREDICTIONS
-    with atomic_file(file) as unfinished:
+    with writing(str(file)), atomic_file(file) as unfinished:
         picture_sheet(columns, training.mean, training.std).save(unfinished, format="PNG")
     return file
 

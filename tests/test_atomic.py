@@ -86,7 +86,9 @@ def test_links_are_followed_and_devices_written_to(tmp_path):
 def test_nothing_else_in_the_package_writes_in_place():
     """Output goes through ``atomic``; ``testing`` writes to temporary folders, the rest is listed with its reason."""
     allowed = {
-        ("training/checkpoint.py", "write_text"),  # inside an unfinished folder
+        ("training/checkpoint_files.py", "write_text"),  # inside an unfinished folder
+        ("lock.py", "write_text"),  # who holds it; nobody else writes there
+        ("training/launchers.py", "open"),  # the file that torchrun names
         ("training/memory.py", "write_text"),  # /proc
         ("training/tracking.py", "open"),  # appends a line
         ("comparison/processes.py", "open"),  # appends what a run prints

@@ -4,16 +4,18 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 from rich.console import Console
 
-from ..atomic import atomic_file, remove_unfinished, write_json
+from ..atomic import atomic_file, remove_unfinished, write_json, writing
 from ..console import plain_console
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
+from ..lock import held
 from .arguments import DataSource, data_source
 from .opening import OpenedModel, open_model, quiet_libraries
 from .parts import OWN_COLUMNS, PartMaker
@@ -93,12 +95,23 @@ def embed(
         "keep": list(keep),
     }
     folder = Path(output)
-    manifest = continue_manifest(folder, options)
+    make_folder(folder)
+    maker = PartMaker(opened, rows, what, normalize, dtype, batch_size, tuple(keep))
+    with held(folder, "--output"):
+        return write_parts(maker, folder, options, console)
+
+
+def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Writes the files that a folder lacks; returns its manifest.
+
+    Raises:
+        HFContrastError: The folder was begun with other options, or cannot be written.
+    """
+    manifest, shard_rows = continue_manifest(folder, options), options["shard_rows"]
     if manifest["complete"]:
         return manifest
     if manifest["parts"]:
         console.print(f"Going on behind {len(manifest['parts'])} whole files in {folder}", **_PLAIN)
-    maker = PartMaker(opened, rows, what, normalize, dtype, batch_size, tuple(keep))
     for table, part in maker.parts(len(manifest["parts"]) * shard_rows, shard_rows):
         name = part_name(len(manifest["parts"]))
         write_part(table, folder / name)
@@ -145,13 +158,29 @@ def part_name(number: int) -> str:
 
 def write_part(table: pyarrow.Table, path: Path) -> None:
     """Writes a parquet file that is whole or not there."""
-    with atomic_file(path) as unfinished:
+    with _writing(path), atomic_file(path) as unfinished:
         pyarrow.parquet.write_table(table, unfinished)
 
 
 def write_manifest(manifest: dict[str, Any], folder: Path) -> None:
     """Writes the manifest over the one before, in one go."""
-    write_json(folder / MANIFEST, manifest)
+    with _writing(folder / MANIFEST):
+        write_json(folder / MANIFEST, manifest)
+
+
+_writing = partial(writing, advice="free some space; the same command then goes on behind the last whole file")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder.
+
+    Raises:
+        HFContrastError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HFContrastError(f"cannot go on in {folder}: {error}") from error
 
 
 def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +192,6 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     options = json.loads(json.dumps(options))
     file = folder / MANIFEST
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
         if manifest is None and (found := sorted(folder.glob("part-*.parquet"))):
             raise HFContrastError(f"{folder} holds {found[0].name} but no {MANIFEST}: choose another --output")

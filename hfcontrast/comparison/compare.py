@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import HFContrastError, RecipeError
+from ..lock import held
 from .plan import PlannedRun, finished_result, former_result, pixels_judged, plan
 from .processes import Processes, first_error, training_command
 from .table import print_table, summarise, write_table
@@ -40,6 +41,12 @@ def compare(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"--output: the folder {output} cannot be made ({error.strerror}): choose another") from error
+    with held(output, "--output"):
+        return train_all(runs, overrides, output)
+
+
+def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path) -> int:
+    """Trains the runs that are not finished, and writes the table after each; returns the exit code of :func:`compare`."""
     with Processes() as processes:
         for number, run in enumerate(runs, start=1):
             say(f"[{number}/{len(runs)}] {run.name}, seed {run.seed}: {run.folder}")

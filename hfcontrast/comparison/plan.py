@@ -120,12 +120,13 @@ def finished_result(run: PlannedRun) -> dict[str, Any] | None:
         CheckpointError: The folder holds a run of the same recipe that is judged otherwise.
     """
     former = run.folder / "recipe.yaml"
-    if former.exists() and any((run.folder / "checkpoints").glob("step_*")):
+    resumable = any((run.folder / "checkpoints").glob("step_*"))
+    if former.exists() and (resumable or former_result(run)):
         recipe = load_recipe(former, check=False)
         before, after = judged(recipe), judged(run.recipe)
         changed = [name for name in after if before[name] != after[name]]
         if changed and recipe.fingerprint().hash == run.hash:
-            if all(name in _MORE and not before[name] for name in changed):
+            if resumable and all(name in _MORE and not before[name] for name in changed):
                 return None
             texts = [f"eval.{name}: {before[name]} -> {after[name]}" for name in changed]
             raise CheckpointError(

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ..signals import SIGNALS
+
 _ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?:error: (.+)|((?:\w+\.)*\w*(?:Error|Exception)\b.*))$")
 
 
 class Processes:
-    """Starts runs one after the other, and hands SIGINT and SIGTERM on to the one in progress, which then saves.
+    """Starts runs one after the other, and hands the signals that stop runs on to the one in progress, which then saves.
 
     A context manager, which restores the former signal handlers. ``stopped_by`` is the signal that came, or 0.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..atomic import write_text
+from ..atomic import write_text, writing
 from ..console import plain_console
 from .plan import PlannedRun, unequal_settings
 
@@ -200,8 +200,9 @@ def as_markdown(summary: dict[str, Any]) -> str:
 def write_table(summary: dict[str, Any], folder: Path) -> None:
     """Writes ``table.json`` and ``table.md``; who reads them meanwhile sees the old ones or the new ones."""
     texts = {"table.json": json.dumps(summary, indent=2) + "\n", "table.md": as_markdown(summary)}
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    with writing(f"the table in {folder}"):
+        for name, text in texts.items():
+            write_text(folder / name, text)
 
 
 def print_table(summary: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The training loader: endless, prefetching, exactly resumable micro-batches of crops for one process."""
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 
 import torch
@@ -17,6 +16,7 @@ from hfcontrast.data.sources import Rows
 from hfcontrast.data.streams import FRESH, Share, StreamBatches
 from hfcontrast.data.unreadable import UnreadableRows
 from hfcontrast.errors import CheckpointError, DataError
+from hfcontrast.signals import held_back, ignore
 from hfcontrast.view import View, check_views
 
 _KNOWN_BY = "shard and offset"  # how the states of a stream name rows
@@ -194,7 +194,9 @@ class TrainLoader:
         self.cut_off = state.get("cut_off", 0)
 
     def _batches(self) -> Iterator[dict]:
-        for item in self._data_loader():
+        with held_back():  # until the workers ignore them
+            items = iter(self._data_loader())
+        for item in items:
             if item is None:
                 continue
             if "error" in item:
@@ -227,14 +229,14 @@ class TrainLoader:
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_as_it_is,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_ignore_signals,
             pin_memory=self._pinned,
             generator=torch.Generator().manual_seed(0),  # its own: the global one would lose a number
         )
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the training decides when to end
+def _ignore_signals(_worker: int) -> None:
+    ignore()
 
 
 def _as_it_is(item: dict | None) -> dict | None:

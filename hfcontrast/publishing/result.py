@@ -1,6 +1,5 @@
 """result.json: what came of a run, for programs."""
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from ..atomic import write_json
 from ..training.environment import describe_environment
 from ..training.setup import Training
+from ..training.tracking import read_metrics
 
 FILE = "result.json"
 
@@ -52,8 +52,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
 
 def training_speed(metrics: Path) -> float | None:
     """Median images/s of the log lines: evaluations, interruptions and the first steps count for nothing."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    speeds = [line["images_per_second"] for line in read_metrics(metrics) if "images_per_second" in line]
     return round(statistics.median(speeds), 1) if speeds else None
 
 

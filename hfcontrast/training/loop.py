@@ -2,22 +2,23 @@
 
 import contextlib
 import math
+import secrets
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
-from ..atomic import write_json
+from ..atomic import write_json, writing
 from ..errors import CheckpointError
 from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
 from ..nn.running_statistics import average_over_processes
+from ..signals import Interrupted, stopping_at_once
+from .baseline import Evaluate, judge, judge_untrained, judged_at_start
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
 from .environment import describe_environment
@@ -27,22 +28,9 @@ from .optim import clip_each_gradient
 from .schedules import set_schedules
 from .setup import Training
 from .tracking import Tracking
-from .watch import Interrupted, Watch
+from .watch import Watch
 
-
-class Evaluate(Protocol):
-    """Judges an encoder; ``thorough`` evaluations, before and after the training, may take their time.
-
-    Attributes:
-        conditions: What the scores depend on beside the encoder, as JSON by kinds of scores: the data, the settings.
-    """
-
-    conditions: dict[str, Any]
-
-    def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]: ...
-
-    def missing(self, scores: dict[str, float]) -> list[str]:
-        """Names of scores that a thorough evaluation would add to those of a former one."""
+AFTER = "stopped after the last step, which is saved; the same command evaluates and publishes"
 
 
 def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any]:
@@ -58,18 +46,14 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         bytes that the training took at most.
 
     Raises:
-        Interrupted: SIGTERM or SIGINT came; the step is finished and saved.
+        Interrupted: A signal of ``hfcontrast.signals`` came; the step is finished and saved.
         TrainingError: The loss is not finite.
         DataError: Too much of the data is unreadable.
     """
     recipe, accelerator, method = training.recipe, training.accelerator, training.method
     model, optimizer, loader = training.model, training.optimizer, training.loader
-    step, notes = start(training, evaluate)
-    tracking = Tracking(training.output / "metrics.jsonl", accelerator)
-    run_name = recipe.track.run_name or training.output.name
-    tracking.start(recipe.track, run_name, recipe.to_dict(), step, training.total_steps)
-    if evaluate and recipe.eval.baselines and "untrained" not in notes:
-        notes |= judged_before(evaluate, training)
+    with stopping_at_once("stopped before the first step; the same command begins again where this one did"):
+        step, notes, tracking = begin(training, evaluate)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter, gradients = Meter(training, step), GradientWatch(method)
     reset_peak_memory(accelerator.device)
@@ -126,10 +110,25 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                 raise Interrupted(stop, f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same "
                                         "command goes on from there")  # fmt: skip
 
-    if evaluate:
-        notes["trained"] = judge(evaluate, training, thorough=True)
-        tracking.log({"eval": notes["trained"]}, step)
+    if watch.asked:  # while the last step was saved
+        raise Interrupted(watch.asked, AFTER)
+    with stopping_at_once(AFTER):
+        if evaluate:
+            notes["trained"] = judge(evaluate, training, thorough=True)
+            tracking.log({"eval": notes["trained"]}, step)
     return notes
+
+
+def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str, Any], Tracking]:
+    """All that comes before the first step: steps done before, the run's notes, and its tracking, which is open."""
+    recipe = training.recipe
+    step, notes = start(training, evaluate)
+    tracking = Tracking(training.output / "metrics.jsonl", training.accelerator)
+    run_id = notes.setdefault("run_id", secrets.token_hex(4))
+    tracking.start(recipe.track, training.output.name, recipe.to_dict(), step, training.total_steps, run_id)
+    if evaluate and recipe.eval.baselines and "untrained" not in notes:
+        notes |= judged_at_start(evaluate, training)
+    return step, notes, tracking
 
 
 def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, dict[str, Any]]:
@@ -150,36 +149,12 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
             )
         accelerator.print(f"going on from {checkpoint}")
     if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        training.recipe.save(output / "recipe.yaml")
-        write_json(output / "environment.json", describe_environment())
+        with writing(str(output)):
+            output.mkdir(parents=True, exist_ok=True)
+            training.recipe.save(output / "recipe.yaml")
+            write_json(output / "environment.json", describe_environment())
     accelerator.wait_for_everyone()
     return step, notes
-
-
-def judge_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
-    """Adds the scores from before the training that a checkpoint's notes lack, while the method still has its first weights.
-
-    Scores of other conditions (another data set, or other settings) are no baseline of today's evaluation, and are left out.
-    """
-    notes = training.checkpoints.notes(checkpoint)
-    known, conditions = notes.get("untrained", {}), notes.get("untrained_conditions")
-    if conditions is None or any(conditions.get(kind, own) != own for kind, own in evaluate.conditions.items()):
-        known, conditions = {}, {}
-    if training.recipe.eval.baselines and (not known or evaluate.missing(known)):
-        found = judged_before(evaluate, training)
-        notes["untrained"] = found["untrained"] | known
-        notes["untrained_conditions"] = conditions | found["untrained_conditions"]
-    elif not known and "untrained" in notes:
-        del notes["untrained"]
-    else:
-        return
-    training.checkpoints.replace_notes(checkpoint, notes)
-
-
-def judged_before(evaluate: Evaluate, training: Training) -> dict[str, Any]:
-    """What the notes say of the encoder before the training."""
-    return {"untrained": judge(evaluate, training, thorough=True), "untrained_conditions": evaluate.conditions}
 
 
 def clip(training: Training) -> None:
@@ -197,13 +172,6 @@ def clip(training: Training) -> None:
 def detached(output: MethodOutput) -> MethodOutput:
     """What outlives a micro-batch: no graph and no embeddings."""
     return MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state)
-
-
-def judge(evaluate: Evaluate, training: Training, thorough: bool = False) -> dict[str, float]:
-    """Evaluates the encoder that would be published, leaving the training's random state and modes alone."""
-    devices = [training.accelerator.device] if training.accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        return evaluate(training.method.export_encoder(), thorough)
 
 
 class Meter(contextlib.AbstractContextManager):

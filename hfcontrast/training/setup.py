@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
@@ -16,7 +16,8 @@ from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.photometry import Photometry
 from ..data.sources import Rows, load_rows
-from ..errors import CheckpointError, RecipeError
+from ..errors import CheckpointError, OutputError, RecipeError
+from ..lock import hold
 from ..methods.base import Method
 from ..methods.registry import get_method
 from ..nn.batch_norm import synchronise_batch_norm
@@ -33,6 +34,9 @@ from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
 from .text import build_captions, text_facts
 from .tracking import missing_packages
+
+# What says that an encoder has been published in a folder, or was about to be.
+RESULTS = ("result.json", "model.safetensors")
 
 
 @dataclass
@@ -89,6 +93,7 @@ def build_training(recipe: Recipe) -> Training:
         PluginError: The method cannot be used.
         DataError: The data cannot be trained on.
         CheckpointError: The output folder holds a run of another recipe.
+        OutputError: Another run is at work in the output folder.
         LauncherError: The processes were started in a way that would train something else.
     """
     check_launcher(recipe)
@@ -97,8 +102,9 @@ def build_training(recipe: Recipe) -> Training:
         raise RecipeError(f"track.to: {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
     output = Path(settings.output)
     make_output_folder(output)
-    check_same_run(recipe, output)
     accelerator = build_accelerator(recipe)
+    occupy(output, accelerator)
+    check_same_run(recipe, output)
     local_batch(recipe, accelerator.num_processes)
 
     method_class = get_method(recipe.method.name)
@@ -240,7 +246,7 @@ def recompute_activations(method: Method) -> None:
 
 
 def make_output_folder(output: Path) -> None:
-    """Makes the folder, before any time is spent on the data, and removes what a killed run was just writing there.
+    """Makes the folder, before any time is spent on the data.
 
     Raises:
         RecipeError: It cannot be made.
@@ -251,7 +257,25 @@ def make_output_folder(output: Path) -> None:
         raise RecipeError(
             f"train.output: the folder {output} cannot be made ({error.strerror}): choose another"
         ) from error
-    remove_unfinished(output)
+
+
+def occupy(output: Path, accelerator: Accelerator) -> None:
+    """Keeps other runs out of the output folder, and removes what a killed one was just writing there.
+
+    The first process does it for all of the run; ``hfcontrast.lock.release``, or the end of the process, undoes it.
+
+    Raises:
+        OutputError: Another run is at work there; on all processes.
+    """
+    problem = None
+    if accelerator.is_main_process:
+        try:
+            hold(output, "train.output")
+            remove_unfinished(output)
+        except OutputError as error:
+            problem = str(error)
+    if first := next((text for text in gather_object([problem]) if text), None):
+        raise OutputError(first)
 
 
 def check_same_run(recipe: Recipe, output: Path) -> None:
@@ -261,7 +285,16 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
         CheckpointError: The folder holds one.
     """
     former = output / "recipe.yaml"
-    if not former.exists() or not any((output / "checkpoints").glob("step_*")):
+    checkpoints = any((output / "checkpoints").glob("step_*"))
+    result = next(
+        (name for name in RESULTS if (output / name).exists()), None
+    )  # outlives checkpoints that were removed
+    if not former.exists() and result and not checkpoints:
+        raise CheckpointError(
+            f"{output} holds a {result} and no recipe.yaml, so it is no run's folder and would be written over: choose another "
+            "train.output"
+        )
+    if not former.exists() or not (checkpoints or result):
         return
     if recipe.train.resume == "never":
         raise CheckpointError(

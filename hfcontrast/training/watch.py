@@ -1,29 +1,12 @@
 """What can end a training early: a signal, or a loss that is no number. All processes learn of it at the same step."""
 
-import signal
-import time
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import TrainingError
 from ..nn.distributed import world_size
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, has finished its step and saved.
-
-    Args:
-        signal_number: The signal that asked.
-        message: What to tell the user.
-    """
-
-    def __init__(self, signal_number: int, message: str):
-        super().__init__(message)
-        self.signal_number = signal_number
+from ..signals import handling, note
 
 
 class Watch:
@@ -37,20 +20,21 @@ class Watch:
         self._signal = 0  # that came to this process
         self._agreed = 0  # that all processes know of
         self._pending: tuple[int, Tensor] | None = None
-        self._former = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        self._handling = handling(self._remember)
+        self._handling.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
+    def __exit__(self, *exception) -> None:
+        self._handling.__exit__(*exception)
+
+    @property
+    def asked(self) -> int:
+        """The signal that asked this process or, as far as they have told each other, all of them to stop; or 0."""
+        return self._signal or self._agreed
 
     def _remember(self, number, _frame) -> None:
-        # Launchers send a second one at once; a person who presses Ctrl-C again wants out.
-        if number == signal.SIGINT and self._signal and time.monotonic() - self._since > 1:
-            raise KeyboardInterrupt
-        if not self._signal:
-            self._since = time.monotonic()
-        self._signal = number
+        self._signal = self._signal or number
+        note(number)
 
     def step(self, step: int, loss: Tensor) -> int:
         """Notes the loss of a step; returns the signal that all processes are to stop for, or 0.

@@ -1,6 +1,7 @@
 """What a comparison is made of, and when a run counts as finished."""
 
 import json
+import shutil
 
 import pytest
 
@@ -113,6 +114,12 @@ def test_a_run_that_is_only_to_be_judged_by_more_is_not_finished(recipe_file, tm
         assert finished_result(planned(*more)) is None and former_result(planned(*more)) == result(bare)
     with pytest.raises(CheckpointError, match="eval.knn_k: 20 -> 5"):
         finished_result(planned("eval.knn_k=5"))
+
+    shutil.rmtree(bare.folder / "checkpoints")  # without them there is nothing to be judged by more
+    assert finished_result(bare) == result(bare)
+    with pytest.raises(CheckpointError, match="eval.linear_probe"):
+        finished_result(planned())
+    (bare.folder / "checkpoints" / "step_000000014").mkdir(parents=True)
 
     tuned = planned("eval.finetune=true")
     tuned.recipe.save(tuned.folder / "recipe.yaml")

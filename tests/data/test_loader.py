@@ -4,8 +4,10 @@ import itertools
 import json
 import logging
 import pickle
+import signal
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -240,3 +242,20 @@ def test_mistakes_are_named(map_rows, views):
         TrainLoader(map_rows, (View(name="a", size=8), View(name="b", size=9)), batch_size=10)
     with pytest.raises(CheckpointError, match="streaming"):
         TrainLoader(map_rows, views, batch_size=10).load_state_dict({"micro_batch": 1, "unreadable": {}, "states": []})
+
+
+def test_workers_ignore_the_signals_that_reach_a_whole_process_group(map_rows, views):
+    loader = TrainLoader(map_rows, views, batch_size=12, seed=5, workers=2, cache=False)
+    before = {child.pid for child in psutil.Process().children()}
+    batches = iter(loader)
+    found = [next(batches)["index"]]
+    workers = [child for child in psutil.Process().children() if child.pid not in before]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for worker in workers:
+            worker.send_signal(number)
+    found += [next(batches)["index"] for _ in range(5)]  # more than what was made ahead
+    assert {worker.pid for worker in workers if worker.is_running()} == {worker.pid for worker in workers} != set()
+    expected = take(TrainLoader(map_rows, views, batch_size=12, seed=5, workers=0), 6)
+    assert all(torch.equal(one, batch["index"]) for one, batch in zip(found, expected))
+    batches.close()
+    assert not psutil.wait_procs(workers, timeout=10)[1]  # they still end with the loader

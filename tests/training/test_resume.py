@@ -1,5 +1,7 @@
 """A run that is killed, or asked to stop, and started again ends exactly as one that was left alone."""
 
+import multiprocessing
+import os
 import signal
 import time
 from pathlib import Path
@@ -10,11 +12,12 @@ from safetensors.torch import load_file
 from tiny_runs import Run, metrics, run
 
 from hfcontrast.atomic import write_text
-from hfcontrast.errors import CheckpointError
+from hfcontrast.errors import CheckpointError, OutputError
+from hfcontrast.lock import hold
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.checkpoint_files import read_state, sealed
 from hfcontrast.training.loop import start
-from hfcontrast.training.setup import build_training
+from hfcontrast.training.setup import build_training, check_same_run
 
 
 def _state(output: Path) -> dict:
@@ -127,3 +130,36 @@ def test_a_stream_resumed_on_another_number_of_processes_is_refused_in_one_sente
     write_text(saved / "run.json", sealed(read_state(saved) | {"num_processes": 2}))
     with pytest.raises(CheckpointError, match="step_000000000 was written by 2, now there are 1; start as many"):
         start(training)
+
+
+def test_a_finished_run_whose_checkpoints_were_removed_is_not_written_over(recipe_file, tmp_path):
+    output = tmp_path / "run"
+    first = load_recipe(recipe_file("simclr"), [f"train.output={output}"])
+    output.mkdir()
+    first.save(output / "recipe.yaml")
+    check_same_run(load_recipe(recipe_file("simclr"), ["optim.lr=0.5"]), output)  # nothing has come of it yet
+    for result in ("result.json", "model.safetensors"):
+        (output / result).write_text("{}")
+        with pytest.raises(CheckpointError, match="optim.lr: 1.0 -> 0.5.*choose another train.output"):
+            check_same_run(load_recipe(recipe_file("simclr"), ["optim.lr=0.5"]), output)
+        with pytest.raises(CheckpointError, match="train.resume is never"):
+            check_same_run(load_recipe(recipe_file("simclr"), ["train.resume=never"]), output)
+        check_same_run(first, output)
+        (output / "recipe.yaml").rename(output / "aside")
+        with pytest.raises(CheckpointError, match=f"{result} and no recipe.yaml"):
+            check_same_run(first, output)
+        (output / "aside").rename(output / "recipe.yaml")
+        (output / result).unlink()
+
+
+def test_two_starts_in_one_folder_do_not_meet(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file("simclr"), [f"train.output={tmp_path / 'run'}"])
+    with multiprocessing.get_context("fork").Pool(1) as other:
+        other.apply(os.makedirs, (tmp_path / "run",))
+        other.apply(hold, (tmp_path / "run", "train.output"))
+        (tmp_path / "run" / ".unfinished_export").touch()  # of the other, which is just writing
+        with pytest.raises(OutputError, match="is in use by another run .process .* choose another train.output"):
+            build_training(recipe)
+    assert (tmp_path / "run" / ".unfinished_export").exists()
+    build_training(recipe)
+    assert not (tmp_path / "run" / ".unfinished_export").exists()

@@ -1,0 +1,102 @@
+"""The signals that ask a run to stop, and what they do outside of its steps."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+# SLURM sends SIGUSR1 as a warning where it is asked to (`--signal=USR1@90`); Windows has none.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+_IMPATIENT = 1.0  # seconds after which a second Ctrl-C is one of its own
+
+_depth = 0  # of blocks that handle signals
+_first: float | None = None  # when the outermost of them was asked to stop
+
+
+class Interrupted(BaseException):
+    """The run was asked to stop, and what it had is saved. No ``Exception``: nothing that handles errors may keep it.
+
+    Args:
+        signal_number: The signal that asked.
+        message: What to tell the user.
+    """
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+def note(number: int) -> bool:
+    """Notes that a signal came; whether it is the first: launchers send several at once.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed again after a while: somebody wants out.
+    """
+    global _first
+    if _first is None:
+        _first = time.monotonic()
+        return True
+    if number == signal.SIGINT and time.monotonic() - _first > _IMPATIENT:
+        raise KeyboardInterrupt
+    return False
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Hands the signals to a function during a block; in the main thread, the only one that can."""
+    global _depth, _first
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if _depth == 0:
+        _first = None
+    _depth += 1
+    former = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in former.items():
+            signal.signal(number, old)
+        _depth -= 1
+
+
+@contextlib.contextmanager
+def stopping_at_once(sentence: str) -> Iterator[None]:
+    """A block that the first signal ends, as nothing in it has to be saved.
+
+    Args:
+        sentence: What to tell the user then.
+
+    Raises:
+        Interrupted: A signal came.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if note(number):
+            raise Interrupted(number, sentence)
+
+    with handling(stop):
+        yield
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Holds the signals back during a block; processes that are started in it have them held back too."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def ignore() -> None:
+    """Ignores the signals from now on, in a worker process: they reach every process of a group, and its owner decides."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -1,0 +1,89 @@
+"""The evaluation of an encoder: as it is, and before its training, which is the baseline of what comes of it."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedModel
+
+from ..atomic import write_json
+from .setup import Training
+
+_FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
+
+
+class Evaluate(Protocol):
+    """Judges an encoder; ``thorough`` evaluations, before and after the training, may take their time.
+
+    Attributes:
+        conditions: What the scores depend on beside the encoder, as JSON by kinds of scores: the data, the settings.
+    """
+
+    conditions: dict[str, Any]
+
+    def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]: ...
+
+    def missing(self, scores: dict[str, float]) -> list[str]:
+        """Names of scores that a thorough evaluation would add to those of a former one."""
+
+
+def judge(evaluate: Evaluate, training: Training, thorough: bool = False) -> dict[str, float]:
+    """Evaluates the encoder that would be published, leaving the training's random state and modes alone."""
+    devices = [training.accelerator.device] if training.accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return evaluate(training.method.export_encoder(), thorough)
+
+
+def judged_before(evaluate: Evaluate, training: Training) -> dict[str, Any]:
+    """What the notes say of the encoder before the training."""
+    return {"untrained": judge(evaluate, training, thorough=True), "untrained_conditions": evaluate.conditions}
+
+
+def judged_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
+    """As :func:`judged_before`, once for all starts of a run: the scores are kept, should it end before its first checkpoint."""
+    file, accelerator = training.output / _FILE, training.accelerator
+    recipe = training.recipe.fingerprint().hash
+    kept: list[dict[str, Any] | None] = [None]
+    if accelerator.is_main_process:
+        kept[0] = _kept(file, recipe, evaluate)
+    broadcast_object_list(kept)  # all or none evaluate
+    if kept[0] is not None:
+        return kept[0]
+    notes = judged_before(evaluate, training)
+    if accelerator.is_main_process:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"recipe": recipe, **notes})
+    return notes
+
+
+def _kept(file: Path, recipe: str, evaluate: Evaluate) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        notes = {name: found[name] for name in ("untrained", "untrained_conditions")}
+        own = json.loads(json.dumps(evaluate.conditions))
+        same = found["recipe"] == recipe and notes["untrained_conditions"] == own
+        return notes if same and not evaluate.missing(notes["untrained"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def judge_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
+    """Adds the scores from before the training that a checkpoint's notes lack, while the method still has its first weights.
+
+    Scores of other conditions (another data set, or other settings) are no baseline of today's evaluation, and are left out.
+    """
+    notes = training.checkpoints.notes(checkpoint)
+    known, conditions = notes.get("untrained", {}), notes.get("untrained_conditions")
+    if conditions is None or any(conditions.get(kind, own) != own for kind, own in evaluate.conditions.items()):
+        known, conditions = {}, {}
+    if training.recipe.eval.baselines and (not known or evaluate.missing(known)):
+        found = judged_before(evaluate, training)
+        notes["untrained"] = found["untrained"] | known
+        notes["untrained_conditions"] = conditions | found["untrained_conditions"]
+    elif not known and "untrained" in notes:
+        del notes["untrained"]
+    else:
+        return
+    training.checkpoints.replace_notes(checkpoint, notes)

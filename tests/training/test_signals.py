@@ -1,0 +1,129 @@
+"""Signals that ask a run to stop: at once where nothing has to be saved, after the step elsewhere, and never twice."""
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from hfcontrast.signals import SIGNALS, Interrupted, held_back, stopping_at_once
+from hfcontrast.training import loop, watch
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_restored():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_block_with_nothing_to_save_ends_at_once(number):
+    refused = pytest.raises(Interrupted, match="^stopped before the first step")
+    with refused as stop, stopping_at_once("outside"), stopping_at_once("stopped before the first step"):
+        try:
+            send(number)
+        except Exception:
+            pytest.fail("an error handler has kept it")
+        finally:
+            send(signal.SIGTERM)  # launchers send more than one: it must not end the cleaning up
+    assert stop.value.signal_number == number
+
+
+def test_a_second_ctrl_c_is_obeyed_after_a_while_only(monkeypatch):
+    monkeypatch.setattr("hfcontrast.signals._IMPATIENT", 0.0)
+    with pytest.raises(KeyboardInterrupt), stopping_at_once("stopped"):
+        try:
+            send(signal.SIGINT)
+        except Interrupted:
+            send(signal.SIGINT)
+
+
+def test_the_watch_remembers_and_the_step_is_finished():
+    with watch.Watch() as watching:
+        assert watching.asked == 0 == watching.step(1, torch.tensor(1.0))
+        send(signal.SIGUSR1)
+        send(signal.SIGTERM)
+        assert watching.step(2, torch.tensor(1.0)) == signal.SIGUSR1 == watching.asked
+
+
+def test_other_threads_leave_the_signals_alone():
+    found = []
+
+    def work():
+        with stopping_at_once("stopped"), watch.Watch():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_held_back_signals_come_afterwards():
+    order = []
+    with pytest.raises(Interrupted), stopping_at_once("stopped"):
+        with held_back():
+            send(signal.SIGTERM)
+            order.append("inside")
+        order.append("behind")
+    assert order == ["inside"]
+
+
+def test_a_signal_in_the_last_save_ends_the_run_before_its_evaluation(recipe_file, tmp_path, monkeypatch):
+    training, evaluated = tiny_training(recipe_file, tmp_path, "train.steps=2"), []
+    save = training.checkpoints.save
+
+    def interrupted_save(step, *arguments):
+        if step == 2:
+            send(signal.SIGINT)
+        return save(step, *arguments)
+
+    monkeypatch.setattr(training.checkpoints, "save", interrupted_save)
+    evaluate = Scored(lambda thorough: evaluated.append(thorough))
+    with pytest.raises(Interrupted, match="after the last step, which is saved"):
+        loop.train(training, evaluate)
+    assert evaluated == [True] and training.checkpoints.newest().name == "step_000000002"
+    with pytest.raises(Interrupted, match="after the last step, which is saved") as stop:
+        loop.train(tiny_training(recipe_file, tmp_path, "train.steps=2"), Scored(lambda thorough: send(signal.SIGTERM)))
+    assert stop.value.signal_number == signal.SIGTERM
+
+
+def test_before_the_first_step_a_run_stops_with_a_sentence_and_keeps_what_was_evaluated(recipe_file, tmp_path):
+    with pytest.raises(Interrupted, match="stopped before the first step"):
+        loop.train(tiny_training(recipe_file, tmp_path), Scored(lambda thorough: send(signal.SIGTERM)))
+    calls = []
+    training = tiny_training(recipe_file, tmp_path)
+    step, notes, _ = loop.begin(training, Scored(calls.append))
+    again = loop.begin(tiny_training(recipe_file, tmp_path), Scored(calls.append))
+    assert calls == [True] and step == again[0] == 0
+    assert again[1]["untrained"] == notes["untrained"] == {"knn_accuracy": 0.5}
+    loop.begin(tiny_training(recipe_file, tmp_path), Scored(calls.append, {"data": "another"}))
+    loop.begin(tiny_training(recipe_file, tmp_path, "optim.lr=0.5"), Scored(calls.append, {"data": "another"}))
+    assert calls == [True] * 3  # other conditions, another recipe: evaluated again
+
+
+class Scored:
+    """An evaluation that only calls a function."""
+
+    def __init__(self, function, conditions=None):
+        self.function, self.conditions = function, conditions or {"data": "rows"}
+
+    def __call__(self, encoder, thorough=False):
+        self.function(thorough)
+        return {"knn_accuracy": 0.5}
+
+    def missing(self, scores):
+        return []
+
+
+def tiny_training(recipe_file, tmp_path, *overrides):
+    from hfcontrast.recipe import load_recipe
+    from hfcontrast.training.setup import build_training
+
+    return build_training(load_recipe(recipe_file("simclr"), [*overrides, f"train.output={tmp_path / 'run'}"]))

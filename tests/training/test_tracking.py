@@ -1,0 +1,76 @@
+"""Curves of a run that was killed and started again: every step once, in one run, under its name."""
+
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from accelerate import Accelerator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hfcontrast.recipe.sections import TrackSection
+from hfcontrast.training.tracking import Tracking, read_metrics
+
+
+def _start(folder, step, total, **settings):
+    accelerator = Accelerator(cpu=True, log_with=settings["to"] or None, project_dir=folder)
+    tracking = Tracking(folder / "metrics.jsonl", accelerator)
+    recipe = {"optim": {"lr": 0.1}, "name": None}
+    tracking.start(TrackSection(**settings), folder.name, recipe, step, total, "run-of-old")
+    return tracking
+
+
+def _log(tracking, steps):
+    for step in steps:
+        tracking.log({"loss": float(step)}, step)
+
+
+@pytest.mark.parametrize("name", [None, "second try"])
+def test_tensorboard_has_every_step_once_after_kills(name, tmp_path):
+    settings = {"to": ["tensorboard"], "run_name": name}
+    first = _start(tmp_path, 0, 6, **settings)
+    _log(first, range(1, 6))  # killed: its checkpoint is of step 3
+    second = _start(tmp_path, 3, 6, **settings)
+    _log(second, range(4, 7))
+    second.log({"eval": {"knn_accuracy": 0.5}}, 6)
+    third = _start(tmp_path, 6, 6, **settings)  # only evaluated again
+    third.log({"eval": {"knn_accuracy": 0.75}}, 6)
+    for tracking in (first, second, third):
+        for tracker in tracking.accelerator.trackers:
+            tracker.finish()
+    folder = tmp_path / "hfcontrast" / (name or "")
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(s, float(s)) for s in range(1, 7)]
+    assert [(event.step, event.value) for event in events.Scalars("eval/knn_accuracy")] == [(6, 0.75)]
+    assert {file.parent for file in tmp_path.rglob("events*")} == {folder}  # no further run for the settings
+    assert [(line["step"], "eval" in line) for line in read_metrics(tmp_path / "metrics.jsonl")] == [
+        *((step, False) for step in range(1, 7)),
+        (6, True),
+    ]
+
+
+def test_wandb_resumes_its_run(tmp_path, monkeypatch):
+    calls = []
+    run = SimpleNamespace(config=SimpleNamespace(update=lambda *_, **__: None), log=lambda *_, **__: None)
+    fake = ModuleType("wandb")
+    fake.init = lambda **keywords: calls.append(keywords) or run
+    fake.config = run.config
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr("accelerate.tracking.is_wandb_available", lambda: True)
+    monkeypatch.setattr("accelerate.tracking._available_trackers", ["wandb", "tensorboard"], raising=False)
+    for step in (0, 3):
+        tracking = Tracking(tmp_path / "metrics.jsonl", Accelerator(cpu=True))
+        tracking.accelerator.log_with = ["wandb"]
+        tracking.start(TrackSection(to=["wandb"], run_name="mine"), "folder", {}, step, 6, "run-of-old")
+    assert [(call["project"], call["name"], call["id"], call["resume"]) for call in calls] == [
+        ("hfcontrast", "mine", "run-of-old", "allow")
+    ] * 2
+
+
+def test_lines_that_are_no_log_are_passed_over(tmp_path):
+    lines = [{"step": 1, "loss": 2.0}, [1, 2], "text", 3, None, {"loss": 1.0}, {"step": "2"}, {"step": 2, "loss": 1.0}]
+    text = "\n".join(map(json.dumps, lines)) + '\n\n\x00\x00{"step": 3, "lo'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    _start(tmp_path, 5, 6, to=[])
+    kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert kept == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
