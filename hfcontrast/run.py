@@ -33,6 +33,7 @@ from .signals import Interrupted, stopping_at_once
 from .training.engines import own_states
 from .training.launchers import explain
 from .training.loop import AFTER, train
+from .training.loss_range import constant_loss
 from .training.method import published_size
 from .training.notices import notices
 from .training.setup import Training, build_training
@@ -126,6 +127,8 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
             "train.batch_size, or weaken the augmentation (views.all.scale=[0.2,1]).",
             style="bold red",
         )
+    if constant := constant_loss(notes, training.total_steps):
+        console.print(f"{constant}.", style="bold red")
     encoder = training.method.export_encoder()
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
     console.print(f"Written: {training.output}")

@@ -75,6 +75,7 @@ class AIM(Method):
 
     config_class = AIMConfig
     views = (View(size=224, scale=(0.4, 1.0), jitter=0.0),)
+    min_images = 1
 
     def __init__(self, config: AIMConfig):
         super().__init__(config)

@@ -68,6 +68,7 @@ class BarlowTwins(Method):
         View(name="view_1", size=224, scale=(0.08, 1.0), blur=1.0, **_COLOUR),
         View(name="view_2", size=224, scale=(0.08, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
     )
+    min_images_normalized = 3
     collapse_advice = "raise method.off_diagonal, widen method.projection_dim, or lower optim.lr"
 
     def __init__(self, config: BarlowTwinsConfig):

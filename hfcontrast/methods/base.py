@@ -1,15 +1,13 @@
-"""The contract of a method: Method, MethodConfig and MethodOutput (and Progress and Phase, from a module of their own)."""
+"""The contract of a method: Method and MethodConfig (and MethodOutput, Progress and Phase, from modules of their own)."""
 
 import copy
 import inspect
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
 
 from ..nn.ema import MomentumUpdate
 from ..nn.encoder import build_encoder, encode, feature_size
@@ -18,6 +16,7 @@ from ..nn.subconfig import whole_config
 from ..view import View
 from . import arguments
 from .declaration import check_declaration
+from .output import MethodOutput
 from .progress import Phase, Progress
 from .registry import class_made
 
@@ -49,23 +48,6 @@ class MethodConfig(PreTrainedConfig):
         return self.to_dict()
 
 
-@dataclass
-class MethodOutput(ModelOutput):
-    """What a step of a method returns.
-
-    Args:
-        loss: Scalar; the mean over processes is the loss of the global batch.
-        metrics: Scalars worth a curve, by name.
-        state: Detached tensors for ``after_step``: keys to enqueue, the teacher's batch statistics.
-        embeddings: (B, ...) detached embeddings for diagnostics.
-    """
-
-    loss: Tensor | None = None
-    metrics: dict[str, Tensor] | None = None
-    state: dict[str, Tensor] | None = None
-    embeddings: Tensor | None = None
-
-
 class Method(PreTrainedModel):
     """A self-supervised method: an encoder, heads beside it, and three steps.
 
@@ -86,6 +68,10 @@ class Method(PreTrainedModel):
         teachers: Moving averages: name of the copy -> name of the module that it follows.
         constant_lr: Names of modules whose learning rate follows no schedule (SimSiam's predictor).
         collapse_advice: What to change when this method's embeddings collapse; ends a sentence.
+        min_images: Fewest images of a micro-batch, over all processes, that the loss can learn from: 2 where it compares
+            images, 1 where each has a target of its own.
+        min_images_normalized: Fewest images that batch normalization in the heads has to see at once: 1 without any, 2 where
+            it sees all views together, 3 where it sees one view (normalized, two rows are 1 and -1 whatever they were).
         measured: Settings with the default None that :meth:`measure` finds from the pictures before the training.
         progress: Where the training is; set before every step.
     """
@@ -95,6 +81,8 @@ class Method(PreTrainedModel):
     teachers: dict[str, str] = {}
     constant_lr: tuple[str, ...] = ()
     collapse_advice: str = "lower optim.lr, raise train.batch_size, or weaken the augmentation"
+    min_images: int = 2
+    min_images_normalized: int = 1
     measured: tuple[str, ...] = ()
     progress: Progress = Progress(0, 1)
     main_input_name = "pixel_values"
@@ -178,6 +166,11 @@ class Method(PreTrainedModel):
             The settings by name, as JSON has them.
         """
         return {}
+
+    @classmethod
+    def fewest_images(cls, options: dict[str, Any]) -> tuple[int, int]:
+        """``min_images`` and ``min_images_normalized`` for the method's settings in a recipe; defaults are not among them."""
+        return cls.min_images, cls.min_images_normalized
 
     def compiled_parts(self) -> list[nn.Module]:
         """What ``train.compile`` compiles: the encoder and its teachers; their layers, where a method runs these itself."""

@@ -16,7 +16,7 @@ Deviations from the paper:
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -78,6 +78,7 @@ class BYOL(Method):
         View(name="view_1", size=224, scale=(0.08, 1.0), blur=1.0, **_COLOUR),
         View(name="view_2", size=224, scale=(0.08, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
     )
+    min_images_normalized = 3
     teachers = {"target_encoder": "encoder", "target_projector": "projector"}
     collapse_advice = (
         "raise method.target_momentum (a target that follows at once collapses with the network), lower optim.lr or lengthen "
@@ -96,6 +97,13 @@ class BYOL(Method):
         self.projector = head(self.feature_size, config.hidden_dim, config.projection_dim)
         self.predictor = head(config.projection_dim, config.hidden_dim, config.projection_dim)
         self.post_init()
+
+    @classmethod
+    def fewest_images(cls, options: dict[str, Any]) -> tuple[int, int]:
+        """Heads without batch statistics take any number; each image has a target of its own."""
+        if options.get("head_norm", cls.config_class.head_norm) == "batch":
+            return super().fewest_images(options)
+        return 1, 1
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(B, V, C, H, W) to features of the online and of the target encoder, (B, V, D) each."""

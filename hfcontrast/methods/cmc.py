@@ -11,7 +11,7 @@ Deviations from the paper:
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -104,6 +104,7 @@ class CMC(Method):
 
     config_class = CMCConfig
     views = (View(name="crop", size=224, scale=(0.08, 1.0), interpolation="bilinear", jitter=0.0),)
+    min_images = 1
     collapse_advice = "lower optim.lr, raise method.negatives or method.temperature, or take method.negatives=batch"
 
     def __init__(self, config: CMCConfig):
@@ -201,6 +202,12 @@ class CMC(Method):
         return [
             Phase("the first epoch fills the memory banks", None, steps_per_epoch, "no image meets its own embedding")
         ]
+
+    @classmethod
+    def fewest_images(cls, options: dict[str, Any]) -> tuple[int, int]:
+        """Without banks the negatives are the batch's other images."""
+        fewest, normalized = super().fewest_images(options)
+        return (2 if options.get("negatives") == "batch" else fewest), normalized
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

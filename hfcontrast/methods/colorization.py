@@ -96,6 +96,7 @@ class Colorization(Method):
     config_class = ColorizationConfig
     # 176 of 256 px, mirrored (the authors' v2 model)
     views = (View(name="crop", size=176, scale=(0.47, 0.47), ratio=(1.0, 1.0), interpolation="bilinear", jitter=0.0),)
+    min_images = 1
     measured = ("color_frequencies",)
 
     def __init__(self, config: ColorizationConfig):

@@ -148,6 +148,7 @@ class CPC(Method):
     config_class = CPCConfig
     # 256 px out of 300, grey (section 3.2)
     views = (View(name="crop", size=256, scale=(0.728, 0.728), ratio=(1.0, 1.0), jitter=0.0, grayscale=1.0),)
+    min_images = 1
     collapse_advice = "lower optim.lr, raise train.batch_size, or take an encoder without batch normalisation"
 
     def __init__(self, config: CPCConfig):

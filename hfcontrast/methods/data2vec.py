@@ -88,6 +88,7 @@ class Data2Vec(Method):
 
     config_class = Data2VecConfig
     views = (View(size=224, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4),)
+    min_images = 1
     teachers = {"teacher": "encoder"}
     collapse_advice = "raise method.ema_decay, lower optim.lr, or lengthen optim.warmup_epochs"
 

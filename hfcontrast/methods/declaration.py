@@ -32,6 +32,9 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
             raise PluginError(f"{where} does not define {name}(); a method needs embed() and objective()")
     if not (isinstance(cls.views, tuple) and cls.views and all(isinstance(view, View) for view in cls.views)):
         raise PluginError(f"{where}: views is {cls.views!r}, expected a tuple with at least one hfcontrast.View")
+    for name in ("min_images", "min_images_normalized"):
+        if not (isinstance(count := getattr(cls, name), int) and count >= 1):
+            raise PluginError(f"{where}: {name} is {count!r}, expected a number of images, 1 or more")
     try:
         check_views(cls.views)
     except ValueError as error:

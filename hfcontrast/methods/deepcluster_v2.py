@@ -71,6 +71,7 @@ class DeepClusterV2(Method):
 
     config_class = DeepClusterV2Config
     views = MULTI_CROP
+    min_images_normalized = 2
     collapse_advice = "lower optim.lr, lower method.prototypes for a small data set, or lengthen the warm-up"
 
     def __init__(self, config: DeepClusterV2Config):

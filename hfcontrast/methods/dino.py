@@ -90,6 +90,7 @@ class DINO(Method):
         View(name="global_2", size=224, scale=(0.4, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
         View(name="local", key="local_pixel_values", count=8, size=96, scale=(0.05, 0.4), blur=0.5, **_COLOUR),
     )
+    min_images = 1
     teachers = {"teacher_encoder": "encoder", "teacher_head": "head", "teacher_prototypes": "prototypes"}
 
     def __init__(self, config: DINOConfig):

@@ -77,6 +77,7 @@ class IGPT(Method):
 
     config_class = IGPTConfig
     views = (View(size=32, scale=(0.34, 0.77), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0),)
+    min_images = 1
     measured = ("clusters",)
 
     def __init__(self, config: IGPTConfig):

@@ -92,6 +92,7 @@ class IJEPA(Method):
 
     config_class = IJEPAConfig
     views = (View(size=224, scale=(0.3, 1.0), interpolation="bilinear", horizontal_flip=0.0, jitter=0.0),)
+    min_images = 1
     teachers = {"target_encoder": "encoder"}
     collapse_advice = "raise method.momentum, lower optim.lr, or lengthen optim.warmup_epochs"
 

@@ -83,6 +83,7 @@ class InstDisc(Method):
             grayscale=0.2,
         ),
     )
+    min_images = 1
     collapse_advice = "lower optim.lr or method.proximal_weight, or raise method.negatives"
 
     def __init__(self, config: InstDiscConfig):

@@ -85,6 +85,7 @@ class Jigsaw(Method):
             grayscale=0.3,
         ),
     )
+    min_images = 1
 
     def __init__(self, config: JigsawConfig):
         super().__init__(config)

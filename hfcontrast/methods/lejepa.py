@@ -91,6 +91,7 @@ class LeJEPA(Method):
         View(name="global", count=2, size=224, scale=(0.3, 1.0), **_COLOUR),
         View(name="local", key="local_pixel_values", count=8, size=98, scale=(0.05, 0.3), **_COLOUR),
     )
+    min_images_normalized = 2
     collapse_advice = "raise method.trade_off or train.batch_size, or lower optim.lr"
 
     def __init__(self, config: LeJEPAConfig):

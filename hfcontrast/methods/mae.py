@@ -81,6 +81,7 @@ class MAE(Method):
 
     config_class = MAEConfig
     views = (View(size=224, scale=(0.2, 1.0), jitter=0.0),)
+    min_images = 1
 
     def __init__(self, config: MAEConfig):
         super().__init__(config)

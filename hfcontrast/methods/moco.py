@@ -90,6 +90,7 @@ class MoCo(Method):
             grayscale=0.2,
         ),
     )
+    min_images = 1
     teachers = {"momentum_encoder": "encoder", "momentum_head": "head"}
     collapse_advice = (
         "lower optim.lr, raise method.queue_size, or keep batch statistics from giving the key away: "

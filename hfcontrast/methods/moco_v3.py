@@ -88,6 +88,7 @@ class MoCoV3(Method):
         View(name="view_1", size=224, interpolation="bilinear", blur=1.0, **_COLOUR),
         View(name="view_2", size=224, interpolation="bilinear", blur=0.1, solarize=0.2, **_COLOUR),
     )
+    min_images_normalized = 3
     teachers = {"momentum_encoder": "encoder", "momentum_projector": "projector"}
     collapse_advice = "lower optim.lr, lengthen optim.warmup_epochs, or raise train.batch_size"
 

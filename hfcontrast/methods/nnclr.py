@@ -78,6 +78,7 @@ class NNCLR(Method):
 
     config_class = NNCLRConfig
     views = BYOL.views
+    min_images_normalized = 3
 
     def __init__(self, config: NNCLRConfig):
         super().__init__(config)

@@ -84,6 +84,7 @@ class PIRL(Method):
             **_DISTORTION,
         ),
     )
+    min_images = 1
 
     def __init__(self, config: PIRLConfig):
         super().__init__(config)

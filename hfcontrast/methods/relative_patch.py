@@ -79,6 +79,8 @@ class RelativePatch(Method):
     config_class = RelativePatchConfig
     # 400 px of a picture that has 150,000 to 450,000 of them
     views = (View(name="crop", size=400, scale=(0.36, 1.0), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0),)
+    min_images = 1
+    min_images_normalized = 3
 
     def __init__(self, config: RelativePatchConfig):
         super().__init__(config)

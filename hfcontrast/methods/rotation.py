@@ -33,6 +33,7 @@ class Rotation(Method):
 
     config_class = RotationConfig
     views = (View(name="crop", size=224, scale=(0.08, 1.0), interpolation="bilinear", jitter=0.0),)
+    min_images = 1
     collapse_advice = "lower optim.lr, take views without vertical flips, and pictures that have an upside"
 
     def __init__(self, config: RotationConfig):

@@ -69,6 +69,7 @@ class SimCLR(Method):
             blur_sigma=(0.1, 2.0),
         ),
     )
+    min_images_normalized = 2
 
     def __init__(self, config: SimCLRConfig):
         super().__init__(config)

@@ -92,6 +92,7 @@ class SimCLRV2(Method):
 
     config_class = SimCLRV2Config
     views = SimCLR.views
+    min_images_normalized = 2
 
     def __init__(self, config: SimCLRV2Config):
         super().__init__(config)

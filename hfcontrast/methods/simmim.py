@@ -66,6 +66,7 @@ class SimMIM(Method):
 
     config_class = SimMIMConfig
     views = (View(size=192, scale=(0.67, 1.0), interpolation="bilinear", jitter=0.0),)
+    min_images = 1
 
     def __init__(self, config: SimMIMConfig):
         super().__init__(config)

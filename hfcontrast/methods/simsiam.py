@@ -69,6 +69,7 @@ class SimSiam(Method):
             blur_sigma=(0.1, 2.0),
         ),
     )
+    min_images_normalized = 3
     constant_lr = ("predictor",)
     collapse_advice = (
         "lower optim.lr, take the paper's optim.name=sgd with optim.weight_decay=1e-4, or make method.predictor_dim a "

@@ -93,6 +93,7 @@ class SwAV(Method):
 
     config_class = SwAVConfig
     views = MULTI_CROP
+    min_images_normalized = 2
     collapse_advice = (
         "lower method.epsilon (0.03), lower optim.lr, freeze the prototypes longer (method.freeze_prototypes_steps), or use a "
         "queue (method.queue_length) where the batch is smaller than the number of prototypes"

@@ -78,6 +78,7 @@ class VICReg(Method):
             solarize=0.1,
         ),
     )
+    min_images_normalized = 3
     collapse_advice = "raise method.variance (it should be about method.invariance) or lower optim.lr"
 
     def __init__(self, config: VICRegConfig):

@@ -11,6 +11,7 @@ from ..nn.encoder import feature_expression, feature_size
 from ..recipe import Recipe
 from ..recipe.sections import ZeroShotTask
 from ..training.environment import describe_environment
+from ..training.loss_range import constant_loss
 from ..training.method import published_size
 from ..training.setup import Training
 
@@ -81,6 +82,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         padding="max_length" if pairs and training.captions.pad_to_max else "longest",
         max_length=training.captions.max_length if pairs else None,
         predictions=PREDICTIONS if (training.output / PREDICTIONS).exists() else None,
+        constant_loss=constant_loss(notes, training.total_steps),
         columns=columns,
         scores=rows,
         linear_probe="linear_accuracy" in notes.get("trained", {}),

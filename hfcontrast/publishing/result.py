@@ -8,6 +8,7 @@ import torch
 
 from ..atomic import write_json
 from ..training.environment import describe_environment
+from ..training.loss_range import constant_loss
 from ..training.setup import Training
 from ..training.tracking import read_metrics
 
@@ -26,7 +27,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
         as they were judged; ``evaluated_on``;
-        ``images_per_second`` of the training; ``peak_memory`` of the first process in bytes (see
+        ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
+        ``peak_memory`` of the first process in bytes (see
         :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.
     """
     recipe, accelerator = training.recipe, training.accelerator
@@ -41,6 +43,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "scores": {name: notes[note] for note, name in names.items() if notes.get(note)},
         "evaluated_on": evaluated_on,
         "images_per_second": training_speed(training.output / "metrics.jsonl"),
+        "constant_loss": constant_loss(notes, training.total_steps),
         "peak_memory": notes.get("peak_memory"),
         "device": torch.cuda.get_device_name(accelerator.device) if cuda else accelerator.device.type,
         "processes": accelerator.num_processes,

@@ -7,7 +7,6 @@ def test_my_method():
 """
 
 from .contract import (
-    ContractViolation,
     check_export,
     check_forward_changes_nothing,
     check_gradients,
@@ -15,17 +14,20 @@ from .contract import (
     check_method,
     check_processes,
     check_round_trip,
-    check_samples_apart,
     check_step,
 )
-from .small import TINY_BACKBONE, TINY_TOWERS, build, random_batch
+from .samples import check_fewest_images, check_samples_apart
+from .small import TINY_BACKBONE, TINY_RESNET, TINY_TOWERS, build, random_batch
+from .violation import ContractViolation
 
 __all__ = [
     "TINY_BACKBONE",
+    "TINY_RESNET",
     "TINY_TOWERS",
     "ContractViolation",
     "build",
     "check_export",
+    "check_fewest_images",
     "check_forward_changes_nothing",
     "check_gradients",
     "check_learns",

@@ -16,6 +16,13 @@ TINY_BACKBONE = {
     "image_size": 32,
     "patch_size": 8,
 }
+TINY_RESNET = {
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16],
+    "depths": [1, 1],
+    "layer_type": "basic",
+}
 TINY_TOWERS = {
     "model_type": "clip",
     "projection_dim": 16,

@@ -19,10 +19,12 @@ from ..nn.distributed import all_mean
 from ..nn.running_statistics import average_over_processes
 from ..signals import Interrupted, stopping_at_once
 from .baseline import Evaluate, judge, judge_untrained, judged_at_start
+from .batch_size import too_few_to_normalize
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
 from .environment import describe_environment
 from .gradients import GradientWatch
+from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
 from .optim import clip_each_gradient
 from .schedules import set_schedules
@@ -55,7 +57,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     with stopping_at_once("stopped before the first step; the same command begins again where this one did"):
         step, notes, tracking = begin(training, evaluate)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
-    meter, gradients = Meter(training, step), GradientWatch(method)
+    meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)
     reset_peak_memory(accelerator.device)
 
     with Watch() as watch, meter:
@@ -69,7 +71,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
             outputs = []
             for _ in range(recipe.train.accumulation):
                 batch = meter.wait(batches)
-                with accelerator.accumulate(model):
+                with accelerator.accumulate(model), too_few_to_normalize():
                     if training.cache:
                         output = training.cache.backward(batch)
                     else:
@@ -87,7 +89,9 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
             method.after_step(outputs, progress)
             step += 1
 
-            stop = watch.step(step, torch.stack([output.loss for output in outputs]).mean())
+            loss = torch.stack([output.loss for output in outputs]).mean()
+            losses.add(loss)
+            stop = watch.step(step, loss)
             last = step == training.total_steps
             logs = step % recipe.train.log_every == 0 or last
             saves = step % checkpoint_every == 0 or last or stop
@@ -105,6 +109,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                 watch.settle()
                 notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(accelerator.device))
                 notes["images_per_second"] = meter.images_per_second
+                notes[NOTE] = losses.note()
                 saved = training.checkpoints.save(step, loader.state_dict(), notes)
             if stop and not last:
                 raise Interrupted(stop, f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same "

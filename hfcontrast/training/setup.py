@@ -26,6 +26,7 @@ from ..nn.running_statistics import hold_when_recomputed
 from ..nn.tower_configs import PAIR
 from ..recipe import Recipe, load_recipe
 from ..view import View
+from .batch_size import check_fewest_images, local_batch
 from .checkpoint import Checkpoints
 from .engines import SHARDED, build_accelerator, check_launcher
 from .grad_cache import GradientCache, check_cacheable
@@ -105,9 +106,8 @@ def build_training(recipe: Recipe) -> Training:
     accelerator = build_accelerator(recipe)
     occupy(output, accelerator)
     check_same_run(recipe, output)
-    local_batch(recipe, accelerator.num_processes)
-
     method_class = get_method(recipe.method.name)
+    check_fewest_images(recipe, method_class, accelerator.num_processes)
     views = recipe.resolved_views(method_class)
     rows = load_rows(
         **recipe.data.source(), captioned=method_class.needs_captions(), tensors=method_class.needed_columns()
@@ -159,21 +159,6 @@ def build_training(recipe: Recipe) -> Training:
         cache=build_cache(recipe, accelerator, method, photometry),
         captions=captions,
     )
-
-
-def local_batch(recipe: Recipe, processes: int) -> int:
-    """Samples of one micro-batch of one process.
-
-    Raises:
-        RecipeError: The global batch cannot be shared out equally.
-    """
-    batch, parts = recipe.train.batch_size, processes * recipe.train.accumulation
-    if batch % parts:
-        raise RecipeError(
-            f"train.batch_size is {batch}, the samples of one step over all processes, and cannot be shared out equally over "
-            f"{processes} processes with train.accumulation {recipe.train.accumulation}: use {max(batch // parts, 1) * parts}"
-        )
-    return batch // parts
 
 
 def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[nn.Module, Optimizer, bool]:

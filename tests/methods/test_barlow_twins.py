@@ -93,6 +93,5 @@ def test_settings_out_of_range_are_refused(name, value):
         BarlowTwinsConfig(**{name: value})
 
 
-@pytest.mark.parametrize("backbone", [None, TINY_RESNET], ids=["vit", "resnet"])
-def test_contract(backbone):
-    check_method(BarlowTwins, backbone, **SMALL)
+def test_contract():
+    check_method(BarlowTwins, **SMALL)

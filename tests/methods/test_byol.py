@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.byol import BYOL, BYOLConfig
 from hfcontrast.nn import StandardisedLinear, encode
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"hidden_dim": 32, "projection_dim": 8}
 WITHOUT_BATCH = {"head_norm": "group", "head_groups": 4, "weight_standardisation": True}
@@ -144,7 +144,7 @@ def test_the_settings_are_the_papers_and_checked():
 
 
 @pytest.mark.parametrize(
-    "backbone, options", [(None, WITHOUT_BATCH), (TINY_RESNET, {})], ids=["vit without batch", "resnet"]
+    "backbone, options", [(TINY_BACKBONE, WITHOUT_BATCH), (TINY_RESNET, {})], ids=["vit without batch", "resnet"]
 )
 def test_contract(backbone, options):
     check_method(BYOL, backbone, **SMALL, **options)

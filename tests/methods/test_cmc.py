@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.cmc import CMC, CMCConfig
 from hfcontrast.nn import ColourViewsModel, encode, sample_others
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {
     "model_type": "resnet",
@@ -194,7 +194,7 @@ def test_half_precision_leaves_the_constants_finite():
 
 @pytest.mark.parametrize(
     "backbone, options",
-    [(TINY_RESNET, {}), (None, {"negatives": "batch", "colour_space": "rgb", "graph": "core"})],
+    [(TINY_RESNET, {}), (TINY_BACKBONE, {"negatives": "batch", "colour_space": "rgb", "graph": "core"})],
     ids=["resnet, banks", "vit, batch"],
 )
 def test_contract(backbone, options):

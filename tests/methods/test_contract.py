@@ -153,6 +153,33 @@ class ReturnsTheLossAlone(Sound):
         return super().objective(embeddings).loss
 
 
+class NormalizesOneView(Sound):
+    """Of two rows batch normalization makes 1 and -1, which say nothing of them."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.norm = nn.BatchNorm1d(8, eps=1e-12)
+        self.post_init()
+
+    def objective(self, embeddings):
+        views = [self.norm(view) for view in embeddings["z"].unbind(1)]
+        output = super().objective({"z": torch.stack(views, dim=1)})
+        return MethodOutput(loss=output.loss, state=output.state)
+
+
+class NormalizesInEmbedOfAConvolution(Sound):
+    """Right with a ViT, which is what it was tried with."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.norm = nn.BatchNorm1d(8) if config.backbone_config.model_type == "resnet" else nn.LayerNorm(8)
+        self.post_init()
+
+    def embed(self, pixel_values):
+        z = super().embed(pixel_values)["z"]
+        return {"z": self.norm(z.flatten(0, 1)).view_as(z)}
+
+
 class ViewsBeforeImages(Sound):
     def embed(self, pixel_values):
         return {"z": super().embed(pixel_values)["z"].transpose(0, 1)}
@@ -180,6 +207,8 @@ def test_a_sound_method_passes():
         (LossOfEveryImage, "the loss must be a scalar"),
         (LossIsNoNumber, "the loss is nan on random images"),
         (ReturnsTheLossAlone, "objective() returned Tensor, expected MethodOutput"),
+        (NormalizesOneView, "says that it learns from 2 images, and the encoder's largest gradient is"),
+        (NormalizesInEmbedOfAConvolution, "with a convolutional encoder: embedded in two halves, the gradient of"),
         (ViewsBeforeImages, "embed()['z'] has 2 rows for 8 images"),
     ],
 )

@@ -13,6 +13,7 @@ from hfcontrast.methods.base import Progress
 from hfcontrast.methods.cpc import CPC, CPCConfig
 from hfcontrast.nn import GRUContext, MaskedConvContext, SignalEncoderConfig, SignalEncoderModel, encode
 from hfcontrast.testing import (
+    TINY_BACKBONE,
     build,
     check_forward_changes_nothing,
     check_gradients,
@@ -180,7 +181,10 @@ def test_data_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(
     "backbone, options",
-    [(None, {"patch_jitter": 2, "directions": ["down", "right"]}), (TINY_RESNET, {"context": "gru", "stride": 6})],
+    [
+        (TINY_BACKBONE, {"patch_jitter": 2, "directions": ["down", "right"]}),
+        (TINY_RESNET, {"context": "gru", "stride": 6}),
+    ],
     ids=["vit, conv", "resnet, gru"],
 )
 def test_contract(backbone, options):

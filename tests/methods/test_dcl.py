@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from hfcontrast.methods.dcl import DCL, DCLConfig
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.nn import encode
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {
     "model_type": "resnet",
@@ -71,6 +71,8 @@ def test_the_settings_are_the_papers_and_checked():
             DCLConfig(**{name: 0})
 
 
-@pytest.mark.parametrize("backbone, sigma", [(None, 0.5), (TINY_RESNET, None)], ids=["vit, weighted", "resnet"])
+@pytest.mark.parametrize(
+    "backbone, sigma", [(TINY_BACKBONE, 0.5), (TINY_RESNET, None)], ids=["vit, weighted", "resnet"]
+)
 def test_contract(backbone, sigma):
     check_method(DCL, backbone, projection_dim=16, sigma=sigma)

@@ -7,7 +7,7 @@ import torch
 
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.dino import DINO, DINOConfig
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 from hfcontrast.training.optim import parameter_groups
 
 SMALL = {"out_dim": 24, "hidden_dim": 16, "bottleneck_dim": 8}
@@ -167,7 +167,7 @@ def test_settings_out_of_range_are_refused(name, value):
 
 @pytest.mark.parametrize(
     "backbone, options",
-    [(None, {}), (TINY_RESNET, {"head_batch_norm": True}), (None, {"learn_prototype_norm": True})],
+    [(TINY_BACKBONE, {}), (TINY_RESNET, {"head_batch_norm": True}), (TINY_BACKBONE, {"learn_prototype_norm": True})],
     ids=["vit", "resnet", "learned norms"],
 )
 def test_contract(backbone, options):

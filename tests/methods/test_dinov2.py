@@ -271,7 +271,7 @@ def test_settings_that_make_no_sense_are_refused(options, words):
 
 @pytest.mark.parametrize(
     "backbone, options",
-    [(None, {"head_batch_norm": True}), (REGISTERS, {"centering": "softmax", "separate_heads": False})],
+    [(TINY_BACKBONE, {"head_batch_norm": True}), (REGISTERS, {"centering": "softmax", "separate_heads": False})],
     ids=["sinkhorn", "registers, softmax"],
 )
 def test_contract(backbone, options):

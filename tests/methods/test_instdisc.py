@@ -10,7 +10,7 @@ from hfcontrast.methods import instdisc
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.instdisc import InstDisc, InstDiscConfig
 from hfcontrast.nn import encode, sample_others
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"projection_dim": 8, "negatives": 20}
 TINY_RESNET = {
@@ -153,6 +153,8 @@ def test_the_settings_are_the_papers():
     assert (view.grayscale, view.blur, view.solarize) == (0.2, 0, 0)
 
 
-@pytest.mark.parametrize("backbone, negatives", [(None, 20), (TINY_RESNET, None)], ids=["vit, nce", "resnet, softmax"])
+@pytest.mark.parametrize(
+    "backbone, negatives", [(TINY_BACKBONE, 20), (TINY_RESNET, None)], ids=["vit, nce", "resnet, softmax"]
+)
 def test_contract(backbone, negatives):
     check_method(InstDisc, backbone, projection_dim=16, negatives=negatives)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from hfcontrast.methods.invaspread import InvaSpread, InvaSpreadConfig
 from hfcontrast.nn import encode
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {
     "model_type": "resnet",
@@ -69,6 +69,8 @@ def test_the_settings_are_the_papers():
     assert (view.grayscale, view.blur, view.solarize) == (0.2, 0, 0)
 
 
-@pytest.mark.parametrize("backbone, symmetric", [(None, False), (TINY_RESNET, True)], ids=["vit", "resnet, symmetric"])
+@pytest.mark.parametrize(
+    "backbone, symmetric", [(TINY_BACKBONE, False), (TINY_RESNET, True)], ids=["vit", "resnet, symmetric"]
+)
 def test_contract(backbone, symmetric):
     check_method(InvaSpread, backbone, projection_dim=16, symmetric=symmetric)

@@ -5,7 +5,7 @@ import torch
 
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.lejepa import LeJEPA, LeJEPAConfig
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"projection_dim": 8, "hidden_dim": 16, "num_slices": 24}
 TINY_RESNET = {
@@ -113,6 +113,6 @@ def test_settings_out_of_range_are_refused(name, value):
         LeJEPAConfig(**{name: value})
 
 
-@pytest.mark.parametrize("backbone, centers", [(None, "global"), (TINY_RESNET, "all")], ids=["vit", "resnet"])
+@pytest.mark.parametrize("backbone, centers", [(TINY_BACKBONE, "global"), (TINY_RESNET, "all")], ids=["vit", "resnet"])
 def test_contract(backbone, centers):
     check_method(LeJEPA, backbone, **SMALL, centers=centers)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.metric_learning import MetricLearning, MetricLearningConfig, n_pairs_by_label
 from hfcontrast.nn import encode
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"embedding_dim": 6}
 TINY_RESNET = {
@@ -160,10 +160,10 @@ def test_settings_out_of_range_are_refused(name, value):
 @pytest.mark.parametrize(
     "backbone, options",
     [
-        (None, {}),
-        (None, {"mining": "hard", "soft_margin": True}),
-        (None, {"loss": "contrastive"}),
-        (None, {"loss": "n_pair"}),
+        (TINY_BACKBONE, {}),
+        (TINY_BACKBONE, {"mining": "hard", "soft_margin": True}),
+        (TINY_BACKBONE, {"loss": "contrastive"}),
+        (TINY_BACKBONE, {"loss": "n_pair"}),
         (TINY_RESNET, {"mining": "all", "hidden_dim": 16, "freeze_batch_norm": True}),
     ],
     ids=["semi-hard", "hard", "pairs", "n-pairs", "resnet"],

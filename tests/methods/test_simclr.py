@@ -60,6 +60,5 @@ def test_the_views_are_the_papers():
     assert (view.horizontal_flip, view.vertical_flip, view.interpolation) == (0.5, 0.0, "bicubic")
 
 
-@pytest.mark.parametrize("backbone", [None, TINY_RESNET], ids=["vit", "resnet"])
-def test_contract(backbone):
-    check_method(SimCLR, backbone, projection_dim=16)
+def test_contract():
+    check_method(SimCLR, projection_dim=16)

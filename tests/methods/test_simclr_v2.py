@@ -12,7 +12,7 @@ from hfcontrast.methods.base import Progress
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.methods.simclr_v2 import SimCLRV2, SimCLRV2Config
 from hfcontrast.nn import encode
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {
     "model_type": "resnet",
@@ -205,7 +205,7 @@ def test_settings_out_of_range_are_refused(options, message):
 
 
 @pytest.mark.parametrize(
-    "backbone, options", [(None, MEMORY), (TINY_RESNET, {"projection_dim": 8})], ids=["vit, memory", "resnet"]
+    "backbone, options", [(TINY_BACKBONE, MEMORY), (TINY_RESNET, {"projection_dim": 8})], ids=["vit, memory", "resnet"]
 )
 def test_contract(backbone, options):
     check_method(SimCLRV2, backbone, **options)

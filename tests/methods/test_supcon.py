@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from hfcontrast.losses import nt_xent
 from hfcontrast.methods.supcon import SupCon, SupConConfig
 from hfcontrast.nn import encode
-from hfcontrast.testing import build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"projection_dim": 6, "hidden_dim": 10}
 TINY_RESNET = {
@@ -107,7 +107,7 @@ def test_the_settings_are_the_papers():
 
 @pytest.mark.parametrize(
     "backbone, options",
-    [(None, {}), (TINY_RESNET, {"head": "linear", "form": "in", "scale_by_temperature": True})],
+    [(TINY_BACKBONE, {}), (TINY_RESNET, {"head": "linear", "form": "in", "scale_by_temperature": True})],
     ids=["vit", "resnet, form in"],
 )
 def test_contract(backbone, options):

@@ -1,0 +1,89 @@
+"""The checks of what a method makes of parts of a batch: of two halves, and of as few images as it says are enough."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..methods.base import Method
+from ..nn.running_statistics import batch_norm_layers
+from .violation import require
+
+
+def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: float = 1e-4) -> None:
+    """Embedded in two halves, the batch has the loss and the gradients of one piece: ``train.grad_cache`` is exact.
+
+    The encoder's batch normalization, which no method could make so, is held in evaluation mode meanwhile.
+    """
+    found = []
+    with _encoder_held(method):
+        for parts in (1, 2):
+            method.zero_grad()
+            pieces = [{name: value.chunk(parts)[part] for name, value in batch.items()} for part in range(parts)]
+            embedded = [method.embed(**method._named_by(method.embed, piece)) for piece in pieces]
+            joined = {name: torch.cat([piece[name] for piece in embedded]) for name in embedded[0]}
+            output = method.objective(joined, **method._named_by(method.objective, batch))
+            output.loss.backward()
+            found.append({name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None})
+    method.zero_grad()
+    largest = max(float(gradient.abs().max()) for gradient in found[0].values())
+    for name, gradient in found[0].items():
+        difference = float((found[1][name] - gradient).abs().max())
+        limit = tolerance * max(float(gradient.abs().max()), largest / 10)
+        require(
+            difference <= limit,
+            f"embedded in two halves, the gradient of {name} differs by {difference:.2e} (at most {limit:.2e}): embed() must "
+            "not mix samples; batch statistics and draws that depend on the batch belong into objective()",
+        )
+
+
+def check_fewest_images(method: Method, batch: dict[str, Tensor], share: float = 1e-3) -> None:
+    """From as few images as the method says are enough the encoder learns: its gradient is of the size that the batch gives.
+
+    Args:
+        method: The method.
+        batch: More images than that.
+        share: Of the batch's largest gradient, that the few images reach.
+    """
+    settings = {name: getattr(method.config, name) for name in type(method.config).__dataclass_fields__}
+    count = max(method.fewest_images(settings))
+    # Some losses need two images of one class, others two classes.
+    chosen = [batch["labels"].argsort(stable=True)[:count], torch.arange(count)]
+    with _encoder_held(method):
+        whole = _largest_gradient(method, batch)
+        try:
+            least = max(
+                _largest_gradient(method, {name: value[rows] for name, value in batch.items()}) for rows in chosen
+            )
+        except (ValueError, RuntimeError) as error:
+            require(False, f"a batch of {count} images, which min_images says are enough, is refused: {error}")
+    require(
+        least >= share * whole,
+        f"the method says that it learns from {count} images, and the encoder's largest gradient is {least:.1e} then, where "
+        f"{len(batch['index'])} images give {whole:.1e}: raise min_images, or min_images_normalized where batch normalization in "
+        "a head makes two rows 1 and -1",
+    )
+
+
+def _largest_gradient(method: Method, batch: dict[str, Tensor]) -> float:
+    method.zero_grad()
+    method(**batch).loss.backward()
+    gradients = [float(p.grad.abs().max()) for p in method.encoder.parameters() if p.grad is not None]
+    method.zero_grad()
+    return max(gradients, default=0.0)
+
+
+@contextlib.contextmanager
+def _encoder_held(method: Method) -> Iterator[None]:
+    """Batch normalization of the encoder, and of its copies, in evaluation mode."""
+    copies = [name for name, source in method.teachers.items() if source.split(".")[0] == "encoder"]
+    parts = [method.get_submodule(name) for name in ("encoder", *copies)]
+    layers = [layer for part in parts for layer in batch_norm_layers(part).values()]
+    for layer in layers:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = True
