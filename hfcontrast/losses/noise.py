@@ -129,8 +129,9 @@ def invariant_spreading(images: Tensor, augmented: Tensor, temperature: float, s
             computed in float32. The B x B similarities are held whole.
         augmented: (B, D), embeddings of their augmented views.
         temperature: t > 0; 0.1 in the paper.
-        symmetric: As in the authors' code: each of the 2 B vectors in turn is told to be its partner among all vectors
-            but itself, and none of the others; the mean over the 2 B.
+        symmetric: The value of the authors' code: each of the 2 B vectors in turn is told to be its partner among all vectors
+            but itself, and none of the others; the mean over the 2 B. Gradients flow through both vectors of each product,
+            in the authors' code through the one whose turn it is.
 
     Returns:
         Scalar >= 0. For B = 1 there is no other image and the loss is 0. Embeddings that are all alike give

@@ -7,6 +7,7 @@ Deviations from the paper:
 - A ViT of transformers has a class token, which stands before the patches and belongs to the prefix. (A backbone with
   ``model_type: ijepa`` is a ViT without one.) Its linear layers and the patch projection have biases, and no normalisation
   follows the projection; ``qkv_bias: false`` in the backbone is the paper's.
+- Position embeddings have the row's half first, the authors' the column's.
 - The prefix is a function of the run's seed, the epoch and the sample; the authors draw anew in every step.
 - The features to be judged are the mean of the last layer's patches; the authors train an attentive probe on the mean of the
   last six layers.
@@ -14,7 +15,7 @@ Not stated, ours:
 - Every patch after a prefix has the same weight: the loss is the mean over those of the whole batch, not of each image first.
 - The blocks of the head are residual, pre-norm MLPs between a linear map to their width and one to the pixels. Positions are
   added after that first map.
-- Initial weights are MAE's: Xavier uniform.
+- Initial weights are MAE's, Xavier uniform; of the encoder's, the authors' code states that of the patch projection, which is the same.
 """
 
 import torch

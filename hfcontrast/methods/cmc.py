@@ -6,6 +6,8 @@ Deviations from the paper:
 - An image is never drawn as a negative of itself; the authors' uniform draws can hit it.
 - The memory banks start with random unit vectors; the authors' entries are uniform and of about unit length.
 - A grey, whatever its lightness, has no colour at all: a and b are relative to the white of the matrix that gives X, Y, Z.
+- Batch statistics are those of all processes unless ``train.sync_batchnorm`` is false, as in the recipe for ImageNet; the authors'
+  DataParallel has those of each GPU's images.
 - All encoders have the architecture of the recipe at its full width. What the authors call ResNet50v1 is one of half the
   width (hidden_sizes [128, 256, 512, 1024]); their AlexNet is split in halves.
 """

@@ -5,8 +5,9 @@ arXiv:2110.06848; SimCLR with another loss. Encoder, head and views are those of
 Deviations from the paper:
 - Those of ``simclr``.
 - The loss is the mean over both views of all images, where the paper sums it.
-- DCLW's weights are the paper's, 2 - exp(s / sigma) / mean of exp(s / sigma); a published implementation of the loss
-  (raminnakhli/Decoupled-Contrastive-Learning) divides by the sum over the batch instead, which makes them nearly 2 throughout.
+- DCLW's weights are the paper's, 2 - exp(s / sigma) / mean of exp(s / sigma), and gradients flow through them. A published
+  implementation (raminnakhli/Decoupled-Contrastive-Learning) has the same weights, as the batch size times a softmax; its loss is
+  that of one direction, from the first view.
 """
 
 from huggingface_hub.dataclasses import strict

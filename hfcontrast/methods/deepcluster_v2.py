@@ -8,7 +8,10 @@ Deviations from the paper:
   running statistics of batch normalisation, as theirs does, and no weight. It counts as an epoch of the schedules.
 - Every process clusters the whole memory, instead of a share of it: the same clusters on any number of processes.
 - A centroid that no image is nearest to stays where it is, as theirs; so does one whose images cancel out.
-- The blur's kernel is truncated at four standard deviations instead of at 23 pixels.
+- k-means starts from rows of the whole memory, that of the authors from rows of the first process's share.
+- The loss is the mean over the crops of the global batch whose image has a cluster; the authors' that of each process first.
+- The blur is a true Gaussian of the drawn standard deviation, its kernel cut off at four of them; the authors' PIL filter
+  approximates one by box filters.
 - The head's first layer has no bias, which the batch normalisation after it would take out again.
 """
 

@@ -7,7 +7,8 @@ the target encoder's features after a normalisation of each patch's.
 Deviations from the paper:
 - Masks are drawn for each image by itself, as a function of the run's seed, the epoch and the sample. In the authors' code the
   blocks of a batch have one size, and all masks are cut to the shortest of the batch, from the end; here none is cut, and
-  shorter ones are padded out of sight.
+  shorter ones are padded out of sight. So contexts are larger: of 16 x 16 patches 118 in the mean; there 112 before they are cut, and
+  69 to 73 after, in batches of 128 to 64 images (of 14 x 14 patches 91; there 84, and 50 to 54).
 - A target's share and its aspect ratio are drawn apart, and blocks reach every patch; in the authors' code one number decides
   both, and blocks are at least one patch smaller than the picture and never touch its last row and column.
 - If the targets leave the context too few patches, 8 places of it are tried before a target is left in it; by the authors 20.

@@ -6,7 +6,8 @@ arXiv:1904.03436; details that the paper leaves open are those of the authors' c
 Deviations from the paper:
 - "Image" and "augmented image" are two augmented views, as in the authors' code; the first view takes the image's part.
 - The loss is the paper's equation 6, which tells views apart among images; the authors' code tells each of the 2 B vectors apart
-  among all others: ``symmetric: true``. In both, gradients flow through both vectors of a pair; in the code through one.
+  among all others: ``symmetric: true``. In both, gradients flow through both vectors of a product; in the code through the one
+  whose turn it is, the other one being detached.
 - Distortions work on values in [0, 1] without rounding to 8 bits in between.
 """
 

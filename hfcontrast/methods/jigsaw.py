@@ -6,6 +6,7 @@ Deviations from the paper:
 - A tile's features are the encoder's pooled ones; the paper's fc6 sees where in the tile they come from.
 - No dropout between the layers of the head: masks of the moment would differ with gradient caching and the number of processes.
 - The set of permutations begins with the one that changes nothing, and not with a random one.
+- 30 % of the pictures are gray, as in the paper; in the authors' code half are, and half of the others lose a part of their color.
 - Colour channels are shifted in pictures without colour too, which thereby get fringes; and a tile's mean and standard deviation
   are those of each channel.
 - Encoder and head start as torch's do, the authors' as Caffe's.

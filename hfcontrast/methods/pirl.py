@@ -7,6 +7,7 @@ Deviations from the paper:
   each of the nine patches. Its random posterising, sharpening, solarising and contrast are left out.
 - The loss is the paper's equation 3; the authors' code takes InstDisc's NCE, with a constant Z.
 - An image is never among its own negatives; the authors' draws may hit it.
+- The learning rate moves along its cosine at every step; the authors' code moves it once an epoch.
 """
 
 import torch

@@ -3,6 +3,10 @@
 arXiv:2002.05709; details that the paper leaves open are those of the authors' code (google-research/simclr).
 
 Deviations from the paper:
+- The loss is the mean over all 2 B views, as in the paper's algorithm 1; the authors' code adds the means of both directions, which
+  is twice that. Under lars it makes the steps of biases and norms twice as long, and weight decay count half as much beside the gradient.
+- Colors are jittered as by torchvision: contrast around the mean gray, saturation by mixing with the gray image. TensorFlow, in
+  the authors' code, changes contrast around each color's own mean, and saturation in HSV; it clips after each change.
 - The blur's kernel is truncated at four standard deviations instead of at a tenth of the image size.
 - Colour distortions work on values in [0, 1] without rounding to 8 bits in between.
 - Encoder and head start as torch's ResNets and linear layers do; the authors' convolutions from TensorFlow's variance scaling by

@@ -1,6 +1,7 @@
 """SupCon: Supervised Contrastive Learning. Khosla, Teterwak, Wang, Sarna, Tian, Isola, Maschinot, Liu, Krishnan, 2020.
 
-arXiv:2004.11362; details that the paper leaves open are those of the authors' code (google-research/supcon).
+arXiv:2004.11362; details that the paper leaves open are those of the authors' code (google-research/google-research, folder
+supcon).
 
 Deviations from the paper:
 - The views are those of the paper's SimAugment at the strength of the authors' code, 0.5, without its sparse image warp.

@@ -6,7 +6,9 @@ Deviations from the paper:
 - Assignments are computed from float32 scores and in logarithms, also under mixed precision: the same numbers, without overflow.
 - The queue is on by default, as with the paper's batches of 256; its trainings with batches of 4096 have none (queue_length 0).
 - The queue's length is not rounded down to a multiple of the batch.
-- The blur's kernel is truncated at four standard deviations instead of at 23 pixels.
+- The blur is a true Gaussian of the drawn standard deviation, its kernel cut off at four of them; the authors' PIL filter
+  approximates one by box filters.
+- All processes share one queue; each of the authors' has one of its own with a part of the length, which makes the same assignments.
 - The head's first layer has no bias, which the batch normalisation after it would take out again.
 """
 
