@@ -108,3 +108,10 @@ def test_places_of_masks_are_in_their_order_and_padded():
     for mask, place, there in zip(masks.flatten(0, 1), places.flatten(0, 1), present.flatten(0, 1)):
         assert place[there].tolist() == mask.nonzero().flatten().tolist()
         assert place.max() < 5
+
+
+@pytest.mark.parametrize("side, patches", [(16, 118), (14, 91)])
+def test_the_contexts_have_the_sizes_that_the_method_states(side, patches):
+    torch.manual_seed(0)
+    context, _ = draw(3000, (side, side))
+    assert abs(float(context.flatten(1).sum(1).float().mean()) - patches) < 1.5
