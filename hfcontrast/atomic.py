@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,44 @@ def move_files(source: Path, target: Path) -> None:
         os.replace(file, target / file.name)
     source.rmdir()
     flush(target)
+
+
+def make_folder(path: str | Path) -> None:
+    """Makes a folder where there is none, and tries whether files can be written in it.
+
+    Raises:
+        OSError: It cannot be made, or nothing can be written in it.
+    """
+    Path(path).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+        pass
+
+
+def try_folder(path: str | Path) -> None:
+    """Tries whether a folder could be made, or written in where there is one; makes nothing.
+
+    Raises:
+        OSError: It could not.
+    """
+    path = Path(path)
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    with tempfile.TemporaryFile(dir=path):
+        pass
+
+
+def try_file(path: str | Path) -> None:
+    """Tries whether a file could be written; writes nothing.
+
+    Raises:
+        OSError: It could not.
+    """
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.is_file() or not path.exists():  # else a pipe or a device
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def write_text(path: str | Path, text: str) -> None:

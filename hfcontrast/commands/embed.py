@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet
 from rich.console import Console
 
-from ..atomic import atomic_file, remove_unfinished, write_json, writing
+from ..atomic import atomic_file, remove_unfinished, try_folder, write_json, writing
 from ..console import plain_console
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
@@ -78,6 +78,11 @@ def embed(
         HFContrastError: Model or data cannot be used for this, or the folder was begun with other options.
     """
     console = console or plain_console(quiet=True)
+    folder = Path(output)
+    try:
+        try_folder(folder)
+    except OSError as error:
+        raise HFContrastError(f"--output: nothing can be written to {folder} ({error.strerror})") from error
     opened = open_model(model, revision, device, trust_remote_code)
     rows, what = open_rows(opened, data, split, what, tuple(keep))
     options = {
@@ -94,7 +99,6 @@ def embed(
         "shard_rows": shard_rows,
         "keep": list(keep),
     }
-    folder = Path(output)
     make_folder(folder)
     maker = PartMaker(opened, rows, what, normalize, dtype, batch_size, tuple(keep))
     with held(folder, "--output"):

@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
-from ..atomic import write_text
+from ..atomic import try_file, write_text
 from ..console import plain_console
 from ..data.evaluation import evaluation_batches
 from ..data.sources import Rows, available_splits, load_rows
@@ -246,6 +246,12 @@ def main(args: argparse.Namespace) -> None:
     given = {name: value for name, value in given.items() if value is not None}
     if given and "finetune" not in (args.tasks or ()):
         raise HFContrastError("--epochs and --label-share are settings of fine-tuning: add --task finetune")
+    templates = args.template or (find_templates(args.templates) if args.templates else PHOTO)
+    if args.json and args.json != "-":
+        try:
+            try_file(args.json)
+        except OSError as error:
+            raise HFContrastError(f"--json: {args.json} cannot be written: {error.strerror}") from error
     quiet_libraries()
     report = judge(
         args.model,
@@ -256,7 +262,7 @@ def main(args: argparse.Namespace) -> None:
         limit=args.limit,
         k=args.k,
         finetuning=FineTuning(**given),
-        templates=args.template or (find_templates(args.templates) if args.templates else PHOTO),
+        templates=templates,
         class_names=args.classes,
         batch_size=args.batch_size,
         revision=args.revision,

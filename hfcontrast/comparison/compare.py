@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..atomic import make_folder
 from ..errors import HFContrastError, RecipeError
 from ..lock import held
 from .plan import PlannedRun, finished_result, former_result, pixels_judged, plan
@@ -38,9 +39,11 @@ def compare(
     output = Path(output)
     runs = plan(recipes, overrides, output, seeds)
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
     except OSError as error:
-        raise RecipeError(f"--output: the folder {output} cannot be made ({error.strerror}): choose another") from error
+        raise RecipeError(
+            f"--output: nothing can be written to {output} ({error.strerror}): choose another folder"
+        ) from error
     with held(output, "--output"):
         return train_all(runs, overrides, output)
 

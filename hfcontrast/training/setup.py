@@ -33,6 +33,7 @@ from .grad_cache import GradientCache, check_cacheable
 from .measured import measured_settings
 from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
+from .output_folder import make_output_folder
 from .text import build_captions, text_facts
 from .tracking import missing_packages
 
@@ -227,20 +228,6 @@ def recompute_activations(method: Method) -> None:
         raise RecipeError(
             f"train.gradient_checkpointing: encoder '{encoder.config.model_type}' cannot do it; use a smaller "
             f"train.batch_size, train.accumulation or train.precision=bf16 to save memory ({error})"
-        ) from error
-
-
-def make_output_folder(output: Path) -> None:
-    """Makes the folder, before any time is spent on the data.
-
-    Raises:
-        RecipeError: It cannot be made.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecipeError(
-            f"train.output: the folder {output} cannot be made ({error.strerror}): choose another"
         ) from error
 
 

@@ -1,0 +1,80 @@
+"""Where nothing can be written, every command says so before it loads anything."""
+
+from pathlib import Path
+
+import pytest
+
+from hfcontrast import cli
+from hfcontrast.errors import RecipeError
+from hfcontrast.recipe import load_recipe
+from hfcontrast.training import setup
+
+UNWRITABLE = Path("/proc/self/task")  # nobody writes here, not even root
+needs_proc = pytest.mark.skipif(not UNWRITABLE.is_dir(), reason="a system without /proc")
+
+
+@pytest.fixture
+def nothing_is_loaded(monkeypatch):
+    """Fails where rows are opened."""
+    monkeypatch.setattr(setup, "load_rows", lambda **_: pytest.fail("the data was opened"))
+
+
+def folder_in_the_way(output: Path, name: str) -> Path:
+    (output / name).mkdir(parents=True)
+    return output / name
+
+
+def file_in_the_way(output: Path, name: str) -> Path:
+    output.mkdir()
+    (output / name).write_text("mine")
+    return output / name
+
+
+def unwritable_inside(output: Path, name: str) -> Path:
+    output.mkdir()
+    (output / name).symlink_to(UNWRITABLE)
+    return output / name
+
+
+@pytest.mark.parametrize(
+    "prepare, name",
+    [
+        (folder_in_the_way, "recipe.yaml"),
+        (folder_in_the_way, "metrics.jsonl"),
+        (folder_in_the_way, "model.safetensors"),
+        (file_in_the_way, "checkpoints"),
+        (file_in_the_way, "method"),
+        pytest.param(unwritable_inside, "checkpoints", marks=needs_proc),
+        pytest.param(unwritable_inside, "", marks=needs_proc),
+    ],
+)
+def test_what_stands_in_the_way_of_a_run_is_named_first(prepare, name, recipe_file, tmp_path, nothing_is_loaded):
+    output = tmp_path / "run"
+    place = prepare(output, name) if name else output
+    if not name:
+        output.symlink_to(UNWRITABLE)
+    with pytest.raises(RecipeError, match="train.output: nothing can be written to ") as error:
+        setup.build_training(load_recipe(recipe_file("simclr"), [f"train.output={output}"]))
+    assert f" {place} (" in str(error.value)
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["evaluate", "no/model", "builtin/shapes", "--json", f"{UNWRITABLE}/x.json"], "--json: "),
+        (["evaluate", "no/model", "builtin/shapes", "--json", "/nowhere/x.json"], "--json: "),
+        (
+            ["evaluate", "no/model", "builtin/shapes", "--json", "/tmp"],
+            "--json: /tmp cannot be written: Is a directory",
+        ),
+        (["embed", "no/model", "builtin/shapes", "--output", str(UNWRITABLE)], "--output: nothing can be written"),
+        (["embed", "no/model", "builtin/shapes", "--output", f"{UNWRITABLE}/a/b"], "--output: nothing can be written"),
+        (["embed", "no/model", "builtin/shapes", "--output", "/etc/hostname"], "--output: nothing can be written"),
+        (["compare", "{recipe}", "--output", str(UNWRITABLE)], "--output: nothing can be written"),
+    ],
+)
+def test_commands_try_their_output_first(arguments, words, recipe_file, capsys):
+    arguments = [str(recipe_file("simclr")) if item == "{recipe}" else item for item in arguments]
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: {words}")
