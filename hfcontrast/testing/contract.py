@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from ..errors import RecipeError
-from ..methods.base import Method, MethodOutput, Progress
+from ..methods.base import Method, MethodOutput, Phase, Progress
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.encoder import encode
 from .samples import check_fewest_images, check_samples_apart
@@ -97,6 +97,8 @@ def check_step(method: Method, batch: dict[str, Tensor]) -> None:
     _require(isinstance(output, MethodOutput), f"objective() returned {type(output).__name__}, expected MethodOutput")
     _require(output.loss is not None and output.loss.ndim == 0, "the loss must be a scalar")
     _require(bool(torch.isfinite(output.loss)), f"the loss is {output.loss.item()} on random images")
+    for phase in method.phases(5, images):
+        _require(isinstance(phase, Phase), f"phases() gives {phase!r}, expected instances of hfcontrast.Phase")
     for kind in ("metrics", "state"):
         for name, value in (getattr(output, kind) or {}).items():
             _require(not value.requires_grad, f"{kind}['{name}'] is not detached: it would keep the graph alive")

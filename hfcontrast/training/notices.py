@@ -1,6 +1,7 @@
 """What is said before the first step: what a run never comes to, and which settings nothing reads."""
 
 from ..methods.base import Method
+from ..nn.families import KINDS, named_kinds
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
 from .schedules import schedule_phases
@@ -10,9 +11,16 @@ from .setup import Training
 def notices(training: Training) -> list[str]:
     """One sentence for each setting that has no effect in this run, and for each phase that it is too short for."""
     found = unread_settings(training.recipe, training.method.needs_captions())
+    found += missing_kinds(training.method, training.recipe.optim.no_decay)
     return found + missed_phases(
         training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch
     )
+
+
+def missing_kinds(method: Method, wanted: list[str]) -> list[str]:
+    """One sentence for each kind of parameters in ``optim.no_decay`` that the method has none of."""
+    missing = [kind for kind in wanted if kind in KINDS and kind not in named_kinds(method).values()]
+    return [f"optim.no_decay has {kind}, and has no effect there: the model has none" for kind in missing]
 
 
 def missed_phases(recipe: Recipe, method: Method, total_steps: int, steps_per_epoch: int) -> list[str]:

@@ -52,6 +52,11 @@ class Sound(Method):
         self.update_teachers(0.9)
 
 
+class NamesPhasesInItsOwnWay(Sound):
+    def phases(self, steps_per_epoch, batch_size):
+        return [("method.pause", steps_per_epoch)]
+
+
 class ChangesStateInForward(Sound):
     def objective(self, embeddings):
         output = super().objective(embeddings)
@@ -192,6 +197,7 @@ def test_a_sound_method_passes():
 @pytest.mark.parametrize(
     "method, words",
     [
+        (NamesPhasesInItsOwnWay, "phases() gives ('method.pause', 5), expected instances of hfcontrast.Phase"),
         (ChangesStateInForward, "forward() changed mean; state changes belong into after_step()"),
         (TeacherWithGradient, "a gradient reaches the teacher's teacher_head.weight"),
         (UnusedParameter, "no gradient reaches spare.weight; freeze it or use it"),

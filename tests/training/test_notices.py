@@ -10,7 +10,7 @@ from hfcontrast.recipe import load_recipe
 from hfcontrast.recipe.sections import OptimSection
 from hfcontrast.recipe.unread import unread_settings
 from hfcontrast.testing import build, random_batch
-from hfcontrast.training.notices import missed_phases
+from hfcontrast.training.notices import missed_phases, missing_kinds
 from hfcontrast.training.schedules import learning_rate, schedule_phases
 
 EPOCH, BATCH = 3, 4  # steps of an epoch, images of a step
@@ -189,6 +189,12 @@ def test_settings_that_are_read_are_not_named():
     assert unread_settings(recipe(), captions=False) == []
     with_texts = recipe(text={"tokenizer": "x", "vocab_size": 600, "max_length": 9})
     assert [s.split()[0] for s in unread_settings(with_texts, captions=True)] == ["text.vocab_size"]
+
+
+def test_kinds_of_parameters_that_the_model_has_not_are_named():
+    method = build(get_method("simclr"))  # with a DINOv2 of transformers
+    (sentence,) = missing_kinds(method, ["class_token", "relative_positions", "projector.0"])
+    assert sentence == "optim.no_decay has relative_positions, and has no effect there: the model has none"
 
 
 def test_what_a_run_has_written_down_names_changes_alone(tmp_path):
