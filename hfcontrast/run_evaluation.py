@@ -156,7 +156,7 @@ def _task_rows(recipe: Recipe, task: ZeroShotTask) -> Rows:
     source = recipe.evaluation_source()
     own = {name: value for name, value in task.model_dump(include=set(source)).items() if value is not None}
     if task.path is not None:  # another data set: nothing of the first one's is meant
-        source = {"streaming": source["streaming"]}
+        source = {name: source[name] for name in ("streaming", "open_addresses", "max_pixels")}
     split = task.split or recipe.eval.split
     source |= own
     return load_rows(**source, split=split or _held_out_split_of(source) or "train")

@@ -24,6 +24,8 @@ class DataSource:
         image_column: Column with the images; None looks for it.
         label_column: Column with the labels; None looks for it.
         caption_column: Column with the captions; None looks for it.
+        open_addresses: Whether addresses that rows hold instead of images are opened.
+        max_pixels: Pixels of an image at most.
     """
 
     path: str
@@ -35,6 +37,8 @@ class DataSource:
     image_column: str | None = None
     label_column: str | None = None
     caption_column: str | None = None
+    open_addresses: bool = False
+    max_pixels: int = 89_478_485
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of ``load_rows``."""
@@ -75,6 +79,18 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--image-column", metavar="COLUMN", help="column with the images (default: looked for)")
     data.add_argument("--label-column", metavar="COLUMN", help="column with the class labels (default: looked for)")
     data.add_argument("--caption-column", metavar="COLUMN", help="column with the captions (default: looked for)")
+    data.add_argument(
+        "--open-addresses",
+        action="store_true",
+        help="open addresses that rows hold instead of images (http://, file://)",
+    )
+    data.add_argument(
+        "--max-pixels",
+        metavar="N",
+        type=count,
+        default=DataSource.max_pixels,
+        help="pixels of an image above which it counts as unreadable (default: 89478485)",
+    )
 
 
 def data_source(args: argparse.Namespace) -> DataSource:
@@ -93,6 +109,8 @@ def data_source(args: argparse.Namespace) -> DataSource:
         args.image_column,
         args.label_column,
         args.caption_column,
+        args.open_addresses,
+        args.max_pixels,
     )
 
 

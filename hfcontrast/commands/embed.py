@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..atomic import atomic_file, remove_unfinished, try_folder, write_json, writing
 from ..console import plain_console
+from ..data.decode import MAX_PIXELS
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
 from ..lock import held
@@ -93,6 +94,7 @@ def embed(
         **{f"data.{name}": value for name, value in asdict(data).items()},
         "data.split": split,
         "data.rows": rows.num_rows,
+        "data.fingerprint": rows.fingerprint(),
         "what": what,
         "normalize": normalize,
         "dtype": dtype,
@@ -205,7 +207,14 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         remove_unfinished(folder)
     except (OSError, json.JSONDecodeError) as error:
         raise HFContrastError(f"cannot go on in {folder}: {error}") from error
+    # What older manifests do not say was so, or is not known to have been otherwise.
+    known = {
+        "data.open_addresses": False,
+        "data.max_pixels": MAX_PIXELS,
+        "data.fingerprint": options.get("data.fingerprint"),
+    }
     before = manifest.get("options", {})
+    before |= {name: value for name, value in known.items() if name not in before}
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
     if changed:
         named = "; ".join(f"{name} was {before.get(name)!r}, is {options.get(name)!r}" for name in changed)

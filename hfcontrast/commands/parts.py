@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from ..data.cache import cpus_of_this_process
 from ..data.captions import UnusableCaption, captions_of, usable_captions
-from ..data.decode import UnreadableImage, decode_image, read_bytes
+from ..data.decode import UnreadableImage
+from ..data.reading import ImageReader
 from ..data.sources import Rows
 from ..evaluation.inputs import evaluating, picture_transform, text_embeddings
 from ..nn.encoder import encode, feature_size
@@ -139,7 +141,7 @@ class PartMaker:
             yield self._prepare(taken, threads) if self.transform else Prepared(taken)
 
     def _prepare(self, rows: list[dict], threads: ThreadPoolExecutor) -> Prepared:
-        opened = list(threads.map(_open_picture, [row["image"] for row in rows]))
+        opened = list(threads.map(partial(_open_picture, self.rows.reader), [row["image"] for row in rows]))
         pictures = [picture for picture in opened if isinstance(picture, PILImage.Image)]
         problems = {place: str(why) for place, why in enumerate(opened) if isinstance(why, UnreadableImage)}
         return Prepared(rows, self.transform(pictures) if pictures else None, problems)
@@ -226,9 +228,9 @@ def _as_read_back(feature: Any) -> Any:
     return Image() if isinstance(feature, Image) else feature
 
 
-def _open_picture(value: dict | None) -> PILImage.Image | UnreadableImage:
+def _open_picture(reader: ImageReader, value: dict | None) -> PILImage.Image | UnreadableImage:
     try:
-        return decode_image(read_bytes(value))
+        return reader.image(value)
     except UnreadableImage as error:
         path = (value or {}).get("path")
         return UnreadableImage(f"{path}: {error}") if path else error

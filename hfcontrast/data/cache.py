@@ -1,17 +1,17 @@
 """Decoded pixels of a whole data set in memory, for data sets that fit: an epoch then decodes nothing."""
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
-from PIL import Image
 
-from hfcontrast.data.decode import UnreadableImage, decode_pixels, read_bytes
+from hfcontrast.data.decode import UnreadableImage
+from hfcontrast.data.reading import ImageReader
 
 _CHUNK = 1024  # rows decoded into one buffer
 _SAMPLE = 64  # rows whose size is looked at for the estimate
@@ -23,6 +23,7 @@ class DecodedRows:
 
     Args:
         read: Gives the undecoded image values of a range of rows.
+        images: Reads the images.
         num_rows: How many rows there are.
         shared: Whether the pixels go to shared memory, for workers that are not forked.
 
@@ -30,7 +31,7 @@ class DecodedRows:
         unreadable: For each row that cannot be read, why.
     """
 
-    def __init__(self, read: Callable[[Sequence[int]], list], num_rows: int, shared: bool = False):
+    def __init__(self, read: Callable[[Sequence[int]], list], images: ImageReader, num_rows: int, shared: bool = False):
         self.unreadable: dict[int, str] = {}
         self.nbytes = 0
         self._chunks: list[torch.Tensor] = []
@@ -39,7 +40,7 @@ class DecodedRows:
         with ThreadPoolExecutor(cpus_of_this_process()) as threads:
             for first in range(0, num_rows, _CHUNK):
                 rows = range(first, min(first + _CHUNK, num_rows))
-                self._add_chunk(rows, list(threads.map(_decode, read(rows))), shared)
+                self._add_chunk(rows, list(threads.map(partial(_decode, images), read(rows))), shared)
 
     def _add_chunk(self, rows: range, decoded: list[np.ndarray | UnreadableImage], shared: bool) -> None:
         offset, parts = 0, []
@@ -67,33 +68,26 @@ class DecodedRows:
         return self._chunks[row // _CHUNK].numpy()[start : start + height * width * 3].reshape(height, width, 3)
 
 
-def _decode(image: dict | None) -> np.ndarray | UnreadableImage:
+def _decode(images: ImageReader, image: dict | None) -> np.ndarray | UnreadableImage:
     try:
-        return decode_pixels(read_bytes(image))
+        return images.pixels(image)
     except UnreadableImage as error:
         return error
 
 
-def fits_in_memory(read: Callable[[Sequence[int]], list], num_rows: int) -> bool:
+def fits_in_memory(read: Callable[[Sequence[int]], list], images: ImageReader, num_rows: int) -> bool:
     """Whether the decoded rows would take less than a quarter of this process's share of the available memory.
 
     Args:
         read: Gives the undecoded image values of some rows.
+        images: Reads the images.
         num_rows: How many rows there are.
     """
     rows = np.unique(np.linspace(0, num_rows - 1, _SAMPLE).astype(int)).tolist()
-    sizes = [size for image in read(rows) if (size := _header_size(image))]
+    sizes = [size for image in read(rows) if (size := images.size(image))]
     if not sizes:
         return False
     return np.mean(sizes) * 3 * num_rows < _SHARE * _local_share(available_memory())
-
-
-def _header_size(image: dict | None) -> int:
-    try:
-        with Image.open(io.BytesIO(read_bytes(image))) as opened:
-            return opened.width * opened.height
-    except Exception:  # the decoder names unreadable rows later; Pillow's readers raise anything
-        return 0
 
 
 def available_memory() -> int:

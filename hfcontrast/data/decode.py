@@ -1,12 +1,15 @@
 """Decoding: the encoded bytes of one image to RGB pixels, upright, whatever the file's mode."""
 
 import io
+import math
 
-import fsspec
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 DAMAGE = b"hfcontrast: damaged archive: "  # how the image of a row begins that stands for what an archive has lost
+MAX_PIXELS = 89_478_485  # 256 MiB as RGB; from here on Pillow warns of decompression bombs
+_MAX_RATIO = 100  # resizing the short side of a line of pixels to that of a view would make an image of gigabytes
 _ORIENTATION = 0x0112  # EXIF tag
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -20,34 +23,7 @@ class UnreadableImage(UnreadableRow):
     """An image cannot be opened or decoded."""
 
 
-def read_bytes(image: dict | bytes) -> bytes:
-    """The encoded bytes of an undecoded image value of ``datasets`` (``Image(decode=False)``).
-
-    Args:
-        image: ``{"bytes": ..., "path": ...}`` where either may be None, or the bytes themselves. A path is a local
-            one or any address that fsspec opens.
-
-    Raises:
-        UnreadableImage: There is neither bytes nor a path, or the path cannot be read.
-    """
-    if isinstance(image, bytes):
-        return image
-    if image is None or (image.get("bytes") is None and not image.get("path")):
-        raise UnreadableImage("the row holds no image")
-    if image.get("bytes") is not None:
-        return image["bytes"]
-    path = image["path"]
-    try:
-        if "://" in path:
-            with fsspec.open(path, "rb") as file:
-                return file.read()
-        with open(path, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        raise UnreadableImage(f"cannot be read: {error}") from error
-
-
-def decode_image(data: bytes) -> Image.Image:
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None = None) -> Image.Image:
     """Decodes an image file to RGB, turned upright after its EXIF orientation.
 
     Transparent pixels are composited on white, 16-bit greys are scaled to 8 bits, of an animation the first frame is
@@ -55,16 +31,24 @@ def decode_image(data: bytes) -> Image.Image:
 
     Args:
         data: The bytes of the file, in any format that Pillow reads.
+        max_pixels: Width times height at most.
+        detail: How many times smaller the image may be decoded, divided by the square root of its pixels, where the format allows
+            it (JPEG, by 2, 4 or 8); None decodes it as it is.
 
     Raises:
-        UnreadableImage: The bytes are no image, or a damaged one.
+        UnreadableImage: The bytes are no image, a damaged one, a larger one, or one more than 100 times as long as wide.
     """
     if data.startswith(DAMAGE):
         raise UnreadableImage(data.removeprefix(DAMAGE).decode(errors="replace"))
     try:
-        image = Image.open(io.BytesIO(data))
+        image = _open(data, max_pixels)
+        _check_size(*image.size, max_pixels)
+        if (factor := draft_factor(image, detail)) > 1:
+            image.draft(None, (image.width // factor, image.height // factor))
         image.load()
         return _to_rgb(_upright(image))
+    except UnreadableImage:
+        raise
     except UnidentifiedImageError as error:  # whose message has an address in memory
         raise UnreadableImage("cannot be decoded: no format that Pillow knows") from error
     except Exception as error:  # Pillow raises anything on damaged files: OSError, SyntaxError, ...
@@ -74,6 +58,27 @@ def decode_image(data: bytes) -> Image.Image:
 def decode_pixels(data: bytes) -> np.ndarray:
     """As ``decode_image``, as a writable (H, W, 3) uint8 array."""
     return np.array(decode_image(data))
+
+
+def draft_factor(image: Image.Image, detail: float | None) -> int:
+    """By how much an opened image is decoded smaller (see ``decode_image``)."""
+    if detail is None or not isinstance(image, JpegImageFile):
+        return 1
+    allowed = math.sqrt(image.width * image.height) * detail
+    return next((factor for factor in (8, 4, 2) if factor <= allowed), 1)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, which a recipe has raised
+    return Image.open(io.BytesIO(data))
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width} x {height} pixels are more than data.max_pixels, {max_pixels:,}")
+    if max(width, height) > _MAX_RATIO * min(width, height):
+        raise UnreadableImage(f"{width} x {height} pixels: more than {_MAX_RATIO} times as long as wide")
 
 
 def _upright(image: Image.Image) -> Image.Image:

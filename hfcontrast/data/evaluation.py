@@ -7,11 +7,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from hfcontrast.data.decode import UnreadableImage, decode_image, read_bytes
+from hfcontrast.data.decode import UnreadableImage
 from hfcontrast.data.map_rows import RowReader
 from hfcontrast.data.sources import Rows
 
 logger = logging.getLogger(__name__)
+
+_PIXELS_AT_ONCE = 32_000_000  # decoded images that wait for the processor: about 130 MB
 
 
 def evaluation_batches(
@@ -88,14 +90,21 @@ class _EvaluationRows(IterableDataset):
             yield batch["image"], [-1 if label is None else label for label in labels]
 
     def _make(self, images: list, labels: list) -> tuple[torch.Tensor | None, torch.Tensor | None, list[str]]:
-        decoded, kept, failures = [], [], []
+        parts, decoded, kept, failures, pixels = [], [], [], [], 0
         for number, image in enumerate(images):
             try:
-                decoded.append(decode_image(read_bytes(image)))
+                decoded.append(self.rows.reader.image(image))
                 kept.append(number)
             except UnreadableImage as error:
                 failures.append(f"{(image or {}).get('path') or 'an image without a path'}: {error}")
-        if not decoded:
+                continue
+            pixels += decoded[-1].width * decoded[-1].height
+            if pixels > _PIXELS_AT_ONCE:
+                parts.append(self.transform(decoded))
+                decoded, pixels = [], 0
+        if decoded:
+            parts.append(self.transform(decoded))
+        if not parts:
             return None, None, failures
         chosen = torch.tensor([labels[number] for number in kept]) if labels else None
-        return self.transform(decoded), chosen, failures
+        return torch.cat(parts) if len(parts) > 1 else parts[0], chosen, failures

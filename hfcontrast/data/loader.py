@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import multiprocessing
@@ -11,6 +12,7 @@ from hfcontrast.data.batches import BatchBuilder
 from hfcontrast.data.cache import DecodedRows, cpus_of_this_process, fits_in_memory
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.map_rows import Division, MapBatches, RowReader
+from hfcontrast.data.reading import detail_of
 from hfcontrast.data.shards import Shards
 from hfcontrast.data.sources import Rows
 from hfcontrast.data.streams import FRESH, Share, StreamBatches
@@ -97,6 +99,7 @@ class TrainLoader:
         self._pinned = device_type == "cuda"
         self._states: list[dict] = []
         self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns, captions, rows.tensors)
+        self._images = replace(rows.reader, detail=detail_of(views))
         self._next = 0  # micro-batch
         self._block = shuffle_block
         if rows.streaming:
@@ -106,7 +109,9 @@ class TrainLoader:
             self.workers = min(self._choose_workers(workers, device_type), mine)
             self._states = [dict(FRESH) for _ in range(max(1, self.workers))]
         else:
-            self._reader = RowReader(rows.dataset, rows.columns, captions.path if captions else None, rows.tensors)
+            self._reader = RowReader(
+                rows.dataset, rows.columns, captions.path if captions else None, rows.tensors, self._images
+            )
             self._fill_cache(cache, workers)
             self.workers = self._choose_workers(workers, device_type)
 
@@ -120,10 +125,10 @@ class TrainLoader:
 
     def _fill_cache(self, cache: bool | str, workers: int | str) -> None:
         rows = self._reader.num_rows
-        if cache is True or (cache == "auto" and fits_in_memory(self._reader.images, rows)):
+        if cache is True or (cache == "auto" and fits_in_memory(self._reader.images, self._images, rows)):
             # Forked workers see the memory of this process anyway; others are sent a handle of shared memory.
             shared = workers != 0 and multiprocessing.get_start_method() != "fork"
-            self._reader.cache = DecodedRows(self._reader.images, rows, shared)
+            self._reader.cache = DecodedRows(self._reader.images, self._images, rows, shared)
             self.cached = True
             unreadable = self._reader.cache.unreadable
             self._unreadable.add({self._reader.name(row): cause for row, cause in unreadable.items()})
@@ -216,6 +221,7 @@ class TrainLoader:
             dataset = StreamBatches(
                 self._shards,
                 self._builder,
+                self._images,
                 self._share,
                 self.division.rows,
                 self._block,

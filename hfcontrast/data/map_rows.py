@@ -12,8 +12,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.cache import DecodedRows
 from hfcontrast.data.captions import captions_of, usable_captions
-from hfcontrast.data.decode import UnreadableRow, decode_pixels, read_bytes
+from hfcontrast.data.decode import UnreadableRow
 from hfcontrast.data.randomness import uniforms
+from hfcontrast.data.reading import ImageReader
 from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
 
@@ -66,6 +67,7 @@ class RowReader:
         columns: Further columns to read.
         captions: Where the captions are, when they are to be read (see ``find_captions``).
         tensors: The columns that must have a value in every row (see ``Rows.tensors``).
+        reader: Reads the images.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class RowReader:
         columns: tuple[str, ...] = (),
         captions: tuple[str, ...] | None = None,
         tensors: tuple[str, ...] = (),
+        reader: ImageReader | None = None,
     ):
+        self.reader = reader or ImageReader()
         dataset = dataset.with_format("arrow")  # whole batches without a conversion a row
         self.num_rows = len(dataset)
         self.columns = columns
@@ -114,7 +118,7 @@ class RowReader:
                 if cause := without_value(extra[position], self.columns, self.tensors):
                     raise UnreadableRow(cause)
                 texts = usable_captions(captions[position]) if self._path else None
-                pixels = decode_pixels(read_bytes(image)) if self.cache is None else self.cache.pixels(row)
+                pixels = self.reader.pixels(image) if self.cache is None else self.cache.pixels(row)
                 yield row, Sample(pixels, row, epoch, row, label, extra[position], texts), ""
             except UnreadableRow as error:
                 yield row, error, self.name(row)

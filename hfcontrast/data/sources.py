@@ -2,7 +2,7 @@
 
 import importlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,11 +10,13 @@ from types import ModuleType
 from typing import Literal
 
 import datasets
-from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, ReadInstruction
+from datasets import Dataset, DatasetDict, IterableDataset, ReadInstruction
 
-from hfcontrast.data.columns import locate_captions, select_columns
+from hfcontrast.data.decode import MAX_PIXELS
+from hfcontrast.data.fingerprint import fingerprint_of_files, fingerprint_of_rows
+from hfcontrast.data.reading import ImageReader, places_of
 from hfcontrast.data.row_counts import count_rows
-from hfcontrast.data.tensor_columns import check_tensor_columns
+from hfcontrast.data.rows import Rows, rows_of
 from hfcontrast.errors import DataError
 
 BUILTIN = {"builtin/shapes": "hfcontrast.data.shapes", "builtin/digits": "hfcontrast.data.digits"}
@@ -23,52 +25,7 @@ _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, datas
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Images with or without labels, undecoded.
-
-    Attributes:
-        dataset: Columns ``image`` (``Image(decode=False)``: a dict of ``bytes`` and ``path``), ``label`` where there
-            are labels, and the further columns that were asked for.
-        num_rows: How many rows there are; None where a stream does not know.
-        class_names: Names of the classes by label; None where there are none.
-        streaming: Whether ``dataset`` is an ``IterableDataset``.
-        description: What this is, for messages.
-        columns: The further columns.
-        captions: Where the captions are, from the column inwards; None where they were not asked for.
-        tensors: The columns that are batched as tensors, by their own names: further columns, and that of the labels.
-        starts: For each shard of a stream how many rows are before it; None where that is not known.
-    """
-
-    dataset: Dataset | IterableDataset
-    num_rows: int | None
-    class_names: list[str] | None
-    streaming: bool
-    description: str
-    columns: tuple[str, ...] = ()
-    captions: tuple[str, ...] | None = None
-    tensors: tuple[str, ...] = ()
-    starts: tuple[int, ...] | None = None
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the rows have labels."""
-        return "label" in self.dataset.features
-
-    def select(self, indices: Sequence[int]) -> "Rows":
-        """Some of the rows of a map-style set."""
-        dataset = self.dataset.select(indices)
-        return replace(self, dataset=dataset, num_rows=len(dataset))
-
-    def where(self, wanted: Callable[[int], bool], limit: int | None = None) -> "Rows":
-        """The first ``limit`` rows (all without one) whose position fulfils a condition; of a stream or a map-style set."""
-        if not self.streaming:
-            return self.select([i for i in range(min(limit or self.num_rows, self.num_rows)) if wanted(i)])
-        dataset = self.dataset if limit is None else self.dataset.take(limit)
-        dataset = dataset.filter(lambda _, position: wanted(position), with_indices=True)
-        size = limit if self.num_rows is None else min(limit or self.num_rows, self.num_rows)
-        size = None if size is None else sum(map(wanted, range(size)))
-        return replace(self, dataset=dataset, num_rows=size, starts=None)
+Opened = tuple[Dataset | IterableDataset, list[int] | None, str | None]
 
 
 def load_rows(
@@ -86,6 +43,8 @@ def load_rows(
     captioned: bool | Literal["auto"] = False,
     columns: Sequence[str] = (),
     tensors: Sequence[str] = (),
+    open_addresses: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Rows:
     """Opens one split of a data set.
 
@@ -106,12 +65,15 @@ def load_rows(
         captioned: Whether captions are wanted at all; ``auto``: where there are some, or their column is named.
         columns: Further columns to keep.
         tensors: Columns that are batched as tensors, for a method that takes them as arguments.
+        open_addresses: Whether addresses that rows hold instead of images are opened, and of a data set from elsewhere files of
+            this machine; files and addresses of the data set itself always are.
+        max_pixels: Pixels of an image at most; a larger one cannot be read.
 
     Raises:
         DataError: The path, split or a column does not exist, or the split is empty.
     """
     source = _Source(path, name, data_dir, data_files, revision)
-    dataset, sizes = source.open(split, streaming)
+    dataset, sizes, files = source.open(split, streaming)
     num_rows = None if sizes is None else sum(sizes)
     description = f"{path} (split {split})"
     if num_rows == 0:
@@ -128,48 +90,8 @@ def load_rows(
         tensors=tensors,
     )
     starts = tuple(itertools.accumulate(sizes[:-1], initial=0)) if streaming and sizes else None
-    return replace(rows, starts=starts)
-
-
-def rows_of(
-    dataset: Dataset | IterableDataset,
-    num_rows: int | None,
-    description: str,
-    *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    caption_column: str | None = None,
-    captioned: bool | Literal["auto"] = False,
-    columns: Sequence[str] = (),
-    tensors: Sequence[str] = (),
-) -> Rows:
-    """Rows of a data set that is open already; the columns as in ``load_rows``.
-
-    Args:
-        dataset: Map-style or streaming.
-        num_rows: How many rows there are; None where a stream does not know.
-        description: What this is, for messages.
-
-    Raises:
-        DataError: A column does not exist or holds something else.
-    """
-    if dataset.features is None:  # some streams know their columns only after a look at the first rows
-        dataset = dataset._resolve_features()
-    captions = None
-    if captioned:
-        try:
-            captions = locate_captions(dataset.features, caption_column, description)
-        except DataError:
-            if captioned != "auto" or caption_column is not None:
-                raise
-    check_tensor_columns(dataset.features, tensors, description)
-    wanted = (*columns, *tensors, *(captions[:1] if captions else ()))
-    dataset, kept = select_columns(dataset, description, image_column, label_column, wanted)
-    label = dataset.features.get("label")
-    class_names = list(label.names) if isinstance(label, ClassLabel) else None
-    further = tuple(column for column in kept if column in (*columns, *tensors))
-    streaming = isinstance(dataset, IterableDataset)
-    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tuple(tensors))
+    reader = ImageReader(max_pixels, open_addresses, *places_of(path, data_dir, data_files))
+    return replace(rows, starts=starts, reader=reader, files=files)
 
 
 def available_splits(
@@ -202,8 +124,8 @@ class _Source:
     def folder(self) -> Path:
         return Path(self.path).expanduser()
 
-    def open(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, list[int] | None]:
-        """The rows, and how many each shard has; None where that is not known."""
+    def open(self, split: str, streaming: bool) -> Opened:
+        """The rows, how many each shard has, and the fingerprint of a stream's files; None where that is not known."""
         if self.path.startswith("builtin/"):
             module, sizes = self._builtin()
             return _slice(sizes, partial(module.load, configuration=self.name), split, streaming, self.path)
@@ -258,21 +180,21 @@ class _Source:
         if self.path in _FORMATS and self.data_dir is None and self.data_files is None:
             raise DataError(f"{self.path} is a format, not a data set: say where the files are, data_dir or data_files")
 
-    def _load(self, split: str, streaming: bool) -> tuple[Dataset | IterableDataset, list[int] | None]:
+    def _load(self, split: str, streaming: bool) -> Opened:
         self._check_local()
         if streaming and ("[" in split or "+" in split):
             raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
         try:
             if not streaming:
                 dataset = datasets.load_dataset(split=split, **self._arguments())
-                return dataset, [len(dataset)]
+                return dataset, [len(dataset)], None
             builder = datasets.load_dataset_builder(**self._arguments())
             dataset = builder.as_streaming_dataset(split=split)
             known = (dataset.info.splits or {}).get(split)
             sizes = count_rows(builder, split)
             if sizes is None and known and known.num_examples:
                 sizes = [known.num_examples]
-            return dataset, sizes
+            return dataset, sizes, fingerprint_of_files(builder, split)
         except _LOADING_ERRORS as error:
             raise DataError(self._explain(error, split)) from error
 
@@ -288,9 +210,7 @@ class _Source:
         return f"{self.path}, split {split}, cannot be opened: {error}"
 
 
-def _slice(
-    sizes: dict[str, int], load, split: str, streaming: bool, path: str
-) -> tuple[Dataset | IterableDataset, list[int]]:
+def _slice(sizes: dict[str, int], load, split: str, streaming: bool, path: str) -> Opened:
     """Splits, slices and sums of what is there as map-style sets, as ``load_dataset`` understands them."""
     names = [part.split("[")[0].strip() for part in split.split("+")]
     if unknown := [name for name in names if name not in sizes]:
@@ -307,7 +227,7 @@ def _slice(
     dataset = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
     rows = len(dataset)
     if not streaming or not rows:
-        return dataset, [rows]
+        return dataset, [rows], None
     shards = min(_STREAM_SHARDS, rows)
     sizes = [rows // shards + (number < rows % shards) for number in range(shards)]  # as datasets cuts them
-    return dataset.to_iterable_dataset(num_shards=shards), sizes
+    return dataset.to_iterable_dataset(num_shards=shards), sizes, fingerprint_of_rows(dataset)

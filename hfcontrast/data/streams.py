@@ -17,8 +17,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.captions import captions_of, usable_captions
-from hfcontrast.data.decode import UnreadableRow, decode_pixels, read_bytes
+from hfcontrast.data.decode import UnreadableRow
 from hfcontrast.data.randomness import hash_numbers
+from hfcontrast.data.reading import ImageReader
 from hfcontrast.data.shards import Cursor, Placed, Shards
 from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
@@ -64,6 +65,7 @@ class StreamBatches(IterableDataset):
     Args:
         shards: The rows, images undecoded.
         builder: Makes the batches.
+        images: Reads the images.
         share: Which process this is; the worker is found where it runs.
         rows: Rows of a micro-batch.
         block: Rows that are shuffled among each other.
@@ -75,6 +77,7 @@ class StreamBatches(IterableDataset):
         self,
         shards: Shards,
         builder: BatchBuilder,
+        images: ImageReader,
         share: Share,
         rows: int,
         block: int,
@@ -83,6 +86,7 @@ class StreamBatches(IterableDataset):
     ):
         self.shards = shards
         self.builder = builder
+        self.images = images
         self.share = share
         self.rows = rows
         self.block = block
@@ -98,7 +102,7 @@ class StreamBatches(IterableDataset):
             fsspec.asyn.reset_lock()  # of the process that was forked: reading an address could wait for it for ever
         if number < self.next_worker:  # DataLoader begins its round at worker 0; the receiver drops the None
             yield None
-        reader = _Reader(self.shards, self.builder, share, self.block, dict(self.states[number]))
+        reader = _Reader(self.shards, self.builder, self.images, share, self.block, dict(self.states[number]))
         samples = reader.samples()
         while True:
             try:
@@ -120,9 +124,12 @@ class StreamBatches(IterableDataset):
 class _Reader:
     """Reads and decodes the rows of one worker."""
 
-    def __init__(self, shards: Shards, builder: BatchBuilder, share: Share, block: int, state: dict):
+    def __init__(
+        self, shards: Shards, builder: BatchBuilder, images: ImageReader, share: Share, block: int, state: dict
+    ):
         self.shards = shards
         self.builder = builder
+        self.images = images
         self.share = share
         self.block = block
         self.state = state
@@ -183,7 +190,7 @@ class _Reader:
             if cause := without_value(extra, self.builder.columns, self.builder.tensors):
                 raise UnreadableRow(cause)
             texts = usable_captions(captions_of(row, captions.path)) if captions else None
-            pixels = decode_pixels(read_bytes(row["image"]))
+            pixels = self.images.pixels(row["image"])
         except UnreadableRow as error:
             self.unreadable[self.shards.name(placed)] = str(error)
             return None

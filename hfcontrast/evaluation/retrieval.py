@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.captions import UnusableCaption, captions_of, usable_captions
-from ..data.decode import UnreadableImage, decode_image, read_bytes
+from ..data.decode import UnreadableImage
 from ..data.sources import Rows
 from ..errors import DataError
 from ..nn.distributed import rank
@@ -177,7 +177,7 @@ def caption_batches(
         for values in zip(*(columns[name] for name in names)):
             row = dict(zip(names, values))
             try:
-                pictures.append(decode_image(read_bytes(row["image"])))
+                pictures.append(rows.reader.image(row["image"]))
             except UnreadableImage as error:
                 unreadable.append(f"{(row['image'] or {}).get('path') or 'an image without a path'}: {error}")
                 continue

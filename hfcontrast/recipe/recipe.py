@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # What may change between the two halves of a resumed run.
 _FREE = {
-    "data": {"workers", "cache"},
+    "data": {"workers", "cache", "max_unreadable"},
     "train": {"output", "log_every", "checkpoint_every", "keep_checkpoints", "resume", "device"},
 }
 # Two ways to say one thing: setting the first on the command line takes back the second from the file.
@@ -122,7 +122,7 @@ class Recipe(BaseModel):
         own = {name: getattr(self.eval, name) for name in SourceFields.model_fields}
         if self.eval.path is None:
             own = {name: getattr(self.data, name) if value is None else value for name, value in own.items()}
-        return {**own, "streaming": self.data.streaming}
+        return own | {name: getattr(self.data, name) for name in ("streaming", "open_addresses", "max_pixels")}
 
     @property
     def released_weights(self) -> tuple[str, ...]:

@@ -64,6 +64,16 @@ class DataSection(SourceFields):
         description="Keep the decoded images in memory; auto: when they take less than a quarter of what is free.",
     )
     max_unreadable: Share = Field(0.01, description="Share of unreadable rows, in [0, 1], above which the run stops.")
+    max_pixels: Count = Field(
+        89_478_485,
+        description="Pixels of an image, width times height, above which it counts as unreadable. JPEGs are decoded at a reduced size "
+        "where the crops stay twice as large as the views.",
+    )
+    open_addresses: bool = Field(
+        False,
+        description="Open addresses (http://..., file://...) that rows hold instead of images, and files of this machine that a data set "
+        "from elsewhere names. The data set's own files are always opened; anything else is an unreadable row.",
+    )
     shuffle_block: Count = Field(1024, description="Rows that are shuffled together when streaming.")
     epoch_rows: Count | None = Field(
         None, description="Rows that count as one epoch; null: all (a stream of unknown length needs a number)."
@@ -83,7 +93,8 @@ class DataSection(SourceFields):
 
     def source(self) -> dict[str, Any]:
         """What `hfcontrast.data` needs to open the training rows, as keyword arguments."""
-        return self.model_dump(include={*SourceFields.model_fields, "split", "streaming"})
+        own = {*SourceFields.model_fields, "split", "streaming", "open_addresses", "max_pixels"}
+        return self.model_dump(include=own)
 
 
 class TextSection(Section):

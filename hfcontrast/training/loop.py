@@ -27,6 +27,7 @@ from .gradients import GradientWatch
 from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
 from .optim import clip_each_gradient
+from .same_data import DATA
 from .schedules import set_schedules
 from .setup import Training
 from .tracking import Tracking
@@ -153,6 +154,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
                 "another train.output"
             )
         accelerator.print(f"going on from {checkpoint}")
+    notes[DATA] = training.data
     if accelerator.is_main_process:
         with writing(str(output)):
             output.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -34,6 +35,7 @@ from .measured import measured_settings
 from .method import build_method, colour_statistics, known_of_data
 from .optim import build_optimizer
 from .output_folder import make_output_folder
+from .same_data import check_same_data
 from .text import build_captions, text_facts
 from .tracking import missing_packages
 
@@ -63,6 +65,7 @@ class Training:
         weights: What was loaded into the encoder; None for random weights.
         cache: Computes a step's gradients piece by piece, where ``train.grad_cache`` asks for it.
         captions: Reads the captions, for a method that learns from texts.
+        data: Number and fingerprint of the rows, which checkpoints keep.
     """
 
     recipe: Recipe
@@ -82,6 +85,7 @@ class Training:
     weights: str | None
     cache: GradientCache | None
     captions: CaptionReader | None
+    data: dict[str, Any]
 
 
 def build_training(recipe: Recipe) -> Training:
@@ -113,6 +117,8 @@ def build_training(recipe: Recipe) -> Training:
     rows = load_rows(
         **recipe.data.source(), captioned=method_class.needs_captions(), tensors=method_class.needed_columns()
     )
+    checkpoints = Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints)
+    data = check_same_data(rows, checkpoints)
     captions = build_captions(recipe, rows, accelerator) if rows.captions else None
     mean, std = colour_statistics(recipe)
     known = known_of_data(recipe, method_class, rows, mean, std)
@@ -154,11 +160,12 @@ def build_training(recipe: Recipe) -> Training:
         mean=mean,
         std=std,
         output=output,
-        checkpoints=Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints),
+        checkpoints=checkpoints,
         total_steps=total_steps,
         weights=weights,
         cache=build_cache(recipe, accelerator, method, photometry),
         captions=captions,
+        data=data,
     )
 
 

@@ -203,7 +203,9 @@ def test_other_options_are_refused_and_named(clip_folder, source, tmp_path):
     embed.embed(clip_folder, source, tmp_path / "out", shard_rows=16)
     with pytest.raises(HFContrastError, match="other options: normalize was False, is True; shard_rows was 16, is 8"):
         embed.embed(clip_folder, source, tmp_path / "out", shard_rows=8, normalize=True)
-    with pytest.raises(HFContrastError, match="data.split was 'train', is 'test'; data.rows was 40, is 22"):
+    with pytest.raises(
+        HFContrastError, match="data.split was 'train', is 'test'; data.rows was 40, is 22; data.fingerprint was"
+    ):
         embed.embed(clip_folder, source, tmp_path / "out", shard_rows=16, split="test")
     other = save(tiny_clip(seed=5), tmp_path / "clip")
     embed.embed(other, source, tmp_path / "mine", shard_rows=16)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from hfcontrast.data.decode import UnreadableImage, decode_image, decode_pixels, read_bytes
+from hfcontrast.data import ImageReader, read_bytes
+from hfcontrast.data.decode import UnreadableImage, decode_image, decode_pixels
 from tests.data.conftest import png
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -100,7 +101,7 @@ def test_where_bytes_come_from(tmp_path):
     assert read_bytes(b"xyz") == b"xyz"
     assert read_bytes({"bytes": b"xyz", "path": str(file)}) == b"xyz"
     assert read_bytes({"bytes": None, "path": str(file)}) == b"abc"
-    assert read_bytes({"bytes": None, "path": file.as_uri()}) == b"abc"
+    assert ImageReader(addresses=True).read({"bytes": None, "path": file.as_uri()}) == b"abc"
     with pytest.raises(UnreadableImage, match="cannot be read.*missing.png"):
         read_bytes({"bytes": None, "path": str(tmp_path / "missing.png")})
     for nothing in (None, {"bytes": None, "path": None}):

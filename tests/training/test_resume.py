@@ -163,3 +163,30 @@ def test_two_starts_in_one_folder_do_not_meet(recipe_file, tmp_path):
     assert (tmp_path / "run" / ".unfinished_export").exists()
     build_training(recipe)
     assert not (tmp_path / "run" / ".unfinished_export").exists()
+
+
+def test_data_that_changed_since_a_checkpoint_is_refused_with_both_counts(recipe_file, tmp_path):
+    """Also a memory bank of so many rows is not first found not to fit; a checkpoint without the note is resumed."""
+
+    def build(split: str):
+        overrides = [f"data.split={split}", f"train.output={tmp_path / 'run'}", "eval.path=builtin/digits"]
+        return build_training(load_recipe(recipe_file("simclr"), overrides))
+
+    first = build("train[:200]")
+    saved = first.checkpoints.save(0, first.loader.state_dict(), {"data": first.data})
+    _, notes = start(build("train[:200]"))
+    assert notes["data"] == first.data and first.data["rows"] == 200
+    for split, count in (("train[:180]", 180), ("train[1:201]", 200)):
+        first.recipe.model_copy(update={"data": first.recipe.data.model_copy(update={"split": split})}).save(
+            tmp_path / "run" / "recipe.yaml"  # as if the split had always been called so
+        )
+        with pytest.raises(
+            CheckpointError, match=rf"data has changed .*step_000000000.*: 200 rows .* then, {count} rows .* now"
+        ):
+            build(split)
+    write_text(
+        saved / "run.json",
+        sealed({name: value if name != "notes" else {} for name, value in read_state(saved).items()}),
+    )
+    _, notes = start(build("train[1:201]"))
+    assert notes["data"]["rows"] == 200 and notes["data"] != first.data

@@ -1,0 +1,154 @@
+"""Reading images of rows: which files and addresses may be opened, how large an image may be, and at what size it is decoded."""
+
+import io
+import math
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import datasets
+import fsspec
+import huggingface_hub.constants
+import numpy as np
+from PIL import Image
+
+from hfcontrast.data.decode import MAX_PIXELS, UnreadableImage, decode_image, draft_factor
+from hfcontrast.view import View
+
+_ARCHIVES = ("zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd")  # a path in one of them: zip://PATH::ADDRESS
+_SPARE = 2  # how many times larger than its view a crop of an image decoded at a reduced size still is: then it looks the same
+_PATTERN = "*?[{"
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """How the images of a data set are read.
+
+    Rows may hold names of files and addresses instead of images. Which of them are opened does not follow from what a row says:
+    a data set from elsewhere could name any file of this machine, or let it call any address.
+
+    Attributes:
+        max_pixels: Pixels of an image at most, width times height; a larger one counts as unreadable.
+        addresses: Whether whatever a row names is opened.
+        local: Whether files of this machine are: the data set itself is on it.
+        places: What the addresses and files of the data set itself begin with; they are opened always.
+        detail: The square root of an image's pixels times this is how many times smaller it may be decoded; None: not at all.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    addresses: bool = False
+    local: bool = True
+    places: tuple[str, ...] = ()
+    detail: float | None = None
+
+    def read(self, image: dict | bytes | None) -> bytes:
+        """The encoded bytes of an undecoded image value of ``datasets`` (``Image(decode=False)``).
+
+        Args:
+            image: ``{"bytes": ..., "path": ...}`` where either may be None, or the bytes themselves.
+
+        Raises:
+            UnreadableImage: There is neither, or the path may or can not be read.
+        """
+        if isinstance(image, bytes):
+            return image
+        if image is None or (image.get("bytes") is None and not image.get("path")):
+            raise UnreadableImage("the row holds no image")
+        if image.get("bytes") is not None:
+            return image["bytes"]
+        path = image["path"]
+        self._check(path)
+        try:
+            if "://" in path:
+                with fsspec.open(path, "rb") as file:
+                    return file.read()
+            if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or device could be read for ever
+                raise UnreadableImage("cannot be read: it is no regular file")
+            with open(path, "rb") as file:
+                return file.read()
+        except (OSError, ValueError) as error:
+            raise UnreadableImage(f"cannot be read: {error}") from error
+
+    def image(self, value: dict | bytes | None) -> Image.Image:
+        """Reads and decodes an image (see ``decode_image``).
+
+        Raises:
+            UnreadableImage: It cannot be read or decoded.
+        """
+        return decode_image(self.read(value), self.max_pixels, self.detail)
+
+    def pixels(self, value: dict | bytes | None) -> np.ndarray:
+        """As ``image``, as a writable (H, W, 3) uint8 array."""
+        return np.array(self.image(value))
+
+    def size(self, value: dict | bytes | None) -> int:
+        """Pixels that the decoded image has, by the file's header; 0 where it cannot be read."""
+        try:
+            with Image.open(io.BytesIO(self.read(value))) as opened:
+                return opened.width * opened.height // draft_factor(opened, self.detail) ** 2
+        except Exception:  # the decoder names unreadable rows later; Pillow's readers raise anything
+            return 0
+
+    def _check(self, path: str) -> None:
+        *inner, last = path.split("::")
+        local = "://" not in last
+        own = os.path.abspath(last) if local else last
+        known = any(own.startswith(place) for place in self.places) and not (not local and "/../" in own)
+        archived = all(part.split("://")[0] in _ARCHIVES for part in inner)
+        if self.addresses or (archived and (known or (local and self.local))):
+            return
+        what = "file of this machine" if local else "address"
+        raise UnreadableImage(
+            f"{path!r} is a{'n' * (not local)} {what} that is not part of the data set: not opened, unless data.open_addresses is true"
+        )
+
+
+def read_bytes(image: dict | bytes | None) -> bytes:
+    """The encoded bytes of an image value; files of this machine are opened, addresses are not (see ``ImageReader.read``).
+
+    Raises:
+        UnreadableImage: There are none.
+    """
+    return ImageReader().read(image)
+
+
+def places_of(path: str, data_dir: str | None, data_files: object) -> tuple[bool, tuple[str, ...]]:
+    """Whether a data set is on this machine, and what the files and addresses begin with that are its own.
+
+    Args:
+        path: As in ``load_rows``, and so are the others.
+    """
+    named = [data_dir] if data_dir else []
+    patterns = data_files.values() if isinstance(data_files, dict) else [data_files]
+    for pattern in patterns:
+        named += [pattern] if isinstance(pattern, str) else list(pattern or [])
+    folder = os.path.expanduser(path)
+    hub = "/" in path and not os.path.exists(folder) and not path.startswith("builtin/")
+    if hub:
+        named = []  # within the data set
+    remote = hub or any("://" in name for name in named)
+    places = [_beginning(name) for name in named]
+    places += [f"hf://datasets/{path}@", f"hf://datasets/{path}/"] if hub else []
+    places += [os.path.abspath(folder) + os.sep] if os.path.exists(folder) else []
+    if remote:  # where datasets puts what it downloads
+        caches = (datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE)
+        places += [os.path.abspath(cache) + os.sep for cache in caches]
+    return not remote, tuple(places)
+
+
+def _beginning(pattern: str) -> str:
+    """The folder that a pattern, or a folder's name, is sure to be in."""
+    pattern = pattern.split("::")[-1]
+    end = min((pattern.index(sign) for sign in _PATTERN if sign in pattern), default=len(pattern))
+    fixed = pattern[:end]
+    if end < len(pattern) or ("://" in fixed and "." in fixed.rsplit("/", 1)[-1]) or os.path.isfile(fixed):
+        fixed = fixed.rpartition("/")[0] or "."
+    return fixed.rstrip("/") + "/" if "://" in fixed else os.path.join(os.path.abspath(os.path.expanduser(fixed)), "")
+
+
+def detail_of(views: Sequence[View]) -> float:
+    """How many times smaller an image may be decoded for the smallest crops of all views, divided by the root of its pixels."""
+    return min(
+        math.sqrt(view.scale[0] * min(view.ratio[0], 1 / view.ratio[1], 1.0)) / (_SPARE * view.size) for view in views
+    )

@@ -1,0 +1,110 @@
+"""Rows: images with or without labels, captions and further columns, undecoded, of one split."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from datasets import ClassLabel, Dataset, IterableDataset
+
+from hfcontrast.data.columns import locate_captions, select_columns
+from hfcontrast.data.fingerprint import fingerprint_of_rows
+from hfcontrast.data.reading import ImageReader
+from hfcontrast.data.tensor_columns import check_tensor_columns
+from hfcontrast.errors import DataError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images with or without labels, undecoded.
+
+    Attributes:
+        dataset: Columns ``image`` (``Image(decode=False)``: a dict of ``bytes`` and ``path``), ``label`` where there
+            are labels, and the further columns that were asked for.
+        num_rows: How many rows there are; None where a stream does not know.
+        class_names: Names of the classes by label; None where there are none.
+        streaming: Whether ``dataset`` is an ``IterableDataset``.
+        description: What this is, for messages.
+        columns: The further columns.
+        captions: Where the captions are, from the column inwards; None where they were not asked for.
+        tensors: The columns that are batched as tensors, by their own names: further columns, and that of the labels.
+        starts: For each shard of a stream how many rows are before it; None where that is not known.
+        reader: How its images are read.
+        files: Fingerprint of the files of a stream, or of the rows that it was made of; None where that is not known.
+    """
+
+    dataset: Dataset | IterableDataset
+    num_rows: int | None
+    class_names: list[str] | None
+    streaming: bool
+    description: str
+    columns: tuple[str, ...] = ()
+    captions: tuple[str, ...] | None = None
+    tensors: tuple[str, ...] = ()
+    starts: tuple[int, ...] | None = None
+    reader: ImageReader = ImageReader()
+    files: str | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows have labels."""
+        return "label" in self.dataset.features
+
+    def fingerprint(self) -> str | None:
+        """What tells these rows from others, wherever they are kept; None of a stream of which nothing is known."""
+        return self.files if self.streaming else fingerprint_of_rows(self.dataset)
+
+    def select(self, indices: Sequence[int]) -> "Rows":
+        """Some of the rows of a map-style set."""
+        dataset = self.dataset.select(indices)
+        return replace(self, dataset=dataset, num_rows=len(dataset))
+
+    def where(self, wanted: Callable[[int], bool], limit: int | None = None) -> "Rows":
+        """The first ``limit`` rows (all without one) whose position fulfils a condition; of a stream or a map-style set."""
+        if not self.streaming:
+            return self.select([i for i in range(min(limit or self.num_rows, self.num_rows)) if wanted(i)])
+        dataset = self.dataset if limit is None else self.dataset.take(limit)
+        dataset = dataset.filter(lambda _, position: wanted(position), with_indices=True)
+        size = limit if self.num_rows is None else min(limit or self.num_rows, self.num_rows)
+        size = None if size is None else sum(map(wanted, range(size)))
+        return replace(self, dataset=dataset, num_rows=size, starts=None, files=None)
+
+
+def rows_of(
+    dataset: Dataset | IterableDataset,
+    num_rows: int | None,
+    description: str,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    caption_column: str | None = None,
+    captioned: bool | Literal["auto"] = False,
+    columns: Sequence[str] = (),
+    tensors: Sequence[str] = (),
+) -> Rows:
+    """Rows of a data set that is open already; the columns as in ``load_rows``.
+
+    Args:
+        dataset: Map-style or streaming.
+        num_rows: How many rows there are; None where a stream does not know.
+        description: What this is, for messages.
+
+    Raises:
+        DataError: A column does not exist or holds something else.
+    """
+    if dataset.features is None:  # some streams know their columns only after a look at the first rows
+        dataset = dataset._resolve_features()
+    captions = None
+    if captioned:
+        try:
+            captions = locate_captions(dataset.features, caption_column, description)
+        except DataError:
+            if captioned != "auto" or caption_column is not None:
+                raise
+    check_tensor_columns(dataset.features, tensors, description)
+    wanted = (*columns, *tensors, *(captions[:1] if captions else ()))
+    dataset, kept = select_columns(dataset, description, image_column, label_column, wanted)
+    label = dataset.features.get("label")
+    class_names = list(label.names) if isinstance(label, ClassLabel) else None
+    further = tuple(column for column in kept if column in (*columns, *tensors))
+    streaming = isinstance(dataset, IterableDataset)
+    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tuple(tensors))

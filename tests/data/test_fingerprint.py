@@ -1,0 +1,59 @@
+"""Rows have a fingerprint of what they are, not of where they are kept."""
+
+import shutil
+
+import pytest
+from datasets import Dataset
+
+from hfcontrast.data import load_rows
+from tests.data.conftest import pictures, rows_of
+
+
+def folder(path, count: int = 12):
+    for number, data in enumerate(pictures(count)):
+        place = path / ("cat", "dog")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:02d}.png").write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_of_a_folder(tmp_path, streaming):
+    def fingerprint(place):
+        return load_rows(str(place), streaming=streaming).fingerprint()
+
+    first = fingerprint(folder(tmp_path / "first"))
+    shutil.copytree(tmp_path / "first", tmp_path / "elsewhere" / "moved")
+    assert fingerprint(tmp_path / "elsewhere" / "moved") == first
+    shutil.copytree(tmp_path / "first", tmp_path / "renamed")
+    (tmp_path / "renamed" / "cat" / "00.png").rename(tmp_path / "renamed" / "cat" / "99.png")
+    shutil.copytree(tmp_path / "first", tmp_path / "resized")
+    (tmp_path / "resized" / "cat" / "02.png").write_bytes(pictures(2)[1])
+    shutil.copytree(tmp_path / "first", tmp_path / "more")
+    (tmp_path / "more" / "dog" / "99.png").write_bytes(pictures(1)[0])
+    others = [fingerprint(tmp_path / name) for name in ("renamed", "resized", "more")]
+    assert len({first, *others}) == 4 and None not in others
+
+
+def test_of_rows_with_bytes(tmp_path):
+    images = pictures(20)
+    rows = rows_of(images)
+    first = rows.fingerprint()
+    rows.dataset.to_parquet(tmp_path / "a.parquet")
+    rows.dataset.save_to_disk(tmp_path / "saved")
+    assert load_rows("parquet", data_files=str(tmp_path / "a.parquet")).fingerprint() == first
+    assert (
+        load_rows(str(tmp_path / "saved")).fingerprint()
+        == first
+        == load_rows(str(tmp_path / "saved"), streaming=True).files
+    )
+    assert rows.select(range(20)).fingerprint() == first
+    changed = [
+        rows.select(range(19)),
+        rows.select([1, 0, *range(2, 20)]),
+        rows_of([images[0][:-1] + b"x", *images[1:]]),
+        rows_of([None, *images[1:]]),
+    ]
+    columns = {**rows.dataset.to_dict(), "label": [2, *rows.dataset["label"][1:]]}
+    changed.append(type(rows)(Dataset.from_dict(columns, features=rows.dataset.features), 20, None, False, "relabeled"))
+    assert len({first, *(other.fingerprint() for other in changed)}) == 6
