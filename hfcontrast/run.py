@@ -21,11 +21,11 @@ from .console import plain_console
 from .errors import HFContrastError
 from .lock import release
 from .methods.base import Method
-from .nn.encoder import feature_expression
 from .publishing.card import PREDICTIONS, build_card, score_table
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result
+from .publishing.usage import usage
 from .recipe import Recipe, load_recipe
 from .run_evaluation import build_evaluation
 from .run_pictures import write_predictions
@@ -130,13 +130,12 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     if constant := constant_loss(notes, training.total_steps):
         console.print(f"{constant}.", style="bold red")
     encoder = training.method.export_encoder()
+    lines = usage(encoder, published_size(training.recipe, training.views))
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
     console.print(f"Written: {training.output}")
     if (training.output / PREDICTIONS).exists():
         console.print(f"What it predicts, to look at: {training.output / PREDICTIONS}")
-    console.print(
-        f'Load it: AutoModel.from_pretrained("{training.output}"{trust}); features: {feature_expression(encoder)}'
-    )
+    console.print(f'Load it: AutoModel.from_pretrained("{training.output}"{trust}); features: {lines.features}')
 
 
 def follow_launcher() -> None:

@@ -123,9 +123,29 @@ def feature_expression(encoder: PreTrainedModel) -> str:
     if pools_patches(encoder):
         first = tokens_before_patches(encoder)
         return f"outputs.last_hidden_state{f'[:, {first}:]' if first else ''}.mean(1)"
-    if getattr(encoder, "pooler", True) is None:
-        return "outputs.last_hidden_state[:, 0]"
-    return "outputs.pooler_output.flatten(1)"
+    return "outputs.pooler_output.flatten(1)" if gives_pooled_output(encoder) else "outputs.last_hidden_state[:, 0]"
+
+
+@torch.no_grad()
+def gives_pooled_output(encoder: PreTrainedModel) -> bool:
+    """Whether an encoder of images has a ``pooler_output``; where no module of that name says so, a blank image does.
+
+    ViTMAE, ViT-MSN and PVT, for example, have none.
+    """
+    if hasattr(encoder, "timm_model") or getattr(encoder, "pooler", None) is not None:
+        return True
+    if hasattr(encoder, "pooler"):  # left out, see build_encoder
+        return False
+    size = getattr(encoder.config, "image_size", None) or 64
+    height, width = (size, size) if isinstance(size, int) else size
+    parameter = next(encoder.parameters())
+    pixels = torch.zeros(1, getattr(encoder.config, "num_channels", None) or 3, height, width)
+    training = encoder.training
+    try:
+        outputs = encoder.eval()(pixels.to(parameter.device, parameter.dtype))
+    finally:
+        encoder.train(training)
+    return getattr(outputs, "pooler_output", None) is not None
 
 
 @torch.no_grad()

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedModel
 
-from ..nn.encoder import feature_expression, feature_size
+from ..nn.encoder import feature_size
 from ..recipe import Recipe
 from ..recipe.sections import ZeroShotTask
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from ..training.method import published_size
 from ..training.setup import Training
+from .usage import usage
 
 # What a run is judged by: the heading of its column, and the task as the Hub's model index has it.
 ACCURACIES = {
@@ -23,6 +25,7 @@ ACCURACIES = {
 }
 ZERO_SHOT = "zero_shot_"
 PREDICTIONS = "predictions.png"  # what the method makes of a few pictures, where it has something to show
+_PIPELINE_TOKENS = 64
 _WIDEST = 4  # scores beside each other
 RETRIEVAL = {
     f"{direction}_r{k}": (f"{heading} R@{k}", "retrieval")
@@ -31,8 +34,7 @@ RETRIEVAL = {
 }
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (
-    "The architecture's own pooler has weights that no loss has trained: plain `AutoModel` adds it with random weights and says so. "
-    "Use the features above, not `pooler_output`."
+    "Use the features above, not `pooler_output`, where this model has one: it is not what was trained and evaluated."
 )
 
 
@@ -50,6 +52,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     size, timm = published_size(recipe, training.views), hasattr(encoder, "timm_model")
     name = training.output.name
     columns, rows = score_table(notes, released=training.weights is not None)
+    lines = usage(encoder, size)
     saw_labels = "labels" in inspect.signature(type(method).objective).parameters and training.rows.labelled
     pairs = training.captions is not None
     kind = "contrastive" if pairs else "supervised" if saw_labels else "self-supervised"
@@ -72,15 +75,19 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         data=data_name(recipe),
         labels="with" if saw_labels else "without",
         method_text=inspect.getdoc(type(method)),
-        features=feature_expression(encoder),
+        features=lines.features,
+        model_arguments=lines.arguments,
+        image_tower=lines.image_tower,
+        piped=lines.pipeline,
         loading_arguments=", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
-        pooler_note=_POOLER_NOTE if getattr(encoder, "pooler", True) is None else "",
+        pooler_note="" if lines.pooled or pairs else _POOLER_NOTE,
         timm=timm,
         size=size,
         resize=round(size / ratio),
         two_towers=pairs,
         padding="max_length" if pairs and training.captions.pad_to_max else "longest",
         max_length=training.captions.max_length if pairs else None,
+        text_arguments=_text_arguments(encoder, training.captions.max_length) if pairs else "",
         predictions=PREDICTIONS if (training.output / PREDICTIONS).exists() else None,
         constant_loss=constant_loss(notes, training.total_steps),
         columns=columns,
@@ -99,6 +106,12 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         recipe=recipe.to_yaml(),
         versions=", ".join(f"{package} {version}" for package, version in describe_environment().items()),
     )
+
+
+def _text_arguments(encoder: PreTrainedModel, max_length: int) -> str:
+    """What a zero-shot pipeline has to be told: it pads the texts of a SigLIP to 64 tokens, whatever the model takes."""
+    padded = "siglip" in encoder.config.model_type and max_length != _PIPELINE_TOKENS
+    return f', tokenizer_kwargs={{"max_length": {max_length}}}' if padded else ""
 
 
 def _templates(recipe: Recipe, scores: dict[str, float]) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Writing the encoder so that plain transformers (and timm, where it is timm's) loads it."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from transformers import PreTrainedModel
 
 from ..atomic import move_files
 from ..nn.lora import lora_layers, merged_state_dict, save_adapter
+from .usage import identity_pooler
 
 ADAPTER_FOLDER = "adapter"
 
@@ -23,7 +26,8 @@ def export_encoder(
     """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
 
     Everything is written elsewhere first and moved when it is whole. An encoder with LoRA is written as the native model that
-    it is with the changes added; the adapters alone, in peft's format, go to the folder ``adapter`` in it.
+    it is with the changes added; the adapters alone, in peft's format, go to the folder ``adapter`` in it. A ViT gets a pooler
+    that returns its class token (see :func:`~.usage.identity_pooler`).
 
     Args:
         encoder: The native model.
@@ -38,7 +42,8 @@ def export_encoder(
     if hasattr(encoder, "timm_model"):
         encoder.config.pretrained_cfg = timm_settings
         weights = {name.removeprefix("timm_model."): value for name, value in weights.items()}
-    encoder.save_pretrained(unfinished, state_dict=weights)
+    with _class_token_pooled(encoder, weights):
+        encoder.save_pretrained(unfinished, state_dict=weights)
     if not hasattr(encoder, "timm_model"):  # timm's processor lives in config.json
         processor.save_pretrained(unfinished)
     if lora_layers(encoder):
@@ -47,6 +52,23 @@ def export_encoder(
         save_adapter(encoder, adapter, state_dict)
         move_files(adapter, folder / ADAPTER_FOLDER)
     move_files(unfinished, folder)
+
+
+@contextmanager
+def _class_token_pooled(encoder: PreTrainedModel, weights: dict[str, Tensor]) -> Iterator[None]:
+    """For the time of saving, a pooler that returns the class token stands where ``AutoModel`` would draw one at random."""
+    pooler = identity_pooler(encoder)
+    if pooler is None:
+        yield
+        return
+    weights |= pooler
+    before = {name: getattr(encoder.config, name, None) for name in ("pooler_act", "pooler_output_size")}
+    encoder.config.pooler_act, encoder.config.pooler_output_size = "linear", encoder.config.hidden_size
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(encoder.config, name, value)
 
 
 def save_method(method: PreTrainedModel, folder: Path, state_dict: dict[str, Tensor] | None = None) -> None:

@@ -10,12 +10,17 @@ from importlib.metadata import version
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 from test_resume import parquet_shards
 from tiny_runs import RECIPES, REST, metrics, run
 from transformers import AutoModel
 
 import hfcontrast  # noqa: F401  (makes AutoModel know the methods)
+from hfcontrast.commands.opening import open_model
+from hfcontrast.data.decode import decode_image
+from hfcontrast.evaluation.inputs import picture_transform
+from hfcontrast.nn import encode
 from hfcontrast.recipe import load_recipe
 
 TIMM = "{model_type: timm_wrapper, architecture: vit_tiny_patch16_224, model_args: {patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}}"
@@ -119,9 +124,7 @@ def test_the_published_encoder_without_hfcontrast_is_what_was_judged(name, finis
     judged, result = metrics(finished(name, *ENCODERS[name]))[-1]["eval"], judged_by_a_user[name]
     assert result["knn_accuracy"] == pytest.approx(judged["knn_accuracy"])
     assert result["feature_std"] == pytest.approx(judged["feature_std"], rel=1e-4)
-    assert all("pooler" in key for key in result["problems"])  # of a ViT, which the card warns of
-    warned = "random weights" in (finished(name, *ENCODERS[name]) / "README.md").read_text()
-    assert warned == bool(result["problems"]) == (name == "vit")
+    assert result["problems"] == []
     assert result["piped"][0] == 1
     assert result.get("timm", 0.0) < 1e-5
 
@@ -172,6 +175,29 @@ def test_a_linear_probe_is_fitted_before_and_after_and_stands_wherever_scores_do
     assert values == pytest.approx(
         {"kNN accuracy": judged[14]["knn_accuracy"], "linear probe": judged[14]["linear_accuracy"]}, abs=1e-4
     )
+
+
+@pytest.mark.parametrize("name", ["vit", "timm"])
+def test_the_cards_lines_give_the_features_that_are_evaluated_of_images_of_any_kind(name, finished, tmp_path):
+    folder, exif = finished(name, *ENCODERS[name]), Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    noise = torch.randint(0, 2**16, (20, 30), generator=torch.Generator().manual_seed(0)).numpy()
+    Image.fromarray(noise.astype("uint8")).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(noise.astype("uint16")).save(tmp_path / "deep.png")
+    Image.fromarray(noise.astype("uint8").repeat(4).reshape(20, 30, 4), "RGBA").save(tmp_path / "transparent.png")
+    opened = open_model(str(folder), device="cpu")
+    blocks = re.findall("```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    assert len(blocks) == 2
+    for file in tmp_path.iterdir():
+        names, found = {}, []
+        for block in blocks:
+            exec(block.replace(f'"{folder.name}"', repr(str(folder))).replace('"picture.jpg"', repr(str(file))), names)
+            found.append(names["features"])
+        with torch.no_grad():
+            pixels = picture_transform(opened.image_processor)([decode_image(file.read_bytes())])
+            expected = encode(opened.model, pixels)
+        for features in found:
+            torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
 
 
 MORE = (
