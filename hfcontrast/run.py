@@ -21,7 +21,7 @@ from .console import plain_console
 from .errors import HFContrastError
 from .lock import release
 from .methods.base import Method
-from .publishing.card import PREDICTIONS, build_card, score_table
+from .publishing.card import PREDICTIONS, build_card, score_table, told_counts
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result
@@ -65,6 +65,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
     evaluation, evaluated_on, processor, ratio = build_evaluation(training)
     notes = train(training, evaluation)
+    notes["evaluation"] = evaluation.counts
     with stopping_at_once(AFTER):
         if recipe.eval.baselines is True:
             notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
@@ -116,8 +117,13 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
             table.add_column(name, style="bold" if name.startswith("trained") else None)
         for row in rows:
             table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
-        console.print(f"Judged on {evaluated_on}")
+        console.print(f"Judged on {evaluated_on}: {told_counts(notes['evaluation'])}")
         console.print(table)
+    elif doubled := notes["evaluation"].get("near_duplicates"):
+        console.print(
+            f"All {doubled:,} labeled train images are near-duplicates of images of {evaluated_on}: nothing was classified; eval.path "
+            "or eval.split can name others."
+        )
     else:
         console.print("The data has no labels: nothing was classified; eval.path can name a labelled data set.")
     scores = notes.get("trained", {})

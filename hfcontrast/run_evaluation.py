@@ -1,20 +1,19 @@
 """What a run is judged on: its rows, the processor that it publishes, and the scores of both kinds of models."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from .data.evaluation import evaluation_batches
-from .data.map_rows import RowReader
-from .data.sources import Rows, available_splits, load_rows
+from .data.held_out import held_out_sources, in_fifth
+from .data.sources import Rows, load_rows
 from .errors import DataError, RecipeError
+from .evaluation.batches import Batches
 from .evaluation.finetune import FineTuning
-from .evaluation.inputs import picture_transform, share_out
+from .evaluation.inputs import picture_transform
 from .evaluation.online import OnlineEvaluation
 from .evaluation.retrieval import Retrieval, caption_batches
 from .evaluation.zero_shot import ZeroShot, class_names_of
@@ -27,8 +26,6 @@ from .recipe.sections import ZeroShotTask
 from .training.engines import SHARDED
 from .training.method import published_size
 from .training.setup import Training
-
-CACHED_BYTES = 1 << 30  # evaluation images are kept as tensors when all of them take no more than this
 
 
 def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, float]:
@@ -43,8 +40,9 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
     batches = partial(Batches, transform=picture_transform(processor), batch_size=recipe.eval.batch_size, size=size)
     settings = recipe.eval
     judged = batches(queries, settings.max_queries)
+    judged.check()
     evaluation = OnlineEvaluation(
-        batches(bank, settings.max_bank) if bank.labelled and queries.labelled else None,
+        batches(bank, settings.max_bank, tests=judged) if bank.labelled and queries.labelled else None,
         judged,
         settings.knn_k,
         settings.knn_temperature,
@@ -127,7 +125,7 @@ def trained_names(encoder: PreTrainedModel, method: Method) -> list[str]:
 
 
 def zero_shot_tasks(
-    recipe: Recipe, queries: Rows, judged: "Batches", batches: Callable[..., "Batches"], tokenizer: Any
+    recipe: Recipe, queries: Rows, judged: Batches, batches: Callable[..., Batches], tokenizer: Any
 ) -> dict[str, ZeroShot]:
     """The zero-shot tasks of a recipe by their names; without any, the one that the judged rows allow.
 
@@ -159,7 +157,9 @@ def _task_rows(recipe: Recipe, task: ZeroShotTask) -> Rows:
         source = {name: source[name] for name in ("streaming", "open_addresses", "max_pixels")}
     split = task.split or recipe.eval.split
     source |= own
-    return load_rows(**source, split=split or _held_out_split_of(source) or "train")
+    if split is None:
+        source, split, _ = next(held_out_sources(source), (source, "train", None))
+    return load_rows(**source, split=split)
 
 
 def _spoken(names: list[str]) -> list[str]:
@@ -167,35 +167,89 @@ def _spoken(names: list[str]) -> list[str]:
 
 
 def evaluation_rows(recipe: Recipe, rows: Rows, captioned: bool = False) -> tuple[Rows, Rows, str]:
-    """Neighbours, queries (with their captions, where those are wanted and there are any) and what their data is called.
+    """Train rows, test rows (with their captions, where those are wanted and there are any) and what their data is called.
 
-    Queries are the recipe's split, else ``test``, else ``validation``; else every fifth training row, which is then no
-    neighbour.
+    Test rows are the recipe's split; else a held-out split, or a folder beside the trained one (see
+    :mod:`.data.held_out`); else a fifth of the training rows, which are then no neighbors.
 
     Raises:
-        DataError: They cannot be opened, or have different classes.
+        DataError: They cannot be opened, have different classes, or are too few.
     """
     source = recipe.evaluation_source()
-    split = source.pop("split", None) or recipe.eval.split or _held_out_split_of(source)
+    split = source.pop("split", None) or recipe.eval.split
     elsewhere = recipe.eval.path is not None
-    bank = load_rows(**source, split="train") if elsewhere else rows
-    if split is None:
-        held_out = bank.where(lambda i: i % 5 == 4)
-        name = f"{source['path']} (every fifth row of {'train' if elsewhere else recipe.data.split})"
-        return bank.where(lambda i: i % 5 != 4), held_out, name
-    queries = load_rows(**source, split=split, captioned="auto" if captioned else False)
-    check_same_classes(bank, queries)
-    return bank, queries, f"{source['path']} ({split})"
+    train_split = "train" if elsewhere else recipe.data.split
+    train = load_rows(**source, split="train") if elsewhere else rows
+    wanted = "auto" if captioned else False
+    if split is not None:
+        tests, name = load_rows(**source, split=split, captioned=wanted), f"{source['path']} ({split})"
+    elif found := find_held_out(source, train, train_split, captioned=wanted):
+        tests, where = found
+        name = f"{source['path']} ({where})"
+    else:
+        check_enough(train)
+        name = f"{source['path']} (a fifth of {train_split})"
+        return train.where(lambda i: not in_fifth(i)), train.where(in_fifth), name
+    check_same_classes(train, tests)
+    return train, tests, name
 
 
-def held_out_split(splits: Collection[str]) -> str | None:
-    """The split that models are judged on where none is named: ``test``, else ``validation``; None without either."""
-    return next((name for name in ("test", "validation", "val", "valid") if name in splits), None)
+def find_held_out(
+    source: dict[str, Any], train: Rows, train_split: str, captioned: bool | str = False
+) -> tuple[Rows, str] | None:
+    """The best rows that are held out for evaluation, and where they are; None where there are none.
+
+    Rows that cannot be classified by the training rows (without labels, with other classes) come last: they are taken where
+    they are a split of the same data set, of which it is then said, and passed over in a folder beside it.
+
+    Args:
+        source: Of the training rows, as arguments of ``load_rows``.
+        train: The training rows.
+        train_split: Their split.
+        captioned: As in ``load_rows``.
+
+    Raises:
+        DataError: A split of the data set cannot be opened.
+    """
+    last = None
+    for other, split, folder in held_out_sources(source):
+        if folder is None and split == train_split.split("[")[0]:
+            continue
+        try:
+            tests = load_rows(**other, split=split, captioned=captioned)
+        except DataError:
+            if folder is None:
+                raise
+            continue
+        if folder is None:
+            found = tests, split
+        else:
+            found = replace(tests, description=f"{folder} ({tests.description})"), f"folder {folder.name} beside it"
+        if fit_together(train, tests):
+            return found
+        last = last or (found if folder is None else None)
+    return last
 
 
-def _held_out_split_of(source: dict[str, Any]) -> str | None:
-    own = ("path", "name", "data_dir", "data_files", "revision")
-    return held_out_split(available_splits(**{name: source[name] for name in own if name in source}))
+def fit_together(train: Rows, tests: Rows) -> bool:
+    """Whether test rows can be classified by train rows, as far as columns and names of classes say."""
+    if not train.labelled:
+        return True
+    same = not (train.class_names and tests.class_names) or train.class_names == tests.class_names
+    return tests.labelled and same
+
+
+def check_enough(rows: Rows) -> None:
+    """Refuses to hold a fifth of too few rows out.
+
+    Raises:
+        DataError: There are fewer than five.
+    """
+    if rows.num_rows is not None and rows.num_rows < 5:
+        raise DataError(
+            f"{rows.description} has {rows.num_rows} row(s) and no test split: of fewer than 5 no fifth can be held out to "
+            "evaluate on; name a data set in eval.path or a split in eval.split"
+        )
 
 
 def check_same_classes(bank: Rows, queries: Rows) -> None:
@@ -210,49 +264,3 @@ def check_same_classes(bank: Rows, queries: Rows) -> None:
             f"the classes of {queries.description} are not those of {bank.description} ({names}), so its pictures cannot be "
             "classified by their neighbours: choose another eval.split or eval.path"
         )
-
-
-class Batches:
-    """This process's share of a data set as batches of (pixel_values, labels); kept in memory when they are small.
-
-    Attributes:
-        too_large: Whether they are not kept, but can be read in any order.
-
-    Args:
-        rows: The data set.
-        limit: How many of its rows are used at most, spread evenly over it; the first ones of a stream.
-        transform: From images to pixel values.
-        batch_size: Images a batch.
-        size: Side of the images, in pixels.
-    """
-
-    def __init__(self, rows: Rows, limit: int | None, *, transform, batch_size: int, size: int):
-        count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
-        self.rows, self.transform, self.batch_size = share_out(rows, limit), transform, batch_size
-        self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
-        self.too_large = not self.keep and not rows.streaming
-        self.kept: list | None = None
-
-    def __call__(self):
-        """The batches, from the first."""
-        if self.kept is not None:
-            return iter(self.kept)
-        batches = self._read()
-        if self.keep:
-            self.kept = list(batches)
-            return iter(self.kept)
-        return batches
-
-    def labels(self) -> Tensor:
-        """(n,) labels of all rows, -1 where there is none, without a look at the pictures; of map-style rows."""
-        reader = RowReader(self.rows.dataset)
-        return torch.tensor(reader.labels(list(range(reader.num_rows))), dtype=torch.long)
-
-    def in_order(self, positions: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of the rows at these positions, in their order; of map-style rows."""
-        return self._read(self.rows.select(positions))
-
-    def _read(self, rows: Rows | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        rows = self.rows if rows is None else rows
-        for pixels, labels, *_ in evaluation_batches(rows, self.transform, self.batch_size):
-            yield pixels, torch.zeros(len(pixels), dtype=torch.long) if labels is None else labels

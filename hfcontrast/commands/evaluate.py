@@ -5,31 +5,27 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
-from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
 from ..atomic import try_file, write_text
 from ..console import plain_console
-from ..data.evaluation import evaluation_batches
-from ..data.sources import Rows, available_splits, load_rows
+from ..data.sources import Rows
 from ..errors import DataError, HFContrastError
+from ..evaluation.batches import Batches
 from ..evaluation.features import extract_features
 from ..evaluation.finetune import FineTuning, finetune_accuracy
-from ..evaluation.inputs import picture_transform, share_out
 from ..evaluation.knn import knn_accuracy
 from ..evaluation.linear_probe import linear_accuracy
 from ..evaluation.retrieval import retrieve_rows
 from ..evaluation.templates import PHOTO, check_templates, find_templates
 from ..evaluation.zero_shot import ZeroShot, class_names_of, require_text_tower
 from ..nn.collapse import effective_rank, feature_std
-from ..run_evaluation import Batches, check_same_classes, held_out_split
 from .arguments import DataSource, data_source
+from .evaluated_rows import check_left, choose_rows, open_bank, open_rows, prepared_rows
 from .opening import OpenedModel, open_model, quiet_libraries
 
 TASKS = ("knn", "linear", "zero-shot", "retrieval", "finetune")
@@ -62,8 +58,8 @@ def judge(
         tasks: Out of ``knn``, ``linear``, ``finetune`` (which need labels), ``zero-shot`` (labels with names and a text tower)
             and ``retrieval`` (captions and a text tower); None: all that model and data allow, but ``finetune``, which takes
             minutes.
-        split: The rows that are judged; None: ``test``, else ``validation``; else, for knn and linear, every fifth row of
-            the bank, which is then no neighbour, and for the others all of it.
+        split: The rows that are judged; None: ``test``, else ``validation``, else a folder of such a name beside one called
+            ``train``; else, for knn and linear, a fifth of the bank, which is then no neighbor, and for the others all of it.
         bank_split: The rows that vote, and that linear probe and fine-tuning are fitted to.
         limit: Rows of each of the two at most, spread evenly over it; of a stream the first ones.
         k: Neighbours that vote, with weights of temperature 0.07.
@@ -76,7 +72,8 @@ def judge(
         trust_remote_code: Whether to run Python code that the model brings with it.
 
     Returns:
-        ``model``, ``revision``, ``data``, ``judged`` and ``bank`` (what the rows are), and ``scores``: for each task the
+        ``model``, ``revision``, ``data``, ``judged`` and ``bank`` (what the rows are), ``near_duplicates`` (rows of
+        the bank that are left out as test images have near-duplicates of theirs), and ``scores``: for each task the
         names and values; accuracies and recalls are shares in [0, 1].
 
     Raises:
@@ -85,22 +82,31 @@ def judge(
     templates = check_templates(templates)
     opened = open_model(model, revision, device, trust_remote_code)
     opened.picture_width()  # what cannot be encoded is said before the data is read
-    splits = available_splits(**data.split_keywords())
-    held_out = split or held_out_split(splits)
-    rows = open_rows(data, held_out or bank_split, tasks)
-    banks = held_out is None or {part.split("[")[0].strip() for part in bank_split.split("+")} <= set(splits)
+    source, held_out, banks = choose_rows(data, split, bank_split)
+    rows = open_rows(source, held_out or bank_split, tasks)
+    if source != data:
+        rows = replace(rows, description=f"{source.data_dir or source.path} ({rows.description})")
     chosen = list(dict.fromkeys(tasks)) if tasks else possible_tasks(opened, rows, banks, class_names)
     check_tasks(opened, rows, chosen, class_names)
     bank, queries = None, rows
     if _BY_BANK & set(chosen):
+        if source == data and held_out == bank_split:
+            raise DataError(
+                f"split {held_out} cannot be judged by its own rows: choose another --split or --bank-split"
+            )
         bank, queries = open_bank(data, rows, held_out, bank_split)
+    batches = prepared_rows(opened, batch_size, limit, keep="finetune" in chosen)
+    test_images = batches(queries)
+    train_images = batches(bank, tests=test_images) if bank else None
     scores: dict[str, dict[str, Any]] = {}
     if set(chosen) - {"retrieval"}:
-        features, labels = encode_rows(opened, queries, batch_size, limit)
+        features, labels = extract_features(opened.model, test_images())
         scores["features"] = {"std": feature_std(features), "effective_rank": effective_rank(features[:2048])}
         scores["features"]["images"] = len(features)
     if {"knn", "linear"} & set(chosen):
-        scores |= by_bank(opened, encode_rows(opened, bank, batch_size, limit), (features, labels), chosen, k)
+        train = extract_features(opened.model, train_images())
+        check_left(train[1], labels, train_images.left_out, bank)
+        scores |= by_bank(opened, train, (features, labels), chosen, k)
     if "zero-shot" in chosen:
         names = class_names or [name.replace("_", " ") for name in class_names_of(queries)]
         task = ZeroShot(tuple, opened, names, templates)
@@ -109,18 +115,11 @@ def judge(
     if "retrieval" in chosen:
         scores["retrieval"] = retrieve_rows(opened.model, opened, queries, batch_size=batch_size, limit=limit)
     if "finetune" in chosen:
-        scores["finetune"] = finetune(opened, bank, queries, batch_size, limit, finetuning or FineTuning())
+        scores["finetune"] = finetune(opened, train_images, test_images, finetuning or FineTuning())
     told = {"model": model, "revision": opened.revision, "judged": queries.description}
-    return told | ({"bank": bank.description} if bank else {}) | {"scores": scores}
-
-
-def open_rows(data: DataSource, split: str, tasks: Sequence[str] | None) -> Rows:
-    """The rows that are judged, with captions where there are some.
-
-    Raises:
-        DataError: They cannot be opened; or retrieval is asked for, and there is no column of captions.
-    """
-    return load_rows(**data.keywords(), split=split, captioned="retrieval" in tasks if tasks else "auto")
+    if bank:
+        told |= {"bank": bank.description, "near_duplicates": train_images.left_out}
+    return told | {"scores": scores}
 
 
 def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Sequence[str] | None) -> list[str]:
@@ -162,33 +161,6 @@ def check_tasks(opened: OpenedModel, rows: Rows, tasks: Sequence[str], class_nam
         raise DataError(f"{rows.description} has no labels, which {' and '.join(needy)} need: --label-column")
 
 
-def open_bank(data: DataSource, rows: Rows, held_out: str | None, bank_split: str) -> tuple[Rows, Rows]:
-    """The rows that vote, and those that are judged.
-
-    Raises:
-        DataError: They are the same rows, or have different classes.
-    """
-    if held_out is None:
-        bank = rows.where(lambda i: i % 5 != 4)
-        queries = rows.where(lambda i: i % 5 == 4)
-        return bank, replace(queries, description=f"{rows.description}, every fifth row")
-    if held_out == bank_split:
-        raise DataError(f"split {held_out} cannot be judged by its own rows: choose another --split or --bank-split")
-    bank = load_rows(**data.keywords(), split=bank_split)
-    check_same_classes(bank, rows)
-    return bank, rows
-
-
-def encode_rows(opened: OpenedModel, rows: Rows, batch_size: int, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Features (N, D) and labels (N,) of what can be read."""
-    batches = evaluation_batches(share_out(rows, limit), picture_transform(opened), batch_size)
-    unlabelled = torch.full((batch_size,), -1)
-    return extract_features(
-        opened.model,
-        ((pixels, unlabelled[: len(pixels)] if labels is None else labels) for pixels, labels, _ in batches),
-    )
-
-
 def by_bank(
     opened: OpenedModel, bank: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor], tasks: Sequence[str], k: int
 ) -> dict[str, dict[str, Any]]:
@@ -209,19 +181,14 @@ def by_bank(
     return scores
 
 
-def finetune(
-    opened: OpenedModel, bank: Rows, queries: Rows, batch_size: int, limit: int | None, settings: FineTuning
-) -> dict[str, Any]:
+def finetune(opened: OpenedModel, train: Batches, tests: Batches, settings: FineTuning) -> dict[str, Any]:
     """The accuracy after fine-tuning a copy of the model.
 
     Raises:
         DataError: No row of the one or the other has a label.
     """
-    transform = picture_transform(opened)
-    size = transform([Image.new("RGB", (64, 64))]).shape[-1]
-    batches = partial(Batches, limit=limit, transform=transform, batch_size=batch_size, size=size)
     try:
-        accuracy = finetune_accuracy(opened.model, batches(bank), batches(queries), settings)
+        accuracy = finetune_accuracy(opened.model, train, tests, settings)
     except ValueError as error:
         raise DataError(str(error)) from error
     return {"accuracy": accuracy, "epochs": settings.epochs, "label_share": settings.label_share}
@@ -285,6 +252,8 @@ def print_report(report: dict[str, Any]) -> None:
     """Prints the table."""
     console = plain_console(soft_wrap=True)
     against = f" by {report['bank']}" if "bank" in report else ""
+    if count := report.get("near_duplicates"):
+        against += f", of which {count:,} near-duplicates of test images are left out"
     console.print(f"{report['model']}, judged on {report['judged']}{against}")
     table = Table("task", "figure", "value", box=SIMPLE_HEAD)
     for row in table_rows(report["scores"]):

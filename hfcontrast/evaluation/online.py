@@ -33,6 +33,8 @@ class OnlineEvaluation:
         trained: Names of the parameters that fine-tuning trains; None: see ``finetune_accuracy``.
         zero_shot: Classification by the names of classes, by task; for models with a text tower.
         retrieval: Images by their captions and captions by their images; for models with a text tower.
+        counts: Of the last evaluation: ``test_images``; with labels also ``train_images``, which have some, and
+            ``near_duplicates``, further ones that were left out as they are near-duplicates of test images.
         conditions: What the scores depend on beside the encoder, as JSON by kinds of scores.
     """
 
@@ -54,6 +56,7 @@ class OnlineEvaluation:
         self.zero_shot: dict[str, ZeroShot] = {}
         self.retrieval: Retrieval | None = None
         self.conditions: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
 
     def __call__(self, encoder: PreTrainedModel, thorough: bool = False) -> dict[str, float]:
         """``knn_accuracy`` in [0, 1] (with labels), ``feature_std`` and ``effective_rank`` of the queries' features.
@@ -67,8 +70,11 @@ class OnlineEvaluation:
         """
         features, labels = extract_features(encoder, self.queries())
         scores = {}
+        self.counts = {"test_images": len(features)}
         if self.bank is not None:
             bank, bank_labels = extract_features(encoder, self.bank())
+            left_out = join_processes(torch.tensor([getattr(self.bank, "left_out", 0)])).sum()
+            self.counts |= {"train_images": int((bank_labels >= 0).sum()), "near_duplicates": int(left_out)}
             scores = self._accuracies(bank, bank_labels, features, labels, thorough, next(encoder.parameters()).device)
             if self.finetuning and thorough and scores:
                 settings = (self.finetuning, self.trained)

@@ -99,6 +99,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         k=recipe.eval.knn_k,
         temperature=recipe.eval.knn_temperature,
         evaluated_on=evaluated_on,
+        counts=told_counts(notes["evaluation"]),
         steps=f"{training.total_steps:,}",
         batch_size=recipe.train.batch_size,
         processes=training.accelerator.num_processes,
@@ -155,6 +156,16 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
     if len(kinds) > _WIDEST:  # many scores of few encoders read better below each other
         columns, *rows = map(list, zip(columns, *rows))
     return columns, rows
+
+
+def told_counts(counts: dict[str, int]) -> str:
+    """How many images an evaluation had, and what was left out of it."""
+    text = f"{counts['test_images']:,} images"
+    if "train_images" in counts:
+        text += f", by {counts['train_images']:,} train images"
+    if doubled := counts.get("near_duplicates"):
+        text += f"; {doubled:,} train images left out as near-duplicates of test images"
+    return text
 
 
 def score_kinds(found: list[dict[str, float]]) -> dict[str, tuple[str, str]]:

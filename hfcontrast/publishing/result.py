@@ -26,7 +26,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
     Returns:
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
-        as they were judged; ``evaluated_on``;
+        as they were judged; ``evaluated_on``; ``evaluation``: how many test images, and of labeled data train images there were, and
+        how many ``near_duplicates`` of test images were left out of the latter;
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see
         :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.
@@ -42,6 +43,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "steps": training.total_steps,
         "scores": {name: notes[note] for note, name in names.items() if notes.get(note)},
         "evaluated_on": evaluated_on,
+        "evaluation": notes["evaluation"],
         "images_per_second": training_speed(training.output / "metrics.jsonl"),
         "constant_loss": constant_loss(notes, training.total_steps),
         "peak_memory": notes.get("peak_memory"),

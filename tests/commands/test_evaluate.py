@@ -7,12 +7,14 @@ import torch
 from datasets import Dataset, DatasetDict, Value
 from transformers import BitImageProcessor, ViTConfig, ViTModel
 
-from hfcontrast import cli, run_evaluation
+from hfcontrast import cli
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate import judge
 from hfcontrast.commands.opening import open_model
 from hfcontrast.data import load_rows
+from hfcontrast.data.held_out import in_fifth
 from hfcontrast.errors import DataError, HFContrastError
+from hfcontrast.evaluation.batches import Batches
 from hfcontrast.evaluation.finetune import FineTuning, finetune_accuracy
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.linear_probe import linear_accuracy
@@ -20,7 +22,6 @@ from hfcontrast.evaluation.retrieval import retrieve_rows
 from hfcontrast.evaluation.templates import SEVEN
 from hfcontrast.evaluation.zero_shot import classify_rows
 from hfcontrast.methods.dino import DINO
-from hfcontrast.run_evaluation import Batches
 from hfcontrast.testing import build
 from tests.evaluation.conftest import COLOURS, coloured, save, tiny_clip, tiny_processor
 
@@ -28,13 +29,15 @@ pytest_plugins = ["tests.evaluation.conftest"]
 NAMES = [name.replace("_", " ") for name in COLOURS]
 
 
-def features_by_hand(folder: str, numbers: range, broken: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def features_by_hand(
+    folder: str, numbers: range, broken: tuple[int, ...], seed: int = 3
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Class tokens and labels with nothing but transformers."""
     model, processor = (
         ViTModel.from_pretrained(folder, add_pooling_layer=False).eval(),
         BitImageProcessor.from_pretrained(folder),
     )
-    data, there = coloured(len(numbers)), [n for n in numbers if n not in broken]
+    data, there = coloured(len(numbers), seed=seed), [n for n in numbers if n not in broken]
     with torch.no_grad():
         pixels = processor([data[n]["image"] for n in there], return_tensors="pt").pixel_values
         return model(pixels).last_hidden_state[:, 0], torch.tensor([n % 4 for n in there])
@@ -42,7 +45,7 @@ def features_by_hand(folder: str, numbers: range, broken: tuple[int, ...]) -> tu
 
 def test_neighbours_and_probe_of_an_image_encoder(vit_folder, colours_folder):
     report = judge(vit_folder, DataSource(colours_folder), k=3)
-    bank, queries = features_by_hand(vit_folder, range(40), ()), features_by_hand(vit_folder, range(22), (5,))
+    bank, queries = features_by_hand(vit_folder, range(40), ()), features_by_hand(vit_folder, range(22), (5,), 4)
     # The bank's noise is drawn before a picture is broken, so its others are the same; rows 3 and 17 are left out.
     kept = torch.tensor([n not in (3, 17) for n in range(40)])
     bank = (bank[0][kept], bank[1][kept])
@@ -70,8 +73,8 @@ def test_fine_tuning_is_done_when_asked_for(vit_folder, colours_folder, tmp_path
     model = ViTModel.from_pretrained(vit_folder, add_pooling_layer=False)
     processor = BitImageProcessor.from_pretrained(vit_folder)
     pixels, labels = {}, {}
-    for split, count, broken in (("train", 40, (3, 17)), ("test", 22, (5,))):
-        data, there = coloured(count), [n for n in range(count) if n not in broken]
+    for split, count, broken, seed in (("train", 40, (3, 17), 3), ("test", 22, (5,), 4)):
+        data, there = coloured(count, seed=seed), [n for n in range(count) if n not in broken]
         pixels[split] = processor([data[n]["image"] for n in there], return_tensors="pt").pixel_values
         labels[split] = torch.tensor([n % 4 for n in there])
     bank, queries = ([(pixels[split], labels[split])] for split in ("train", "test"))
@@ -100,7 +103,7 @@ def test_rows_that_are_not_kept_are_read_anew(vit_folder, colours_folder, monkey
     options = {"tasks": ["finetune"], "finetuning": settings}
     kept = judge(vit_folder, DataSource(colours_folder), **options)["scores"]["finetune"]
     assert kept == judge(vit_folder, DataSource(colours_folder, streaming=True), **options)["scores"]["finetune"]
-    monkeypatch.setattr(run_evaluation, "CACHED_BYTES", 0)
+    monkeypatch.setattr("hfcontrast.evaluation.batches.CACHED_BYTES", 0)
     banks = []
     monkeypatch.setattr(
         Batches, "in_order", lambda self, rows, own=Batches.in_order: banks.append(len(rows)) or own(self, rows)
@@ -124,10 +127,10 @@ def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
     report = judge(vit_folder, source, tasks=["knn"], k=3)
     features, labels = features_by_hand(vit_folder, range(40), ())
-    held_out = torch.arange(40) % 5 == 4
+    held_out = torch.tensor([in_fifth(i) for i in range(40)])
     expected = knn_accuracy(features[~held_out], labels[~held_out], features[held_out], labels[held_out], 3)
     assert report["scores"]["knn"]["accuracy"] == pytest.approx(expected)
-    assert report["scores"]["features"]["images"] == 8 and "every fifth row" in report["judged"]
+    assert report["scores"]["features"]["images"] == 8 and "a fifth of it" in report["judged"]
 
 
 def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colours_folder):
@@ -196,7 +199,9 @@ def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path
     with pytest.raises(HFContrastError, match="nothing can be judged"):  # of a test split alone
         judge(clip_folder, source)
     assert list(judge(clip_folder, source, class_names=NAMES)["scores"]) == ["features", "zero-shot"]
-    unlabelled = numbers.remove_columns("label").add_column("label", [-1] * 8)
+    unlabelled = (
+        coloured(8, seed=4).select_columns(["image", "label"]).remove_columns("label").add_column("label", [-1] * 8)
+    )
     source = saved(tmp_path / "unlabelled", train=numbers, test=unlabelled)
     with pytest.raises(DataError, match="the bank has 8, the queries 0"):
         judge(vit_folder, source)

@@ -17,6 +17,8 @@ from tiny_runs import RECIPES, REST, metrics, run
 from transformers import AutoModel
 
 import hfcontrast  # noqa: F401  (makes AutoModel know the methods)
+from hfcontrast.commands.arguments import DataSource
+from hfcontrast.commands.evaluate import judge
 from hfcontrast.commands.opening import open_model
 from hfcontrast.data.decode import decode_image
 from hfcontrast.evaluation.inputs import picture_transform
@@ -379,7 +381,7 @@ def test_a_stream_of_parquet_knows_its_length_and_holds_rows_out(finished, tmp_p
     shards = [argument for argument in parquet_shards(tmp_path) if not argument.startswith(("eval.", "data.epoch"))]
     folder = finished("stream", "simclr", "data.streaming=true", *shards)
     assert metrics(folder)[-2]["epoch"] == pytest.approx(14 / 6, abs=1e-3)
-    assert "every fifth row of train" in (folder / "README.md").read_text()
+    assert "a fifth of train" in (folder / "README.md").read_text()
 
 
 def test_going_on_from_a_published_timm_encoder_with_other_sizes(finished):
@@ -390,6 +392,28 @@ def test_going_on_from_a_published_timm_encoder_with_other_sizes(finished):
     assert before["pos_embed"].shape == after["pos_embed"].shape
     assert torch.allclose(before["pos_embed"], after["pos_embed"], atol=0.1)
     assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 24, 24]
+
+
+def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_neighbors(recipe_file, tmp_path):
+    for split, first, count in (("train", 0, 40), ("test", 100, 8)):
+        for seed in range(first, first + count):
+            noise = torch.randint(0, 256, (6, 6, 3), generator=torch.Generator().manual_seed(seed)).byte().numpy()
+            file = tmp_path / split / ("even" if seed % 2 == 0 else "odd") / f"{seed}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise).resize((40, 40)).save(file)
+    (tmp_path / "train/even/copy.png").write_bytes((tmp_path / "test/even/102.png").read_bytes())
+    Image.open(tmp_path / "test/odd/103.png").save(tmp_path / "train/odd/copy.jpg", quality=90)
+    data = (f"data={{path: imagefolder, data_dir: {tmp_path / 'train'}}}", "train.steps=1", "eval.max_bank=null")
+    code, output = run(recipe_file("simclr"), tmp_path / "run", *data)
+    assert code == 0, output
+    told = "8 images, by 40 train images; 2 train images left out as near-duplicates of test images"
+    assert f"Judged on imagefolder (folder test beside it): {told}" in output
+    assert f"Accuracy on `imagefolder (folder test beside it)`: {told}." in (tmp_path / "run/README.md").read_text()
+    counts = json.loads((tmp_path / "run/result.json").read_text())["evaluation"]
+    assert counts == {"test_images": 8, "train_images": 40, "near_duplicates": 2}
+    report = judge(str(tmp_path / "run"), DataSource("imagefolder", data_dir=str(tmp_path / "train")), device="cpu")
+    assert report["near_duplicates"] == 2 and report["scores"]["features"]["images"] == 8
+    assert report["judged"].startswith(str(tmp_path / "test"))
 
 
 def test_never_resuming_refuses_a_folder_with_a_run(finished):
