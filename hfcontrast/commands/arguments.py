@@ -167,7 +167,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="can be repeated (default: all that the model and the data allow, but finetune, which takes minutes)",
     )
     parser.add_argument(
-        "--split", help="split that is judged (default: test, else validation, else held out from the bank)"
+        "--split",
+        help="split that is judged (default: test, else validation, else a folder of such a name beside one called train, else a "
+        "fifth of the bank)",
     )
     parser.add_argument(
         "--bank-split",

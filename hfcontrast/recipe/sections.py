@@ -181,7 +181,9 @@ class EvalSection(SourceFields):
 
     every: Count | None = Field(None, description="Steps between two evaluations; null: only at the start and the end.")
     split: str | None = Field(
-        None, description="Split to judge on; null: test, else validation, else a held-out fifth of the training rows."
+        None,
+        description="Split to judge on; null: test, else validation, else a folder of such a name beside one called train, else a "
+        "fifth of the training rows, which are then no neighbors.",
     )
     knn_k: Count = Field(20, description="Neighbours that vote.")
     knn_temperature: Positive = Field(0.07, description="A vote weighs exp(cosine similarity / temperature).")
