@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.decode import UnreadableImage, decode_image, read_bytes
+from ..data.decode import UnreadableImage
 from ..data.duplicates import COLUMNS, hashes_of, near_duplicates
 from ..data.evaluation import evaluation_batches
 from ..data.map_rows import RowReader
@@ -124,7 +124,8 @@ class Batches:
 
         for pixels, labels, *_ in evaluation_batches(rows, hashed, self.batch_size):
             labels = torch.zeros(len(pixels), dtype=torch.long) if labels is None else labels
-            yield pixels, labels, hashes.pop()
+            yield pixels, labels, np.concatenate(hashes)
+            hashes.clear()
 
     def _by_position(self, reader: RowReader) -> np.ndarray:
         """(n, 3) of all rows; zeros for unreadable ones, which no training ever sees."""
@@ -133,7 +134,7 @@ class Batches:
             numbers = list(range(start, min(start + _CHUNK, reader.num_rows)))
             for number, image in zip(numbers, reader.images(numbers)):
                 try:
-                    found[number] = hashes_of([decode_image(read_bytes(image))])[0]
+                    found[number] = hashes_of([self.rows.reader.image(image)])[0]
                 except UnreadableImage:
                     continue
         return found
