@@ -17,6 +17,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTraine
 
 from ..errors import DataError, HFContrastError
 from ..evaluation.inputs import picture_transform
+from ..hub import reaching_hub
 from ..methods import registry
 from ..nn.encoder import encode
 from ..nn.pretrained import missing_keys, reason
@@ -67,12 +68,12 @@ class OpenedModel:
         return self._load(AutoTokenizer, "tokenizer")
 
     def _load(self, auto_class: type, what: str) -> Any:
-        try:
-            with _quiet():
+        with reaching_hub(self.name) as unreachable, _quiet():
+            try:
                 return auto_class.from_pretrained(self.name, **self.source_options)
-        except Exception as error:  # whatever a damaged file raises in the libraries that read it
-            remedy = "add --trust-remote-code if you trust its author"
-            raise HFContrastError(f"{self.name} has no {what} that can be loaded: {reason(error, remedy)}") from error
+            except Exception as error:  # whatever a damaged file raises in the libraries that read it
+                why = reason(error, "add --trust-remote-code if you trust its author")
+                raise HFContrastError(f"{self.name} has no {what} that can be loaded: {why}{unreachable}") from error
 
     @torch.no_grad()
     def picture_width(self) -> int:
@@ -120,18 +121,18 @@ def open_model(
         HFContrastError: It cannot be loaded, or there is no such device.
     """
     options = {"trust_remote_code": trust_remote_code} | ({"revision": revision} if revision else {})
-    try:
-        with _quiet():
+    with reaching_hub(name) as unreachable, _quiet():
+        try:
             config, _ = PreTrainedConfig.get_config_dict(name, **options)
             if str(config.get("model_type")).startswith("hfcontrast_"):
                 registry.register_all()
             wanted = {"output_loading_info": True, "ignore_mismatched_sizes": True}
             model, report = AutoModel.from_pretrained(name, dtype=torch.float32, **wanted, **options)
-    except HFContrastError:
-        raise
-    except Exception as error:  # whatever a damaged file raises in the libraries that read it
-        remedy = "add --trust-remote-code if you trust its author"
-        raise HFContrastError(f"{name} cannot be loaded as a model: {reason(error, remedy)}") from error
+        except HFContrastError:
+            raise
+        except Exception as error:  # whatever a damaged file raises in the libraries that read it
+            why = reason(error, "add --trust-remote-code if you trust its author")
+            raise HFContrastError(f"{name} cannot be loaded as a model: {why}{unreachable}") from error
     missing = sorted(missing_keys(report))
     pooler = [key for key in missing if key.startswith("pooler.")]
     if pooler and getattr(model, "pooler", None) is not None:

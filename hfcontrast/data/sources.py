@@ -3,6 +3,7 @@
 import importlib
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal
 
 import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, ReadInstruction
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from hfcontrast.data.decode import MAX_PIXELS
 from hfcontrast.data.fingerprint import fingerprint_of_files, fingerprint_of_rows
@@ -18,9 +20,11 @@ from hfcontrast.data.reading import ImageReader, places_of
 from hfcontrast.data.row_counts import count_rows
 from hfcontrast.data.rows import Rows, rows_of
 from hfcontrast.errors import DataError
+from hfcontrast.hub import reaching_hub
 
 BUILTIN = {"builtin/shapes": "hfcontrast.data.shapes", "builtin/digits": "hfcontrast.data.digits"}
 _STREAM_SHARDS = 16  # of a map-style set that is asked for as a stream
+_NOTHING = "corresponds to no data"  # what datasets says of a split that it has found no file for
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError)
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
 
@@ -77,7 +81,8 @@ def load_rows(
     num_rows = None if sizes is None else sum(sizes)
     description = f"{path} (split {split})"
     if num_rows == 0:
-        raise DataError(f"{description} is empty")
+        where = f": {data_dir or data_files} holds no images" if path == "imagefolder" else ""
+        raise DataError(f"{description} is empty{where}")
     rows = rows_of(
         dataset,
         num_rows,
@@ -141,10 +146,15 @@ class _Source:
         if (self.folder / "dataset_dict.json").is_file() or (self.folder / "state.json").is_file():
             return list(self._saved())
         self._check_local()
-        try:
-            return self._split_names()
-        except _LOADING_ERRORS as error:
-            raise DataError(f"{self.path} cannot be opened as a data set: {error}") from error
+        with self._reaching_hub() as unreachable:
+            try:
+                return self._split_names()
+            except _LOADING_ERRORS as error:
+                raise DataError(f"{self.path} cannot be opened as a data set: {error}{unreachable}") from error
+
+    def _reaching_hub(self) -> AbstractContextManager[str]:
+        is_format = self.path in _PACKAGED_DATASETS_MODULES
+        return nullcontext("") if is_format else reaching_hub(self.path)
 
     def _builtin(self) -> tuple[ModuleType, dict[str, int]]:
         if self.path not in BUILTIN:
@@ -177,6 +187,9 @@ class _Source:
     def _check_local(self) -> None:
         if self.path.startswith((".", "/", "~")) and not self.folder.exists():
             raise DataError(f"data.path {self.path} does not exist")
+        folder = self.data_dir if self.path in _FORMATS else None
+        if folder is not None and "://" not in folder and not Path(folder).expanduser().exists():
+            raise DataError(f"data.data_dir {folder} does not exist")
         if self.path in _FORMATS and self.data_dir is None and self.data_files is None:
             raise DataError(f"{self.path} is a format, not a data set: say where the files are, data_dir or data_files")
 
@@ -184,21 +197,31 @@ class _Source:
         self._check_local()
         if streaming and ("[" in split or "+" in split):
             raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
-        try:
-            if not streaming:
-                dataset = datasets.load_dataset(split=split, **self._arguments())
-                return dataset, [len(dataset)], None
-            builder = datasets.load_dataset_builder(**self._arguments())
-            dataset = builder.as_streaming_dataset(split=split)
-            known = (dataset.info.splits or {}).get(split)
-            sizes = count_rows(builder, split)
-            if sizes is None and known and known.num_examples:
-                sizes = [known.num_examples]
-            return dataset, sizes, fingerprint_of_files(builder, split)
-        except _LOADING_ERRORS as error:
-            raise DataError(self._explain(error, split)) from error
+        with self._reaching_hub() as unreachable:
+            try:
+                return self._load_streaming(split) if streaming else self._load_prepared(split)
+            except _LOADING_ERRORS as error:
+                raise DataError(self._explain(error, split) + unreachable) from error
+
+    def _load_prepared(self, split: str) -> Opened:
+        dataset = datasets.load_dataset(split=split, **self._arguments())
+        return dataset, [len(dataset)], None
+
+    def _load_streaming(self, split: str) -> Opened:
+        builder = datasets.load_dataset_builder(**self._arguments())
+        dataset = builder.as_streaming_dataset(split=split)
+        known = (dataset.info.splits or {}).get(split)
+        sizes = count_rows(builder, split)
+        if sizes is None and known and known.num_examples:
+            sizes = [known.num_examples]
+        return dataset, sizes, fingerprint_of_files(builder, split)
 
     def _explain(self, error: Exception, split: str) -> str:
+        if _NOTHING in str(error):
+            where = self.data_dir or self.data_files or self.path
+            return f"{where} holds no images: no file there (split {split}) ends as one does, in .jpg, .png or the like"
+        if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
+            error = error.__cause__  # which says what was wrong
         try:
             names = self._split_names()
         except _LOADING_ERRORS:

@@ -5,6 +5,7 @@ from typing import Any
 from transformers.utils import logging
 
 from ..errors import HFContrastError, RecipeError
+from ..hub import reaching_hub
 from . import own_architectures  # noqa: F401 (so that transformers knows them)
 
 _CODE = "trust_remote_code"  # stands in transformers' error where a model needs code that it brings along
@@ -35,14 +36,15 @@ def read_pretrained(
     """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is said by us, and of what is needed only
-    try:
-        return auto_class.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **options)
-    except HFContrastError:
-        raise
-    except Exception as error:  # whatever a damaged file raises in the libraries that read it
-        raise RecipeError(f"{setting}: {name!r} {problem}: {reason(error)}") from error
-    finally:
-        logging.set_verbosity(verbosity)
+    with reaching_hub(name) as unreachable:
+        try:
+            return auto_class.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **options)
+        except HFContrastError:
+            raise
+        except Exception as error:  # whatever a damaged file raises in the libraries that read it
+            raise RecipeError(f"{setting}: {name!r} {problem}: {reason(error)}{unreachable}") from error
+        finally:
+            logging.set_verbosity(verbosity)
 
 
 def reason(error: Exception, remedy: str = "take a model that transformers knows by itself") -> str:

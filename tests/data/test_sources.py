@@ -279,6 +279,11 @@ def test_mistakes_are_named(folder, tmp_path):
     (tmp_path / "notes" / "a.csv").write_text("word,number\nx,1\n")
     with pytest.raises(DataError, match="no column of images; its columns are word, number"):
         load_rows(str(tmp_path / "notes"))
+    for streaming in (False, True):
+        with pytest.raises(DataError, match="notes holds no images"):
+            load_rows("imagefolder", data_dir=str(tmp_path / "notes"), streaming=streaming)
+    with pytest.raises(DataError, match="data.data_dir .*/nowhere does not exist"):
+        load_rows("imagefolder", data_dir=str(tmp_path / "nowhere"))
 
 
 def test_select():
