@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .commands.arguments import add_embed, add_evaluate
 from .commands.arguments import count as _count
+from .commands.arguments import seconds as _seconds
 from .errors import HFContrastError, PluginError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _train(args: argparse.Namespace) -> int | None:
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser, optional=True)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the rounds go on (default: 60)")
+    parser.add_argument("--seconds", type=_seconds, default=60.0, help="how long the rounds go on (default: 60)")
     parser.add_argument(
         "--against",
         action="append",

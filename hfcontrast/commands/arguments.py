@@ -1,6 +1,7 @@
 """Arguments of the commands that take a model and data; declared without importing what they are handed to."""
 
 import argparse
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -205,10 +206,23 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def count(text: str) -> int:
-    """A whole number from 1, for argparse."""
+    """A whole number from 1 to 2^31 - 1, for argparse."""
+    if text.isdecimal() and (len(text) > 20 or int(text) >= 2**31):
+        raise argparse.ArgumentTypeError(f"expected a whole number below {2**31}, got {text[:40]!r}")
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A duration above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return number
 
 
 def share(text: str) -> float:

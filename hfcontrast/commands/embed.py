@@ -205,8 +205,14 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
             manifest = {"options": options, "parts": [], "complete": False}
             write_manifest(manifest, folder)
         remove_unfinished(folder)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise HFContrastError(f"cannot go on in {folder}: {error}") from error
+    if (
+        not isinstance(manifest, dict)
+        or not isinstance(manifest.get("parts"), list)
+        or not isinstance(manifest.get("options", {}), dict)
+    ):
+        raise HFContrastError(f"{file} is not one of ours: choose another --output")
     # What older manifests do not say was so, or is not known to have been otherwise.
     known = {
         "data.open_addresses": False,

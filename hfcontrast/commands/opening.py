@@ -121,6 +121,7 @@ def open_model(
         HFContrastError: It cannot be loaded, or there is no such device.
     """
     options = {"trust_remote_code": trust_remote_code} | ({"revision": revision} if revision else {})
+    place = usable_device(device)
     with reaching_hub(name) as unreachable, _quiet():
         try:
             config, _ = PreTrainedConfig.get_config_dict(name, **options)
@@ -146,9 +147,9 @@ def open_model(
     if model.config.model_type == "vit_mae":
         model.config.mask_ratio = 0.0
     try:
-        model = model.to(device or default_device())
-    except (RuntimeError, AssertionError) as error:
-        raise HFContrastError(f"device {device!r} cannot be used: {_first_line(error)}") from error
+        model = model.to(place)
+    except RuntimeError as error:
+        raise HFContrastError(f"{name} cannot be put on {place}: {_first_line(error)}") from error
     opened = OpenedModel(model.eval(), name, getattr(model.config, "_commit_hash", None), options)
     if model.config.model_type == "imagegpt" and getattr(model.config, "clusters", None) is None:
         model.config.clusters = opened.image_processor.clusters.tolist()
@@ -177,6 +178,20 @@ def refuse_foreign_weights(name: str, model: PreTrainedModel, missing: Sequence[
             f"{name}: the weights lack {len(missing)} of the {len(everything)} tensors of its {type(model).__name__}, such as "
             f"{(parts or needed)[0]}, which would be random: its config.json and its weights do not belong together"
         )
+
+
+def usable_device(name: str | None) -> str:
+    """The device of that name, found to be there; of none the default.
+
+    Raises:
+        HFContrastError: There is no such device.
+    """
+    name = name or default_device()
+    try:
+        if torch.ones(1, device=name).item():  # what has no memory (meta) has no number either
+            return name
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
+        raise HFContrastError(f"device {name!r} cannot be used: {_first_line(error)}") from error
 
 
 def default_device() -> str:

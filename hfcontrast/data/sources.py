@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -127,7 +128,7 @@ class _Source:
 
     @property
     def folder(self) -> Path:
-        return Path(self.path).expanduser()
+        return Path(os.path.expanduser(self.path))  # a ~NAME that is nobody's stays what it is
 
     def open(self, split: str, streaming: bool) -> Opened:
         """The rows, how many each shard has, and the fingerprint of a stream's files; None where that is not known."""

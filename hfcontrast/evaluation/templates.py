@@ -74,7 +74,7 @@ def find_templates(name: str) -> tuple[str, ...]:
         return ENSEMBLES[name]
     try:
         lines = Path(name).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RuntimeError) as error:  # the last of a ~NAME that is nobody's
         raise HFContrastError(
             f"templates {name!r} are neither an ensemble ({', '.join(ENSEMBLES)}) nor a file that can be read ({error})"
         ) from error

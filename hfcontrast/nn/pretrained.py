@@ -1,5 +1,6 @@
 """Reading what somebody has released: no code of theirs is run, and whatever is wrong with it is one sentence."""
 
+import os
 from typing import Any
 
 from transformers.utils import logging
@@ -36,6 +37,7 @@ def read_pretrained(
     """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is said by us, and of what is needed only
+    name = os.path.expanduser(name)
     with reaching_hub(name) as unreachable:
         try:
             return auto_class.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **options)

@@ -1,8 +1,8 @@
 """Checking a recipe's backbone: the architecture, the fields of its configuration, and how released weights are trained."""
 
+import os
 import re
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -121,7 +121,9 @@ def _check_pretrained(backbone: dict[str, Any], path: tuple[str, ...], known: li
             problems.append(Problem((*path, name), f"unknown key{did_you_mean(name, known)}"))
         elif not isinstance(value, str) and not (name == "revision" and value is None):
             problems.append(Problem((*path, name), mismatch(value, str)))
-        elif name == "pretrained" and value.startswith((".", "/", "~")) and not Path(value).expanduser().is_dir():
+        elif (
+            name == "pretrained" and value.startswith((".", "/", "~")) and not os.path.isdir(os.path.expanduser(value))
+        ):
             problems.append(Problem((*path, name), f"there is no folder {value!r}"))
     return problems
 

@@ -151,7 +151,7 @@ def test_a_run_that_was_judged_otherwise_fails_without_being_touched(recipe_file
 def test_an_output_that_cannot_be_made(recipe_file, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["compare", str(recipe_file("first")), "--output", str(tmp_path / "file" / "out")]) == 2
-    assert "--output: the folder" in capsys.readouterr().err
+    assert "--output: nothing can be written to " in capsys.readouterr().err
 
 
 def test_the_command_line(monkeypatch, tmp_path):
