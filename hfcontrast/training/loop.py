@@ -149,7 +149,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
             training.loader.load_state_dict(loader_state)
         elif training.rows.streaming:
             raise CheckpointError(
-                f"a stream is resumed only on as many processes as it was begun with: {checkpoint} was written by "
+                f"a stream is resumed only on as many processes as it was begun with: {checkpoint.name} was written by "
                 f"{read_state(checkpoint)['num_processes']}, now there are {accelerator.num_processes}; start as many, or choose "
                 "another train.output"
             )

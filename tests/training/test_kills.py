@@ -12,7 +12,7 @@ import time
 
 import pytest
 from test_resume import assert_same_end, parquet_shards
-from tiny_runs import RECIPES, REST, Run, run
+from tiny_runs import RECIPES, REST, Run, metrics, run
 
 KILLS = int(os.environ.get("HFCONTRAST_KILLS", "20"))
 AT_ONCE = 4  # kills of one run, before it is left to end
@@ -32,20 +32,16 @@ SAVES = [
 KINDS = {"queue": RECIPES["moco"], "bank": BANK, "teacher": RECIPES["dino"], "stream": RECIPES["simclr"]}
 
 
-class Grouped(Run):
-    """A run that leads a process group of its own, its workers in it."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.leader = self.processes[0].pid
-        os.setpgid(self.leader, self.leader)
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.leader, number)
-
-
 def sources(kind: str, folder) -> list[str]:
     return [*SAVES, *(["data.streaming=true", *parquet_shards(folder)] if kind == "stream" else [])]
+
+
+def wait_for_a_moment(process: Run, chance: random.Random) -> None:
+    """Waits for a random step, and then a little; where that is done already, for some moment of the start."""
+    step = chance.randint(0, 14)
+    while process.processes[0].is_alive() and max((line["step"] for line in metrics(process.folder)), default=0) < step:
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, chance.choice([0.1, 1.5])))
 
 
 @pytest.mark.slow
@@ -55,20 +51,16 @@ def test_killed_at_random_moments_it_ends_as_one_that_was_left_alone(kind, numbe
     recipe, alone, killed = tmp_path / "recipe.yaml", tmp_path / "alone", tmp_path / "killed"
     recipe.write_text(KINDS[kind] + REST)
     overrides, chance = sources(kind, tmp_path), random.Random(f"{kind} {number}")
-    begun = time.monotonic()
     assert (ended := run(recipe, alone, *overrides)).code == 0, ended.output
-    whole = time.monotonic() - begun
     kills, before = 0, 0
     while kills < KILLS:
         shutil.rmtree(killed, ignore_errors=True)
         for _ in range(min(AT_ONCE, KILLS - kills)):
-            process = Grouped(recipe, killed, *overrides)
-            time.sleep(chance.uniform(0, 0.8 * whole))
+            process = Run(recipe, killed, *overrides)
+            wait_for_a_moment(process, chance)
             before += process.processes[0].is_alive()
-            if process.processes[0].is_alive():
-                process.signal(number)
-            told = process.wait()
-            check_end(told, number)
+            process.signal_group(number)
+            check_end(process.wait(), number)
             kills += 1
         ended = run(recipe, killed, *overrides)
         assert ended.code == 0 and "Traceback" not in ended.output, ended.output

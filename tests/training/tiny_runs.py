@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,9 +104,17 @@ class Run:
         return Ended(next((p.exitcode for p in self.processes if p.exitcode), 0), self.log.read_text())
 
     def signal(self, number: int) -> None:
-        """Sends a signal to all processes."""
+        """Sends a signal to all training processes."""
         for process in self.processes:
             os.kill(process.pid, number)
+
+    def signal_group(self, number: int) -> None:
+        """Sends a signal to the first process and to all that it has started, such as workers: its process group."""
+        leader = self.processes[0]
+        while leader.is_alive() and os.getpgid(leader.pid) != leader.pid:  # it has just been started
+            time.sleep(0.01)
+        if leader.is_alive():
+            os.killpg(leader.pid, number)
 
 
 def run(recipe: Path, output: Path, *overrides: str, processes: int = 1) -> Ended:
@@ -124,6 +133,7 @@ def metrics(output: Path) -> list[dict]:
 
 
 def _train(arguments: list[str], log: Path, rank: int, processes: int, port: int) -> None:
+    os.setpgid(0, 0)
     multiprocessing.set_start_method("fork", force=True)  # workers start as in any run, not from a server of their own
     torch.set_num_threads(1)  # one order of sums; and a forked process must not touch its parent's thread pool
     if processes > 1:
