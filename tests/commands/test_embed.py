@@ -19,7 +19,8 @@ from transformers import BitImageProcessor, ViTModel
 from hfcontrast import cli
 from hfcontrast.commands import embed, parts
 from hfcontrast.commands.arguments import DataSource, data_files
-from hfcontrast.errors import DataError, HFContrastError
+from hfcontrast.errors import DataError, HFContrastError, OutputError
+from hfcontrast.lock import hold
 from tests.data.conftest import png
 from tests.evaluation.conftest import COLOURS, coloured, save, tiny_clip, tiny_processor, tiny_siglip
 
@@ -322,3 +323,12 @@ def test_pictures_do_not_pile_up(clip_folder, source, monkeypatch):
     grad = torch.is_grad_enabled()
     assert [len(table) for table, _ in maker.parts(0, 40)] == [40] and len(alive) == 10
     assert torch.is_grad_enabled() == grad
+
+
+def test_a_folder_is_embedded_into_once_at_a_time(clip_folder, source, tmp_path):
+    with multiprocessing.get_context("fork").Pool(1) as other:
+        other.apply(hold, (tmp_path, "--output"))
+        with pytest.raises(OutputError, match="is in use by another run .process .*choose another --output"):
+            embed.embed(clip_folder, source, tmp_path)
+    assert embed.embed(clip_folder, source, tmp_path)["complete"]
+    assert not list(tmp_path.glob(".*"))

@@ -1,6 +1,7 @@
 """A comparison from the first run to the table: skipped, continued, failed and interrupted runs."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from hfcontrast.comparison import compare as comparing
 from hfcontrast.comparison.compare import compare
 from hfcontrast.comparison.plan import plan
 from hfcontrast.comparison.processes import Processes, first_error, training_command
+from hfcontrast.errors import OutputError
+from hfcontrast.lock import hold
 
 # Stands for a training: does what its recipe's name says.
 STAND_IN = """
@@ -266,3 +269,10 @@ def test_a_real_training_in_a_process_of_its_own(recipe_file, tmp_path, monkeypa
     assert compare([recipe_file("one")], ["train.steps=1"], tmp_path / "out") == 0
     assert "linear probe" in (tmp_path / "out" / "one" / "run.log").read_text()
     assert table(tmp_path / "out")["rows"][-1]["linear_accuracy"]["mean"] > 0
+
+
+def test_a_folder_of_a_comparison_has_one_at_a_time(recipe_file, tmp_path):
+    with multiprocessing.get_context("fork").Pool(1) as other:
+        other.apply(hold, (tmp_path, "--output"))
+        with pytest.raises(OutputError, match="is in use by another run .process .*choose another --output"):
+            compare([recipe_file("one")], output=tmp_path)
