@@ -183,6 +183,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--epochs", metavar="N", type=count, help="with --task finetune: passes over the data (default: 30)"
     )
     parser.add_argument(
+        "--layer-decay",
+        metavar="FACTOR",
+        type=share,
+        help="with --task finetune: learning rate of each layer by that of the layer above, such as 0.75 (default: 1)",
+    )
+    parser.add_argument(
         "--label-share",
         metavar="SHARE",
         type=share,

@@ -24,6 +24,7 @@ from ..evaluation.retrieval import retrieve_rows
 from ..evaluation.templates import PHOTO, check_templates, find_templates
 from ..evaluation.zero_shot import ZeroShot, class_names_of, require_text_tower
 from ..nn.collapse import effective_rank, feature_std
+from ..nn.families import layer_distances
 from .arguments import DataSource, data_source
 from .evaluated_rows import check_left, choose_rows, open_bank, open_rows, prepared_rows
 from .opening import OpenedModel, open_model, quiet_libraries
@@ -88,6 +89,8 @@ def judge(
         rows = replace(rows, description=f"{source.data_dir or source.path} ({rows.description})")
     chosen = list(dict.fromkeys(tasks)) if tasks else possible_tasks(opened, rows, banks, class_names)
     check_tasks(opened, rows, chosen, class_names)
+    if "finetune" in chosen and finetuning and finetuning.layer_decay is not None:
+        layer_distances(opened.model)  # refuses an encoder whose layers are not known, before the rest is evaluated
     bank, queries = None, rows
     if _BY_BANK & set(chosen):
         if source == data and held_out == bank_split:
@@ -191,7 +194,8 @@ def finetune(opened: OpenedModel, train: Batches, tests: Batches, settings: Fine
         accuracy = finetune_accuracy(opened.model, train, tests, settings)
     except ValueError as error:
         raise DataError(str(error)) from error
-    return {"accuracy": accuracy, "epochs": settings.epochs, "label_share": settings.label_share}
+    chosen = {"epochs": settings.epochs, "label_share": settings.label_share}
+    return {"accuracy": accuracy, **chosen, **({"layer_decay": settings.layer_decay} if settings.layer_decay else {})}
 
 
 def table_rows(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -209,10 +213,12 @@ def main(args: argparse.Namespace) -> None:
     """Runs the command of a parsed command line."""
     if args.template and args.templates:
         raise HFContrastError("--template and --templates are both given: keep one of them")
-    given = {"epochs": args.epochs, "label_share": args.label_share}
+    given = {"epochs": args.epochs, "label_share": args.label_share, "layer_decay": args.layer_decay}
     given = {name: value for name, value in given.items() if value is not None}
     if given and "finetune" not in (args.tasks or ()):
-        raise HFContrastError("--epochs and --label-share are settings of fine-tuning: add --task finetune")
+        raise HFContrastError(
+            "--epochs, --label-share and --layer-decay are settings of fine-tuning: add --task finetune"
+        )
     templates = args.template or (find_templates(args.templates) if args.templates else PHOTO)
     if args.json and args.json != "-":
         try:
