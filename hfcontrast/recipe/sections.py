@@ -138,7 +138,10 @@ class TrainSection(Section):
     compile: bool = Field(False, description="Compile the model with torch.compile.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
     channels_last: bool | Literal["auto"] = Field("auto", description="Memory format of images and convolutions.")
-    sync_batchnorm: bool = Field(True, description="Batch statistics over all processes; false: each has its own.")
+    sync_batchnorm: bool = Field(
+        True,
+        description="Batch statistics over all processes; false: each has its own, and the running ones are averaged.",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the weights, the order of the data and the augmentation.")
     log_every: Count = Field(10, description="Steps between two log lines.")
     checkpoint_every: Count | None = Field(None, description="Steps between two checkpoints; null: one each epoch.")

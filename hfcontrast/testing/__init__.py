@@ -17,11 +17,12 @@ from .contract import (
     check_step,
 )
 from .samples import check_fewest_images, check_samples_apart
-from .small import TINY_BACKBONE, TINY_RESNET, TINY_TOWERS, build, random_batch
+from .small import TINY_BACKBONE, TINY_CONVOLUTIONAL_TOWERS, TINY_RESNET, TINY_TOWERS, build, random_batch
 from .violation import ContractViolation
 
 __all__ = [
     "TINY_BACKBONE",
+    "TINY_CONVOLUTIONAL_TOWERS",
     "TINY_RESNET",
     "TINY_TOWERS",
     "ContractViolation",

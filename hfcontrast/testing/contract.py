@@ -18,7 +18,7 @@ from ..methods.base import Method, MethodOutput, Phase, Progress
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.encoder import encode
 from .samples import check_fewest_images, check_samples_apart
-from .small import TINY_RESNET, build, random_batch
+from .small import TINY_CONVOLUTIONAL_TOWERS, TINY_RESNET, build, random_batch
 from .violation import ContractViolation
 from .violation import require as _require
 
@@ -40,8 +40,8 @@ def check_method(
     Args:
         method_class: The method.
         backbone: Configuration of a small encoder; None takes a two-layer ViT for 32 px, beside a text tower for up to 12
-            tokens below 40 where the method learns from captions, and then a ResNet with batch normalization unless the method
-            refuses it.
+            tokens below 40 where the method learns from captions, and then a ResNet with batch normalization in its place unless
+            the method refuses it.
         images: Images in the batch; a multiple of ``processes``.
         processes: Processes that must together equal one.
         learning_steps: Optimizer steps in which the loss on one batch has to fall.
@@ -57,9 +57,10 @@ def check_method(
     _check_all(build(method_class, backbone, **options), batch, processes, learning_steps)
     if backbone is not None:
         return
+    convolutional = TINY_CONVOLUTIONAL_TOWERS if method_class.needs_captions() else TINY_RESNET
     try:
-        method = build(method_class, TINY_RESNET, **options)
-    except (ValueError, RecipeError):  # methods that hide patches, or learn from captions, refuse it
+        method = build(method_class, convolutional, **options)
+    except (ValueError, RecipeError):  # methods that hide patches refuse it
         return
     try:
         _check_all(method, batch, processes, learning_steps)

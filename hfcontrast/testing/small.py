@@ -46,6 +46,18 @@ TINY_TOWERS = {
         "patch_size": 8,
     },
 }
+TINY_CONVOLUTIONAL_TOWERS = {
+    "model_type": "vision-text-dual-encoder",
+    "projection_dim": 16,
+    "text_config": {"model_type": "clip_text_model", **TINY_TOWERS["text_config"]},
+    "vision_config": {
+        "model_type": "timm_wrapper",
+        "architecture": "resnet10t",
+        "model_args": {"stem_width": 8, "channels": [8, 8, 8, 16]},
+        "num_labels": 0,
+        "hidden_size": 16,
+    },
+}
 _OF_THE_DATA = {"num_images": 64, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 
