@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .commands.arguments import add_embed, add_evaluate
 from .commands.arguments import count as _count
 from .commands.arguments import seconds as _seconds
-from .errors import HFContrastError, PluginError
+from .errors import HFContrastError, PluginError, memory_sentence, out_of_memory
 
 if TYPE_CHECKING:
     from .methods.base import Method
@@ -273,6 +273,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[args.command].run(args) or 0
     except HFContrastError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(
+            f"error: {memory_sentence(error, 'lower --batch-size, or the sizes that are asked for')}", file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -31,3 +31,20 @@ class TrainingError(HFContrastError):
 
 class LauncherError(HFContrastError):
     """The processes were started in a way that does not fit: an engine that is not supported, or some of them have not joined."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, torch or a GPU says that there is not enough memory."""
+    text = str(error)
+    known = "can't allocate memory" in text or "not enough memory" in text or "out of memory" in text.lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and known)
+    )
+
+
+def memory_sentence(error: BaseException, advice: str) -> str:
+    """An error of :func:`out_of_memory` in one sentence, with what to do."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"there is not enough memory{f' ({first[:200]})' if first else ''}: {advice}"

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from .atomic import write_text, writing
 from .console import plain_console
-from .errors import HFContrastError
+from .errors import HFContrastError, memory_sentence, out_of_memory
 from .lock import release
 from .methods.base import Method
 from .publishing.card import PREDICTIONS, build_card, score_table, told_counts
@@ -37,6 +37,11 @@ from .training.loss_range import constant_loss
 from .training.method import published_size
 from .training.notices import notices
 from .training.setup import Training, build_training
+
+_LESS_MEMORY = (
+    "lower train.batch_size or the sizes in method, backbone and views; train.accumulation, train.grad_cache, "
+    "train.gradient_checkpointing and train.precision=bf16 save memory too, data.cache=false that of the images"
+)
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
@@ -175,6 +180,11 @@ def run_command(options: argparse.Namespace) -> int:
         return 128 + signal.SIGINT
     except HFContrastError as error:
         explain(f"error: {error}")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        explain(f"error: {memory_sentence(error, _LESS_MEMORY)}")
         return 2
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, ViTMAEModel
 
-from ..errors import RecipeError
+from ..errors import RecipeError, out_of_memory
 from .clip_initialisation import initialise_towers
 from .embedding_initialization import initialize_mae_embeddings
 from .pixel_sequence import pixel_features
+from .pretrained import reason
 from .two_towers import image_features, is_two_towers
 
 
@@ -24,10 +25,20 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     token, which is frozen. Models with an image and a text tower start as their papers say (see
     :mod:`.clip_initialisation`); a pooler in one of their towers is trained. A ViTMAE hides no patches by itself.
     An ImageGPT is trained without a start token in its sequences (see :mod:`.pixel_sequence`).
+
+    Raises:
+        RecipeError: The architecture cannot be built with this configuration.
     """
     if config.model_type == "vit_mae":
         config.mask_ratio = 0.0
-    encoder = AutoModel.from_config(config)
+    try:
+        encoder = AutoModel.from_config(config, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # every architecture fails in its own way over a configuration that makes no sense
+        if out_of_memory(error):
+            raise
+        raise RecipeError(f"backbone: transformers cannot build this {config.model_type!r}: {reason(error)}") from error
     if not next(encoder.parameters()).is_meta:
         if config.model_type == "imagegpt":
             config.start_token = encoder.config.start_token = False
@@ -52,7 +63,11 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def feature_size(encoder: PreTrainedModel) -> int:
-    """Width D of the features that :func:`encode` returns."""
+    """Width D of the features that :func:`encode` returns.
+
+    Raises:
+        RecipeError: The configuration does not say it.
+    """
     if hasattr(encoder, "timm_model"):
         return getattr(encoder.timm_model, "head_hidden_size", None) or encoder.timm_model.num_features
     config = encoder.config
@@ -60,6 +75,11 @@ def feature_size(encoder: PreTrainedModel) -> int:
         return getattr(config, "projection_dim", None) or config.vision_config.hidden_size
     if hasattr(config, "hidden_size"):
         return config.hidden_size
+    if not getattr(config, "hidden_sizes", None):
+        raise RecipeError(
+            f"backbone: the configuration of {config.model_type!r} does not say how wide its features are (hidden_size): take "
+            "an encoder of images, such as vit, or the image tower alone"
+        )
     return config.hidden_sizes[-1]
 
 

@@ -72,7 +72,9 @@ def build_method(
         )
     try:
         method = method_class(method_class.config_class(backbone_config=config, **options))
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "negative dimension" not in str(error):
+            raise  # a mistake in its code, of which the traceback says more
         hint = ""
         if "num_images" in known and known["num_images"] is None:
             hint = (

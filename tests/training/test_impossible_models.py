@@ -1,0 +1,44 @@
+"""Settings that an architecture or this machine cannot do are one sentence."""
+
+import pytest
+import torch
+
+from hfcontrast import cli
+from hfcontrast.errors import RecipeError, out_of_memory
+from hfcontrast.recipe import load_recipe
+from hfcontrast.training.setup import build_training
+
+VIT = "num_hidden_layers: 1, intermediate_size: 16, patch_size: 8"
+RESNET = "model_type: resnet, embedding_size: 8, layer_type: basic"
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        (f"backbone={{model_type: vit, {VIT}, num_attention_heads: 0}}", "backbone: .* build this 'vit': ZeroDivision"),
+        (f"backbone={{model_type: vit, {VIT}, hidden_size: 7}}", "backbone: transformers cannot build this 'vit': "),
+        (f"backbone={{model_type: vit, {VIT}, hidden_act: nope}}", "build this 'vit': KeyError: 'nope'"),
+        (f"backbone={{{RESNET}, depths: [], hidden_sizes: []}}", "build this 'resnet': IndexError: "),
+        (
+            "backbone={model_type: sam, vision_config: {num_hidden_layers: 1}}",
+            "'sam' does not say how wide its features",
+        ),
+        (
+            "method.projection_dim=-3",
+            "method 'simclr' cannot be built: Trying to create tensor with negative dimension",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_one_sentence(override, words, recipe_file, tmp_path):
+    with pytest.raises(RecipeError, match=words) as error:
+        build_training(load_recipe(recipe_file("simclr"), [override, f"train.output={tmp_path / 'run'}"]))
+    assert "\n" not in str(error.value)
+
+
+def test_too_little_memory_is_one_sentence(recipe_file, tmp_path, capsys):
+    """2^50 bytes are more than any machine gives."""
+    code = cli.main(["train", str(recipe_file("simclr")), f"train.output={tmp_path}", f"method.projection_dim={2**44}"])
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("error: there is not enough memory (") and "train.batch_size" in last
+    assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not out_of_memory(RuntimeError("shapes differ")) and not out_of_memory(ValueError("out of memory"))
