@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from .atomic import write_text, writing
 from .console import plain_console
-from .errors import HFContrastError, memory_sentence, out_of_memory
+from .errors import HFContrastError, RecipeError, memory_sentence, out_of_memory
 from .lock import release
 from .methods.base import Method
 from .publishing.card import PREDICTIONS, build_card, score_table, told_counts
@@ -51,6 +51,10 @@ def run(recipe: Recipe) -> dict[str, Any]:
         HFContrastError: With one clear sentence.
         Interrupted: A signal came; the run is saved.
     """
+    if recipe.train.output is None:
+        raise RecipeError(
+            "train.output: name the folder for what the run leaves; a recipe that is no file has no name to call it by"
+        )
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     try:
         with own_states():

@@ -69,7 +69,7 @@ class View:
             self._require(getattr(self, name) >= 0, name, "0 or more")
         self._require(0 <= self.hue <= 0.5, "hue", "between 0 and 0.5 turns")
         self._require(self.count >= 1, "count", "1 or more")
-        self._require(self.size >= 1, "size", "1 pixel or more")
+        self._require(self.size >= 2, "size", "2 pixels or more")  # of one, no library resizes all images to it
         self._require(0 < self.scale[0] <= self.scale[1] <= 1, "scale", "a range (low, high) within (0, 1]")
         self._require(0 < self.ratio[0] <= self.ratio[1], "ratio", "a range (low, high) above 0")
         self._require(0 < self.blur_sigma[0] <= self.blur_sigma[1], "blur_sigma", "a range (low, high) above 0")

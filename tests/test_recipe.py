@@ -155,7 +155,7 @@ def test_all_problems_are_reported_at_once_with_their_lines(recipe_file):
         ("views.all.sise=3", "views.all.sise: unknown key; did you mean 'size'?"),
         ("views.all.key=x", "views.all.key: unknown key"),
         ("views.all.size=1.5", "views.all.size: expected a whole number, got 1.5"),
-        ("views.all.size=0", "views.all.size: size is 0, expected 1 pixel or more"),
+        ("views.all.size=1", "views.all.size: size is 1, expected 2 pixels or more"),
         ("views.local.scale=[0.5, 0.1]", "views.local.scale: scale is (0.5, 0.1), expected a range"),
         ("views.global=96", "views.global: expected a mapping such as {size: 96}, got 96"),
     ],
@@ -305,6 +305,7 @@ def test_broken_yaml_is_named_with_its_line(recipe_file, text, message):
     assert re.search(message, line), line
 
 
+MAPPING = {"method": {"name": "recipe-demo"}, "backbone": "timm/resnet18", "train": {"epochs": 1}}
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 12)
 )
@@ -481,3 +482,37 @@ def test_reading_a_recipe_imports_no_deep_learning(recipe_file):
 
     command = [sys.executable, "-c", code, str(recipe_file()), *hfcontrast.__path__]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_an_open_data_set_stands_for_its_name(recipe_file, tmp_path):
+    """It reaches the rows that are trained on and evaluated; the saved recipe says what it was, and that it is wanted again."""
+    from datasets import Dataset, DatasetDict
+
+    from hfcontrast.data import available_splits, load_rows
+    from hfcontrast.errors import DataError
+
+    train, test = (Dataset.from_dict({"image": [b"png"] * n, "label": list(range(n))}) for n in (8, 3))
+    splits = DatasetDict(train=train, test=test)
+    named = {**MAPPING, "data": {"path": train.to_iterable_dataset()}, "eval": {"path": splits}}
+    for recipe in (
+        load_recipe({**MAPPING, "data": {"path": splits, "split": "train[:5]"}}),
+        load_recipe(recipe_file(RECIPE), ["data.split=train[:5]"], dataset=splits).check(),
+    ):
+        assert (
+            recipe.data.path == "memory/DatasetDict(image, label)" and load_rows(**recipe.data.source()).num_rows == 5
+        )
+        evaluated = recipe.evaluation_source()
+        assert available_splits(path=evaluated["path"]) == ["train", "test"]
+        assert load_rows(**evaluated, split="test").num_rows == 3
+    recipe.save(tmp_path / "saved.yaml")
+    again = load_recipe(tmp_path / "saved.yaml")
+    assert again.to_dict() == recipe.to_dict() and again.fingerprint() == recipe.fingerprint()
+    with pytest.raises(DataError, match=r"open in Python, memory/DatasetDict\(image, label\): hand it over again"):
+        load_rows(**again.data.source())
+    recipe = load_recipe(named)
+    assert (
+        load_rows(**recipe.data.source()).streaming
+        and load_rows(**recipe.evaluation_source(), split="test").num_rows == 3
+    )
+    assert load_recipe(named, ["data.path=builtin/digits"]).data.path == "builtin/digits"
+    assert load_recipe(recipe_file(RECIPE), dataset=train).data.path == "memory/Dataset(image, label)"

@@ -124,7 +124,7 @@ def places_of(path: str, data_dir: str | None, data_files: object) -> tuple[bool
     for pattern in patterns:
         named += [pattern] if isinstance(pattern, str) else list(pattern or [])
     folder = os.path.expanduser(path)
-    hub = "/" in path and not os.path.exists(folder) and not path.startswith("builtin/")
+    hub = "/" in path and not os.path.exists(folder) and not path.startswith(("builtin/", "memory/"))
     if hub:
         named = []  # within the data set
     remote = hub or any("://" in name for name in named)

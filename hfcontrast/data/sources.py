@@ -95,7 +95,7 @@ def load_rows(
         columns=columns,
         tensors=tensors,
     )
-    starts = tuple(itertools.accumulate(sizes[:-1], initial=0)) if streaming and sizes else None
+    starts = tuple(itertools.accumulate(sizes[:-1], initial=0)) if rows.streaming and sizes else None
     reader = ImageReader(max_pixels, open_addresses, *places_of(path, data_dir, data_files))
     return replace(rows, starts=starts, reader=reader, files=files)
 
@@ -132,6 +132,11 @@ class _Source:
 
     def open(self, split: str, streaming: bool) -> Opened:
         """The rows, how many each shard has, and the fingerprint of a stream's files; None where that is not known."""
+        if (held := self._held()) is not None:
+            if split in held and isinstance(held[split], IterableDataset):
+                return held[split], None, None
+            sizes = {name: len(rows) for name, rows in held.items() if isinstance(rows, Dataset)}
+            return _slice(sizes, held.__getitem__, split, streaming, self.path)
         if self.path.startswith("builtin/"):
             module, sizes = self._builtin()
             return _slice(sizes, partial(module.load, configuration=self.name), split, streaming, self.path)
@@ -142,6 +147,8 @@ class _Source:
         return self._load(split, streaming)
 
     def splits(self) -> list[str]:
+        if (held := self._held()) is not None:
+            return list(held)
         if self.path.startswith("builtin/"):
             return list(self._builtin()[1])
         if (self.folder / "dataset_dict.json").is_file() or (self.folder / "state.json").is_file():
@@ -156,6 +163,15 @@ class _Source:
     def _reaching_hub(self) -> AbstractContextManager[str]:
         is_format = self.path in _PACKAGED_DATASETS_MODULES
         return nullcontext("") if is_format else reaching_hub(self.path)
+
+    def _held(self) -> dict[str, Dataset | IterableDataset] | None:
+        """The splits of a data set that was open already: such a path has it as ``dataset``."""
+        dataset = getattr(self.path, "dataset", None)
+        if dataset is None and self.path.startswith("memory/"):
+            raise DataError(
+                f"data.path was a data set that was open in Python, {self.path}: hand it over again, as in load_recipe(RECIPE, dataset=...)"
+            )
+        return dict(dataset) if isinstance(dataset, dict) else None if dataset is None else {"train": dataset}
 
     def _builtin(self) -> tuple[ModuleType, dict[str, int]]:
         if self.path not in BUILTIN:

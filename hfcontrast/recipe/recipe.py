@@ -15,6 +15,7 @@ from ..errors import RecipeError
 from ..view import View
 from .backbone import check_backbone
 from .checking import Problem, check_method, check_recipe_views, check_sections, find_method
+from .in_memory import InMemory, as_text, named_datasets
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .sections import (
     DataSection,
@@ -36,6 +37,7 @@ _FREE = {
     "data": {"workers", "cache", "max_unreadable"},
     "train": {"output", "log_every", "checkpoint_every", "keep_checkpoints", "resume", "device"},
 }
+_SOURCE = ("path", "name", "data_dir", "data_files", "revision")  # what says where rows come from
 # Two ways to say one thing: setting the first on the command line takes back the second from the file.
 _ALTERNATIVES = (("train", "epochs", "steps"), ("optim", "warmup_epochs", "warmup_steps"))
 
@@ -80,7 +82,10 @@ class Recipe(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all settings as plain mappings, lists and scalars; :func:`load_recipe` reads them back."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json") | {
+            name: getattr(self, name).model_dump(mode="json") | {"path": as_text(getattr(self, name).path)}
+            for name in ("data", "eval")
+        }
 
     def save(self, path: str | Path) -> None:
         """Writes all settings as YAML that :func:`load_recipe` reads back."""
@@ -96,7 +101,10 @@ class Recipe(BaseModel):
         Raises:
             RecipeError: With all problems, one a line.
         """
-        return load_recipe(self.to_dict(), source=self._source)
+        held = getattr(self.data.path, "dataset", None)
+        checked = load_recipe(self.to_dict(), source=self._source, dataset=held)
+        checked.eval.path = self.eval.path
+        return checked
 
     def resolved_views(self, method: "type[Method] | None" = None) -> tuple[View, ...]:
         """Returns the method's views with this recipe's changes.
@@ -156,8 +164,11 @@ def load_recipe(
     *,
     check: bool = True,
     source: str | None = None,
+    dataset: Any = None,
 ) -> Recipe:
     """Reads, checks and resolves a recipe.
+
+    In Python, ``data.path`` and ``eval.path`` of a mapping may be data sets that are open already.
 
     Args:
         recipe: A YAML file, or the settings as a mapping.
@@ -165,14 +176,22 @@ def load_recipe(
         check: Whether the method, the backbone and the views are checked and filled in, which imports the method.
             False reads the types only, in milliseconds.
         source: What a mapping is called in messages.
+        dataset: An open data set of ``datasets`` (or its splits, as a ``DatasetDict``) to train on, whatever ``data`` names.
 
     Raises:
         RecipeError: With all problems, one a line, each with its place, key, what was expected and what was found.
     """
+    held: dict[str, InMemory] = {}
     if isinstance(recipe, Mapping):
-        document = Document(_plain(recipe, source or "recipe"), source or "recipe")
+        named, held = named_datasets(recipe)
+        document = Document(_plain(named, source or "recipe"), source or "recipe")
     else:
         document = read_file(recipe)
+    if dataset is not None:
+        held["data"] = InMemory(dataset)
+        own = document.values.get("data")
+        kept = {name: value for name, value in own.items() if name not in _SOURCE} if isinstance(own, dict) else {}
+        document.values["data"] = {**kept, "path": str(held["data"])}
     apply_overrides(document, overrides)
     _prefer_overrides(document)
     values = document.values
@@ -188,6 +207,9 @@ def load_recipe(
         backbone=values["backbone"],
         views=resolved["views"] if check else {name: view or {} for name, view in (values.get("views") or {}).items()},
     )
+    for section, path in held.items():
+        if getattr(result, section).path == path:  # else an override names another
+            getattr(result, section).path = path
     result._source = source if isinstance(recipe, Mapping) else str(recipe)
     if result.train.output is None and result._source:
         result.train.output = f"outputs/{Path(result._source).stem}"

@@ -52,7 +52,7 @@ class DataSection(SourceFields):
 
     path: str = Field(
         description="Anything `datasets.load_dataset` takes (a Hub name, a folder, imagefolder, parquet, webdataset), "
-        "a folder made by save_to_disk, or builtin/shapes, builtin/digits."
+        "a folder made by save_to_disk, or builtin/shapes, builtin/digits. In Python also an open data set."
     )
     split: str = Field("train", description="Split that is trained on; slices such as train[:80%] work.")
     streaming: bool = Field(False, description="Read the rows as they come instead of preparing them on disk first.")
@@ -94,7 +94,7 @@ class DataSection(SourceFields):
     def source(self) -> dict[str, Any]:
         """What `hfcontrast.data` needs to open the training rows, as keyword arguments."""
         own = {*SourceFields.model_fields, "split", "streaming", "open_addresses", "max_pixels"}
-        return self.model_dump(include=own)
+        return {name: getattr(self, name) for name in sorted(own)}
 
 
 class TextSection(Section):
@@ -235,7 +235,9 @@ class PublishSection(Section):
 
     license: str | None = Field(None, description="Licence of the weights, as the Hub calls it, e.g. apache-2.0.")
     tags: list[str] = Field([], description="Tags on the card, beside those that hfcontrast sets.")
-    image_size: Count | None = Field(None, description="Side of the images, in pixels; null: that of the first view.")
+    image_size: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Side of the images, in pixels; null: that of the first view."
+    )
     resize_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="Share of the resized image that the centre crop keeps; null: 0.875 from 128 px on, else 1."
     )

@@ -67,7 +67,7 @@ def test_two_processes_stop_where_one_stops(recipe_file, tmp_path):
         (["data.image_column=picture"], ["picture", "image"]),
         (["data.split=training"], ["training", "train", "test"]),
         (["train.batch_size=4096"], ["4096", "200"]),
-        (["views.view.size=0"], ["size", "1 pixel"]),
+        (["views.view.size=1"], ["size", "2 pixels"]),
         (["data.path=builtin/numbers"], ["builtin/numbers", "builtin/digits"]),
         (["data.path=parquet"], ["parquet is a format", "data_files"]),
         (["train.output=/proc/nothing/run"], ["/proc/nothing"]),
