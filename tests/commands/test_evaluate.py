@@ -247,7 +247,7 @@ def test_the_command_prints_a_table_and_json(clip_folder, colours_folder, tmp_pa
     assert cli.main([*arguments, *asked, "--classes", "red", "green", "blue", "dark grey"]) == 0
     assert json.loads(capsys.readouterr().out) == printed
     assert cli.main([*arguments, "--json", str(tmp_path / "no" / "where")]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    assert "cannot be written" in capsys.readouterr().err
     assert cli.main(["evaluate", str(tmp_path), colours_folder]) == 2
     assert "cannot be loaded as a model" in capsys.readouterr().err
 
