@@ -170,6 +170,7 @@ def test_a_wrong_value_says_what_was_expected(recipe_file, override, text):
     "overrides, text",
     [
         (["train={}"], "train.epochs: the length of the training is missing"),
+        (["train.output=''"], "train.output: it is empty: name a folder"),
         (["train={epochs: 3, steps: 4}"], "train.steps: epochs and steps are both set"),
         (["train.batch_size=100", "train.accumulation=3"], "batch_size 100 cannot be cut into 3 equal parts"),
         (["train.precision=fp16", "train.device=cpu"], "train.precision: fp16 needs a GPU"),

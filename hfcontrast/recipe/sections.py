@@ -154,6 +154,8 @@ class TrainSection(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="What to compute on.")
 
     def contradictions(self):
+        if self.output is not None and not self.output.strip():
+            yield "output", "it is empty: name a folder, or leave it out for outputs/RECIPE_NAME"
         if self.epochs is None and self.steps is None:
             yield "epochs", "the length of the training is missing: set epochs or steps, e.g. epochs: 100"
         if self.epochs is not None and self.steps is not None:

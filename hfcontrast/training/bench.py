@@ -71,6 +71,7 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
     Returns:
         The figures: images/s by name, and the ratios.
     """
+    changed = load_recipe(recipe.to_dict(), against) if against else None  # what is wrong with it is said first
     first = Subject(recipe)
     device = first.training.accelerator.device
     tasks = {
@@ -78,11 +79,10 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
         "whole training step": (first, first.step),
         "end to end": (first, first.end_to_end),
     }
-    if against:
-        second = Subject(load_recipe(recipe.to_dict(), against), "_against")
-        changed = " ".join(against)
-        tasks[f"encoder alone, {changed}"] = (second, second.floor)
-        tasks[f"whole training step, {changed}"] = (second, second.step)
+    if changed:
+        second, settings = Subject(changed, "_against"), " ".join(against)
+        tasks[f"encoder alone, {settings}"] = (second, second.floor)
+        tasks[f"whole training step, {settings}"] = (second, second.step)
     timings = in_turn({name: (task, subject.images) for name, (subject, task) in tasks.items()}, seconds, device)
     memory = {name: memory_of(task, device) for name, (_, task) in tasks.items()}
     waiting = waiting_share(first)
