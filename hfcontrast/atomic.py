@@ -166,7 +166,7 @@ def writing(what: str, advice: str = "free some space, or choose another folder"
 def _cause(error: Exception) -> str | None:
     """Why something was not written; None for an error of another kind."""
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return error.strerror  # None for those that libraries raise of their own
     text = str(error)  # safetensors and torch have errors of their own
     if "No space left on device" in text or "Disk quota exceeded" in text:
         return "No space left on device"

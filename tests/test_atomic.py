@@ -11,6 +11,7 @@ import pytest
 
 import hfcontrast
 from hfcontrast import atomic
+from hfcontrast.errors import OutputError
 
 PACKAGE = Path(hfcontrast.__file__).parent
 
@@ -109,3 +110,15 @@ def test_nothing_else_in_the_package_writes_in_place():
             if called in ("write_text", "write_bytes") and isinstance(node.func, ast.Attribute) or writes or renames:
                 found.add((name, called))
     assert found <= allowed, found - allowed
+
+
+def test_what_cannot_be_written_is_one_sentence_and_other_errors_are_left_alone(tmp_path):
+    full = r"^the table cannot be written \(No space left on device\): free some space"
+    with pytest.raises(OutputError, match=full), atomic.writing("the table"):
+        atomic.write_text("/dev/full", "text")
+    with pytest.raises(OutputError, match="Not a directory"), atomic.writing("the table"):
+        (tmp_path / "file").touch()
+        atomic.write_text(tmp_path / "file" / "below", "text")
+    for other in (ValueError("wrong"), OSError("could not get source code"), RuntimeError("size mismatch")):
+        with pytest.raises(type(other), match=str(other)), atomic.writing("the table"):
+            raise other

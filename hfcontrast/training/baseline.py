@@ -9,6 +9,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from ..atomic import write_json
+from .environment import describe_environment
 from .setup import Training
 
 _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
@@ -44,26 +45,26 @@ def judged_before(evaluate: Evaluate, training: Training) -> dict[str, Any]:
 def judged_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
     """As :func:`judged_before`, once for all starts of a run: the scores are kept, should it end before its first checkpoint."""
     file, accelerator = training.output / _FILE, training.accelerator
-    recipe = training.recipe.fingerprint().hash
+    of = {"recipe": training.recipe.fingerprint().hash, "versions": describe_environment()}
     kept: list[dict[str, Any] | None] = [None]
     if accelerator.is_main_process:
-        kept[0] = _kept(file, recipe, evaluate)
+        kept[0] = _kept(file, of, evaluate)
     broadcast_object_list(kept)  # all or none evaluate
     if kept[0] is not None:
         return kept[0]
     notes = judged_before(evaluate, training)
     if accelerator.is_main_process:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"recipe": recipe, **notes})
+        write_json(file, of | notes)
     return notes
 
 
-def _kept(file: Path, recipe: str, evaluate: Evaluate) -> dict[str, Any] | None:
+def _kept(file: Path, of: dict[str, Any], evaluate: Evaluate) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         notes = {name: found[name] for name in ("untrained", "untrained_conditions")}
         own = json.loads(json.dumps(evaluate.conditions))
-        same = found["recipe"] == recipe and notes["untrained_conditions"] == own
+        same = all(found[name] == value for name, value in of.items()) and notes["untrained_conditions"] == own
         return notes if same and not evaluate.missing(notes["untrained"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
