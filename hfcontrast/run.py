@@ -154,8 +154,9 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
 
 
 def follow_launcher() -> None:
-    """Makes the end of ``accelerate launch`` a SIGTERM here, where the system can: a killed launcher forwards nothing."""
-    if "ACCELERATE_MIXED_PRECISION" in os.environ and sys.platform == "linux":
+    """Makes the end of ``accelerate launch`` or ``torchrun`` a SIGTERM here, where the system can: a killed one forwards nothing."""
+    launched = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & os.environ.keys()
+    if launched and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sys
 import threading
+import time
 
 import pytest
 import torch
 
+from hfcontrast.run import follow_launcher
 from hfcontrast.signals import SIGNALS, Interrupted, held_back, stopping_at_once
 from hfcontrast.training import loop, watch
 
@@ -127,3 +130,25 @@ def tiny_training(recipe_file, tmp_path, *overrides):
     from hfcontrast.training.setup import build_training
 
     return build_training(load_recipe(recipe_file("simclr"), [*overrides, f"train.output={tmp_path / 'run'}"]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells it on Linux only")
+@pytest.mark.parametrize("name", ["ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"])
+def test_a_run_whose_launcher_is_killed_is_asked_to_stop(name):
+    here, there = os.pipe()
+    if (launcher := os.fork()) == 0:
+        if os.fork() == 0:
+            os.environ[name] = "no"
+            follow_launcher()
+            signal.signal(signal.SIGTERM, lambda *_: (os.write(there, b"asked"), os._exit(0)))
+            os.write(there, b"ready")
+            time.sleep(20)
+            os._exit(0)
+        time.sleep(20)
+        os._exit(0)
+    os.close(there)
+    assert os.read(here, 5) == b"ready"
+    os.kill(launcher, signal.SIGKILL)
+    os.waitpid(launcher, 0)
+    assert os.read(here, 5) == b"asked"
+    os.close(here)
