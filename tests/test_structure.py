@@ -52,7 +52,16 @@ ALLOWED = {
 }
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {
-    ("evaluation", "nn"): {"encoder", "distributed", "collapse", "two_towers", "batch_norm", "schedule", "families"},
+    ("evaluation", "nn"): {
+        "encoder",
+        "distributed",
+        "collapse",
+        "two_towers",
+        "batch_norm",
+        "running_statistics",
+        "schedule",
+        "families",
+    },
     ("evaluation", "data"): {"sources", "columns", "captions", "decode", "duplicates", "evaluation", "map_rows"},
     ("recipe", "nn"): {"backbone"},
     ("recipe", "methods"): {"registry", "base"},

@@ -28,9 +28,10 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from ..nn.batch_norm import GlobalBatchNorm
-from ..nn.distributed import all_mean, all_sum, rank, world_size
+from ..nn.distributed import all_sum, rank, world_size
 from ..nn.encoder import encode, feature_size
 from ..nn.families import layer_distances, named_kinds
+from ..nn.running_statistics import average_over_processes
 from ..nn.schedule import cosine
 from .shuffled_rows import ShuffledRows
 
@@ -176,9 +177,6 @@ def fit(model: nn.Module, rows: ShuffledRows, settings: FineTuning) -> bool:
             step += 1
         if not _finite(model):
             return False
-    for name, buffer in model.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.copy_(all_mean(buffer))
     return _finite(model)
 
 
@@ -233,7 +231,7 @@ def shift_and_flip(pixels: Tensor, draws: Tensor, crop: float, flip: float) -> T
 
 def _step(model: nn.Module, optimizer: Optimizer, pixels: Tensor, targets: Tensor, label_smoothing: float) -> None:
     """One update by the mean over the images of all processes; a process without one takes part as well."""
-    count = len(pixels)
+    own = count = len(pixels)
     if count < 2:  # what batch statistics need; the second says nothing beyond them
         pixels = torch.cat([pixels, pixels, pixels.new_zeros(2, *pixels.shape[1:])])[:2]
     logits = model(pixels)[:count]
@@ -244,6 +242,8 @@ def _step(model: nn.Module, optimizer: Optimizer, pixels: Tensor, targets: Tenso
         parts = whole[:-1].split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients)])
         count = int(whole[-1])
+        if count:
+            average_over_processes(model, own)
     torch._foreach_div_(gradients, max(count, 1))
     optimizer.step()
     optimizer.zero_grad()

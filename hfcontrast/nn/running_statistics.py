@@ -61,24 +61,29 @@ def move_to_mean(module: nn.Module, moved: list[list[Tensor]]) -> None:
 
 
 @torch.no_grad()
-def average_over_processes(module: nn.Module) -> None:
+def average_over_processes(module: nn.Module, weight: float = 1.0) -> None:
     """Makes the running statistics that every process has moved by its own batches their mean over the processes.
 
     Running statistics are linear in those of the batches: what is published is the moving average of the processes' mean
     statistics, however often this is called. Synchronized layers have equal ones, which are left alone, to the last bit.
+
+    Args:
+        module: Whose statistics they are.
+        weight: Of this process's in the mean, such as its number of images where these are unequal. Above 0 on one
+            process at least.
     """
     if world_size() == 1:
         return
     values = [
         value
         for layer, _, value in _statistics(module)
-        if value.is_floating_point() and not isinstance(layer, GlobalBatchNorm | nn.SyncBatchNorm)
+        if value.is_floating_point() and not (type(layer) is GlobalBatchNorm or isinstance(layer, nn.SyncBatchNorm))
     ]
     if not values:
         return
-    whole = torch.cat([value.flatten().float() for value in values])
+    whole = torch.cat([*(value.flatten().float() for value in values), torch.ones(1, device=values[0].device)]) * weight
     dist.all_reduce(whole)
-    parts = (whole / world_size()).split([value.numel() for value in values])
+    parts = (whole[:-1] / whole[-1]).split([value.numel() for value in values])
     torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values)])
 
 

@@ -329,7 +329,10 @@ def test_two_processes_train_what_one_does(on_processes):
 
 
 def test_two_processes_with_batch_statistics_of_their_own(on_processes):
-    """Synchronised as in training or not, with one process almost without rows: equal weights and statistics at the end."""
+    """Synchronised as in training or not, with one process almost without rows: equal weights and statistics at the end.
+
+    A process without any leaves no trace: what it makes of no images is no statistic.
+    """
     pixels, labels = corners(40)
     shares = [(pixels[:39], labels[:39]), (pixels[39:], labels[39:])]
 
@@ -343,10 +346,16 @@ def test_two_processes_with_batch_statistics_of_their_own(on_processes):
                                  batches(pixels[: 40 - 40 * number], labels[: 40 - 40 * number]))  # fmt: skip
         return even, uneven, none
 
-    for (score, weights), (other_score, other) in zip(*on_processes(work), strict=True):
+    results = on_processes(work)
+    for (score, weights), (other_score, other) in zip(*results, strict=True):
         assert score == other_score and 0 <= score <= 1
         for name, value in weights.items():
             torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6)
+    _, alone = weights_and_score(resnet(), batches(pixels, labels), PLAIN, batches(pixels, labels))
+    _, beside_none = results[0][2]
+    assert any("running_var" in name for name in alone)
+    for name, value in alone.items():
+        torch.testing.assert_close(beside_none[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_a_thorough_evaluation_fine_tunes_where_it_was_asked_for():
