@@ -1,51 +1,27 @@
-"""The contract of a method: Method and MethodConfig (and MethodOutput, Progress and Phase, from modules of their own)."""
+"""The contract of a method: Method (and MethodConfig, MethodOutput, Progress and Phase, from modules of their own)."""
 
+import contextlib
 import copy
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
+from ..errors import PluginError
 from ..nn.ema import MomentumUpdate
 from ..nn.encoder import build_encoder, encode, feature_size
 from ..nn.randomness import sample_uniform
-from ..nn.subconfig import whole_config
 from ..view import View
 from . import arguments
-from .declaration import check_declaration
+from .config import MethodConfig
+from .declaration import called, check_declaration, without_source
 from .output import MethodOutput
 from .progress import Phase, Progress
 from .registry import class_made
-
-
-@strict
-class MethodConfig(PreTrainedConfig):
-    """Base of every method's configuration; subclasses are decorated with ``@strict`` and add typed fields.
-
-    What a method has to know of the data it declares as a field with the default None, which the training fills in:
-    ``num_images: int | None``, the number of images in the data set (for a memory bank; a stream has none), and
-    ``image_mean`` and ``image_std: list | None``, what each colour is normalised by. What has to be measured on the pictures
-    themselves (colour clusters, frequencies) it names in ``Method.measured`` and measures in ``Method.measure``.
-
-    Args:
-        backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
-    """
-
-    sub_configs = {"backbone_config": AutoConfig}
-    default_backbone = "resnet"  # where there is none, or its model_type is missing
-
-    backbone_config: dict | PreTrainedConfig | None = None
-
-    def __post_init__(self, **kwargs):
-        self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
-        super().__post_init__(**kwargs)
-
-    def to_diff_dict(self) -> dict[str, Any]:
-        """All settings, as defaults may change; and some encoders (pairs of towers) have none to leave out."""
-        return self.to_dict()
+from .returned import check_returned
 
 
 class Method(PreTrainedModel):
@@ -102,6 +78,8 @@ class Method(PreTrainedModel):
         self.encoder = build_encoder(config.backbone_config)
         self.feature_size = feature_size(self.encoder)
         self._momentum_update: MomentumUpdate | None = None
+        self._finished: tuple[str, ...] | None = None  # the parameters that post_init has found
+        self._computing = False
         self._still: tuple[str, ...] = ()
 
     # What an author writes
@@ -217,8 +195,27 @@ class Method(PreTrainedModel):
 
     def forward(self, **batch: Tensor) -> MethodOutput:
         """``objective(embed(...))``; each is handed the batch entries that it names."""
-        embeddings = self.embed(**self._named_by(self.embed, batch))
-        return self.objective(embeddings, **self._named_by(self.objective, batch))
+        with self.computing():
+            embeddings = self.embed(**self._named_by(self.embed, batch))
+            return self.checked(self.objective(embeddings, **self._named_by(self.objective, batch)))
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Around ``embed`` and ``objective``, which change nothing: teachers move in ``after_step``."""
+        self._computing = True
+        try:
+            yield
+        finally:
+            self._computing = False
+
+    def checked(self, output: MethodOutput) -> MethodOutput:
+        """The output of ``objective``, as it is.
+
+        Raises:
+            PluginError: It is not what it should be.
+        """
+        check_returned(output, MethodOutput, called(type(self)))
+        return output
 
     def encode(self, pixel_values: Tensor, encoder: PreTrainedModel | None = None) -> Tensor:
         """Features of crops of one size, all in one pass through the encoder.
@@ -236,6 +233,10 @@ class Method(PreTrainedModel):
     @torch.no_grad()
     def update_teachers(self, momentum: float) -> None:
         """Moves every teacher towards its source: ``teacher = momentum * teacher + (1 - momentum) * source``."""
+        if self._computing:
+            raise PluginError(
+                f"{called(type(self))}: update_teachers() belongs into after_step(); a forward pass changes nothing"
+            )
         if self._momentum_update is None:
             pairs = [(getattr(self, name), getattr(self, source)) for name, source in self.teachers.items()]
             self._momentum_update = MomentumUpdate(pairs)
@@ -244,6 +245,8 @@ class Method(PreTrainedModel):
     def copy_teachers(self) -> None:
         """Makes every teacher a copy of its source again, as after loading other weights, or adapters, into the encoder."""
         for name, source in self.teachers.items():
+            if not isinstance(getattr(self, source, None), nn.Module):
+                raise PluginError(without_source(self, name, source))
             setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
         self._momentum_update = None
         self.train(self.training)
@@ -267,6 +270,7 @@ class Method(PreTrainedModel):
         """Finishes the construction: initial weights first, then the teachers as copies of them."""
         super().post_init()
         self.copy_teachers()
+        self._finished = tuple(name for name, _ in self.named_parameters())
         self._frozen = tuple(name for name, parameter in self.named_parameters() if not parameter.requires_grad)
 
     def train(self, mode: bool = True) -> "Method":
@@ -297,6 +301,10 @@ class Method(PreTrainedModel):
         """As in transformers; a teacher that the checkpoint does not have starts as a copy of its source."""
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if model._finished is None:
+            raise PluginError(
+                f"{called(cls)}: its __init__ ends without self.post_init(), which makes what is loaded whole"
+            )
         for name, source in model.teachers.items():
             own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
             if own and own <= set(info["missing_keys"]):

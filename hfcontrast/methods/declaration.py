@@ -1,9 +1,26 @@
 """What is checked of a method when its class is made."""
 
+from torch import nn
+
 from ..errors import PluginError
 from ..view import View, check_views
+from .hooks import misfitting, misspelt
 
 MODEL_TYPE_PREFIX = "hfcontrast_"
+
+
+def called(cls: type) -> str:
+    """A method as messages name it."""
+    return f"method {cls.__module__}.{cls.__qualname__}"
+
+
+def without_source(method: nn.Module, name: str, source: str) -> str:
+    """The sentence about a teacher that follows nothing."""
+    modules = ", ".join(child for child, _ in method.named_children() if child not in method.teachers)
+    return (
+        f"{called(type(method))}: teachers has {name!r} follow {source!r}, which is no module of it when post_init() is called; "
+        f"its modules are {modules}"
+    )
 
 
 def check_declaration(cls: type, base: type, base_config: type) -> None:
@@ -17,7 +34,7 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
     Raises:
         PluginError: ``config_class``, ``model_type``, ``views`` or a required method is missing or wrong.
     """
-    where = f"method {cls.__module__}.{cls.__qualname__}"
+    where = called(cls)
     config = getattr(cls, "config_class", None)
     if not (isinstance(config, type) and issubclass(config, base_config) and config is not base_config):
         raise PluginError(f"{where}: config_class is {config!r}, expected a subclass of hfcontrast.MethodConfig")
@@ -39,3 +56,25 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
         check_views(cls.views)
     except ValueError as error:
         raise PluginError(f"{where}: {error}") from error
+    _check_names(cls, where)
+    for problem in (*misfitting(cls, base), *misspelt(cls, base)):
+        raise PluginError(f"{where}: {problem}")
+
+
+def _check_names(cls: type, where: str) -> None:
+    """Checks the attributes that name modules and settings."""
+    teachers = cls.teachers
+    texts = isinstance(teachers, dict) and all(isinstance(name, str) for pair in teachers.items() for name in pair)
+    if not texts:
+        raise PluginError(
+            f"{where}: teachers is {teachers!r}, expected names of copies and of the modules that they follow, such as "
+            '{"teacher": "encoder"}'
+        )
+    if wrong := [
+        name for name, source in teachers.items() if name == source or name == "encoder" or hasattr(cls, name)
+    ]:
+        raise PluginError(f"{where}: teachers has a copy called {wrong[0]!r}, a name that is taken: choose another")
+    for name in ("constant_lr", "measured"):
+        value = getattr(cls, name)
+        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+            raise PluginError(f"{where}: {name} is {value!r}, expected a tuple of names, such as ('predictor',)")

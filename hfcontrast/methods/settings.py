@@ -1,10 +1,16 @@
 """The settings of a method: its configuration's own fields, with their types and what the docstring says of them."""
 
+import contextlib
+import inspect
+import json
 import re
 import types
 import typing
 from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 if TYPE_CHECKING:
     from .base import Method
@@ -58,11 +64,32 @@ def method_fields(cls: "type[Method]") -> list[MethodField]:
     return found
 
 
+def restored(config: type, values: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration's settings were before JSON made lists of tuples and sets, and texts of keys.
+
+    Args:
+        config: The configuration class.
+        values: What its file holds.
+    """
+    hints = _type_hints(config)
+    found = dict(values)
+    for field in fields(config):
+        kind = hints.get(field.name)
+        if kind is None or field.name == "backbone_config" or not isinstance(values.get(field.name), list | dict):
+            continue
+        with contextlib.suppress(PydanticUserError, PydanticUndefinedAnnotation, ValidationError, TypeError):
+            found[field.name] = TypeAdapter(kind).validate_json(json.dumps(values[field.name]), strict=True)
+    return found
+
+
 def _type_hints(config: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(config)
-    except NameError:  # a name that only type checkers import: the annotations as they are
-        return {}
+    hints: dict[str, Any] = {}
+    for kind in reversed(config.__mro__):
+        try:
+            hints |= inspect.get_annotations(kind, eval_str=True)
+        except (NameError, TypeError, AttributeError, SyntaxError):  # a name that only type checkers import
+            hints |= inspect.get_annotations(kind)
+    return hints
 
 
 def type_text(kind: Any) -> str:

@@ -16,6 +16,7 @@ from .contract import (
     check_round_trip,
     check_step,
 )
+from .mistakes import check_after_step, check_devices
 from .samples import check_fewest_images, check_samples_apart
 from .small import TINY_BACKBONE, TINY_CONVOLUTIONAL_TOWERS, TINY_RESNET, TINY_TOWERS, build, random_batch
 from .violation import ContractViolation
@@ -27,6 +28,8 @@ __all__ = [
     "TINY_TOWERS",
     "ContractViolation",
     "build",
+    "check_after_step",
+    "check_devices",
     "check_export",
     "check_fewest_images",
     "check_forward_changes_nothing",

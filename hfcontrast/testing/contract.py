@@ -1,9 +1,11 @@
 """The checks of the contract suite."""
 
+import contextlib
 import copy
 import multiprocessing
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,24 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from ..errors import RecipeError
-from ..methods.base import Method, MethodOutput, Phase, Progress
+from ..errors import PluginError, RecipeError
+from ..methods.base import Method, Phase, Progress
+from ..methods.construction import check_built
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.encoder import encode
+from .learning import check_learns
+from .mistakes import (
+    check_after_step,
+    check_devices,
+    check_embeddings,
+    check_output,
+    check_settings,
+    check_tensors_are_registered,
+    check_views_are_taken,
+)
 from .samples import check_fewest_images, check_samples_apart
 from .small import TINY_CONVOLUTIONAL_TOWERS, TINY_RESNET, build, random_batch
-from .violation import ContractViolation
-from .violation import require as _require
+from .violation import ContractViolation, require
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -53,8 +65,11 @@ def check_method(
     Raises:
         ContractViolation: Names the first part of the contract that is not fulfilled.
     """
+    check_settings(method_class)
+    check_views_are_taken(method_class)
     batch = random_batch(method_class, images, size, columns)
-    _check_all(build(method_class, backbone, **options), batch, processes, learning_steps)
+    with explained():
+        _check_all(build(method_class, backbone, **options), batch, processes, learning_steps)
     if backbone is not None:
         return
     convolutional = TINY_CONVOLUTIONAL_TOWERS if method_class.needs_captions() else TINY_RESNET
@@ -72,15 +87,30 @@ def check_method(
         ) from error
 
 
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Lets an error that a run would end with be a violation of the contract."""
+    try:
+        yield
+    except PluginError as error:
+        raise ContractViolation(str(error)) from error
+
+
 def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learning_steps: int) -> None:
+    check_built(method)
+    check_tensors_are_registered(method)
     fresh = copy.deepcopy(method)
     check_step(method, batch)
+    check_built(method)  # a step adds nothing
+    check_tensors_are_registered(method)
     check_gradients(method, batch)
     check_forward_changes_nothing(method, batch)
     check_samples_apart(method, batch)
     check_fewest_images(method, batch)
     check_round_trip(method, batch)
     check_export(method, batch)
+    check_after_step(method, batch)
+    check_devices(method, batch)
     check_processes(method, batch, processes)
     check_learns(fresh, batch, learning_steps)
 
@@ -88,42 +118,55 @@ def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learnin
 def check_step(method: Method, batch: dict[str, Tensor]) -> None:
     """A step gives a finite scalar loss in a MethodOutput, embeddings by sample, and detached metrics and state."""
     method.start_step(Progress(0, 10, 5))
-    embeddings = method.embed(**method._named_by(method.embed, batch))
-    images = len(batch["index"])
-    for name, value in embeddings.items():
-        _require(
-            len(value) == images, f"embed()['{name}'] has {len(value)} rows for {images} images; batch comes first"
-        )
+    check_embeddings(method, batch)
     output = method(**batch)
-    _require(isinstance(output, MethodOutput), f"objective() returned {type(output).__name__}, expected MethodOutput")
-    _require(output.loss is not None and output.loss.ndim == 0, "the loss must be a scalar")
-    _require(bool(torch.isfinite(output.loss)), f"the loss is {output.loss.item()} on random images")
-    for phase in method.phases(5, images):
-        _require(isinstance(phase, Phase), f"phases() gives {phase!r}, expected instances of hfcontrast.Phase")
-    for kind in ("metrics", "state"):
-        for name, value in (getattr(output, kind) or {}).items():
-            _require(not value.requires_grad, f"{kind}['{name}'] is not detached: it would keep the graph alive")
+    require(bool(torch.isfinite(output.loss)), f"the loss is {output.loss.item()} on random images")
+    require(
+        output.loss.requires_grad, "the loss has no graph (detached, or made under no_grad): nothing could be trained"
+    )
+    for phase in method.phases(5, len(batch["index"])):
+        require(isinstance(phase, Phase), f"phases() gives {phase!r}, expected instances of hfcontrast.Phase")
+    check_output(method, batch, output)
 
 
 def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
-    """Gradients reach every trainable parameter and no teacher."""
+    """Gradients reach every trainable parameter, in every step, and no teacher; every step has the same metrics."""
+    metrics = None
+    for step in (0, 1, 9):
+        method.start_step(Progress(step, 10, 5))
+        method.zero_grad()
+        output = method(**batch)
+        output.loss.backward()
+        for name, parameter in method.named_parameters():
+            if name.split(".")[0] in method.teachers:
+                require(
+                    not parameter.requires_grad and parameter.grad is None, f"a gradient reaches the teacher's {name}"
+                )
+            elif parameter.requires_grad:
+                when = f" in step {step}, though one does before; several processes would stop there" if step else ""
+                require(parameter.grad is not None, f"no gradient reaches {name}{when}; freeze it or use it")
+                require(bool(torch.isfinite(parameter.grad).all()), f"the gradient of {name} is not finite")
+        names = sorted(output.metrics or {})
+        require(
+            metrics in (None, names),
+            f"the metrics of step {step} are {names}, and {metrics} before: processes add up metrics, so the same come always",
+        )
+        metrics = names
     method.zero_grad()
-    method(**batch).loss.backward()
-    for name, parameter in method.named_parameters():
-        if name.split(".")[0] in method.teachers:
-            _require(not parameter.requires_grad and parameter.grad is None, f"a gradient reaches the teacher's {name}")
-        elif parameter.requires_grad:
-            _require(parameter.grad is not None, f"no gradient reaches {name}; freeze it or use it")
-            _require(bool(torch.isfinite(parameter.grad).all()), f"the gradient of {name} is not finite")
-    method.zero_grad()
+    method.start_step(Progress(0, 10, 5))
 
 
 def check_forward_changes_nothing(method: Method, batch: dict[str, Tensor]) -> None:
     """``forward`` changes no state but the running statistics of batch normalisation."""
+    method = copy.deepcopy(method)
+    with torch.no_grad():  # a moving average of what it equals would not be seen to move
+        for name, parameter in method.named_parameters():
+            if name.split(".")[0] in method.teachers:
+                parameter.add_(torch.ones_like(parameter), alpha=0.01)
     before = _state(method)
     method(**batch)
     for name, value in _state(method).items():
-        _require(torch.equal(value, before[name]), f"forward() changed {name}; state changes belong into after_step()")
+        require(torch.equal(value, before[name]), f"forward() changed {name}; state changes belong into after_step()")
 
 
 def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:
@@ -132,20 +175,20 @@ def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:
         method.save_pretrained(folder)
         loaded = type(method).from_pretrained(folder).train()
     original, restored = method.state_dict(), loaded.state_dict()
-    _require(original.keys() == restored.keys(), f"save and load lose {sorted(original.keys() ^ restored.keys())[:3]}")
+    require(original.keys() == restored.keys(), f"save and load lose {sorted(original.keys() ^ restored.keys())[:3]}")
     for name, value in original.items():
-        _require(torch.equal(value, restored[name]), f"save and load change {name}")
+        require(torch.equal(value, restored[name]), f"save and load change {name}")
     for model in (method, loaded):
         model.start_step(Progress(3, 10, 5))
     losses = [_seeded_loss(model, batch) for model in (method, loaded)]
-    _require(losses[0] == losses[1], f"the loss is {losses[0]} before saving and {losses[1]} after loading")
+    require(losses[0] == losses[1], f"the loss is {losses[0]} before saving and {losses[1]} after loading")
 
 
 def check_export(method: Method, batch: dict[str, Tensor]) -> None:
     """The published encoder is a native model that AutoModel loads, with the same features."""
     encoder = method.export_encoder()
     native = isinstance(encoder, PreTrainedModel) and not isinstance(encoder, Method)
-    _require(native, f"export_encoder() returned {type(encoder).__name__}, expected the native transformers model")
+    require(native, f"export_encoder() returned {type(encoder).__name__}, expected the native transformers model")
     pixels = next(batch[view.key] for view in method.views)[:, 0]
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         encoder.save_pretrained(folder)
@@ -155,39 +198,7 @@ def check_export(method: Method, batch: dict[str, Tensor]) -> None:
         modes = encoder.training
         same = torch.allclose(encode(encoder.eval(), pixels), encode(loaded.eval(), pixels), atol=1e-5)
         encoder.train(modes)
-    _require(same, "the exported encoder has other features after AutoModel.from_pretrained")
-
-
-def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
-    """Trained on the same few images again and again, the loss ends below that of the same method with fixed weights.
-
-    The fixed one is not simply the first loss: a centre or a queue moves without any learning.
-    """
-    fixed = copy.deepcopy(method)
-    first, learned = _losses(method, batch, steps, lr=1e-3)
-    _, stayed = _losses(fixed, batch, steps, lr=0.0)
-    _require(
-        learned < stayed,
-        f"nothing is learned from {len(batch['index'])} images: after {steps} steps the loss is {learned:.4f} ({first:.4f} at "
-        f"first), and with weights that stay what they are it is {stayed:.4f}",
-    )
-
-
-def _losses(method: Method, batch: dict[str, Tensor], steps: int, lr: float) -> tuple[float, float]:
-    """First loss, and the mean of the last three, of a training on one batch."""
-    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=lr)
-    losses = []
-    for step in range(steps):
-        progress = Progress(step, steps, max(steps // 10, 1))
-        method.start_step(progress)
-        output = method(**batch)
-        output.loss.backward()
-        method.after_backward(progress)
-        optimizer.step()
-        optimizer.zero_grad()
-        method.after_step([output], progress)
-        losses.append(output.loss.item())
-    return losses[0], sum(losses[-3:]) / 3
+    require(same, "the exported encoder has other features after AutoModel.from_pretrained")
 
 
 def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2, tolerance: float = 1e-4) -> None:
@@ -212,11 +223,11 @@ def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2
             if worker.is_alive():
                 worker.kill()
         codes = [worker.exitcode for worker in workers]
-        _require(codes == [0] * processes, f"{processes} processes ended with exit codes {codes}; see their output")
+        require(codes == [0] * processes, f"{processes} processes ended with exit codes {codes}; see their output")
         results = [torch.load(shared / f"{number}.pt") for number in range(processes)]
     alone = _one_step(_restored(type(method), method.config, method.state_dict()), batch)
     loss = sum(result["loss"] for result in results) / processes
-    _require(abs(loss - alone["loss"]) <= tolerance * max(abs(alone["loss"]), 1.0), f"{processes} processes have the loss {loss}, one has {alone['loss']}")  # fmt: skip
+    require(abs(loss - alone["loss"]) <= tolerance * max(abs(alone["loss"]), 1.0), f"{processes} processes have the loss {loss}, one has {alone['loss']}")  # fmt: skip
     for kind in ("gradients", "state"):
         largest = max(float(value.abs().max()) for value in alone[kind].values())
         for name, expected in alone[kind].items():
@@ -224,7 +235,7 @@ def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2
                 found = result[kind][name]
                 limit = tolerance * max(float(expected.abs().max()), largest / 10)
                 difference = float((found - expected).abs().max())
-                _require(difference <= limit, f"process {number} of {processes}: {kind} of {name} differ by {difference:.2e} from those of one process (at most {limit:.2e})")  # fmt: skip
+                require(difference <= limit, f"process {number} of {processes}: {kind} of {name} differ by {difference:.2e} from those of one process (at most {limit:.2e})")  # fmt: skip
 
 
 def _process(method_class, config, shared: Path, number: int, processes: int) -> None:

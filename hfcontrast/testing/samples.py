@@ -20,11 +20,11 @@ def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: flo
     with _encoder_held(method):
         for parts in (1, 2):
             method.zero_grad()
-            pieces = [{name: value.chunk(parts)[part] for name, value in batch.items()} for part in range(parts)]
-            embedded = [method.embed(**method._named_by(method.embed, piece)) for piece in pieces]
-            joined = {name: torch.cat([piece[name] for piece in embedded]) for name in embedded[0]}
-            output = method.objective(joined, **method._named_by(method.objective, batch))
-            output.loss.backward()
+            with _joined_again(parts):
+                pieces = [{name: value.chunk(parts)[part] for name, value in batch.items()} for part in range(parts)]
+                embedded = [method.embed(**method._named_by(method.embed, piece)) for piece in pieces]
+                joined = {name: torch.cat([piece[name] for piece in embedded]) for name in embedded[0]}
+                method.objective(joined, **method._named_by(method.objective, batch)).loss.backward()
             found.append({name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None})
     method.zero_grad()
     largest = max(float(gradient.abs().max()) for gradient in found[0].values())
@@ -36,6 +36,19 @@ def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: flo
             f"embedded in two halves, the gradient of {name} differs by {difference:.2e} (at most {limit:.2e}): embed() must "
             "not mix samples; batch statistics and draws that depend on the batch belong into objective()",
         )
+
+
+@contextlib.contextmanager
+def _joined_again(parts: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, KeyError) as error:
+        require(
+            parts == 1,
+            f"embedded in two halves, the batch ends in {type(error).__name__}: {' '.join(str(error).split())}; embed() must "
+            "hand everything to objective() in the dict that it returns, one row an image",
+        )
+        raise
 
 
 def check_fewest_images(method: Method, batch: dict[str, Tensor], share: float = 1e-3) -> None:

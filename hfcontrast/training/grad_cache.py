@@ -63,8 +63,8 @@ class GradientCache:
         leaves = {name: value.requires_grad_(value.is_floating_point()) for name, value in whole.items()}
         rest = {name: value for name, value in batch.items() if name.removesuffix(SUFFIX) not in self.photometry.keys}
         rest = self.method._named_by(self.method.objective, self.photometry(rest, device))
-        with self.accelerator.autocast():
-            output = self.method.objective(leaves, **rest)
+        with self.accelerator.autocast(), self.method.computing():
+            output = self.method.checked(self.method.objective(leaves, **rest))
         self.accelerator.backward(output.loss)
 
         gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
@@ -96,7 +96,7 @@ class GradientCache:
 
     def _embed(self, piece: dict[str, Any]) -> dict[str, Tensor]:
         batch = self.photometry(piece, self.accelerator.device)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), self.method.computing():
             return self.method.embed(**self.method._named_by(self.method.embed, batch))
 
     def _average(self) -> None:

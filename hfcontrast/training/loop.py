@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..atomic import write_json, writing
-from ..errors import CheckpointError
+from ..errors import CheckpointError, TrainingError
 from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
 from ..nn.running_statistics import average_over_processes
@@ -30,6 +30,7 @@ from .optim import clip_each_gradient
 from .same_data import DATA
 from .schedules import set_schedules
 from .setup import Training
+from .state_watch import StateWatch
 from .tracking import Tracking
 from .watch import Watch
 
@@ -59,6 +60,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         step, notes, tracking = begin(training, evaluate)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)
+    state = StateWatch(method)
     reset_peak_memory(accelerator.device)
 
     with Watch() as watch, meter:
@@ -88,6 +90,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
             looked_at = output.embeddings
             average_over_processes(method)
             method.after_step(outputs, progress)
+            state.look()
             step += 1
 
             loss = torch.stack([output.loss for output in outputs]).mean()
@@ -218,6 +221,11 @@ class Meter(contextlib.AbstractContextManager):
     def log(self, outputs: list[MethodOutput], embeddings: Tensor | None, step: int, lr: float) -> dict[str, float]:
         """Means over micro-batches and processes, how far the embeddings are spread, and the speed since the last log."""
         names = sorted(outputs[0].metrics or {})
+        if other := [sorted(o.metrics or {}) for o in outputs if sorted(o.metrics or {}) != names]:
+            raise TrainingError(
+                f"the micro-batches of step {step} have different metrics, {names} and {other[0]}: a method gives the same in "
+                "every step"
+            )
         rows = [torch.stack([o.loss.float(), *(o.metrics[n].float() for n in names)]) for o in outputs]
         spread_out = spread(embeddings)
         means = torch.cat([torch.stack(rows).mean(dim=0), *(value.view(1) for value in spread_out.values())])

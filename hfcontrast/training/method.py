@@ -8,6 +8,7 @@ from transformers import AutoImageProcessor
 from ..data.sources import Rows
 from ..errors import DataError, RecipeError
 from ..methods.base import Method
+from ..methods.construction import check_built
 from ..methods.registry import get_method
 from ..nn.backbone import backbone_config
 from ..nn.encoder import check_image_size
@@ -81,6 +82,7 @@ def build_method(
                 ". The images of a stream are not numbered: use data.streaming=false, or a method without a memory bank"
             )
         raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}{hint}") from error
+    check_built(method)
     for view in views:
         check_image_size(method.encoder, view.size, f"view '{view.name}'")
     check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")

@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from torch.nn import functional as F
 
 from hfcontrast.data import load_rows
-from hfcontrast.errors import DataError
+from hfcontrast.errors import DataError, PluginError, TrainingError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
 from hfcontrast.recipe import load_recipe
@@ -108,3 +108,54 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(recipe):
 
 def test_the_contract_makes_the_columns():
     check_method(Asked, VIT, columns={"color": torch.arange(8) % 4}, learning_steps=5)
+
+
+def grows(self, outputs, progress):
+    self.seen = torch.cat([self.seen, torch.ones(1)])
+
+
+def follows_with_a_graph(self, outputs, progress):
+    self.seen.mul_(0.9).add_(self.head.weight.sum())
+
+
+def other_metrics(self, embeddings, color, shape):
+    self.calls = getattr(self, "calls", 0) + 1
+    loss = Asked.objective(self, embeddings, color, shape).loss
+    return MethodOutput(loss=loss, metrics={f"m{self.calls % 2}": loss.detach()})
+
+
+def with_buffer(self, config):
+    Asked.__init__(self, config)
+    self.register_buffer("seen", torch.ones(1))
+    self.post_init()
+
+
+@pytest.mark.parametrize(
+    "body, words",
+    [
+        ({"after_step": grows}, r"the first step changes size or type of seen, from \(\(1,\), .* to \(\(2,\)"),
+        ({"after_step": follows_with_a_graph}, "leaves seen with a graph, which grows with every step"),
+        ({"objective": other_metrics}, r"the micro-batches of step 1 have different metrics, \['m1'\] and \['m0'\]"),
+    ],
+)
+def test_what_the_first_step_shows_ends_the_run(recipe, body, words):
+    method = type("Wrong", (OfShapes,), {"__init__": with_buffer, "__module__": __name__} | body)
+    with pytest.raises(TrainingError, match=words):
+        train(build_training(recipe(method, accumulation=2)))
+
+
+def test_what_is_built_wrong_ends_the_run_before_the_first_step(recipe):
+    def unfinished(self, config):
+        Method.__init__(self, config)
+        self.head = torch.nn.Linear(self.feature_size, 4)
+
+    method = type("Wrong", (OfShapes,), {"__init__": unfinished, "__module__": __name__})
+    with pytest.raises(PluginError, match="Wrong: its __init__ ends without self.post_init()"):
+        build_training(recipe(method))
+
+
+@pytest.mark.parametrize("grad_cache", [None, 5])
+def test_a_wrong_output_ends_the_run(recipe, grad_cache):
+    method = type("Wrong", (OfShapes,), {"objective": lambda self, embeddings, color: 3, "__module__": __name__})
+    with pytest.raises(PluginError, match=r"Wrong: objective\(\) returned int, expected MethodOutput"):
+        train(build_training(recipe(method, grad_cache=grad_cache)))

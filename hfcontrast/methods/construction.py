@@ -1,0 +1,142 @@
+"""What is checked of a method when it has been built: all that would end, after the training, in a run that cannot be loaded."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+from transformers import PreTrainedModel
+
+from ..errors import PluginError
+from .declaration import called
+from .settings import method_fields
+
+if TYPE_CHECKING:
+    from .base import Method
+
+
+def check_built(method: "Method") -> None:
+    """Checks a fresh instance: before weights are loaded into it, adapters are added and it is prepared for training.
+
+    Raises:
+        PluginError: With the first thing that is wrong, and what to do.
+    """
+    for problem in _problems(method):
+        raise PluginError(f"{called(type(method))}: {problem}")
+
+
+def _problems(method: "Method") -> Iterator[str]:
+    yield from _unfinished(method)
+    yield from _hidden(method)
+    yield from _unregistered(method)
+    yield from _misnamed(method)
+    yield from _shared(method)
+    yield from _foreign_export(method)
+    yield from _changing_settings(method)
+    if not any(parameter.requires_grad for parameter in method.parameters()):
+        yield "none of its parameters is trainable (requires_grad)"
+
+
+def _unfinished(method: "Method") -> Iterator[str]:
+    if method._finished is None:
+        yield "its __init__ ends without self.post_init(), which initializes the weights and makes the teachers"
+        return
+    if later := [name for name, _ in method.named_parameters() if name not in method._finished]:
+        yield f"{later[0]} was added after self.post_init(): call that last in __init__, as it initializes the weights"
+    if lazy := [name for name, value in method.named_parameters() if is_lazy(value)]:
+        yield f"{lazy[0]} has no size yet: a saved model is loaded by sizes, so give the layer its input size"
+
+
+def _hidden(method: "Method") -> Iterator[str]:
+    for name in (*method._modules, *method._parameters, *method._buffers):
+        if hasattr(type(method), name):
+            yield f"self.{name} is hidden behind {name} of the class, which is what self.{name} gives: choose another name"
+
+
+def _unregistered(method: "Method") -> Iterator[str]:
+    known = {id(value) for value in method.parameters()}
+    for path, module in own_modules(method):
+        for name, value in vars(module).items():
+            if name in ("_modules", "_parameters", "_buffers"):
+                continue
+            parts = [
+                part
+                for item in _items(value)
+                for part in (item.parameters() if isinstance(item, nn.Module) else [item])
+            ]
+            if any(isinstance(part, nn.Parameter) and id(part) not in known for part in parts):
+                yield (
+                    f"the parameters in self.{path}{name} are not the method's, as it is a {type(value).__name__}: they are "
+                    "neither trained nor saved; use nn.ModuleList, nn.ModuleDict or nn.ParameterList"
+                )
+
+
+def own_modules(method: "Method") -> Iterator[tuple[str, nn.Module]]:
+    """The method and its heads with their paths; encoders are left alone."""
+    natives = [name for name, module in method.named_modules() if name and isinstance(module, PreTrainedModel)]
+    for name, module in method.named_modules():
+        if not any(name == native or name.startswith(f"{native}.") for native in natives):
+            yield f"{name}." if name else "", module
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list | tuple) else []
+
+
+def _misnamed(method: "Method") -> Iterator[str]:
+    modules = dict(method.named_modules())
+    names = ", ".join(name for name, _ in method.named_children() if name not in method.teachers)
+    for name in method.constant_lr:
+        parameters = (key for key, _ in method.named_parameters())
+        if name not in modules and not any(key == name or key.startswith(f"{name}.") for key in parameters):
+            yield f"constant_lr names {name!r}, and there is no such module; its modules are {names}"
+
+
+def _shared(method: "Method") -> Iterator[str]:
+    owners: dict[int, str] = {}
+    for name, value in method.state_dict(keep_vars=True).items():
+        other = owners.setdefault(id(value), name)
+        if other.partition(".")[0] != name.partition(".")[0]:  # within an encoder it is the architecture's own business
+            yield (
+                f"{other} and {name} are one tensor under two names, which cannot be saved: keep the module in one attribute "
+                "only, and use it twice (a moving average is declared in `teachers`)"
+            )
+
+
+def _foreign_export(method: "Method") -> Iterator[str]:
+    encoder = method.export_encoder()
+    if not isinstance(encoder, PreTrainedModel) or isinstance(encoder, type(method)):
+        yield f"export_encoder() returned {type(encoder).__name__}, expected the native transformers model"
+        return
+    own = {id(value) for value in method.state_dict(keep_vars=True).values()}
+    foreign = [name for name, value in encoder.state_dict(keep_vars=True).items() if id(value) not in own]
+    if foreign:
+        yield (
+            f"export_encoder() returned a model whose {foreign[0]} is not the method's: it is to be made of modules and "
+            "parameters of this method, not of copies"
+        )
+
+
+def _changing_settings(method: "Method") -> Iterator[str]:
+    config, kind = method.config, type(method.config)
+    names = [field.name for field in method_fields(type(method))]
+    for name in names:
+        try:
+            json.dumps(getattr(config, name))
+        except (TypeError, ValueError) as error:
+            yield f"config.json cannot hold the setting {name} = {getattr(config, name)!r} ({error}): take numbers, texts, lists"
+    try:
+        again = kind.from_dict(json.loads(config.to_json_string(use_diff=False)))
+    except Exception as error:  # whatever checks of the configuration raise
+        yield f"a saved {kind.__name__} cannot be read again: {' '.join(str(error).split())}"
+        return
+    for name in names:
+        before, after = getattr(config, name), getattr(again, name)
+        if json.dumps(before) != json.dumps(after):  # a list for a tuple, where the type allows both, is the same
+            yield (
+                f"the setting {name} is {before!r} before saving and {after!r} after loading: __post_init__ must not change "
+                "what it has changed already, and a type annotation must say what the value is"
+            )

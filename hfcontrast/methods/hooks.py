@@ -1,0 +1,88 @@
+"""Hooks of a method: names that are nearly one and that nothing calls, and arguments that the base does not give."""
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+# What authors define of the contract, as functions and as attributes of the class.
+HOOKS = (
+    "embed",
+    "objective",
+    "before_step",
+    "after_backward",
+    "after_step",
+    "export_encoder",
+    "depict",
+    "measure",
+    "compiled_parts",
+    "phases",
+    "fewest_images",
+)
+ATTRIBUTES = ("views", "teachers", "constant_lr", "collapse_advice", "min_images", "measured", "config_class")
+_CLOSE = 0.85
+
+
+def misspelt(cls: type, base: type) -> Iterator[str]:
+    """Sentences about names of a class that are nearly the contract's, where nothing in the class uses them.
+
+    Args:
+        cls: The method.
+        base: ``Method``.
+    """
+    own = [kind for kind in cls.__mro__ if issubclass(kind, base) and kind is not base]
+    used = {name for kind in own for value in vars(kind).values() for name in _names_in(value)}
+    for name, value, defined in ((name, value, vars(kind)) for kind in own for name, value in vars(kind).items()):
+        if name.startswith("_") or hasattr(base, name) or name in used:
+            continue
+        candidates = HOOKS if callable(_plain(value)) else ATTRIBUTES
+        near = difflib.get_close_matches(name, [word for word in candidates if word not in defined], 1, _CLOSE)
+        if near:
+            yield f"defines {name}, which nothing calls or reads; did you mean {near[0]}? If not, give it another name"
+
+
+def misfitting(cls: type, base: type) -> Iterator[str]:
+    """Sentences about functions of a class that cannot be called as the base calls them."""
+    if not _takes(cls.__init__, 2):
+        yield f"__init__{inspect.signature(cls.__init__)} cannot be called as __init__(config), as loading a saved model does"
+    for name, arguments in (("embed", 1), ("objective", 2)):
+        step = getattr(cls, name)
+        given = "embed(pixel_values=...)" if name == "embed" else "objective(embeddings, labels=...)"
+        signature = inspect.signature(step)
+        if not _takes(step, arguments, partly=True):
+            yield f"{name}{signature} cannot be called as {given}"
+        for parameter in list(signature.parameters.values())[arguments:]:
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                yield f"{name}{signature} has {parameter.name} by position only, and a batch is handed over by names"
+    for name in HOOKS[2:]:
+        own, expected = getattr(cls, name), inspect.signature(getattr(base, name))
+        names = [p.name for p in expected.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        if not _takes(own, len(names), partly=name == "depict"):
+            given = ", ".join(word for word in names if word != "self")
+            yield f"{name}{inspect.signature(own)} cannot be called as {name}({given})"
+
+
+def _takes(function: Any, arguments: int, partly: bool = False) -> bool:
+    signature = inspect.signature(function)
+    try:
+        (signature.bind_partial if partly else signature.bind)(*range(arguments))
+    except TypeError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    return value.__func__ if isinstance(value, staticmethod | classmethod) else value
+
+
+def _names_in(value: Any) -> set[str]:
+    """Names that a function, or an accessor, uses: of attributes and of what is global."""
+    functions = [value.fget, value.fset] if isinstance(value, property) else [_plain(value)]
+    return {name for f in functions if isinstance(f, FunctionType) for name in _names_of(f.__code__)}
+
+
+def _names_of(code: CodeType) -> set[str]:
+    texts = {constant for constant in code.co_consts if isinstance(constant, str)}  # of getattr(self, "...")
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return {*code.co_names, *texts, *(name for part in inner for name in _names_of(part))}

@@ -1,0 +1,41 @@
+"""The check that a method learns: on the same few images again and again."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from ..methods.base import Method, Progress
+from .violation import require
+
+
+def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
+    """Trained on the same few images again and again, the loss ends below that of the same method with fixed weights.
+
+    The fixed one is not simply the first loss: a centre or a queue moves without any learning.
+    """
+    fixed = copy.deepcopy(method)
+    first, learned = _losses(method, batch, steps, lr=1e-3)
+    _, stayed = _losses(fixed, batch, steps, lr=0.0)
+    require(
+        learned < stayed,
+        f"nothing is learned from {len(batch['index'])} images: after {steps} steps the loss is {learned:.4f} ({first:.4f} at "
+        f"first), and with weights that stay what they are it is {stayed:.4f}",
+    )
+
+
+def _losses(method: Method, batch: dict[str, Tensor], steps: int, lr: float) -> tuple[float, float]:
+    """First loss, and the mean of the last three, of a training on one batch."""
+    optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=lr)
+    losses = []
+    for step in range(steps):
+        progress = Progress(step, steps, max(steps // 10, 1))
+        method.start_step(progress)
+        output = method(**batch)
+        output.loss.backward()
+        method.after_backward(progress)
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_step([output], progress)
+        losses.append(output.loss.item())
+    return losses[0], sum(losses[-3:]) / 3

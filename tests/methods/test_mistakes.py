@@ -1,0 +1,323 @@
+"""Mistakes of authors of methods: each is one sentence of the contract suite, and of the class or the run where these can see it."""
+
+import copy
+
+import pytest
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from transformers import AutoModel
+
+from hfcontrast.errors import PluginError
+from hfcontrast.methods import registry
+from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
+from hfcontrast.methods.construction import check_built
+from hfcontrast.nn import MLPHead
+from hfcontrast.testing import ContractViolation, build, check_method
+from hfcontrast.view import View
+from tests.methods.test_contract import Sound, SoundConfig
+
+
+def config(strictly=True, **fields):
+    """A configuration with fields (type, default)."""
+    body = {"model_type": "hfcontrast_wrong", "__module__": __name__}
+    body["__annotations__"] = {name: kind for name, (kind, _) in fields.items()}
+    made = type("WrongConfig", (MethodConfig,), body | {name: default for name, (_, default) in fields.items()})
+    return strict(made) if strictly else made
+
+
+def built(more):
+    """A constructor that does one thing more before post_init()."""
+
+    def __init__(self, config):
+        Method.__init__(self, config)
+        self.head = nn.Linear(self.feature_size, 8)
+        self.register_buffer("mean", torch.zeros(8))
+        more(self)
+        self.post_init()
+
+    return {"__init__": __init__}
+
+
+def changed(**parts):
+    """An objective whose output has other parts; a function is given the embeddings."""
+
+    def objective(self, embeddings):
+        output = Sound.objective(self, embeddings)
+        for name, value in parts.items():
+            setattr(output, name, value(embeddings["z"]) if callable(value) else value)
+        return output
+
+    return {"objective": objective}
+
+
+def without_post_init(self, config):
+    Method.__init__(self, config)
+    self.head = nn.Linear(self.feature_size, 8)
+
+
+def added_later(self, config):
+    Sound.__init__(self, config)
+    self.later = nn.Linear(8, 8)
+
+
+def takes_more(self, config, width):
+    Sound.__init__(self, config)
+
+
+def embed_as(function):
+    return {"embed": lambda self, pixel_values: function(self, Sound.embed(self, pixel_values))}
+
+
+class OldStyle(MethodConfig):
+    model_type = "hfcontrast_wrong_old"
+
+    def __init__(self, width=3, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+
+
+class Untyped(MethodConfig):
+    model_type = "hfcontrast_wrong_untyped"
+    width = 3
+
+
+@strict
+class Grows(MethodConfig):
+    model_type = "hfcontrast_wrong_grows"
+    width: int = 8
+
+    def __post_init__(self, **kwargs):
+        self.width *= 2
+        super().__post_init__(**kwargs)
+
+
+def tie(self):
+    self.other = nn.Linear(self.feature_size, 8)
+    self.other.weight = self.head.weight
+
+
+def freeze(self):
+    self.requires_grad_(False)
+
+
+def counted(self, outputs, progress):
+    self.update_teachers(0.9)
+    self.count = getattr(self, "count", 0) + 1
+
+
+def grow(self, outputs, progress):
+    self.mean = torch.cat([self.mean, outputs[0].state["mean"]])
+
+
+def average_with_graph(self, outputs, progress):
+    for old, new in zip(self.teacher_head.parameters(), self.head.parameters()):
+        old.mul_(0.9).add_(0.1 * new)
+
+
+def move_unsaved(self, outputs, progress):
+    self.scratch += 1
+
+
+def teacher_in_embed(self, z):
+    self.update_teachers(0.9)
+    return z
+
+
+def sometimes(self, z):
+    return {"z": z["z"] + self.extra(z["z"]) if self.progress.step % 2 == 0 else z["z"]}
+
+
+def remembered(self, embeddings):
+    return Sound.objective(self, {"z": self._z})
+
+
+def kept(self, z):
+    self._z = z["z"]
+    return z
+
+
+def reads_whole(self, embeddings):
+    return Sound.objective(self, {"z": embeddings["whole"]})
+
+
+def lazily(self, z):
+    if not hasattr(self, "late"):
+        self.late = nn.Linear(8, 8)
+    return {"z": self.late(z["z"])}
+
+
+def moved_input(self, pixel_values):
+    return Sound.embed(self, pixel_values.mul_(2))
+
+
+def now_and_then(self, embeddings):
+    output = Sound.objective(self, embeddings)
+    return MethodOutput(
+        loss=output.loss, state=output.state, metrics={"a": output.loss.detach()} if self.progress.step else {}
+    )
+
+
+WHEN_THE_CLASS_IS_MADE = [
+    ({"teachers": ["head"]}, "teachers is ['head'], expected names of copies and of the modules that they follow"),
+    ({"teachers": {"head": "head"}}, "teachers has a copy called 'head', a name that is taken"),
+    ({"teachers": {"encoder": "head"}}, "teachers has a copy called 'encoder', a name that is taken"),
+    ({"constant_lr": "head"}, "constant_lr is 'head', expected a tuple of names"),
+    ({"measured": "width"}, "measured is 'width', expected a tuple of names"),
+    ({"after_steps": lambda self, outputs, progress: None}, "defines after_steps, which nothing calls or reads; did you mean"),
+    ({"befor_step": lambda self, progress: None}, "did you mean before_step?"),
+    ({"export_encoders": lambda self: None}, "did you mean export_encoder?"),
+    ({"teacher": {"teacher_head": "head"}}, "did you mean teachers?"),
+    ({"constant_lrs": ("head",)}, "did you mean constant_lr?"),
+    ({"before_step": lambda self: None}, "before_step(self) cannot be called as before_step(progress)"),
+    ({"after_step": lambda self, progress: None}, "after_step(self, progress) cannot be called as after_step(outputs, progress)"),
+    ({"measure": lambda self, images, options: {}}, "measure(self, images, options) cannot be called as measure(images, options)"),
+    ({"objective": lambda self: None}, "objective(self) cannot be called as objective(embeddings, labels=...)"),
+    ({"embed": lambda self, pixel_values, /: None}, "has pixel_values by position only, and a batch is handed over by names"),
+    ({"__init__": takes_more}, "__init__(self, config, width) cannot be called as __init__(config)"),
+]  # fmt: skip
+WHEN_IT_IS_BUILT = [
+    ({"__init__": without_post_init}, "its __init__ ends without self.post_init()"),
+    ({"__init__": added_later}, "later.weight was added after self.post_init()"),
+    ({"teachers": {"teacher_head": "haed"}}, "follow 'haed', which is no module of it when post_init() is called; its modules are"),
+    ({"teachers": {"copied": "gain"}} | built(lambda self: setattr(self, "gain", nn.Parameter(torch.ones(1)))), "follow 'gain'"),
+    ({"constant_lr": ("haed",)}, "constant_lr names 'haed', and there is no such module; its modules are encoder, head"),
+    (built(lambda self: setattr(self, "embed", nn.Linear(2, 2))), "self.embed is hidden behind embed of the class"),
+    (built(lambda self: setattr(self, "loss_function", nn.MSELoss())), "self.loss_function is hidden behind"),
+    (built(lambda self: setattr(self, "heads", [nn.Linear(8, 8)])), "the parameters in self.heads are not the method's, as it is a list"),
+    (built(lambda self: setattr(self.head, "more", {"a": nn.Linear(8, 8)})), "the parameters in self.head.more are not the method's"),
+    (built(lambda self: setattr(self, "student", self.encoder)), "are one tensor under two names, which cannot be saved"),
+    (built(tie), "head.weight and other.weight are one tensor under two names"),
+    (built(lambda self: setattr(self, "lazy", nn.LazyLinear(3))), "lazy.weight has no size yet"),
+    ({"export_encoder": lambda self: copy.deepcopy(self.encoder)}, "export_encoder() returned a model whose"),
+    ({"config_class": config(marks=(frozenset, frozenset((1,))))}, "config.json cannot hold the setting marks"),
+    ({"config_class": Grows}, "the setting width is 16 before saving and 32 after loading"),
+    ({"post_init": lambda self: (Sound.post_init(self), freeze(self))}, "none of its parameters is trainable"),
+]  # fmt: skip
+IN_A_STEP = [
+    (changed(metrics={"std": 0.5}), "metrics['std'] is float 0.5, expected a scalar tensor"),
+    (changed(metrics=lambda z: {"std": z.detach().std((0, 1))}), "metrics['std'] is Tensor of shape (8,), expected a scalar"),
+    (changed(metrics=lambda z: {"loss": z.detach().mean()}), "a metric is called 'loss', a name of the log's own"),
+    (changed(metrics=lambda z: {"step": z.detach().mean()}), "a metric is called 'step', a name of the log's own"),
+    (changed(metrics=[1]), "metrics is list [1], expected a dict"),
+    (changed(embeddings=lambda z: z.detach().mean((1, 2))), "embeddings are Tensor of shape (8,), expected (B, ..., D)"),
+    (changed(loss=None), "the loss must be a scalar tensor, and is None"),
+    ({"objective": lambda self, embeddings: None}, "objective() returned NoneType, expected MethodOutput"),
+    (embed_as(teacher_in_embed), "update_teachers() belongs into after_step(); a forward pass changes nothing"),
+]  # fmt: skip
+OF_THE_SUITE = [
+    ({"config_class": Untyped}, "Untyped.width = 3 is no setting, as it has no type: write width: int = 3"),
+    ({"config_class": OldStyle}, "OldStyle defines __init__: write settings as typed fields"),
+    ({"config_class": config(num_labels=(int, 3))}, "has a setting 'num_labels', a name of transformers or of the recipe"),
+    ({"config_class": config(name=(str, "x"))}, "has a setting 'name'"),
+    ({"measured": ("clusters",)}, "`measured` names 'clusters', which is no setting"),
+    ({"views": (View(key="crops"),)}, "is made under the key 'crops', which neither embed() nor objective() takes; they take pixel_values"),
+    ({"embed": lambda self, pixel_value: None}, "is made under the key 'pixel_values', which neither"),
+    (built(lambda self: setattr(self, "anchors", torch.ones(3))), "self.anchors is a tensor that is neither parameter nor buffer"),
+    (built(lambda self: setattr(self, "anchors", [torch.ones(3)])), "self.anchors is a tensor that is neither"),
+    (embed_as(lambda self, z: z["z"]), "embed() returned Tensor, expected a dict of tensors by name"),
+    (embed_as(lambda self, z: z | {"extra": None}), "embed()['extra'] is NoneType, expected a tensor"),
+    (embed_as(lambda self, z: z | {"mean": z["z"].mean()}), "embed()['mean'] has no rows for 8 images"),
+    ({"embed": moved_input}, "embed() changed pixel_values in place"),
+    (changed(state={"keys": [1, 2]}), "state['keys'] is list, expected a tensor"),
+    (changed(embeddings=lambda z: z), "the output's embeddings are not detached"),
+    (changed(loss=lambda z: z.detach().mean()), "the loss has no graph"),
+    ({"objective": now_and_then}, "the metrics of step 1 are ['a'], and [] before"),
+    (embed_as(sometimes) | built(lambda self: setattr(self, "extra", nn.Linear(8, 8))), "no gradient reaches extra.weight in step 1"),
+    (embed_as(kept) | {"objective": remembered}, "self._z keeps a tensor with its graph"),
+    (embed_as(lambda self, z: z | {"whole": z["z"]} if len(z["z"]) == 8 else z) | {"objective": reads_whole}, "embedded in two halves, the batch ends in KeyError"),
+    (embed_as(lazily), "late.weight was added after self.post_init()"),
+    ({"after_step": grow}, "a step changes size or type of mean"),
+    ({"after_step": average_with_graph}, "after_step() leaves teacher_head.weight with a graph"),
+    ({"after_step": counted}, "self.count is counted up by steps and is not saved"),
+    ({"after_step": move_unsaved} | built(lambda self: self.register_buffer("scratch", torch.zeros(1), persistent=False)), "a step changes the buffer scratch, which is not saved"),
+    (embed_as(lambda self, z: {"z": z["z"] + torch.ones(8)}), "a step mixes tensors of the CPU with those of the device"),
+]  # fmt: skip
+
+
+def wrong(body):
+    return type("Wrong", (Sound,), {"config_class": SoundConfig, "__module__": __name__} | body)
+
+
+@pytest.mark.parametrize("body, words", WHEN_THE_CLASS_IS_MADE)
+def test_the_class_is_refused(body, words):
+    with pytest.raises(PluginError) as error:
+        wrong(body)
+    assert words in str(error.value) and f"method {__name__}.Wrong" in str(error.value)
+
+
+@pytest.mark.parametrize("body, words", WHEN_IT_IS_BUILT)
+def test_what_has_been_built_is_refused_by_the_run_and_by_the_suite(body, words):
+    method = wrong(body)
+    with pytest.raises(PluginError) as error:
+        check_built(build(method))
+    assert words in str(error.value)
+    with pytest.raises(ContractViolation) as violation:
+        check_method(method)
+    assert words in str(violation.value)
+
+
+@pytest.mark.parametrize("body, words", IN_A_STEP)
+def test_a_step_is_refused_by_the_run_and_by_the_suite(body, words):
+    method = wrong(body)
+    with pytest.raises(PluginError) as error:
+        build(method)(pixel_values=torch.randn(8, 2, 3, 32, 32))
+    assert words in str(error.value)
+    with pytest.raises(ContractViolation) as violation:
+        check_method(method)
+    assert words in str(violation.value)
+
+
+@pytest.mark.parametrize("body, words", OF_THE_SUITE)
+def test_the_suite_refuses(body, words):
+    with pytest.raises(ContractViolation) as violation:
+        check_method(wrong(body))
+    assert words in str(violation.value)
+
+
+def test_names_near_a_hook_that_are_used_or_far_are_nobodys_business():
+    class Helped(Sound):
+        constants = ("a",)
+        view = "a name that is read below"
+
+        def embeds(self, pixel_values):
+            return super().embed(pixel_values)
+
+        def embed(self, pixel_values):
+            assert self.view
+            return self.embeds(pixel_values)
+
+        def measured_width(self):
+            return 3
+
+    assert Helped.embeds
+
+
+def test_settings_come_back_as_what_they_were(tmp_path, monkeypatch):
+    for name in ("_in_process", "_claims"):
+        monkeypatch.setattr(registry, name, getattr(registry, name).copy())
+
+    @strict
+    class KeptConfig(MethodConfig):
+        model_type = "hfcontrast_settings_kept"
+        scales: tuple = (0.1, 0.2)
+        sizes: tuple[int, ...] | None = (1, 2)
+        ranges: list[tuple[int, int]] | None = None
+        weights: dict[int, float] | None = None
+        plain: list | None = None
+
+    class Kept(Sound):
+        config_class = KeptConfig
+
+    registry.register(Kept)
+    given = {"scales": (1, 2), "ranges": [(1, 2), (3, 4)], "weights": {3: 0.5}, "plain": [1, [2]]}
+    method = build(Kept, **given)
+    check_built(method)
+    method.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path).config
+    assert {name: getattr(loaded, name) for name in given} == given and loaded.sizes == (1, 2)
+
+
+def test_a_list_that_names_registered_modules_is_fine():
+    method = build(wrong(built(lambda self: setattr(self, "_parts", [self.head, MLPHead(4, 4, 4)][:1]))))
+    check_built(method)
