@@ -60,10 +60,14 @@ class Batches:
         tests = (
             self.tests.hashes() if self.tests else None
         )  # of all processes: here, and not where a share may be empty
+        if self.kept is not None:
+            return iter(self.kept)
         self.left_out = 0
-        if self.kept is None and self.keep:
-            self.kept = list(self._first_pass())
-        return self._masked(self._first_pass() if self.kept is None else self.kept, tests)
+        batches = self._masked(self._first_pass(), tests)
+        if not self.keep:
+            return batches
+        self.kept = list(batches)
+        return iter(self.kept)
 
     def hashes(self) -> np.ndarray:
         """(M, 3) of the images of all processes; every process must call it. Images that were not read before are decoded."""
@@ -79,7 +83,7 @@ class Batches:
             DataError: No process has one.
         """
         own = next(evaluation_batches(self.rows, self.transform, 2), None) is not None
-        if not bool(join_processes(torch.tensor([own])).any()):
+        if not bool(join_processes(torch.tensor([int(own)])).any()):
             raise DataError(
                 f"there is no image to evaluate on: {self.rows.description} is empty, or none of its images can be read"
             )

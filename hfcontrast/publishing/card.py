@@ -62,6 +62,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         pipeline_tag="zero-shot-image-classification" if pairs else "image-feature-extraction",
         tags=["hfcontrast", kind + "-learning", recipe.method.name, *recipe.publish.tags],
         model_name=name,
+        base_model=[name for name in recipe.released_weights if not Path(name).exists()] or None,  # names on the Hub
         eval_results=_results(evaluated_on, notes.get("trained", {})) or None,
     )
     return ModelCard.from_template(
@@ -74,6 +75,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         feature_size=feature_size(encoder),
         data=data_name(recipe),
         labels="with" if saw_labels else "without",
+        starts_from="; ".join((training.weights or "").splitlines()),
         method_text=inspect.getdoc(type(method)),
         features=lines.features,
         model_arguments=lines.arguments,

@@ -1,0 +1,62 @@
+"""What a run is evaluated on."""
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from PIL import Image as PILImage
+
+from hfcontrast.data import load_rows
+from hfcontrast.errors import DataError
+from hfcontrast.recipe import load_recipe
+from hfcontrast.run_evaluation import evaluation_rows
+
+LABELS = ClassLabel(names=["a", "b"])
+
+
+def data(count, label=None):
+    image = PILImage.fromarray(np.zeros((8, 8, 3), dtype=np.uint8))
+    columns, features = {"image": [image] * count}, {"image": Image()}
+    if label is not None:
+        columns["label"], features["label"] = [i % 2 for i in range(count)], label
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def chosen(path, **parts):
+    """Which rows are train and test rows of a data set with these splits, and what they are called."""
+    DatasetDict(parts).save_to_disk(path)
+    recipe = load_recipe(
+        {"method": {"name": "simclr"}, "backbone": "timm/resnet18", "data": {"path": str(path)}, "train": {"steps": 1}}
+    )
+    train, tests, name = evaluation_rows(recipe, load_rows(str(path)))
+    return train.num_rows, tests.num_rows, name.removeprefix(f"{path} ")
+
+
+def test_the_split_that_can_be_classified_comes_first(tmp_path):
+    train = data(10, LABELS)
+    assert chosen(tmp_path / "0", train=train, test=data(4, LABELS), validation=data(3, LABELS)) == (10, 4, "(test)")
+    assert chosen(tmp_path / "1", train=train, test=data(4), dev=data(3, LABELS)) == (10, 3, "(dev)")
+    assert chosen(tmp_path / "2", train=train, test=data(4)) == (10, 4, "(test)")  # then nothing is classified
+    assert chosen(tmp_path / "3", train=data(10), test=data(4)) == (10, 4, "(test)")
+    assert chosen(tmp_path / "4", train=train, extra=data(4, LABELS)) == (8, 2, "(a fifth of train)")
+    with pytest.raises(DataError, match="the classes of .*test.* are not those of"):
+        chosen(tmp_path / "5", train=train, test=data(4, ClassLabel(names=["a", "c"])))
+
+
+def test_folders_beside_it_are_passed_over_where_they_do_not_fit(tmp_path):
+    for name, label in (("test", ClassLabel(names=["a", "c"])), ("val", None), ("train", LABELS)):
+        data(10, label).save_to_disk(tmp_path / "set" / name)
+    recipe = {"method": {"name": "simclr"}, "backbone": "timm/resnet18", "train": {"steps": 1}}
+    recipe = load_recipe({**recipe, "data": {"path": str(tmp_path / "set" / "train")}})
+    rows = load_rows(recipe.data.path)
+    assert evaluation_rows(recipe, rows)[2].endswith("(a fifth of train)")
+    data(7, LABELS).save_to_disk(tmp_path / "set" / "dev")
+    train, tests, name = evaluation_rows(recipe, rows)
+    assert (train.num_rows, tests.num_rows) == (10, 7) and name.endswith("(folder dev beside it)")
+    assert str(tmp_path / "set" / "dev") in tests.description
+
+
+@pytest.mark.parametrize("label", [None, LABELS, Value("int64")])
+def test_nothing_is_held_out_of_a_few_images(label, tmp_path):
+    with pytest.raises(DataError, match=r"has 4 row\(s\) and no test split: .*eval.path"):
+        chosen(tmp_path / "data", train=data(4, label))
+    assert chosen(tmp_path / "more", train=data(5, label))[:2] == (4, 1)
