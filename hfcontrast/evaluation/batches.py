@@ -57,11 +57,10 @@ class Batches:
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches, from the first; every process must call it."""
-        tests = (
-            self.tests.hashes() if self.tests else None
-        )  # of all processes: here, and not where a share may be empty
         if self.kept is not None:
             return iter(self.kept)
+        # Of all processes: here, and not in a loop over a share that may be empty.
+        tests = self.tests.hashes() if self.tests else None
         self.left_out = 0
         batches = self._masked(self._first_pass(), tests)
         if not self.keep:
