@@ -213,7 +213,7 @@ def find_held_out(
     """
     last = None
     for other, split, folder in held_out_sources(source):
-        if folder is None and split == train_split.split("[")[0]:
+        if folder is None and split == train_split:
             continue
         try:
             tests = load_rows(**other, split=split, captioned=captioned)
