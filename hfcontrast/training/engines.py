@@ -154,6 +154,17 @@ def check_engine(accelerator: Accelerator, environment: Mapping[str, str] = os.e
         raise LauncherError(_alone(int(count), accelerator.num_processes))
 
 
+def launched_alone(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence where ``accelerate launch`` was asked for several processes and, as it does on CPUs, started one."""
+    launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT"} <= set(environment)
+    if not launched or {"RANK", "LOCAL_RANK"} & set(environment):
+        return []
+    return [
+        "one process trains, though `accelerate launch` seems to have been asked for several (MASTER_ADDR is set): on CPUs use "
+        "`torchrun --nproc_per_node N -m hfcontrast.run RECIPE train.device=cpu`"
+    ]
+
+
 def _alone(expected: int, joined: int = 1) -> str:
     return (
         f"WORLD_SIZE is {expected}, but {joined} process{'es have' if joined > 1 else ' has'} joined, so each would train by "

@@ -4,6 +4,7 @@ from ..methods.base import Method
 from ..nn.families import KINDS, named_kinds
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
+from .engines import launched_alone
 from .schedules import schedule_phases
 from .setup import Training
 
@@ -11,6 +12,7 @@ from .setup import Training
 def notices(training: Training) -> list[str]:
     """One sentence for each setting that has no effect in this run, and for each phase that it is too short for."""
     found = unread_settings(training.recipe, training.method.needs_captions())
+    found += launched_alone()
     found += missing_kinds(training.method, training.recipe.optim.no_decay)
     return found + missed_phases(
         training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch

@@ -78,6 +78,15 @@ def test_what_launchers_say_without_being_asked_contradicts_nothing(recipe, envi
     engines.check_launcher(recipe(*overrides), environment)
 
 
+def test_a_launcher_that_starts_one_process_of_several_is_said():
+    """What `accelerate launch --cpu --num_processes 2` sets."""
+    asked = {**LAUNCHED, "ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    (sentence,) = engines.launched_alone(asked)
+    assert "one process trains" in sentence and "torchrun" in sentence
+    assert engines.launched_alone(LAUNCHED) == []
+    assert engines.launched_alone({**asked, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}) == []
+
+
 def test_it_is_refused_before_anything_is_made(recipe, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(LauncherError, match="FSDP"):
