@@ -222,6 +222,11 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     before = manifest.get("options", {})
     before |= {name: value for name, value in known.items() if name not in before}
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+    if set(changed) in ({"data.fingerprint"}, {"data.fingerprint", "data.rows"}):
+        counts = f"{before.get('data.rows')} rows then, {options.get('data.rows')} now"
+        raise HFContrastError(
+            f"the data has changed since {folder} was begun ({counts}): choose another --output, or remove it"
+        )
     if changed:
         named = "; ".join(f"{name} was {before.get(name)!r}, is {options.get(name)!r}" for name in changed)
         raise HFContrastError(f"{folder} was begun with other options: {named}. Choose another --output, or remove it")

@@ -221,6 +221,20 @@ def test_other_options_are_refused_and_named(clip_folder, source, tmp_path):
         embed.embed(other, source, tmp_path / "mine", shard_rows=16)
 
 
+def test_data_that_changed_is_refused_and_older_manifests_go_on(tmp_path):
+    options = {"data.rows": 36, "data.fingerprint": "one", "what": "images"}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "older").mkdir()
+    embed.continue_manifest(tmp_path / "out", options)
+    for changed, count in (({"data.fingerprint": "two"}, 36), ({"data.fingerprint": "two", "data.rows": 37}, 37)):
+        with pytest.raises(HFContrastError, match=f"the data has changed since .*36 rows then, {count} now"):
+            embed.continue_manifest(tmp_path / "out", options | changed)
+    embed.continue_manifest(tmp_path / "older", {"data.rows": 36, "what": "images"})
+    embed.continue_manifest(tmp_path / "older", options)
+    with pytest.raises(HFContrastError, match="data.open_addresses was False, is True"):
+        embed.continue_manifest(tmp_path / "older", options | {"data.open_addresses": True})
+
+
 def test_an_encoder_without_texts(vit_folder, source, tmp_path):
     told = embed.embed(vit_folder, source, tmp_path, split="test", keep=["caption"])
     assert told["options"]["what"] == "images"
