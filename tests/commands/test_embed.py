@@ -222,14 +222,15 @@ def test_other_options_are_refused_and_named(clip_folder, source, tmp_path):
 
 
 def test_data_that_changed_is_refused_and_older_manifests_go_on(tmp_path):
-    options = {"data.rows": 36, "data.fingerprint": "one", "what": "images"}
+    before = {"data.rows": 36, "what": "images"}
+    options = before | {"data.fingerprint": "one", "data.open_addresses": False, "data.max_pixels": 89_478_485}
     (tmp_path / "out").mkdir()
     (tmp_path / "older").mkdir()
     embed.continue_manifest(tmp_path / "out", options)
     for changed, count in (({"data.fingerprint": "two"}, 36), ({"data.fingerprint": "two", "data.rows": 37}, 37)):
         with pytest.raises(HFContrastError, match=f"the data has changed since .*36 rows then, {count} now"):
             embed.continue_manifest(tmp_path / "out", options | changed)
-    embed.continue_manifest(tmp_path / "older", {"data.rows": 36, "what": "images"})
+    embed.write_manifest({"options": before, "parts": [], "complete": False}, tmp_path / "older")
     embed.continue_manifest(tmp_path / "older", options)
     with pytest.raises(HFContrastError, match="data.open_addresses was False, is True"):
         embed.continue_manifest(tmp_path / "older", options | {"data.open_addresses": True})
