@@ -56,13 +56,25 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
         check_views(cls.views)
     except ValueError as error:
         raise PluginError(f"{where}: {error}") from error
+
+
+def check_written(cls: type, base: type) -> None:
+    """Checks what an author may have written wrongly: before a training, and not when the class is made or loaded.
+
+    Args:
+        cls: The method.
+        base: ``Method``.
+
+    Raises:
+        PluginError: Attributes that name modules or settings do not, a hook is misspelt or cannot be called.
+    """
+    where = called(cls)
     _check_names(cls, where)
     for problem in (*misfitting(cls, base), *misspelt(cls, base)):
         raise PluginError(f"{where}: {problem}")
 
 
 def _check_names(cls: type, where: str) -> None:
-    """Checks the attributes that name modules and settings."""
     teachers = cls.teachers
     texts = isinstance(teachers, dict) and all(isinstance(name, str) for pair in teachers.items() for name in pair)
     if not texts:

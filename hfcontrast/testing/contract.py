@@ -18,6 +18,7 @@ from transformers import AutoModel, PreTrainedModel
 from ..errors import PluginError, RecipeError
 from ..methods.base import Method, Phase, Progress
 from ..methods.construction import check_built
+from ..methods.declaration import check_written
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.encoder import encode
 from .learning import check_learns
@@ -65,6 +66,8 @@ def check_method(
     Raises:
         ContractViolation: Names the first part of the contract that is not fulfilled.
     """
+    with explained():
+        check_written(method_class, Method)
     check_settings(method_class)
     check_views_are_taken(method_class)
     batch = random_batch(method_class, images, size, columns)

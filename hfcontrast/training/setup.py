@@ -20,6 +20,7 @@ from ..data.sources import Rows, load_rows
 from ..errors import CheckpointError, OutputError, RecipeError
 from ..lock import hold
 from ..methods.base import Method
+from ..methods.declaration import check_written
 from ..methods.registry import get_method
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.distributed import world_size
@@ -112,6 +113,7 @@ def build_training(recipe: Recipe) -> Training:
     occupy(output, accelerator)
     check_same_run(recipe, output)
     method_class = get_method(recipe.method.name)
+    check_written(method_class, Method)
     check_fewest_images(recipe, method_class, accelerator.num_processes)
     views = recipe.resolved_views(method_class)
     rows = load_rows(

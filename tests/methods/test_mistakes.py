@@ -12,6 +12,7 @@ from hfcontrast.errors import PluginError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
 from hfcontrast.methods.construction import check_built
+from hfcontrast.methods.declaration import check_written
 from hfcontrast.nn import MLPHead
 from hfcontrast.testing import ContractViolation, build, check_method
 from hfcontrast.view import View
@@ -158,7 +159,7 @@ def now_and_then(self, embeddings):
     )
 
 
-WHEN_THE_CLASS_IS_MADE = [
+IN_THE_CLASS = [
     ({"teachers": ["head"]}, "teachers is ['head'], expected names of copies and of the modules that they follow"),
     ({"teachers": {"head": "head"}}, "teachers has a copy called 'head', a name that is taken"),
     ({"teachers": {"encoder": "head"}}, "teachers has a copy called 'encoder', a name that is taken"),
@@ -239,11 +240,15 @@ def wrong(body):
     return type("Wrong", (Sound,), {"config_class": SoundConfig, "__module__": __name__} | body)
 
 
-@pytest.mark.parametrize("body, words", WHEN_THE_CLASS_IS_MADE)
-def test_the_class_is_refused(body, words):
+@pytest.mark.parametrize("body, words", IN_THE_CLASS)
+def test_the_class_is_refused_by_the_run_and_by_the_suite(body, words):
+    method = wrong(body)  # its module can be imported, for the sake of the others in it
     with pytest.raises(PluginError) as error:
-        wrong(body)
+        check_written(method, Method)
     assert words in str(error.value) and f"method {__name__}.Wrong" in str(error.value)
+    with pytest.raises(ContractViolation) as violation:
+        check_method(method)
+    assert words in str(violation.value)
 
 
 @pytest.mark.parametrize("body, words", WHEN_IT_IS_BUILT)
@@ -290,7 +295,7 @@ def test_names_near_a_hook_that_are_used_or_far_are_nobodys_business():
         def measured_width(self):
             return 3
 
-    assert Helped.embeds
+    check_written(Helped, Method)
 
 
 def test_settings_come_back_as_what_they_were(tmp_path, monkeypatch):

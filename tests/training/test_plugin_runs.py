@@ -159,3 +159,11 @@ def test_a_wrong_output_ends_the_run(recipe, grad_cache):
     method = type("Wrong", (OfShapes,), {"objective": lambda self, embeddings, color: 3, "__module__": __name__})
     with pytest.raises(PluginError, match=r"Wrong: objective\(\) returned int, expected MethodOutput"):
         train(build_training(recipe(method, grad_cache=grad_cache)))
+
+
+def test_a_misspelt_hook_ends_the_run_before_the_data_are_opened(recipe):
+    method = type("Wrong", (OfShapes,), {"after_steps": lambda self, outputs, progress: None, "__module__": __name__})
+    with pytest.raises(
+        PluginError, match="defines after_steps, which nothing calls or reads; did you mean after_step?"
+    ):
+        build_training(recipe(method))
