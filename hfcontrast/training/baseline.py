@@ -59,6 +59,12 @@ def judged_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
     return notes
 
 
+def forget_kept(training: Training) -> None:
+    """Removes what :func:`judged_at_start` kept, once a checkpoint has it."""
+    if training.accelerator.is_main_process:
+        (training.output / _FILE).unlink(missing_ok=True)
+
+
 def _kept(file: Path, of: dict[str, Any], evaluate: Evaluate) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from ..methods.base import MethodOutput, Progress
 from ..nn.distributed import all_mean
 from ..nn.running_statistics import average_over_processes
 from ..signals import Interrupted, stopping_at_once
-from .baseline import Evaluate, judge, judge_untrained, judged_at_start
+from .baseline import Evaluate, forget_kept, judge, judge_untrained, judged_at_start
 from .batch_size import too_few_to_normalize
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
@@ -115,6 +115,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                 notes["images_per_second"] = meter.images_per_second
                 notes[NOTE] = losses.note()
                 saved = training.checkpoints.save(step, loader.state_dict(), notes)
+                forget_kept(training)
             if stop and not last:
                 raise Interrupted(stop, f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same "
                                         "command goes on from there")  # fmt: skip
