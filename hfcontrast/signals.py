@@ -12,7 +12,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1
 _IMPATIENT = 1.0  # seconds after which a second Ctrl-C is one of its own
 
 _depth = 0  # of blocks that handle signals
-_first: float | None = None  # when the outermost of them was asked to stop
+_first: tuple[int, float] | None = None  # the signal that asked the outermost of them to stop, and when
 
 
 class Interrupted(BaseException):
@@ -36,9 +36,9 @@ def note(number: int) -> bool:
     """
     global _first
     if _first is None:
-        _first = time.monotonic()
+        _first = (number, time.monotonic())
         return True
-    if number == signal.SIGINT and time.monotonic() - _first > _IMPATIENT:
+    if number == signal.SIGINT and time.monotonic() - _first[1] > _IMPATIENT:
         raise KeyboardInterrupt
     return False
 
@@ -73,12 +73,20 @@ def stopping_at_once(sentence: str) -> Iterator[None]:
         Interrupted: A signal came.
     """
 
+    passed_over = 0
+
     def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal passed_over
         if note(number):
+            passed_over = number  # if Python is in a finalizer, it only prints what is raised there
             raise Interrupted(number, sentence)
 
+    if _depth and _first is not None:  # passed over in the block around this one
+        raise Interrupted(_first[0], sentence)
     with handling(stop):
         yield
+        if passed_over and _depth > 1:  # the outermost block has nothing behind it that could be spared
+            raise Interrupted(passed_over, sentence)
 
 
 @contextlib.contextmanager

@@ -63,8 +63,8 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     state = StateWatch(method)
     reset_peak_memory(accelerator.device)
 
-    with Watch() as watch, meter:
-        batches = loader.iter_from(step)
+    # Workers end while signals are only noted: what a finalizer raises is printed and lost.
+    with Watch() as watch, meter, contextlib.closing(loader.iter_from(step)) as batches:
         while step < training.total_steps:
             progress = Progress(step, training.total_steps, loader.steps_per_epoch, recipe.train.seed)
             lr = set_schedules(

@@ -55,6 +55,28 @@ def test_the_watch_remembers_and_the_step_is_finished():
         assert watching.step(2, torch.tensor(1.0)) == signal.SIGUSR1 == watching.asked
 
 
+class Finalized:
+    """Is sent a signal in its finalizer, whose errors Python only prints."""
+
+    def __del__(self):
+        send(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_in_a_finalizer_is_obeyed_as_soon_as_can_be():
+    behind = []
+    with pytest.raises(Interrupted, match="inner"), stopping_at_once("outer"), stopping_at_once("inner"):
+        Finalized()
+    with pytest.raises(Interrupted, match="next"), stopping_at_once("outer"):
+        Finalized()
+        with stopping_at_once("next"):
+            behind.append("next")
+    with stopping_at_once("outer"):
+        Finalized()
+        behind.append("end")
+    assert behind == ["end"]
+
+
 def test_other_threads_leave_the_signals_alone():
     found = []
 
