@@ -32,7 +32,7 @@ from .run_pictures import write_predictions
 from .signals import Interrupted, stopping_at_once
 from .training.engines import own_states
 from .training.launchers import explain
-from .training.loop import AFTER, train
+from .training.loop import AFTER, BEFORE, train
 from .training.loss_range import constant_loss
 from .training.method import published_size
 from .training.notices import notices
@@ -65,14 +65,15 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
     """Runs a recipe; ``leave``: the processes part in the end, as they have joined for this run only."""
-    training = build_training(recipe)
-    if training.weights:
-        training.accelerator.print(training.weights)
-    for sentence in notices(training):
-        training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
-    if training.accelerator.is_main_process:
-        (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
-    evaluation, evaluated_on, processor, ratio = build_evaluation(training)
+    with stopping_at_once(BEFORE):
+        training = build_training(recipe)
+        if training.weights:
+            training.accelerator.print(training.weights)
+        for sentence in notices(training):
+            training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
+        if training.accelerator.is_main_process:
+            (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
+        evaluation, evaluated_on, processor, ratio = build_evaluation(training)
     notes = train(training, evaluation)
     notes["evaluation"] = evaluation.counts
     with stopping_at_once(AFTER):

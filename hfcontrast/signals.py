@@ -78,13 +78,20 @@ def stopping_at_once(sentence: str) -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal passed_over
         if note(number):
-            passed_over = number  # if Python is in a finalizer, it only prints what is raised there
+            passed_over = (
+                number  # finalizers only print what is raised in them, and C code may raise something else for it
+            )
             raise Interrupted(number, sentence)
 
     if _depth and _first is not None:  # passed over in the block around this one
         raise Interrupted(_first[0], sentence)
     with handling(stop):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if passed_over:
+                raise Interrupted(passed_over, sentence) from error
+            raise
         if passed_over and _depth > 1:  # the outermost block has nothing behind it that could be spared
             raise Interrupted(passed_over, sentence)
 

@@ -34,6 +34,7 @@ from .state_watch import StateWatch
 from .tracking import Tracking
 from .watch import Watch
 
+BEFORE = "stopped before the first step; the same command begins again where this one did"
 AFTER = "stopped after the last step, which is saved; the same command evaluates and publishes"
 
 
@@ -56,7 +57,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     """
     recipe, accelerator, method = training.recipe, training.accelerator, training.method
     model, optimizer, loader = training.model, training.optimizer, training.loader
-    with stopping_at_once("stopped before the first step; the same command begins again where this one did"):
+    with stopping_at_once(BEFORE):
         step, notes, tracking = begin(training, evaluate)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)

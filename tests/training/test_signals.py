@@ -77,6 +77,16 @@ def test_a_signal_in_a_finalizer_is_obeyed_as_soon_as_can_be():
     assert behind == ["end"]
 
 
+def test_an_error_that_a_library_raises_in_place_of_it_is_not_told():
+    with pytest.raises(Interrupted, match="stopped"), stopping_at_once("stopped"):
+        try:
+            send(signal.SIGTERM)
+        except BaseException:
+            raise ValueError("could not determine the shape of an object") from None
+    with pytest.raises(ValueError, match="its own"), stopping_at_once("stopped"):
+        raise ValueError("its own")
+
+
 def test_other_threads_leave_the_signals_alone():
     found = []
 
