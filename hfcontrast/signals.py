@@ -98,7 +98,7 @@ def stopping_at_once(sentence: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Holds the signals back during a block; processes that are started in it have them held back too."""
+    """Holds the signals back from this thread during a block; processes that it starts there have them held back too."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
