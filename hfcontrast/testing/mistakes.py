@@ -17,6 +17,7 @@ from ..methods.base import Method, MethodConfig, MethodOutput, Progress
 from ..methods.construction import own_modules
 from .violation import require
 
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
 _PLAIN = (bool, int, float, str, list, tuple, dict, set, Tensor)
 # What the base and torch remember by themselves.
 _OF_TORCH = set(vars(nn.Module()))
@@ -74,7 +75,11 @@ def check_views_are_taken(method_class: type[Method]) -> None:
 
 
 def check_tensors_are_registered(method: Method) -> None:
-    """Tensors are parameters or buffers: nothing else moves to a device, or is saved."""
+    """Tensors are parameters or buffers: nothing else moves to a device, or is saved.
+
+    Another reference to one that is registered (as in a GRU's list of its weights) is none of its own.
+    """
+    registered = {id(value) for value in (*method.parameters(), *method.buffers())}
     for path, module in own_modules(method):
         for name, value in vars(module).items():
             if name in ("_modules", "_parameters", "_buffers"):
@@ -82,7 +87,7 @@ def check_tensors_are_registered(method: Method) -> None:
             values = (
                 value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
             )
-            plain = [item for item in values if isinstance(item, Tensor)]
+            plain = [item for item in values if isinstance(item, Tensor) and id(item) not in registered]
             require(
                 not any(item.requires_grad for item in plain),
                 f"self.{path}{name} keeps a tensor with its graph: what objective() needs of embed() goes into the dict that "
@@ -173,6 +178,8 @@ def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
 
 def _remembered(method: Method) -> Iterator[tuple[str, Any]]:
     for path, module in own_modules(method):
+        if type(module).__module__.partition(".")[0] in _LIBRARIES:
+            continue  # know what they keep, as a GRU its weak references to its weights
         for name, value in vars(module).items():
             of_the_base = name in _OF_THE_BASE or (name.startswith("_") and name in _OF_TORCH)
             if isinstance(value, _PLAIN) and not of_the_base:
