@@ -5,10 +5,14 @@ ratios are printed.
 """
 
 import itertools
+import os
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +30,7 @@ from .memory import memory_of
 from .schedules import set_schedules
 from .setup import Training, build_training
 
+_SECOND = "_against"  # of the second training's scratch folder
 WARM_UP = 2  # rounds that are not counted: compilation, allocation, caches
 
 
@@ -72,6 +77,15 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
         The figures: images/s by name, and the ratios.
     """
     changed = load_recipe(recipe.to_dict(), against) if against else None  # what is wrong with it is said first
+    try:
+        return measure(recipe, changed, seconds, against)
+    finally:
+        for folder in map(scratch_folder, ("", _SECOND)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(recipe: Recipe, changed: Recipe | None, seconds: float, against: list[str] | None) -> dict[str, Any]:
+    """Builds one training or two, measures and reports them; see :func:`bench`."""
     first = Subject(recipe)
     device = first.training.accelerator.device
     tasks = {
@@ -80,7 +94,7 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
         "end to end": (first, first.end_to_end),
     }
     if changed:
-        second, settings = Subject(changed, "_against"), " ".join(against)
+        second, settings = Subject(changed, _SECOND), " ".join(against)
         tasks[f"encoder alone, {settings}"] = (second, second.floor)
         tasks[f"whole training step, {settings}"] = (second, second.step)
     timings = in_turn({name: (task, subject.images) for name, (subject, task) in tasks.items()}, seconds, device)
@@ -95,7 +109,7 @@ class Subject:
 
     Args:
         recipe: The resolved recipe.
-        suffix: Of its folder, which no run has used.
+        suffix: Of its scratch folder.
 
     Attributes:
         training: The training.
@@ -130,10 +144,15 @@ class Subject:
 
 
 def without_output(recipe: Recipe, suffix: str = "") -> Recipe:
-    """The recipe with an output folder that no run has used, and no trackers."""
+    """The recipe with a scratch folder of this measurement's own, and no trackers."""
     changed = recipe.model_copy(deep=True)
-    changed.train.output, changed.track.to = f"outputs/.bench{suffix}", []
+    changed.train.output, changed.track.to = str(scratch_folder(suffix)), []
     return changed
+
+
+def scratch_folder(suffix: str) -> Path:
+    """Where a measurement's training may write: one for all its processes, which share their meeting point's port."""
+    return Path(tempfile.gettempdir()) / f"hfcontrast_bench_{os.environ.get('MASTER_PORT', os.getpid())}{suffix}"
 
 
 def prepared(training: Training, raw: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def test_each_setting_is_measured_on_its_own_batches(tmp_path, monkeypatch, cons
 
     figures = module.bench(load_recipe(SMALL), 0.01, ["train.batch_size=32"])
     assert figures["memory"] > 2.5
+    folders = [module.scratch_folder(suffix) for suffix in ("", "_against")]
+    assert not any(folder.exists() for folder in folders) and not list(tmp_path.iterdir())
 
 
 def test_time_is_compared_image_by_image():
