@@ -19,9 +19,10 @@ from transformers import PreTrainedModel
 from .atomic import write_text, writing
 from .console import plain_console
 from .errors import HFContrastError, RecipeError, memory_sentence, out_of_memory
+from .evaluation.counts import told_counts
 from .lock import release
 from .methods.base import Method
-from .publishing.card import PREDICTIONS, build_card, score_table, told_counts
+from .publishing.card import PREDICTIONS, build_card, score_table
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result

@@ -16,6 +16,7 @@ from ..console import plain_console
 from ..data.sources import Rows
 from ..errors import DataError, HFContrastError
 from ..evaluation.batches import Batches
+from ..evaluation.counts import label_counts, told_unlabeled
 from ..evaluation.features import extract_features
 from ..evaluation.finetune import FineTuning, finetune_accuracy
 from ..evaluation.knn import knn_accuracy
@@ -74,7 +75,8 @@ def judge(
 
     Returns:
         ``model``, ``revision``, ``data``, ``judged`` and ``bank`` (what the rows are), ``near_duplicates`` (rows of
-        the bank that are left out as test images have near-duplicates of theirs), and ``scores``: for each task the
+        the bank that are left out as test images have near-duplicates of theirs), ``evaluation`` (how many images had a
+        label and how many had none), and ``scores``: for each task the
         names and values; accuracies and recalls are shares in [0, 1].
 
     Raises:
@@ -102,6 +104,7 @@ def judge(
     test_images = batches(queries)
     train_images = batches(bank, tests=test_images) if bank else None
     scores: dict[str, dict[str, Any]] = {}
+    train: tuple[Tensor, Tensor] | None = None
     if set(chosen) - {"retrieval"}:
         features, labels = extract_features(opened.model, test_images())
         scores["features"] = {"std": feature_std(features), "effective_rank": effective_rank(features[:2048])}
@@ -122,6 +125,8 @@ def judge(
     told = {"model": model, "revision": opened.revision, "judged": queries.description}
     if bank:
         told |= {"bank": bank.description, "near_duplicates": train_images.left_out}
+    if train is not None:
+        told["evaluation"] = label_counts(labels, train[1], train_images.left_out)
     return told | {"scores": scores}
 
 
@@ -161,7 +166,10 @@ def check_tasks(opened: OpenedModel, rows: Rows, tasks: Sequence[str], class_nam
     if "zero-shot" in tasks:
         class_names_of(rows, class_names)
     if (needy := sorted(_BY_BANK & set(tasks))) and not rows.labelled:
-        raise DataError(f"{rows.description} has no labels, which {' and '.join(needy)} need: --label-column")
+        raise DataError(
+            f"{rows.description} has no labels, which {' and '.join(needy)} {'needs' if len(needy) == 1 else 'need'}: "
+            "--label-column"
+        )
 
 
 def by_bank(
@@ -260,6 +268,7 @@ def print_report(report: dict[str, Any]) -> None:
     against = f" by {report['bank']}" if "bank" in report else ""
     if count := report.get("near_duplicates"):
         against += f", of which {count:,} near-duplicates of test images are left out"
+    against += told_unlabeled(report.get("evaluation", {}))
     console.print(f"{report['model']}, judged on {report['judged']}{against}")
     table = Table("task", "figure", "value", box=SIMPLE_HEAD)
     for row in table_rows(report["scores"]):

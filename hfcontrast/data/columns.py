@@ -5,7 +5,7 @@ from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from hfcontrast.data.archives import IMAGE
 from hfcontrast.data.captions import find_captions, holds_texts
-from hfcontrast.data.labels import find_labels, missing_column, with_labels
+from hfcontrast.data.labels import find_labels, missing_column, warn_of_negative, with_labels
 from hfcontrast.errors import DataError
 
 KEY = "__key__"  # the column of an archive's samples
@@ -57,6 +57,7 @@ def select_columns(
         dataset = dataset.rename_column(image, "image")
     if label:
         dataset = with_labels(dataset, ("image", *label[1:]) if source == image else label, source in columns)
+        warn_of_negative(dataset, description)
     return dataset, columns
 
 

@@ -34,6 +34,11 @@ def find_labels(dataset: Dataset | IterableDataset, column: str | None, descript
     features = dataset.features
     if column is None:
         path = _look(features)
+        if path is None and (named := next((name for name in _NAMES if name in features), None)):
+            logger.warning(
+                "column %r of %s is not used as labels: it holds %s, which is no class label, whole number or text",
+                named, description, getattr(features[named], "dtype", features[named]),
+            )  # fmt: skip
         return None if path is None or _is_text(features[path[0]]) and not _are_classes(dataset, path[0]) else path
     path = (column,) if column in features else tuple(column.split("."))
     feature: Any = features
@@ -81,6 +86,18 @@ def with_labels(
         names, values = _classes(values)
         feature = ClassLabel(names=names)
     return dataset.add_column("label", values.to_pylist(), feature=feature)
+
+
+def warn_of_negative(dataset: Dataset | IterableDataset, description: str) -> None:
+    """Says how many labels below -1 there are, which like -1 stand for none; of a stream nobody knows beforehand."""
+    if isinstance(dataset, IterableDataset) or isinstance(dataset.features["label"], ClassLabel):
+        return
+    labels = dataset.select_columns(["label"]).with_format("arrow")[:]["label"]
+    if count := pyarrow.compute.sum(pyarrow.compute.less(labels.cast("int64"), -1)).as_py():
+        logger.warning(
+            "%d of %d labels of %s are below -1 and count as none: number the classes from 0, or name them by texts",
+            count, len(labels), description,
+        )  # fmt: skip
 
 
 def _look(features: Features) -> tuple[str, ...] | None:

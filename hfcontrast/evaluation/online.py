@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..nn.collapse import effective_rank, feature_std
+from .counts import label_counts
 from .features import extract_features, join_processes
 from .finetune import FineTuning, finetune_accuracy
 from .knn import knn_accuracy
@@ -74,7 +75,7 @@ class OnlineEvaluation:
         if self.bank is not None:
             bank, bank_labels = extract_features(encoder, self.bank())
             left_out = join_processes(torch.tensor([getattr(self.bank, "left_out", 0)])).sum()
-            self.counts |= {"train_images": int((bank_labels >= 0).sum()), "near_duplicates": int(left_out)}
+            self.counts |= label_counts(labels, bank_labels, int(left_out))
             scores = self._accuracies(bank, bank_labels, features, labels, thorough, next(encoder.parameters()).device)
             if self.finetuning and thorough and scores:
                 settings = (self.finetuning, self.trained)

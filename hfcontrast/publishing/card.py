@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
+from ..evaluation.counts import told_counts
 from ..nn.encoder import feature_size
 from ..recipe import Recipe
 from ..recipe.sections import ZeroShotTask
@@ -158,16 +159,6 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
     if len(kinds) > _WIDEST:  # many scores of few encoders read better below each other
         columns, *rows = map(list, zip(columns, *rows))
     return columns, rows
-
-
-def told_counts(counts: dict[str, int]) -> str:
-    """How many images an evaluation had, and what was left out of it."""
-    text = f"{counts['test_images']:,} images"
-    if "train_images" in counts:
-        text += f", by {counts['train_images']:,} train images"
-    if doubled := counts.get("near_duplicates"):
-        text += f"; {doubled:,} train images left out as near-duplicates of test images"
-    return text
 
 
 def score_kinds(found: list[dict[str, float]]) -> dict[str, tuple[str, str]]:

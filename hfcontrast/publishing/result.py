@@ -27,7 +27,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
         as they were judged; ``evaluated_on``; ``evaluation``: how many test images, and of labeled data train images there were, and
-        how many ``near_duplicates`` of test images were left out of the latter;
+        how many ``near_duplicates`` of test images were left out of the latter, and ``unlabeled`` images of both;
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see
         :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.

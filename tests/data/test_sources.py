@@ -54,6 +54,15 @@ def test_imagefolder(folder, streaming):
     assert available_splits(str(folder)) == ["train", "test"]
 
 
+def test_labels_that_count_as_none_are_said(saved, caplog):
+    images = rows_of(pictures(6)).dataset.select_columns(["image"])
+    saved(images.add_column("label", [-3, -2, -1, 0, 1, 1]))
+    assert "2 of 6 labels of" in caplog.text and "count as none" in caplog.text
+    caplog.clear()
+    rows = saved(images.add_column("label", [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]))
+    assert not rows.labelled and "is not used as labels: it holds float64" in caplog.text
+
+
 def test_parquet_keeps_features(shards):
     rows = load_rows("parquet", data_files={"train": f"{shards}/*.parquet"}, split="train[:25%]")
     assert rows.num_rows == 20 and rows.class_names == ["a", "b", "c"]

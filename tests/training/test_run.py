@@ -412,7 +412,13 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
     assert f"Judged on imagefolder (folder test beside it): {told}" in output
     assert f"Accuracy on `imagefolder (folder test beside it)`: {told}." in (tmp_path / "run/README.md").read_text()
     counts = json.loads((tmp_path / "run/result.json").read_text())["evaluation"]
-    assert counts == {"test_images": 8, "train_images": 40, "near_duplicates": 2}
+    assert counts == {
+        "test_images": 8,
+        "train_images": 40,
+        "near_duplicates": 2,
+        "unlabeled_test_images": 0,
+        "unlabeled_train_images": 0,
+    }
     report = judge(str(tmp_path / "run"), DataSource("imagefolder", data_dir=str(tmp_path / "train")), device="cpu")
     assert report["near_duplicates"] == 2 and report["scores"]["features"]["images"] == 8
     assert report["judged"].startswith(str(tmp_path / "test"))
@@ -431,3 +437,18 @@ def test_what_a_killed_run_was_just_writing_is_removed(recipe_file, tmp_path):
     (leftover / "model.safetensors").write_bytes(b"half")
     assert run(recipe_file("simclr"), tmp_path / "run", "train.steps=1").code == 0
     assert not leftover.exists()
+
+
+def test_narrow_convolutions_are_not_channels_last_on_a_cpu():
+    """oneDNN's backward pass ends the whole process with a segmentation fault there."""
+    from hfcontrast.nn import build_encoder
+    from hfcontrast.nn.backbone import backbone_config
+    from hfcontrast.training.setup import faster_channels_last
+
+    def encoder(width):
+        resnet = {"model_type": "resnet", "embedding_size": width, "hidden_sizes": [width, 2 * width], "depths": [1, 1]}
+        return build_encoder(backbone_config({**resnet, "layer_type": "basic"}, [32]))
+
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [faster_channels_last(encoder(width), cpu) for width in (8, 16)] == [False, True]
+    assert faster_channels_last(encoder(8), gpu)

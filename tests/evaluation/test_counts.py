@@ -1,0 +1,20 @@
+"""What an evaluation says of the images that it had."""
+
+import torch
+
+from hfcontrast.evaluation.counts import label_counts, told_counts, told_unlabeled
+
+
+def test_images_without_a_label_are_counted_apart():
+    counts = label_counts(torch.tensor([0, 1, -1, -4]), torch.tensor([-1, -1, -1, 0, 1]), near_duplicates=2)
+    assert counts["test_images"] == 2 and counts["unlabeled_test_images"] == 2
+    assert counts["train_images"] == 2 and counts["unlabeled_train_images"] == 1
+    told = told_counts(counts)
+    assert told.startswith("2 images, by 2 train images; 2 train images left out as near-duplicates")
+    assert told.endswith("; 2 test images and 1 train images without a label left out")
+
+
+def test_where_none_has_a_label_all_are_evaluated_on():
+    counts = label_counts(torch.tensor([-1, -1]), torch.tensor([0]), near_duplicates=0)
+    assert counts["test_images"] == 2
+    assert told_unlabeled({"test_images": 5}) == ""
