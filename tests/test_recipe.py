@@ -517,3 +517,14 @@ def test_an_open_data_set_stands_for_its_name(recipe_file, tmp_path):
     )
     assert load_recipe(named, ["data.path=builtin/digits"]).data.path == "builtin/digits"
     assert load_recipe(recipe_file(RECIPE), dataset=train).data.path == "memory/Dataset(image, label)"
+
+
+def test_settings_that_came_later_leave_the_hashes_of_older_recipes():
+    """By which finished runs are known again; that of this recipe was written down before the settings were there."""
+    recipe = {"method": {"name": "simclr"}, "backbone": {"model_type": "resnet"}, "data": {"path": "builtin/digits"}}
+    recipe["train"] = {"epochs": 1}
+    assert load_recipe(recipe).fingerprint().hash == "4d1ea1b675f3e19c"
+    assert load_recipe(recipe, ["data.max_unreadable=0.2"]).fingerprint().hash == "4d1ea1b675f3e19c"
+    for change in ("optim.layer_decay=0.9", "optim.no_decay=[positions]", "data.max_pixels=1000", "data.workers=0"):
+        free = change == "data.workers=0"
+        assert (load_recipe(recipe, [change]).fingerprint().hash == "4d1ea1b675f3e19c") is free

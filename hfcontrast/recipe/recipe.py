@@ -1,11 +1,10 @@
 """Recipe: a whole run as one typed object, read from YAML with overrides and written beside its results."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -15,6 +14,7 @@ from ..errors import RecipeError
 from ..view import View
 from .backbone import check_backbone
 from .checking import Problem, check_method, check_recipe_views, check_sections, find_method
+from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, named_datasets
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .sections import (
@@ -32,21 +32,9 @@ from .sections import (
 if TYPE_CHECKING:
     from ..methods.base import Method
 
-# What may change between the two halves of a resumed run.
-_FREE = {
-    "data": {"workers", "cache", "max_unreadable"},
-    "train": {"output", "log_every", "checkpoint_every", "keep_checkpoints", "resume", "device"},
-}
 _SOURCE = ("path", "name", "data_dir", "data_files", "revision")  # what says where rows come from
 # Two ways to say one thing: setting the first on the command line takes back the second from the file.
 _ALTERNATIVES = (("train", "epochs", "steps"), ("optim", "warmup_epochs", "warmup_steps"))
-
-
-class Fingerprint(NamedTuple):
-    """What must be equal to continue a run: a short hash of it, and the settings themselves, by section."""
-
-    hash: str
-    settings: dict[str, Any]
 
 
 class Recipe(BaseModel):
@@ -142,16 +130,7 @@ class Recipe(BaseModel):
 
     def fingerprint(self) -> Fingerprint:
         """Returns what must be equal to continue a run: all but how it is reported and which machine computes it."""
-        values = self.to_dict()
-        settings = {
-            name: {key: value for key, value in section.items() if key not in _FREE.get(name, ())}
-            if isinstance(section, dict)
-            else section
-            for name, section in values.items()
-            if name in ("method", "backbone", "data", "text", "views", "optim", "train")
-        }
-        text = json.dumps(settings, sort_keys=True)
-        return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)
+        return fingerprint_of(self)
 
     def difference(self, other: "Recipe") -> list[str]:
         """Returns what changes from this recipe to another: `optim.lr: 0.1 -> 0.2`."""

@@ -1,0 +1,40 @@
+"""A short hash of what must be equal to continue a run."""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+# What may change between the two halves of a resumed run.
+_FREE = {
+    "data": {"workers", "cache"},
+    "train": {"output", "log_every", "checkpoint_every", "keep_checkpoints", "resume", "device"},
+}
+_NOW_FREE = {"data": {"max_unreadable"}}  # the same since later: counts as its default, so that older hashes stay
+# Settings that older recipes do not have: left out while they have their default, so that older hashes stay.
+_LATER = {"data": {"max_pixels", "open_addresses"}, "optim": {"no_decay", "layer_decay", "patch_embed_lr_mult"}}
+
+
+class Fingerprint(NamedTuple):
+    """What must be equal to continue a run: a short hash of it, and the settings themselves, by section."""
+
+    hash: str
+    settings: dict[str, Any]
+
+
+def fingerprint_of(recipe: "Recipe") -> Fingerprint:
+    """What must be equal to continue a run: all but how it is reported and which machine computes it."""
+    sections = ("method", "backbone", "data", "text", "views", "optim", "train")
+    settings = {name: values for name, values in recipe.to_dict().items() if name in sections}
+    for name, free in _FREE.items():
+        fields = type(getattr(recipe, name)).model_fields
+        fixed = {key: fields[key].default for key in _NOW_FREE.get(name, ())}
+        settings[name] = {key: value for key, value in settings[name].items() if key not in free} | fixed
+    for name, later in _LATER.items():
+        for key in later:
+            if getattr(recipe, name).__dict__[key] == type(getattr(recipe, name)).model_fields[key].default:
+                settings[name].pop(key)
+    text = json.dumps(settings, sort_keys=True)
+    return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)
