@@ -1,5 +1,6 @@
 """The picture of a run's predictions: what the method makes of a few samples, to look at before the figures are read."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from torch import Tensor
 
 from .atomic import atomic_file, writing
 from .data.sources import Rows
+from .errors import PluginError
 from .evaluation.inputs import evaluating
+from .methods.calling import depicted
 from .publishing.card import PREDICTIONS
 from .training.measured import sample_pictures
 from .training.setup import SHARDED, Training
@@ -27,7 +30,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
         rows: What it was judged on.
 
     Returns:
-        The file; None where there is none.
+        The file; None where there is none, as where the method's ``depict`` fails, which is a warning.
     """
     accelerator = training.accelerator
     if not accelerator.is_main_process or accelerator.distributed_type in SHARDED:
@@ -35,14 +38,20 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
     method = training.method
     batch = {name: value.to(accelerator.device) for name, value in undistorted_batch(training, rows).items()}
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with evaluating(method), torch.random.fork_rng(devices=devices), accelerator.autocast():
-        torch.manual_seed(training.recipe.train.seed)  # completions are sampled
-        columns = method.depict(**method._named_by(method.depict, batch))
-    if not columns:
+    try:
+        with evaluating(method), torch.random.fork_rng(devices=devices), accelerator.autocast():
+            torch.manual_seed(training.recipe.train.seed)  # completions are sampled
+            columns = depicted(method, batch)
+        sheet = picture_sheet(columns, training.mean, training.std) if columns else None
+    except Exception as error:  # whatever it is: the training has been done
+        found = str(error) if isinstance(error, PluginError) else f"depict() raised {type(error).__name__}: {error}"
+        accelerator.print(f"warning: there is no {PREDICTIONS}: {' '.join(found.split())}", file=sys.stderr)
+        return None
+    if sheet is None:
         return None
     file = training.output / PREDICTIONS
     with writing(str(file)), atomic_file(file) as unfinished:
-        picture_sheet(columns, training.mean, training.std).save(unfinished, format="PNG")
+        sheet.save(unfinished, format="PNG")
     return file
 
 

@@ -36,7 +36,7 @@ ALLOWED = {
     "comparison": {"recipe"},
     "commands": {"nn", "methods", "data", "evaluation", "run_evaluation"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
-    "run_pictures": {"data", "training", "evaluation", "publishing", "visualization"},
+    "run_pictures": {"methods", "data", "training", "evaluation", "publishing", "visualization"},
     "run": {
         *LIBRARY,
         "run_pictures",

@@ -16,6 +16,7 @@ from ..nn.encoder import build_encoder, encode, feature_size
 from ..nn.randomness import sample_uniform
 from ..view import View
 from . import arguments
+from .calling import call_hook
 from .config import MethodConfig
 from .declaration import called, check_declaration, without_source
 from .output import MethodOutput
@@ -159,7 +160,7 @@ class Method(PreTrainedModel):
     def start_step(self, progress: Progress) -> None:
         """Begins an optimizer step: notes where the training is, then calls :meth:`before_step`."""
         self.progress = progress
-        self.before_step(progress)
+        call_hook(self, "before_step", progress)
 
     def draws(self, index: Tensor, count: int, purpose: int) -> Tensor:
         """Uniform numbers for masks and the like: a function of the run's seed, the epoch and the sample, as views are.
@@ -257,6 +258,14 @@ class Method(PreTrainedModel):
         Args:
             names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are kept still too.
         """
+        for name in names:
+            try:
+                self.get_submodule(name)
+            except AttributeError as error:
+                modules = ", ".join(child for child, _ in self.named_children())
+                raise PluginError(
+                    f"{called(type(self))}: hold_still({name!r}) names no module of it; its modules are {modules}"
+                ) from error
         of_teachers = [
             teacher + name[len(source) :]
             for name in names
@@ -268,6 +277,8 @@ class Method(PreTrainedModel):
 
     def post_init(self) -> None:
         """Finishes the construction: initial weights first, then the teachers as copies of them."""
+        if "_still" not in vars(self):
+            raise PluginError(f"{called(type(self))}: its __init__ does not begin with super().__init__(config)")
         super().post_init()
         self.copy_teachers()
         self._finished = tuple(name for name, _ in self.named_parameters())
@@ -280,6 +291,8 @@ class Method(PreTrainedModel):
             for module in getattr(self, name, nn.Module()).modules():
                 module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
         for name in self._still:
+            if name.partition(".")[0] in self.teachers and name.partition(".")[0] not in self._modules:
+                continue  # post_init makes the copies
             self.get_submodule(name).eval()
         return self
 

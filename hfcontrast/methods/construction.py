@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from transformers import PreTrainedModel
@@ -14,6 +15,8 @@ from .settings import method_fields
 
 if TYPE_CHECKING:
     from .base import Method
+
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
 
 
 def check_built(method: "Method") -> None:
@@ -34,12 +37,13 @@ def _problems(method: "Method") -> Iterator[str]:
     yield from _shared(method)
     yield from _foreign_export(method)
     yield from _changing_settings(method)
+    yield from _lost_buffers(method)
     if not any(parameter.requires_grad for parameter in method.parameters()):
         yield "none of its parameters is trainable (requires_grad)"
 
 
 def _unfinished(method: "Method") -> Iterator[str]:
-    if method._finished is None:
+    if getattr(method, "_finished", None) is None:
         yield "its __init__ ends without self.post_init(), which initializes the weights and makes the teachers"
         return
     if later := [name for name, _ in method.named_parameters() if name not in method._finished]:
@@ -140,3 +144,37 @@ def _changing_settings(method: "Method") -> Iterator[str]:
                 f"the setting {name} is {before!r} before saving and {after!r} after loading: __post_init__ must not change "
                 "what it has changed already, and a type annotation must say what the value is"
             )
+
+
+def _lost_buffers(method: "Method") -> Iterator[str]:
+    unsaved = {
+        f"{path}{name}": buffer
+        for path, module in own_modules(method)
+        if type(module).__module__.partition(".")[0] not in LIBRARIES
+        for name, buffer in module.named_buffers(recurse=False)
+        if name in module._non_persistent_buffers_set
+    }
+    if not unsaved:
+        return
+    loaded = dict(_loaded(method).named_buffers())
+    for name, buffer in unsaved.items():
+        if not torch.equal(buffer.cpu(), loaded[name].cpu()):
+            yield f"buffer {name} is persistent=False and is lost on loading: make it persistent, or fill it in reset_parameters"
+
+
+def _loaded(method: "Method") -> "Method":
+    """The method as loading gives it; memory that nothing has filled is NaN, or the largest integer."""
+    strict, only_warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    state = {name: value.detach().clone() for name, value in method.state_dict().items()}
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = True
+            return type(method).from_pretrained(None, config=method.config, state_dict=state)
+        finally:
+            torch.use_deterministic_algorithms(strict, warn_only=only_warns)
+            torch.utils.deterministic.fill_uninitialized_memory = fills

@@ -16,14 +16,17 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from ..errors import PluginError, RecipeError
-from ..methods.base import Method, Phase, Progress
+from ..methods.base import Method, Progress
+from ..methods.calling import call_hook, phases_of
 from ..methods.construction import check_built
 from ..methods.declaration import check_written
 from ..nn.batch_norm import synchronise_batch_norm
 from ..nn.encoder import encode
+from .draws import drawn_by_a_step, nothing_dropped
 from .learning import check_learns
 from .mistakes import (
     check_after_step,
+    check_depict,
     check_devices,
     check_embeddings,
     check_output,
@@ -112,6 +115,7 @@ def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learnin
     check_fewest_images(method, batch)
     check_round_trip(method, batch)
     check_export(method, batch)
+    check_depict(method, batch)
     check_after_step(method, batch)
     check_devices(method, batch)
     check_processes(method, batch, processes)
@@ -127,8 +131,7 @@ def check_step(method: Method, batch: dict[str, Tensor]) -> None:
     require(
         output.loss.requires_grad, "the loss has no graph (detached, or made under no_grad): nothing could be trained"
     )
-    for phase in method.phases(5, len(batch["index"])):
-        require(isinstance(phase, Phase), f"phases() gives {phase!r}, expected instances of hfcontrast.Phase")
+    phases_of(method, 5, len(batch["index"]))
     check_output(method, batch, output)
 
 
@@ -184,7 +187,9 @@ def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:
     for model in (method, loaded):
         model.start_step(Progress(3, 10, 5))
     losses = [_seeded_loss(model, batch) for model in (method, loaded)]
-    require(losses[0] == losses[1], f"the loss is {losses[0]} before saving and {losses[1]} after loading")
+    found = f"the loss is {losses[0]} before saving and {losses[1]} after loading"
+    if losses[0] != losses[1]:
+        raise ContractViolation(found + _because(method, batch))
 
 
 def check_export(method: Method, batch: dict[str, Tensor]) -> None:
@@ -207,7 +212,8 @@ def check_export(method: Method, batch: dict[str, Tensor]) -> None:
 def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2, tolerance: float = 1e-4) -> None:
     """Several processes have the loss, the gradients and the state after the step of one process on the whole batch.
 
-    Batch normalisation is made global in all of them, as the training does. Compared to float32 rounding: differences up to
+    Batch normalisation is made global in all of them, as the training does; dropout, whose masks differ by right, is in
+    evaluation mode. Compared to float32 rounding: differences up to
     ``tolerance`` of a tensor's largest value, or of a tenth of the largest value of all (a gradient that is zero in theory,
     as that of a bias before batch normalisation, is all rounding).
     """
@@ -230,7 +236,9 @@ def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2
         results = [torch.load(shared / f"{number}.pt") for number in range(processes)]
     alone = _one_step(_restored(type(method), method.config, method.state_dict()), batch)
     loss = sum(result["loss"] for result in results) / processes
-    require(abs(loss - alone["loss"]) <= tolerance * max(abs(alone["loss"]), 1.0), f"{processes} processes have the loss {loss}, one has {alone['loss']}")  # fmt: skip
+    found = f"{processes} processes have the loss {loss}, one has {alone['loss']}"
+    if abs(loss - alone["loss"]) > tolerance * max(abs(alone["loss"]), 1.0):
+        raise ContractViolation(found + _because(method, batch))
     for kind in ("gradients", "state"):
         largest = max(float(value.abs().max()) for value in alone[kind].values())
         for name, expected in alone[kind].items():
@@ -264,7 +272,8 @@ def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
     progress = Progress(7, 10, 5)
     method.start_step(progress)
     torch.manual_seed(0)
-    output = method(**batch)
+    with nothing_dropped(method):
+        output = method(**batch)
     output.loss.backward()
     trained = {name: p for name, p in method.named_parameters() if p.requires_grad and p.grad is not None}
     if dist.is_initialized():
@@ -272,14 +281,19 @@ def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
             dist.all_reduce(parameter.grad)
             parameter.grad /= dist.get_world_size()
     gradients = {name: parameter.grad.clone() for name, parameter in trained.items()}
-    method.after_backward(progress)
+    call_hook(method, "after_backward", progress)
     with torch.no_grad():
         for parameter in trained.values():
             if parameter.grad is not None:
                 parameter -= 0.1 * parameter.grad
-    method.after_step([output], progress)
+    call_hook(method, "after_step", [output], progress)
     state = {name: value.float() for name, value in method.state_dict().items()}
     return {"loss": output.loss.item(), "gradients": gradients, "state": state}
+
+
+def _because(method: Method, batch: dict[str, Tensor]) -> str:
+    drawn = drawn_by_a_step(method, batch)
+    return f": {drawn}" if drawn else ""
 
 
 def _seeded_loss(method: Method, batch: dict[str, Tensor]) -> float:

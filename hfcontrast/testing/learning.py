@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method, Progress
+from ..methods.calling import call_hook
 from .violation import require
 
 
@@ -33,9 +34,9 @@ def _losses(method: Method, batch: dict[str, Tensor], steps: int, lr: float) -> 
         method.start_step(progress)
         output = method(**batch)
         output.loss.backward()
-        method.after_backward(progress)
+        call_hook(method, "after_backward", progress)
         optimizer.step()
         optimizer.zero_grad()
-        method.after_step([output], progress)
+        call_hook(method, "after_step", [output], progress)
         losses.append(output.loss.item())
     return losses[0], sum(losses[-3:]) / 3

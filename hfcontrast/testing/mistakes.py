@@ -14,10 +14,10 @@ from transformers import PreTrainedConfig
 
 from ..methods.arguments import OF_A_BATCH
 from ..methods.base import Method, MethodConfig, MethodOutput, Progress
-from ..methods.construction import own_modules
+from ..methods.calling import call_hook, depicted
+from ..methods.construction import LIBRARIES, own_modules
 from .violation import require
 
-_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
 _PLAIN = (bool, int, float, str, list, tuple, dict, set, Tensor)
 # What the base and torch remember by themselves.
 _OF_TORCH = set(vars(nn.Module()))
@@ -136,6 +136,16 @@ def check_output(method: Method, batch: dict[str, Tensor], output: MethodOutput)
         require(len(embeddings) == images, f"the output's embeddings have {len(embeddings)} rows for {images} images")
 
 
+def check_depict(method: Method, batch: dict[str, Tensor]) -> None:
+    """``depict`` makes pictures in evaluation mode, of the views and ``index`` alone."""
+    if type(method).depict is Method.depict:
+        return
+    method = copy.deepcopy(method).eval()
+    shown = {name: batch[name] for name in (*(view.key for view in method.views), "index")}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        depicted(method, shown)
+
+
 def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
     """``after_step`` leaves tensors of the same names, sizes and types, without a graph, and all that it remembers is saved."""
     method = copy.deepcopy(method)
@@ -147,11 +157,10 @@ def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
         method.start_step(progress)
         output = method(**batch)
         output.loss.backward()
-        method.after_backward(progress)
+        call_hook(method, "after_backward", progress)
         method.zero_grad()
-        method.after_step(
-            [MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state)], progress
-        )
+        kept = MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state)
+        call_hook(method, "after_step", [kept], progress)
         remembered.append(dict(_remembered(method)))
     after = {name: (tuple(value.shape), value.dtype) for name, value in method.state_dict().items()}
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
@@ -178,7 +187,7 @@ def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
 
 def _remembered(method: Method) -> Iterator[tuple[str, Any]]:
     for path, module in own_modules(method):
-        if type(module).__module__.partition(".")[0] in _LIBRARIES:
+        if type(module).__module__.partition(".")[0] in LIBRARIES:
             continue  # know what they keep, as a GRU its weak references to its weights
         for name, value in vars(module).items():
             of_the_base = name in _OF_THE_BASE or (name.startswith("_") and name in _OF_TORCH)

@@ -7,23 +7,27 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method
+from ..methods.calling import fewest_images_of
 from ..nn.running_statistics import batch_norm_layers
+from .draws import drawn_by_a_step, nothing_dropped
 from .violation import require
 
 
 def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: float = 1e-4) -> None:
     """Embedded in two halves, the batch has the loss and the gradients of one piece: ``train.grad_cache`` is exact.
 
-    The encoder's batch normalization, which no method could make so, is held in evaluation mode meanwhile.
+    The encoder's batch normalization, which no method could make so, is held in evaluation mode meanwhile, and so is dropout,
+    whose masks are anybody's.
     """
     found = []
-    with _encoder_held(method):
+    with _encoder_held(method), nothing_dropped(method):
         for parts in (1, 2):
             method.zero_grad()
             with _joined_again(parts):
                 pieces = [{name: value.chunk(parts)[part] for name, value in batch.items()} for part in range(parts)]
                 embedded = [method.embed(**method._named_by(method.embed, piece)) for piece in pieces]
                 joined = {name: torch.cat([piece[name] for piece in embedded]) for name in embedded[0]}
+                torch.manual_seed(0)
                 method.objective(joined, **method._named_by(method.objective, batch)).loss.backward()
             found.append({name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None})
     method.zero_grad()
@@ -33,8 +37,11 @@ def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: flo
         limit = tolerance * max(float(gradient.abs().max()), largest / 10)
         require(
             difference <= limit,
-            f"embedded in two halves, the gradient of {name} differs by {difference:.2e} (at most {limit:.2e}): embed() must "
-            "not mix samples; batch statistics and draws that depend on the batch belong into objective()",
+            f"embedded in two halves, the gradient of {name} differs by {difference:.2e} (at most {limit:.2e}): "
+            + (
+                drawn_by_a_step(method, batch)
+                or "embed() must not mix samples; batch statistics and draws that depend on the batch belong into objective()"
+            ),
         )
 
 
@@ -60,7 +67,7 @@ def check_fewest_images(method: Method, batch: dict[str, Tensor], share: float =
         share: Of the batch's largest gradient, that the few images reach.
     """
     settings = {name: getattr(method.config, name) for name in type(method.config).__dataclass_fields__}
-    count = max(method.fewest_images(settings))
+    count = max(fewest_images_of(type(method), settings))
     # Some losses need two images of one class, others two classes.
     chosen = [batch["labels"].argsort(stable=True)[:count], torch.arange(count)]
     with _encoder_held(method):

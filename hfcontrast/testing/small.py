@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method
+from ..methods.calling import measured_by
 
 TINY_BACKBONE = {
     "model_type": "dinov2",
@@ -70,8 +71,7 @@ def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **
     options = {**known, **options}
     if missing := [name for name in method_class.measured if options.get(name) is None]:
         pictures = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-        found = method_class.measure(pictures, options)
-        options |= {name: found[name] for name in missing}
+        options |= measured_by(method_class, pictures, options, missing)
     config = config_class(backbone_config=copy.deepcopy(backbone or small), **options)
     return method_class(config).train()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import RecipeError
 from ..methods.base import Method
+from ..methods.calling import fewest_images_of
 from ..recipe import Recipe
 
 
@@ -34,7 +35,7 @@ def check_fewest_images(recipe: Recipe, method_class: type[Method], processes: i
         RecipeError: They are too small.
     """
     settings = recipe.train
-    compared, normalized = method_class.fewest_images(recipe.method.options)
+    compared, normalized = fewest_images_of(method_class, recipe.method.options)
     shared = processes if settings.sync_batchnorm else 1  # processes that have their batch statistics in common
     fewest = max(math.ceil(compared / processes), math.ceil(normalized / shared))  # of one process
     own = local_batch(recipe, processes)

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..console import plain_console
 from ..data.speed import loader_speed, torchvision_chain_speed
 from ..methods.base import Progress
+from ..methods.calling import call_hook
 from ..nn.encoder import encode
 from ..nn.two_towers import text_features
 from ..recipe import Recipe, load_recipe
@@ -195,11 +196,11 @@ def step(training: Training, batches: list[dict[str, Any]], number: int) -> None
                 training.accelerator.backward(output.loss)
             if training.accelerator.sync_gradients:
                 clip(training)
-                method.after_backward(progress)
+                call_hook(method, "after_backward", progress)
             optimizer.step()
             optimizer.zero_grad()
         outputs.append(detached(output))
-    method.after_step(outputs, progress)
+    call_hook(method, "after_step", outputs, progress)
 
 
 def in_turn(tasks: dict[str, tuple[Callable[[], None], int]], seconds: float, device: torch.device) -> list[Timing]:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ..atomic import write_json, writing
 from ..errors import CheckpointError, TrainingError
 from ..methods.base import MethodOutput, Progress
+from ..methods.calling import call_hook
 from ..nn.distributed import all_mean
 from ..nn.running_statistics import average_over_processes
 from ..signals import Interrupted, stopping_at_once
@@ -84,13 +85,13 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                     if accelerator.sync_gradients:
                         meter.warn(gradients.look(step))
                         clip(training)
-                        method.after_backward(progress)
+                        call_hook(method, "after_backward", progress)
                     optimizer.step()
                     optimizer.zero_grad()
                 outputs.append(detached(output))
             looked_at = output.embeddings
             average_over_processes(method)
-            method.after_step(outputs, progress)
+            call_hook(method, "after_step", outputs, progress)
             state.look()
             step += 1
 

@@ -15,6 +15,7 @@ from ..data.evaluation import evaluation_batches
 from ..data.sources import Rows
 from ..errors import DataError
 from ..methods.base import Method
+from ..methods.calling import measured_by
 from ..recipe import Recipe
 
 IMAGES = 512  # pictures that are looked at, spread evenly over the data; the first ones of a stream
@@ -37,6 +38,7 @@ def measured_settings(
 
     Raises:
         DataError: No picture can be read.
+        PluginError: The method measures something else.
     """
     options = recipe.method.options
     missing = [name for name in method_class.measured if options.get(name) is None]
@@ -45,9 +47,9 @@ def measured_settings(
     file = Path(recipe.train.output) / _FILE
     going_on = any(file.parent.glob("step_*"))
     if accelerator.is_main_process and not (going_on and file.is_file()):
-        found = method_class.measure(sample_pictures(rows, size), options)
+        found = measured_by(method_class, sample_pictures(rows, size), options, missing)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps({name: found[name] for name in missing}))
+        write_text(file, json.dumps(found))
     accelerator.wait_for_everyone()
     return json.loads(file.read_text(encoding="utf-8"))
 

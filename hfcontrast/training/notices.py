@@ -1,6 +1,7 @@
 """What is said before the first step: what a run never comes to, and which settings nothing reads."""
 
 from ..methods.base import Method
+from ..methods.calling import phases_of
 from ..nn.families import KINDS, named_kinds
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
@@ -28,7 +29,7 @@ def missing_kinds(method: Method, wanted: list[str]) -> list[str]:
 def missed_phases(recipe: Recipe, method: Method, total_steps: int, steps_per_epoch: int) -> list[str]:
     """One sentence for each phase, of the method and of the schedules, that a training of so many steps never comes to."""
     phases = [
-        *method.phases(steps_per_epoch, recipe.train.batch_size),
+        *phases_of(method, steps_per_epoch, recipe.train.batch_size),
         *schedule_phases(recipe.optim, steps_per_epoch),
     ]
     return [sentence for phase in phases if (sentence := phase.missed(total_steps))]

@@ -197,7 +197,10 @@ def test_a_sound_method_passes():
 @pytest.mark.parametrize(
     "method, words",
     [
-        (NamesPhasesInItsOwnWay, "phases() gives ('method.pause', 5), expected instances of hfcontrast.Phase"),
+        (
+            NamesPhasesInItsOwnWay,
+            "returned list [('method.pause', 5)], expected a list of instances of hfcontrast.Phase",
+        ),
         (ChangesStateInForward, "forward() changed mean; state changes belong into after_step()"),
         (TeacherWithGradient, "a gradient reaches the teacher's teacher_head.weight"),
         (UnusedParameter, "no gradient reaches spare.weight; freeze it or use it"),

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub.dataclasses import strict
@@ -15,6 +16,7 @@ from hfcontrast.methods.construction import check_built
 from hfcontrast.methods.declaration import check_written
 from hfcontrast.nn import MLPHead
 from hfcontrast.testing import ContractViolation, build, check_method
+from hfcontrast.testing.small import TINY_RESNET
 from hfcontrast.view import View
 from tests.methods.test_contract import Sound, SoundConfig
 
@@ -55,6 +57,11 @@ def changed(**parts):
 def without_post_init(self, config):
     Method.__init__(self, config)
     self.head = nn.Linear(self.feature_size, 8)
+
+
+def without_the_base(self, config):
+    nn.Module.__init__(self)
+    self.post_init()
 
 
 def added_later(self, config):
@@ -118,6 +125,24 @@ def average_with_graph(self, outputs, progress):
 
 def move_unsaved(self, outputs, progress):
     self.scratch += 1
+
+
+def noise(self, embeddings):
+    return Sound.objective(self, {"z": embeddings["z"] + torch.randn_like(embeddings["z"])})
+
+
+def numpy_noise(self, embeddings):
+    return Sound.objective(self, {"z": embeddings["z"] + float(np.random.rand())})
+
+
+def unsaved(self):
+    self.register_buffer("grid", torch.ones(8), persistent=False)
+    self.head.register_buffer("steps", torch.zeros(1), persistent=False)
+
+
+def filled(self):
+    Sound.reset_parameters(self)
+    nn.init.zeros_(self.scratch)
 
 
 def teacher_in_embed(self, z):
@@ -193,6 +218,7 @@ WHEN_IT_IS_BUILT = [
     ({"export_encoder": lambda self: copy.deepcopy(self.encoder)}, "export_encoder() returned a model whose"),
     ({"config_class": config(marks=(frozenset, frozenset((1,))))}, "config.json cannot hold the setting marks"),
     ({"config_class": Grows}, "the setting width is 16 before saving and 32 after loading"),
+    (built(unsaved), "buffer grid is persistent=False and is lost on loading: make it persistent, or fill it in reset_parameters"),
     ({"post_init": lambda self: (Sound.post_init(self), freeze(self))}, "none of its parameters is trainable"),
 ]  # fmt: skip
 IN_A_STEP = [
@@ -231,7 +257,21 @@ OF_THE_SUITE = [
     ({"after_step": grow}, "a step changes size or type of mean"),
     ({"after_step": average_with_graph}, "after_step() leaves teacher_head.weight with a graph"),
     ({"after_step": counted}, "self.count is counted up by steps and is not saved"),
-    ({"after_step": move_unsaved} | built(lambda self: self.register_buffer("scratch", torch.zeros(1), persistent=False)), "a step changes the buffer scratch, which is not saved"),
+    ({"objective": noise}, "a step draws from the generator of torch, whose numbers differ between processes"),
+    ({"objective": numpy_noise}, "a step draws from the generator of numpy, whose numbers differ between processes"),
+    ({"depict": lambda self, pixel_values: [pixel_values]}, "depict(...) returned list"),
+    ({"depict": lambda self, pixel_values: {"a": pixel_values[:, :, 0]}}, "depict() returned shape (8, 2, 32, 32) for 'a', expected images"),
+    ({"depict": lambda self, pixel_values, labels: {}}, "Wrong: depict(...) raised TypeError"),
+    ({"after_step": lambda self, outputs, progress: outputs.loss}, "Wrong: after_step(outputs, progress) raised AttributeError: 'list' object has no attribute 'loss'"),
+    ({"after_step": lambda self, outputs, progress: outputs[0].state["y"]}, "Wrong: after_step(outputs, progress) raised KeyError: 'y'"),
+    ({"before_step": lambda self, progress: progress.loss}, "Wrong: before_step(progress) raised AttributeError"),
+    ({"phases": lambda self, steps_per_epoch, batch_size: None}, "returned None, expected a list of instances of hfcontrast.Phase"),
+    ({"fewest_images": classmethod(lambda cls, options: 2)}, "fewest_images(options) returned int 2, expected (min_images, min_images_normalized)"),
+    ({"measured": ("levels",), "measure": classmethod(lambda cls, images, options: None), "config_class": config(levels=(list | None, None))}, "measure(images, options) returned None, expected a dict with 'levels'"),
+    ({"measured": ("levels",), "measure": classmethod(lambda cls, images, options: {"levels": images}), "config_class": config(levels=(list | None, None))}, "measure() returned Tensor for 'levels', expected numbers"),
+    (built(lambda self: self.hold_still("haed")), "hold_still('haed') names no module of it; its modules are encoder, head"),
+    ({"__init__": without_the_base}, "its __init__ does not begin with super().__init__(config)"),
+    ({"reset_parameters": filled, "after_step": move_unsaved} | built(lambda self: self.register_buffer("scratch", torch.zeros(1), persistent=False)), "a step changes the buffer scratch, which is not saved"),
     (embed_as(lambda self, z: {"z": z["z"] + torch.ones(8)}), "a step mixes tensors of the CPU with those of the device"),
 ]  # fmt: skip
 
@@ -321,6 +361,25 @@ def test_settings_come_back_as_what_they_were(tmp_path, monkeypatch):
     method.save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path).config
     assert {name: getattr(loaded, name) for name in given} == given and loaded.sizes == (1, 2)
+
+
+def test_dropout_in_a_head_and_a_buffer_that_is_filled_again_are_fine():
+    class Dropping(Sound):
+        def __init__(self, config):
+            Method.__init__(self, config)
+            self.head = nn.Linear(self.feature_size, 8)
+            self.drop = nn.Dropout(0.2)
+            self.register_buffer("mean", torch.zeros(8))
+            self.register_buffer("scratch", torch.zeros(8), persistent=False)
+            self.hold_still("head")
+            self.post_init()
+
+        reset_parameters = filled
+
+        def objective(self, embeddings):
+            return super().objective({"z": self.drop(embeddings["z"]) + self.scratch})
+
+    check_method(Dropping, TINY_RESNET, learning_steps=10)
 
 
 def test_a_list_that_names_registered_modules_is_fine():

@@ -10,6 +10,7 @@ from hfcontrast.errors import DataError, PluginError, TrainingError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
 from hfcontrast.recipe import load_recipe
+from hfcontrast.run_pictures import write_predictions
 from hfcontrast.testing import check_method
 from hfcontrast.training.loop import train
 from hfcontrast.training.setup import build_training
@@ -159,6 +160,26 @@ def test_a_wrong_output_ends_the_run(recipe, grad_cache):
     method = type("Wrong", (OfShapes,), {"objective": lambda self, embeddings, color: 3, "__module__": __name__})
     with pytest.raises(PluginError, match=r"Wrong: objective\(\) returned int, expected MethodOutput"):
         train(build_training(recipe(method, grad_cache=grad_cache)))
+
+
+def test_a_mistake_in_a_hook_ends_the_run_with_its_name_and_its_line(recipe):
+    method = type(
+        "Wrong", (OfShapes,), {"after_step": lambda self, outputs, progress: outputs.loss, "__module__": __name__}
+    )
+    with pytest.raises(
+        PluginError, match=r"Wrong: after_step\(outputs, progress\) raised AttributeError.*line \d+ of .*test_plugin"
+    ):
+        train(build_training(recipe(method)))
+
+
+def test_wrong_pictures_are_a_warning(recipe, capsys):
+    def depict(self, pixel_values):
+        return {"a": pixel_values.mean(2)}
+
+    training = build_training(recipe(type("Wrong", (OfShapes,), {"depict": depict, "__module__": __name__})))
+    assert write_predictions(training, training.rows) is None
+    assert "warning: there is no predictions.png: method" in (said := capsys.readouterr().err)
+    assert "Wrong: depict() returned shape (8, 1, 16, 16) for 'a', expected images" in said
 
 
 def test_a_misspelt_hook_ends_the_run_before_the_data_are_opened(recipe):

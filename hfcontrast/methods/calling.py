@@ -1,0 +1,134 @@
+"""How hooks are called: what an author's mistake in one ends in is said in one sentence that names the method and the hook."""
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..errors import PluginError
+from .arguments import named_by
+from .declaration import called
+from .progress import Phase
+
+if TYPE_CHECKING:
+    from .base import Method
+
+_SIGNATURES = {
+    "before_step": "progress",
+    "after_backward": "progress",
+    "after_step": "outputs, progress",
+    "phases": "steps_per_epoch, batch_size",
+    "fewest_images": "options",
+    "measure": "images, options",
+    "depict": "...",
+}
+_REMINDERS = {
+    "after_step": "; outputs is a list, one MethodOutput a micro-batch, with the state that objective() gave it, or None",
+}
+_MISTAKES = (AttributeError, TypeError, LookupError)
+
+
+def call_hook(owner: "Method | type[Method]", name: str, *values: Any, **batch: Any) -> Any:
+    """Calls a hook and returns what it returns.
+
+    Args:
+        owner: The method, or its class for a hook of the class.
+        name: The hook.
+        values: Its arguments.
+        batch: Those that are handed over by name.
+
+    Raises:
+        PluginError: It raised AttributeError, TypeError, KeyError or IndexError, which a mistake in it ends in.
+    """
+    try:
+        return getattr(owner, name)(*values, **batch)
+    except _MISTAKES as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        place = f" (line {frames[0].lineno} of {frames[0].filename})" if frames else ""
+        raise PluginError(
+            f"{_where(owner)}: {name}({_SIGNATURES[name]}) raised {type(error).__name__}: {error}{place}"
+            f"{_REMINDERS.get(name, '')}"
+        ) from error
+
+
+def phases_of(method: "Method", steps_per_epoch: int, batch_size: int) -> list[Phase]:
+    """What ``phases`` returns.
+
+    Raises:
+        PluginError: It fails, or returns anything but a list of ``hfcontrast.Phase``.
+    """
+    found = call_hook(method, "phases", steps_per_epoch, batch_size)
+    if not isinstance(found, list | tuple) or not all(isinstance(phase, Phase) for phase in found):
+        raise PluginError(_returned(method, "phases", found, "a list of instances of hfcontrast.Phase, [] for none"))
+    return list(found)
+
+
+def fewest_images_of(method_class: "type[Method]", options: dict[str, Any]) -> tuple[int, int]:
+    """What ``fewest_images`` returns.
+
+    Raises:
+        PluginError: It fails, or returns anything but two numbers.
+    """
+    found = call_hook(method_class, "fewest_images", options)
+    pair = isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(count, int) for count in found)
+    if not pair:
+        raise PluginError(_returned(method_class, "fewest_images", found, "(min_images, min_images_normalized)"))
+    return tuple(found)
+
+
+def measured_by(
+    method_class: "type[Method]", images: Tensor, options: dict[str, Any], names: list[str]
+) -> dict[str, Any]:
+    """What ``measure`` finds for the settings that are missing.
+
+    Raises:
+        PluginError: It fails, leaves out one of them, or finds what is neither a number, a text nor a list of such.
+    """
+    found = call_hook(method_class, "measure", images, options)
+    if not isinstance(found, dict) or not set(names) <= found.keys():
+        raise PluginError(_returned(method_class, "measure", found, f"a dict with {', '.join(map(repr, names))}"))
+    for name in names:
+        if not _is_plain(found[name]):
+            kind = type(found[name]).__name__
+            raise PluginError(
+                f"{_where(method_class)}: measure() returned {kind} for {name!r}, expected numbers, texts or lists of these, as "
+                "JSON has them (tensor.tolist())"
+            )
+    return {name: found[name] for name in names}
+
+
+def depicted(method: "Method", batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What ``depict`` makes of the entries of a batch that it names.
+
+    Raises:
+        PluginError: It fails, or returns anything but images by their headings, of equally many samples.
+    """
+    columns = call_hook(method, "depict", **named_by(method.depict, batch))
+    if not isinstance(columns, dict):
+        raise PluginError(_returned(method, "depict", columns, "a dict of images by their headings, {} for none"))
+    for name, images in columns.items():
+        fits = isinstance(images, Tensor) and images.ndim in (4, 5) and images.shape[-3] == 3
+        if not fits or len(images) != len(batch["index"]):
+            kind = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+            raise PluginError(
+                f"{_where(method)}: depict() returned {kind} for {name!r}, expected images (B, 3, H, W) or (B, P, 3, H, W) with "
+                f"B = {len(batch['index'])}"
+            )
+    return columns
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _returned(owner: "Method | type[Method]", name: str, found: Any, expected: str) -> str:
+    kind = "None" if found is None else f"{type(found).__name__} {found!r:.60}"
+    return f"{_where(owner)}: {name}({_SIGNATURES[name]}) returned {kind}, expected {expected}"
+
+
+def _where(owner: "Method | type[Method]") -> str:
+    return called(owner if isinstance(owner, type) else type(owner))

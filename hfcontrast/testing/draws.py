@@ -1,0 +1,45 @@
+"""What a step draws: dropout, whose masks differ between processes by right, and numbers that should be the sample's own."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..methods.base import Method
+
+
+@contextlib.contextmanager
+def nothing_dropped(method: Method) -> Iterator[None]:
+    """Dropout layers in evaluation mode."""
+    layers = [
+        layer for layer in method.modules() if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training
+    ]
+    for layer in layers:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = True
+
+
+def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:
+    """The sentence about a generator that a step, dropout aside, draws from; empty where it draws from none."""
+    python, legacy, of_torch = random.getstate(), np.random.get_state()[1:3], torch.get_rng_state()
+    with torch.no_grad(), nothing_dropped(method):
+        method(**batch)
+    moved = {
+        "torch": not torch.equal(of_torch, torch.get_rng_state()),
+        "numpy": legacy[1] != np.random.get_state()[2] or not np.array_equal(legacy[0], np.random.get_state()[1]),
+        "Python": python != random.getstate(),
+    }
+    names = [name for name, drew in moved.items() if drew]
+    if not names:
+        return ""
+    return (
+        f"a step draws from the generator of {' and '.join(names)}, whose numbers differ between processes and in a resumed run: "
+        "draw with self.draws(index, ...), which gives each sample its own"
+    )
