@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from transformers import PreTrainedModel
 
 from ..errors import PluginError
+from ..nn.randomness import generator_kept
 from .declaration import called
 from .settings import method_fields
 
@@ -170,7 +171,7 @@ def _loaded(method: "Method") -> "Method":
     )
     fills = torch.utils.deterministic.fill_uninitialized_memory
     state = {name: value.detach().clone() for name, value in method.state_dict().items()}
-    with torch.random.fork_rng(devices=[]):
+    with generator_kept():
         try:
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = True

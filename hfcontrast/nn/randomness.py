@@ -6,6 +6,7 @@ drew, and a micro-batch that is computed twice the same both times. Counter-base
 Lea and Flood, 2014, "Fast splittable pseudorandom number generators", from a start that is hashed from the key.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -91,3 +92,8 @@ def shared_normal(shape: Sequence[int], *key: int, device: torch.device | str = 
         float32 of that shape.
     """
     return torch.randn(tuple(shape), generator=shared_generator(*key)).to(device)
+
+
+def generator_kept() -> contextlib.AbstractContextManager[None]:
+    """Around what draws aside, such as the initial weights of a model that is only looked at: the CPU's generator goes on as before."""
+    return torch.random.fork_rng(devices=[])
