@@ -519,6 +519,15 @@ def test_an_open_data_set_stands_for_its_name(recipe_file, tmp_path):
     assert load_recipe(recipe_file(RECIPE), dataset=train).data.path == "memory/Dataset(image, label)"
 
 
+@pytest.mark.parametrize("value", [[1, 2], "builtin/digits", {}, {"train": [1]}])
+def test_what_is_no_data_set_is_refused_at_once(value):
+    expected = (
+        f"dataset is a {type(value).__name__}, expected Dataset, DatasetDict, IterableDataset or IterableDatasetDict"
+    )
+    with pytest.raises(RecipeError, match=expected):
+        load_recipe(MAPPING, dataset=value)
+
+
 def test_settings_that_came_later_leave_the_hashes_of_older_recipes():
     """By which finished runs are known again; that of this recipe was written down before the settings were there."""
     recipe = {"method": {"name": "simclr"}, "backbone": {"model_type": "resnet"}, "data": {"path": "builtin/digits"}}

@@ -18,7 +18,8 @@ from ..view import View
 from . import arguments
 from .calling import call_hook
 from .config import MethodConfig
-from .declaration import called, check_declaration, without_source
+from .declaration import called, check_declaration, check_modules, without_source
+from .loading import check_model_type, make_whole
 from .output import MethodOutput
 from .progress import Phase, Progress
 from .registry import class_made
@@ -75,6 +76,8 @@ class Method(PreTrainedModel):
             class_made(cls)
 
     def __init__(self, config: MethodConfig):
+        if self._tied_weights_keys:
+            config.tie_word_embeddings = True  # without it transformers ties nothing, words or not
         super().__init__(config)
         self.encoder = build_encoder(config.backbone_config)
         self.feature_size = feature_size(self.encoder)
@@ -258,14 +261,7 @@ class Method(PreTrainedModel):
         Args:
             names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are kept still too.
         """
-        for name in names:
-            try:
-                self.get_submodule(name)
-            except AttributeError as error:
-                modules = ", ".join(child for child, _ in self.named_children())
-                raise PluginError(
-                    f"{called(type(self))}: hold_still({name!r}) names no module of it; its modules are {modules}"
-                ) from error
+        check_modules(self, names, "hold_still")
         of_teachers = [
             teacher + name[len(source) :]
             for name in names
@@ -291,9 +287,8 @@ class Method(PreTrainedModel):
             for module in getattr(self, name, nn.Module()).modules():
                 module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
         for name in self._still:
-            if name.partition(".")[0] in self.teachers and name.partition(".")[0] not in self._modules:
-                continue  # post_init makes the copies
-            self.get_submodule(name).eval()
+            if hasattr(self, name.partition(".")[0]):  # teachers come with post_init
+                self.get_submodule(name).eval()
         return self
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -311,19 +306,15 @@ class Method(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
-        """As in transformers; a teacher that the checkpoint does not have starts as a copy of its source."""
+        """As in transformers; a teacher that the checkpoint does not have starts as a copy of its source.
+
+        Raises:
+            PluginError: What lies there is another method's, or no configuration of this method.
+        """
         wants_info = kwargs.pop("output_loading_info", False)
+        check_model_type(cls, args[0] if args else kwargs.get("pretrained_model_name_or_path"), kwargs)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        if model._finished is None:
-            raise PluginError(
-                f"{called(cls)}: its __init__ ends without self.post_init(), which makes what is loaded whole"
-            )
-        for name, source in model.teachers.items():
-            own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
-            if own and own <= set(info["missing_keys"]):
-                getattr(model, name).load_state_dict(getattr(model, source).state_dict())
-        for name in model._frozen:  # transformers makes every parameter that it loads trainable
-            model.get_parameter(name).requires_grad_(False)
+        make_whole(model, info["missing_keys"])
         return (model, info) if wants_info else model
 
     _named_by = staticmethod(arguments.named_by)

@@ -102,8 +102,11 @@ def _misnamed(method: "Method") -> Iterator[str]:
 
 def _shared(method: "Method") -> Iterator[str]:
     owners: dict[int, str] = {}
+    tied = method.get_expanded_tied_weights_keys(all_submodels=True)  # as transformers saves and loads them
     for name, value in method.state_dict(keep_vars=True).items():
         other = owners.setdefault(id(value), name)
+        if tied.get(name, name) == other or tied.get(other) == name:
+            continue
         if other.partition(".")[0] != name.partition(".")[0]:  # within an encoder it is the architecture's own business
             yield (
                 f"{other} and {name} are one tensor under two names, which cannot be saved: keep the module in one attribute "

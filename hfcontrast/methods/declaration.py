@@ -1,5 +1,7 @@
 """What is checked of a method when its class is made."""
 
+import warnings
+
 from torch import nn
 
 from ..errors import PluginError
@@ -21,6 +23,22 @@ def without_source(method: nn.Module, name: str, source: str) -> str:
         f"{called(type(method))}: teachers has {name!r} follow {source!r}, which is no module of it when post_init() is called; "
         f"its modules are {modules}"
     )
+
+
+def check_modules(method: nn.Module, names: tuple[str, ...], hook: str) -> None:
+    """Checks that what a hook is given are modules' paths.
+
+    Raises:
+        PluginError: One of them is not.
+    """
+    for name in names:
+        try:
+            method.get_submodule(name)
+        except AttributeError as error:
+            modules = ", ".join(child for child, _ in method.named_children())
+            raise PluginError(
+                f"{called(type(method))}: {hook}({name!r}) names no module of it; its modules are {modules}"
+            ) from error
 
 
 def check_declaration(cls: type, base: type, base_config: type) -> None:
@@ -70,8 +88,12 @@ def check_written(cls: type, base: type) -> None:
     """
     where = called(cls)
     _check_names(cls, where)
-    for problem in (*misfitting(cls, base), *misspelt(cls, base)):
+    for problem in misfitting(cls, base):
         raise PluginError(f"{where}: {problem}")
+    for problem, certain in misspelt(cls, base):
+        if certain:
+            raise PluginError(f"{where}: {problem}")
+        warnings.warn(f"{where}: {problem}", stacklevel=3)
 
 
 def _check_names(cls: type, where: str) -> None:

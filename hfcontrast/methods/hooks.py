@@ -24,8 +24,9 @@ ATTRIBUTES = ("views", "teachers", "constant_lr", "collapse_advice", "min_images
 _CLOSE = 0.85
 
 
-def misspelt(cls: type, base: type) -> Iterator[str]:
-    """Sentences about names of a class that are nearly the contract's, where nothing in the class uses them.
+def misspelt(cls: type, base: type) -> Iterator[tuple[str, bool]]:
+    """Sentences about names of a class that are nearly the contract's, where nothing in the class uses them; and whether what
+    has such a name could be what it resembles, and not a helper of the author's own.
 
     Args:
         cls: The method.
@@ -39,7 +40,21 @@ def misspelt(cls: type, base: type) -> Iterator[str]:
         candidates = HOOKS if callable(_plain(value)) else ATTRIBUTES
         near = difflib.get_close_matches(name, [word for word in candidates if word not in defined], 1, _CLOSE)
         if near:
-            yield f"defines {name}, which nothing calls or reads; did you mean {near[0]}? If not, give it another name"
+            sentence = f"defines {name}, which nothing calls or reads; did you mean {near[0]}?"
+            yield f"{sentence} If not, give it another name", _would_fit(value, near[0], base)
+
+
+def _would_fit(value: Any, hook: str, base: type) -> bool:
+    """Whether something could be what its name resembles: a function of as many arguments, an attribute of that type."""
+    expected = getattr(base, hook, None)
+    if hook in ATTRIBUTES:
+        return expected is None or isinstance(value, type(expected))
+    given, wanted = (
+        [p for p in inspect.signature(_plain(function)).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for function in (value, inspect.getattr_static(base, hook))
+    )
+    by_name = hook in ("embed", "objective", "depict")  # entries of the batch follow
+    return len(given) > len(wanted) if by_name else len(given) == len(wanted)
 
 
 def misfitting(cls: type, base: type) -> Iterator[str]:

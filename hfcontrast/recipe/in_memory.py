@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import RecipeError
+
 PREFIX = "memory/"  # how such a name begins
 
 
@@ -28,8 +30,21 @@ class InMemory(str):
 
 def is_dataset(value: Any) -> bool:
     """Whether a value is an open data set of ``datasets``, or its splits; ``datasets`` is not imported for that."""
-    module = type(value).__module__.partition(".")[0]
-    return module == "datasets" and (hasattr(value, "features") or isinstance(value, dict))
+    of_datasets = any(kind.__module__.partition(".")[0] == "datasets" for kind in type(value).__mro__)
+    return of_datasets and (hasattr(value, "features") or isinstance(value, dict))
+
+
+def check_dataset(value: Any) -> None:
+    """Checks that a value is an open data set, or a mapping from splits to such.
+
+    Raises:
+        RecipeError: It is something else.
+    """
+    splits = isinstance(value, dict) and len(value) > 0 and all(map(is_dataset, value.values()))
+    if not (splits or is_dataset(value)):
+        raise RecipeError(
+            f"dataset is a {type(value).__name__}, expected Dataset, DatasetDict, IterableDataset or IterableDatasetDict"
+        )
 
 
 def as_text(path: str | None) -> str | None:

@@ -15,7 +15,7 @@ from ..view import View
 from .backbone import check_backbone
 from .checking import Problem, check_method, check_recipe_views, check_sections, find_method
 from .fingerprint import Fingerprint, fingerprint_of
-from .in_memory import InMemory, as_text, named_datasets
+from .in_memory import InMemory, as_text, check_dataset, named_datasets
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .sections import (
     DataSection,
@@ -167,6 +167,7 @@ def load_recipe(
     else:
         document = read_file(recipe)
     if dataset is not None:
+        check_dataset(dataset)
         held["data"] = InMemory(dataset)
         own = document.values.get("data")
         kept = {name: value for name, value in own.items() if name not in _SOURCE} if isinstance(own, dict) else {}

@@ -17,12 +17,30 @@ def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
     """
     fixed = copy.deepcopy(method)
     first, learned = _losses(method, batch, steps, lr=1e-3)
+    _check_teachers_follow(method, fixed)
     _, stayed = _losses(fixed, batch, steps, lr=0.0)
     require(
         learned < stayed,
         f"nothing is learned from {len(batch['index'])} images: after {steps} steps the loss is {learned:.4f} ({first:.4f} at "
         f"first), and with weights that stay what they are it is {stayed:.4f}",
     )
+
+
+def _check_teachers_follow(method: Method, before: Method) -> None:
+    """A teacher whose source has moved has been moved, or was to be: with a momentum of 1 it stays what it is."""
+    if method._momentum_update is not None:  # update_teachers() was called
+        return
+    for name, source in method.teachers.items():
+        stands, rests = (_same_parameters(method, before, part) for part in (name, source))
+        require(
+            rests or not stands,
+            f"teachers has {name!r} follow {source!r}, and no step moves it: call self.update_teachers(momentum) in after_step()",
+        )
+
+
+def _same_parameters(first: Method, second: Method, part: str) -> bool:
+    pairs = zip(first.get_submodule(part).parameters(), second.get_submodule(part).parameters())
+    return all(torch.equal(*pair) for pair in pairs)
 
 
 def _losses(method: Method, batch: dict[str, Tensor], steps: int, lr: float) -> tuple[float, float]:

@@ -156,6 +156,14 @@ def test_automodel_gives_the_method_back(backbone, tmp_path):
     assert loaded.config.out_dim == 24 and type(loaded.encoder) is type(method.encoder)
 
 
+def test_the_folder_of_another_method_is_refused(tmp_path):
+    build(SimCLR, projection_dim=8).save_pretrained(tmp_path)
+    with pytest.raises(
+        PluginError, match="has the model_type 'hfcontrast_dino', and that of .* is 'hfcontrast_simclr'"
+    ):
+        DINO.from_pretrained(tmp_path)
+
+
 def test_timms_initialisation_survives_in_a_method():
     backbone = {"model_type": "timm_wrapper", "architecture": "resnet18"}
     weights = build(SimCLR, backbone).encoder.timm_model.state_dict()

@@ -15,7 +15,8 @@ from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
 from hfcontrast.methods.construction import check_built
 from hfcontrast.methods.declaration import check_written
 from hfcontrast.nn import MLPHead
-from hfcontrast.testing import ContractViolation, build, check_method
+from hfcontrast.testing import ContractViolation, build, check_method, random_batch
+from hfcontrast.testing.learning import check_learns
 from hfcontrast.testing.small import TINY_RESNET
 from hfcontrast.view import View
 from tests.methods.test_contract import Sound, SoundConfig
@@ -264,6 +265,7 @@ OF_THE_SUITE = [
     ({"depict": lambda self, pixel_values, labels: {}}, "Wrong: depict(...) raised TypeError"),
     ({"after_step": lambda self, outputs, progress: outputs.loss}, "Wrong: after_step(outputs, progress) raised AttributeError: 'list' object has no attribute 'loss'"),
     ({"after_step": lambda self, outputs, progress: outputs[0].state["y"]}, "Wrong: after_step(outputs, progress) raised KeyError: 'y'"),
+    ({"after_step": lambda self, outputs, progress: None}, "teachers has 'teacher_head' follow 'head', and no step moves it"),
     ({"before_step": lambda self, progress: progress.loss}, "Wrong: before_step(progress) raised AttributeError"),
     ({"phases": lambda self, steps_per_epoch, batch_size: None}, "returned None, expected a list of instances of hfcontrast.Phase"),
     ({"fewest_images": classmethod(lambda cls, options: 2)}, "fewest_images(options) returned int 2, expected (min_images, min_images_normalized)"),
@@ -336,6 +338,41 @@ def test_names_near_a_hook_that_are_used_or_far_are_nobodys_business():
             return 3
 
     check_written(Helped, Method)
+
+
+def test_a_helper_whose_name_is_near_a_hooks_is_a_warning():
+    with pytest.warns(UserWarning, match="Wrong: defines phase, which nothing calls or reads; did you mean phases"):
+        check_written(wrong({"phase": lambda self: 1}), Method)
+    with pytest.warns(UserWarning, match="did you mean views"):
+        check_written(wrong({"view": 3}), Method)
+    with pytest.raises(PluginError, match="did you mean phases"):
+        check_written(wrong({"phase": lambda self, steps_per_epoch, batch_size: []}), Method)
+
+
+def test_weights_tied_as_transformers_declares_them_are_fine(tmp_path):
+    class Tied(Sound):
+        _tied_weights_keys = {"other.weight": "head.weight"}
+        __init__ = built(tie)["__init__"]
+
+        def embed(self, pixel_values):
+            features = self.encode(pixel_values)
+            return {"z": self.head(features) + self.other(features)}
+
+        def after_step(self, outputs, progress):
+            assert self.other.weight is self.head.weight
+            super().after_step(outputs, progress)
+
+    check_method(Tied, TINY_RESNET, learning_steps=10)
+    build(Tied).save_pretrained(tmp_path)
+    loaded = Tied.from_pretrained(tmp_path)
+    assert loaded.other.weight is loaded.head.weight
+
+
+def test_a_teacher_with_the_momentum_one_is_fine():
+    def after_step(self, outputs, progress):
+        self.update_teachers(1.0)
+
+    check_learns(build(wrong({"after_step": after_step})), random_batch(Sound, 8), 3)
 
 
 def test_settings_come_back_as_what_they_were(tmp_path, monkeypatch):
