@@ -160,7 +160,11 @@ def _lost_buffers(method: "Method") -> Iterator[str]:
     }
     if not unsaved:
         return
-    loaded = dict(_loaded(method).named_buffers())
+    try:
+        loaded = dict(_loaded(method).named_buffers())
+    except Exception as error:  # whatever its __init__ raises where tensors have no values yet, as when loading
+        yield f"it cannot be loaded again, which builds it on the meta device: {type(error).__name__}: {' '.join(str(error).split())}"
+        return
     for name, buffer in unsaved.items():
         if not torch.equal(buffer.cpu(), loaded[name].cpu()):
             yield f"buffer {name} is persistent=False and is lost on loading: make it persistent, or fill it in reset_parameters"

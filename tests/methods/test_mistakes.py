@@ -220,6 +220,7 @@ WHEN_IT_IS_BUILT = [
     ({"config_class": config(marks=(frozenset, frozenset((1,))))}, "config.json cannot hold the setting marks"),
     ({"config_class": Grows}, "the setting width is 16 before saving and 32 after loading"),
     (built(unsaved), "buffer grid is persistent=False and is lost on loading: make it persistent, or fill it in reset_parameters"),
+    (built(lambda self: self.register_buffer("grid", torch.full((8,), torch.ones(1).item()), persistent=False)), "it cannot be loaded again"),
     ({"post_init": lambda self: (Sound.post_init(self), freeze(self))}, "none of its parameters is trainable"),
 ]  # fmt: skip
 IN_A_STEP = [
