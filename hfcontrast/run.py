@@ -43,6 +43,7 @@ _LESS_MEMORY = (
     "lower train.batch_size or the sizes in method, backbone and views; train.accumulation, train.grad_cache, "
     "train.gradient_checkpointing and train.precision=bf16 save memory too, data.cache=false that of the images"
 )
+AT_ANY_TIME = "stopped; the same command resumes from the newest checkpoint, if there is one"
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         )
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     try:
-        with own_states():
+        with own_states(), stopping_at_once(AT_ANY_TIME):
             return _run(recipe, leave=not joined)
     finally:
         release(Path(recipe.train.output))
@@ -171,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     follow_launcher()
     datasets.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()  # of saving and loading; the training has its own
-    with stopping_at_once("stopped; the same command resumes from the newest checkpoint, if there is one"):
+    with stopping_at_once(AT_ANY_TIME):
         return run_command(options)
 
 

@@ -75,13 +75,12 @@ def stopping_at_once(sentence: str) -> Iterator[None]:
 
     passed_over = 0
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal passed_over
         if note(number):
-            passed_over = (
-                number  # finalizers only print what is raised in them, and C code may raise something else for it
-            )
-            raise Interrupted(number, sentence)
+            passed_over = number  # C code may raise something else for it
+            if not _finalizing(frame):  # Python only prints what is raised there
+                raise Interrupted(number, sentence)
 
     if _depth and _first is not None:  # passed over in the block around this one
         raise Interrupted(_first[0], sentence)
@@ -94,6 +93,27 @@ def stopping_at_once(sentence: str) -> Iterator[None]:
             raise
         if passed_over and _depth > 1:  # the outermost block has nothing behind it that could be spared
             raise Interrupted(passed_over, sentence)
+
+
+def _finalizing(frame: FrameType | None) -> bool:
+    """Whether a finalizer is among the functions that run."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
+@contextlib.contextmanager
+def left_to_the_system() -> Iterator[None]:
+    """A block that waits in C code, where no handler of Python's would be called: a signal ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in former.items():
+            signal.signal(number, old)
 
 
 @contextlib.contextmanager

@@ -1,16 +1,20 @@
 """The accelerator of a run, and what its launcher may ask for: engines and settings that would train something else are refused."""
 
 import os
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, is_torch_xla_available, set_seed
 
 from ..errors import LauncherError, RecipeError
 from ..recipe import Recipe
+from ..signals import left_to_the_system
 
 # What shares the weights out over the processes, so that none holds them whole.
 SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
@@ -25,6 +29,7 @@ _INSTEAD = (
     "start plain data parallelism, with `accelerate launch --multi_gpu --num_processes N` or `torchrun --nproc_per_node N` "
     "(`accelerate config` changes the default)"
 )
+_PATIENCE = 5.0  # seconds that the processes may take to join before it is said that one waits
 _STATES = (PartialState, AcceleratorState, GradientState)
 
 
@@ -122,20 +127,40 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
     set_seed(settings.seed)
     new_states()
     try:
-        accelerator = Accelerator(
-            cpu=settings.device == "cpu",
-            mixed_precision={"fp32": "no"}.get(precision, precision),
-            gradient_accumulation_steps=settings.accumulation,
-            log_with=list(recipe.track.to) or None,
-            project_dir=settings.output,
-            # Queues and banks are equal on all processes by themselves; running statistics are averaged after every step.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
+        with _waiting_for_others():
+            accelerator = Accelerator(
+                cpu=settings.device == "cpu",
+                mixed_precision={"fp32": "no"}.get(precision, precision),
+                gradient_accumulation_steps=settings.accumulation,
+                log_with=list(recipe.track.to) or None,
+                project_dir=settings.output,
+                # Queues and banks are equal on all processes by themselves; running statistics are averaged after every step.
+                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            )
     except (ValueError, RuntimeError, OSError, ImportError, NotImplementedError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise LauncherError(f"accelerate cannot start the training here: {first}") from error
     check_engine(accelerator)
     return accelerator
+
+
+@contextmanager
+def _waiting_for_others(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """A block in which the processes join: says for whom one waits, and can be ended by a signal while it does."""
+    count = environment.get("WORLD_SIZE", "1")
+    if not count.isdecimal() or int(count) < 2 or dist.is_initialized():
+        yield
+        return
+    place = ":".join(environment[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in environment)
+    text = f"waiting for the other {int(count) - 1} of {count} processes{f' at {place}' if place else ''}"
+    timer = threading.Timer(_PATIENCE, print, [text], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        with left_to_the_system():
+            yield
+    finally:
+        timer.cancel()
 
 
 def check_engine(accelerator: Accelerator, environment: Mapping[str, str] = os.environ) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -62,7 +63,7 @@ class Finalized:
         send(signal.SIGTERM)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_in_a_finalizer_is_obeyed_as_soon_as_can_be():
     behind = []
     with pytest.raises(Interrupted, match="inner"), stopping_at_once("outer"), stopping_at_once("inner"):
@@ -162,6 +163,33 @@ def tiny_training(recipe_file, tmp_path, *overrides):
     from hfcontrast.training.setup import build_training
 
     return build_training(load_recipe(recipe_file("simclr"), [*overrides, f"train.output={tmp_path / 'run'}"]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_waits_for_others_says_so_and_can_be_ended(recipe_file, tmp_path, monkeypatch):
+    from hfcontrast.recipe import load_recipe
+    from hfcontrast.training import engines
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    alone = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(engines, "_PATIENCE", 0.05)
+    recipe = load_recipe(recipe_file("simclr"), [f"train.output={tmp_path}", "train.device=cpu"])
+    here, there = os.pipe()
+    if (waiting := os.fork()) == 0:
+        signal.alarm(20)
+        with os.fdopen(there, "w") as sys.stderr, stopping_at_once("never reached"):
+            engines.build_accelerator(recipe)
+        os._exit(0)
+    os.close(there)
+    said = os.read(here, 200).decode()
+    os.kill(waiting, signal.SIGTERM)
+    assert os.WTERMSIG(os.waitpid(waiting, 0)[1]) == signal.SIGTERM
+    assert said == f"waiting for the other 1 of 2 processes at 127.0.0.1:{port}\n"
+    os.close(here)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells it on Linux only")
