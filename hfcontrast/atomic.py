@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import HFContrastError, OutputError, out_of_memory
 
+_HARDLY_ANY = 1 << 20  # bytes
 UNFINISHED = ".unfinished_"
 # What file systems answer that cannot flush a file or a folder; nothing more can be done there.
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -145,12 +146,16 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def writing(what: str, advice: str = "free some space, or choose another folder") -> Iterator[None]:
+def writing(
+    what: str, advice: str = "free some space, or choose another folder", whatever: bool = False
+) -> Iterator[None]:
     """A block that writes: what the system or a library then cannot write is told in one sentence.
 
     Args:
         what: What is written.
         advice: What to do.
+        whatever: Whether every error of the system or of a library counts, as nothing else is done in the block; then ``what``
+            is the path, and the free space there is told.
 
     Raises:
         OutputError: It cannot be written.
@@ -158,9 +163,32 @@ def writing(what: str, advice: str = "free some space, or choose another folder"
     try:
         yield
     except Exception as error:
-        if (cause := _cause(error)) is None:
+        if _is_gone(error):
+            raise OutputError(
+                f"{what} cannot be written: its folder is not there, or was removed or moved meanwhile; put it back, or choose another"
+            ) from error
+        cause = _cause(error)
+        if whatever and not isinstance(error, HFContrastError) and not out_of_memory(error):
+            cause = cause if isinstance(error, OSError) and cause else _cause_and_space(error, Path(what))
+        if cause is None:
             raise
         raise OutputError(f"{what} cannot be written ({cause}): {advice}") from error
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or ("Parent directory" in str(error) and "not exist" in str(error))
+
+
+def _cause_and_space(error: Exception, path: Path) -> str:
+    """What a library says, which may be little, and how much space there is."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    with contextlib.suppress(OSError):
+        if (free := shutil.disk_usage(path).free) < _HARDLY_ANY:
+            return os.strerror(errno.ENOSPC)
+        first = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        return f"{first}; {free / 1e9:,.1f} GB are free, so perhaps a quota or a limit of the size of a file"
+    return type(error).__name__
 
 
 def _cause(error: Exception) -> str | None:

@@ -33,6 +33,16 @@ class LauncherError(HFContrastError):
     """The processes were started in a way that does not fit: an engine that is not supported, or some of them have not joined."""
 
 
+NO_TENSORS = (
+    "a file holds something other than tensors: it is damaged, or has pickled Python code in it, which is not run"
+)
+
+
+def is_pickled(error: BaseException) -> bool:
+    """Whether torch has refused to unpickle a file; it advises to do so all the same, which nobody should follow."""
+    return "weights_only" in str(error) or "Weights only load failed" in str(error)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python, torch or a GPU says that there is not enough memory."""
     text = str(error)

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..errors import HFContrastError, RecipeError
+from ..errors import NO_TENSORS, HFContrastError, RecipeError, is_pickled
 from ..hub import reaching_hub
 from . import own_architectures  # noqa: F401 (so that transformers knows them)
 
@@ -58,6 +58,8 @@ def reason(error: Exception, remedy: str = "take a model that transformers knows
     """
     if _CODE in str(error):
         return f"it needs Python code that it brings with it, which is not run: {remedy}"
+    if is_pickled(error):
+        return NO_TENSORS
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
         line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__}: {line or 'no message'}"

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ..atomic import UNFINISHED, commit_folder, remove_unfinished, write_text, writing
-from ..errors import CheckpointError, OutputError
+from ..errors import NO_TENSORS, CheckpointError, OutputError, is_pickled
 from .checkpoint_files import (
     STATE,
     check_files,
@@ -46,8 +46,8 @@ class Checkpoints:
         self.keep = keep
 
     def newest(self) -> Path | None:
-        """The whole checkpoint with the most steps."""
-        return max(self._all(), default=None)
+        """The checkpoint with the most steps; what has its name was whole once, so that one that lacks a file is damaged."""
+        return max(self.folder.glob(f"{_PREFIX}*"), default=None)
 
     def save(self, step: int, loader_state: dict[str, Any], notes: dict[str, Any]) -> Path:
         """Saves the state after ``step`` optimizer steps; called by all processes together.
@@ -60,7 +60,8 @@ class Checkpoints:
         final = self.folder / f"{_PREFIX}{step:09d}"
         unfinished = self.folder / f"{UNFINISHED}{final.name}"
         try:
-            with writing(str(final), "free some space; the same command then resumes from the checkpoint before it"):
+            then = "resumes from the checkpoint before it" if self._whole() else "begins anew"
+            with writing(str(final), f"free some space; the same command then {then}", whatever=True):
                 self._write(unfinished, final, step, loader_state, notes)
         except OutputError:
             shutil.rmtree(unfinished, ignore_errors=True)  # half a checkpoint is only in the way
@@ -71,7 +72,7 @@ class Checkpoints:
     def _write(self, unfinished: Path, final: Path, step: int, loader_state: dict[str, Any], notes: dict[str, Any]):
         accelerator = self.accelerator
         if accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)  # its own folder is there, or somebody has taken it away
             remove_unfinished(self.folder)
             unfinished.mkdir()
         accelerator.wait_for_everyone()
@@ -81,7 +82,7 @@ class Checkpoints:
         if accelerator.is_main_process:
             write_state(unfinished, {"step": step, "num_processes": accelerator.num_processes, "notes": notes})
             commit_folder(unfinished, final)
-            for old in sorted(self._all())[: -self.keep]:
+            for old in sorted(self._whole())[: -self.keep]:
                 shutil.rmtree(old)
 
     def load(self, checkpoint: Path) -> tuple[int, dict[str, Any] | None, dict[str, Any]]:
@@ -143,7 +144,7 @@ class Checkpoints:
             write_text(checkpoint / STATE, sealed(read_state(checkpoint) | {"notes": notes}))
         self.accelerator.wait_for_everyone()
 
-    def _all(self) -> list[Path]:
+    def _whole(self) -> list[Path]:
         return [path for path in self.folder.glob(f"{_PREFIX}*") if (path / STATE).exists()]
 
 
@@ -161,5 +162,7 @@ def _unfitting(checkpoint: Path, error: Exception) -> CheckpointError:
 
 
 def _in_short(error: Exception) -> str:
+    if is_pickled(error):
+        return NO_TENSORS
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}{'...' * (len(text) > 300)}"

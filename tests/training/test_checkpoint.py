@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from hfcontrast.errors import CheckpointError, OutputError
-from hfcontrast.training.checkpoint import Checkpoints
+from hfcontrast.nn.pretrained import reason
+from hfcontrast.training.checkpoint import Checkpoints, _unreadable
 
 POSITION = {"micro_batch": 3, "unreadable": {"a\udc80.png": "cut off"}, "cut_off": 0, "states": [{"block": None}]}
 NOTES = {"untrained": {"knn_accuracy": 0.25}}
@@ -151,3 +152,44 @@ def test_what_a_killed_save_left_is_removed(part, saved):
     (saved.parent / ".unfinished_measured.json_0a").write_text("{")
     newest = part.checkpoints.save(8, POSITION, NOTES)
     assert sorted(saved.parent.iterdir()) == [saved, newest]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("basic_ios::clear: iostream error"), RuntimeError("[enforce fail at inline_container.cc:672] .")],
+)
+def test_whatever_a_library_raises_while_it_writes_is_one_sentence(error, part, monkeypatch):
+    def fails(folder):
+        raise error
+
+    monkeypatch.setattr(part.accelerator, "save_state", fails)
+    with pytest.raises(OutputError, match=r"cannot be written .* GB are free.*the same command then begins anew"):
+        part.checkpoints.save(9, POSITION, NOTES)
+    usage = type("Usage", (), {"free": 0})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(OutputError, match="No space left on device"):
+        part.checkpoints.save(9, POSITION, NOTES)
+    assert not list(part.checkpoints.folder.iterdir())
+
+
+def test_a_folder_that_was_removed_meanwhile_is_not_made_again(tmp_path):
+    part = Part(tmp_path / "run" / "checkpoints")
+    with pytest.raises(OutputError, match="its folder is not there, or was removed or moved"):
+        part.checkpoints.save(9, POSITION, NOTES)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_without_its_state_is_not_passed_over(part, saved):
+    newest = part.checkpoints.save(9, POSITION, NOTES)
+    (newest / "run.json").unlink()
+    assert part.checkpoints.newest() == newest
+    with pytest.raises(CheckpointError, match="step_000000009 cannot be continued from .*remove this folder"):
+        part.checkpoints.load(newest)
+
+
+def test_nobody_is_advised_to_unpickle(tmp_path):
+    torch.save(Planted(tmp_path / "executed"), tmp_path / "file")
+    with pytest.raises(Exception, match="weights_only") as error:
+        torch.load(tmp_path / "file", weights_only=True)
+    for said in (reason(error.value), str(_unreadable(tmp_path, error.value))):
+        assert "weights_only" not in said and "pickled Python code" in said
