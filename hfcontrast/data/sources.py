@@ -18,6 +18,7 @@ from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 from hfcontrast.data.decode import MAX_PIXELS
 from hfcontrast.data.fingerprint import fingerprint_of_files, fingerprint_of_rows
 from hfcontrast.data.reading import ImageReader, places_of
+from hfcontrast.data.reading_on import told
 from hfcontrast.data.row_counts import count_rows
 from hfcontrast.data.rows import Rows, rows_of
 from hfcontrast.errors import DataError
@@ -238,7 +239,7 @@ class _Source:
             where = self.data_dir or self.data_files or self.path
             return f"{where} holds no images: no file there (split {split}) ends as one does, in .jpg, .png or the like"
         if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
-            error = error.__cause__  # which says what was wrong
+            error = DataError(told(error.__cause__))  # which says what was wrong
         try:
             names = self._split_names()
         except _LOADING_ERRORS:

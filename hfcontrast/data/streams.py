@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import fsspec.asyn
 import numpy as np
-import pyarrow
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hfcontrast.data.batches import BatchBuilder, Sample
@@ -20,12 +19,12 @@ from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow
 from hfcontrast.data.randomness import hash_numbers
 from hfcontrast.data.reading import ImageReader
+from hfcontrast.data.reading_on import READING_ERRORS, told
 from hfcontrast.data.shards import Cursor, Placed, Shards
 from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
 
 _SHARDS, _BLOCK = 1, 2  # what an order is drawn for
-_READING_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, pyarrow.ArrowException)
 
 FRESH = {"pass": 0, "block": None, "taken": 0, "seen": 0}
 
@@ -176,11 +175,11 @@ class _Reader:
     def _take(self, cursor: Cursor) -> list[Placed]:
         try:
             return cursor.take(self.block)
-        except _READING_ERRORS as error:
+        except READING_ERRORS as error:
             shard = cursor.shard
             raise DataError(
                 f"shard {shard} of the stream (of {self.shards.count}, counted from 0) cannot be read on: "
-                f"{type(error).__name__}: {error}; the same command goes on from the newest checkpoint once it can be"
+                f"{told(error)}; the same command goes on from the newest checkpoint once it can be"
             ) from error
 
     def _decode(self, placed: Placed) -> Sample | None:

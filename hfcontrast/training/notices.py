@@ -1,5 +1,6 @@
 """What is said before the first step: what a run never comes to, and which settings nothing reads."""
 
+from ..data.rows import Rows
 from ..methods.base import Method
 from ..methods.calling import phases_of
 from ..nn.families import KINDS, named_kinds
@@ -14,10 +15,22 @@ def notices(training: Training) -> list[str]:
     """One sentence for each setting that has no effect in this run, and for each phase that it is too short for."""
     found = unread_settings(training.recipe, training.method.needs_captions())
     found += launched_alone()
+    if training.checkpoints.newest() is not None:
+        found += incomparable_rows(training.rows)
     found += missing_kinds(training.method, training.recipe.optim.no_decay)
     return found + missed_phases(
         training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch
     )
+
+
+def incomparable_rows(rows: Rows) -> list[str]:
+    """A sentence where nothing tells whether a resumed run has the rows that it was begun on: a stream that was open in Python."""
+    if not rows.streaming or rows.files is not None:
+        return []
+    return [
+        f"the rows of {rows.description} cannot be compared with those that this run was begun on: see to it that they are the "
+        "same, in the same order"
+    ]
 
 
 def missing_kinds(method: Method, wanted: list[str]) -> list[str]:

@@ -1,12 +1,18 @@
 """Evaluation batches: all rows in order, whoever reads them, less those that cannot be read."""
 
+import io
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, Features
+from datasets import Image as ImageColumn
+from PIL import Image
 
 from hfcontrast.data import Rows, evaluation_batches, load_rows
+from hfcontrast.errors import DataError
 from tests.data.conftest import pictures, rows_of
 
 
@@ -46,3 +52,22 @@ def test_global_randomness_is_left_alone():
     before = torch.get_rng_state()
     list(evaluation_batches(rows_of(pictures(4)), shrink, 2, workers=1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_damaged_page_of_a_stream_names_the_file(tmp_path):
+    rng, files = np.random.default_rng(0), [str(tmp_path / f"{number}.parquet") for number in range(2)]
+    for file in files:
+        image = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(image, "png")
+        rows = Dataset.from_dict(
+            {"image": [{"bytes": image.getvalue(), "path": None}] * 8}, Features({"image": ImageColumn()})
+        )
+        rows.to_parquet(file)
+    whole = bytearray(Path(files[1]).read_bytes())
+    whole[4:40] = b"\xff" * 36
+    Path(files[1]).write_bytes(whole)
+    source = {"path": "parquet", "data_files": {"train": files}}
+    with pytest.raises(DataError, match=r"cannot be read on after 8 rows: .*1\.parquet"):
+        list(evaluation_batches(load_rows(**source, streaming=True), lambda images: torch.zeros(len(images), 1), 4))
+    with pytest.raises(DataError, match=r"cannot be opened.*1\.parquet"):
+        load_rows(**source)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from hfcontrast.data.rows import rows_of
+from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Phase, Progress
 from hfcontrast.methods.registry import get_method
@@ -10,7 +12,7 @@ from hfcontrast.recipe import load_recipe
 from hfcontrast.recipe.sections import OptimSection
 from hfcontrast.recipe.unread import unread_settings
 from hfcontrast.testing import build, random_batch
-from hfcontrast.training.notices import missed_phases, missing_kinds
+from hfcontrast.training.notices import incomparable_rows, missed_phases, missing_kinds
 from hfcontrast.training.schedules import learning_rate, schedule_phases
 
 EPOCH, BATCH = 3, 4  # steps of an epoch, images of a step
@@ -213,3 +215,10 @@ def test_a_learning_rate_that_would_rise_is_refused():
         recipe(optim={"lr": 1e-3, "min_lr": 2e-3, "scale_lr": "none"})
     recipe(optim={"lr": 1e-3, "min_lr": 1e-3})
     recipe(optim={"lr": 1e-3, "min_lr": 2e-3, "schedule": "constant"})  # said, as nothing reads it
+
+
+def test_a_resumed_run_says_that_a_stream_that_was_open_cannot_be_compared():
+    rows = load_rows("builtin/digits", streaming=True)
+    assert incomparable_rows(rows) == []
+    (sentence,) = incomparable_rows(rows_of(rows.dataset, None, "the stream"))
+    assert "the rows of the stream cannot be compared" in sentence
