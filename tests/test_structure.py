@@ -63,7 +63,16 @@ NARROW = {
         "families",
     },
     ("publishing", "evaluation"): {"counts"},
-    ("evaluation", "data"): {"sources", "columns", "captions", "decode", "duplicates", "evaluation", "map_rows"},
+    ("evaluation", "data"): {
+        "sources",
+        "columns",
+        "captions",
+        "decode",
+        "duplicates",
+        "evaluation",
+        "map_rows",
+        "reading_on",
+    },
     ("recipe", "nn"): {"backbone"},
     ("recipe", "methods"): {"registry", "base"},
 }
