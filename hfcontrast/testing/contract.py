@@ -34,7 +34,7 @@ from .mistakes import (
     check_tensors_are_registered,
     check_views_are_taken,
 )
-from .samples import check_fewest_images, check_samples_apart
+from .samples import ROUNDING, check_fewest_images, check_samples_apart
 from .small import TINY_CONVOLUTIONAL_TOWERS, TINY_RESNET, build, random_batch
 from .violation import ContractViolation, require
 
@@ -244,7 +244,7 @@ def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2
         for name, expected in alone[kind].items():
             for number, result in enumerate(results):
                 found = result[kind][name]
-                limit = tolerance * max(float(expected.abs().max()), largest / 10)
+                limit = max(tolerance * max(float(expected.abs().max()), largest / 10), ROUNDING)
                 difference = float((found - expected).abs().max())
                 require(difference <= limit, f"process {number} of {processes}: {kind} of {name} differ by {difference:.2e} from those of one process (at most {limit:.2e})")  # fmt: skip
 

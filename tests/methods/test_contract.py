@@ -159,15 +159,15 @@ class ReturnsTheLossAlone(Sound):
 
 
 class NormalizesOneView(Sound):
-    """Of two rows batch normalization makes 1 and -1, which say nothing of them."""
+    """Of two rows batch normalization makes 1 and -1, which say nothing of them; in double precision, where it is so to the last bit."""
 
     def __init__(self, config):
         super().__init__(config)
-        self.norm = nn.BatchNorm1d(8, eps=1e-12)
+        self.norm = nn.BatchNorm1d(8, eps=1e-12).double()
         self.post_init()
 
     def objective(self, embeddings):
-        views = [self.norm(view) for view in embeddings["z"].unbind(1)]
+        views = [self.norm(view.double()).float() for view in embeddings["z"].unbind(1)]
         output = super().objective({"z": torch.stack(views, dim=1)})
         return MethodOutput(loss=output.loss, state=output.state)
 
