@@ -13,8 +13,9 @@ from .errors import PluginError
 from .evaluation.inputs import evaluating
 from .methods.calling import depicted
 from .publishing.card import PREDICTIONS
+from .training.engines import SHARDED
 from .training.measured import sample_pictures
-from .training.setup import SHARDED, Training
+from .training.setup import Training
 from .visualization.sheet import picture_sheet
 
 SAMPLES = 8

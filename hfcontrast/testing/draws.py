@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -12,18 +12,21 @@ from ..methods.base import Method
 
 
 @contextlib.contextmanager
-def nothing_dropped(method: Method) -> Iterator[None]:
-    """Dropout layers in evaluation mode."""
-    layers = [
-        layer for layer in method.modules() if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training
-    ]
-    for layer in layers:
+def in_evaluation_mode(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Those of the layers that are in training mode are in evaluation mode meanwhile."""
+    held = [layer for layer in layers if layer.training]
+    for layer in held:
         layer.training = False
     try:
         yield
     finally:
-        for layer in layers:
+        for layer in held:
             layer.training = True
+
+
+def nothing_dropped(method: Method) -> contextlib.AbstractContextManager[None]:
+    """Dropout layers in evaluation mode."""
+    return in_evaluation_mode(layer for layer in method.modules() if isinstance(layer, nn.modules.dropout._DropoutNd))
 
 
 def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..methods.base import Method
 from ..methods.calling import fewest_images_of
 from ..nn.running_statistics import batch_norm_layers
-from .draws import drawn_by_a_step, nothing_dropped
+from .draws import drawn_by_a_step, in_evaluation_mode, nothing_dropped
 from .violation import require
 
 ROUNDING = 1e-6  # sums of float32 differ by so much from CPU to CPU, however small the sum is
@@ -96,16 +96,8 @@ def _largest_gradient(method: Method, batch: dict[str, Tensor]) -> float:
     return max(gradients, default=0.0)
 
 
-@contextlib.contextmanager
-def _encoder_held(method: Method) -> Iterator[None]:
+def _encoder_held(method: Method) -> contextlib.AbstractContextManager[None]:
     """Batch normalization of the encoder, and of its copies, in evaluation mode."""
     copies = [name for name, source in method.teachers.items() if source.split(".")[0] == "encoder"]
     parts = [method.get_submodule(name) for name in ("encoder", *copies)]
-    layers = [layer for part in parts for layer in batch_norm_layers(part).values()]
-    for layer in layers:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = True
+    return in_evaluation_mode(layer for part in parts for layer in batch_norm_layers(part).values())
