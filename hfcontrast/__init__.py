@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from .renamed import find_old_modules
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -21,7 +23,7 @@ _HOMES = {
     "register": "methods.registry",
     "HFContrastError": "errors",
 }
-_ROOMS = ("losses", "nn", "testing")
+_ROOMS = ("encoders", "losses", "nn", "testing")
 
 __all__ = sorted(_HOMES) + list(_ROOMS)
 
@@ -37,6 +39,8 @@ def __getattr__(name: str):
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
+
+find_old_modules()
 
 # The command of the same name registers what it uses when it uses it, so that `hfcontrast --help` need not wait for torch.
 if Path(sys.argv[0] if sys.argv else "").stem != __name__:

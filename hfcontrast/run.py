@@ -29,15 +29,15 @@ from .publishing.result import FILE, build_result, write_result
 from .publishing.usage import usage
 from .recipe import Recipe, load_recipe
 from .run_evaluation import build_evaluation
-from .run_pictures import write_predictions
+from .run_visualization import write_predictions
 from .signals import Interrupted, stopping_at_once
+from .training.build import Training, build_training
+from .training.build_method import published_size
 from .training.engines import own_states
 from .training.launchers import explain
 from .training.loop import AFTER, BEFORE, train
 from .training.loss_range import constant_loss
-from .training.method import published_size
 from .training.notices import notices
-from .training.setup import Training, build_training
 
 _LESS_MEMORY = (
     "lower train.batch_size or the sizes in method, backbone and views; train.accumulation, train.grad_cache, "
@@ -137,7 +137,7 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
             "or eval.split can name others."
         )
     else:
-        console.print("The data has no labels: nothing was classified; eval.path can name a labelled data set.")
+        console.print("The data has no labels: nothing was classified; eval.path can name a labeled data set.")
     scores = notes.get("trained", {})
     if scores.get("feature_std", 1.0) < 0.1:
         console.print(

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from .data.held_out import held_out_sources, in_fifth
 from .data.sources import Rows, load_rows
+from .encoders.families import layer_distances
+from .encoders.two_towers import is_two_towers
 from .errors import DataError, RecipeError
 from .evaluation.batches import Batches
 from .evaluation.finetune import FineTuning
@@ -18,14 +20,12 @@ from .evaluation.online import OnlineEvaluation
 from .evaluation.retrieval import Retrieval, caption_batches
 from .evaluation.zero_shot import ZeroShot, class_names_of
 from .methods.base import Method
-from .nn.families import layer_distances
-from .nn.two_towers import is_two_towers
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
 from .recipe.sections import ZeroShotTask
+from .training.build import Training
+from .training.build_method import published_size
 from .training.engines import SHARDED
-from .training.method import published_size
-from .training.setup import Training
 
 
 def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, float]:
@@ -42,7 +42,7 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
     judged = batches(queries, settings.max_queries)
     judged.check()
     evaluation = OnlineEvaluation(
-        batches(bank, settings.max_bank, tests=judged) if bank.labelled and queries.labelled else None,
+        batches(bank, settings.max_bank, tests=judged) if bank.labeled and queries.labeled else None,
         judged,
         settings.knn_k,
         settings.knn_temperature,
@@ -74,7 +74,7 @@ def conditions(
     Args:
         recipe: The recipe.
         name: What the data is called.
-        rows: How many rows it has: neighbours and queries.
+        rows: How many rows it has: neighbors and queries.
         processing: How images are prepared.
         with_texts: Whether the encoder knows texts.
     """
@@ -233,10 +233,10 @@ def find_held_out(
 
 def fit_together(train: Rows, tests: Rows) -> bool:
     """Whether test rows can be classified by train rows, as far as columns and names of classes say."""
-    if not train.labelled:
+    if not train.labeled:
         return True
     same = not (train.class_names and tests.class_names) or train.class_names == tests.class_names
-    return tests.labelled and same
+    return tests.labeled and same
 
 
 def check_enough(rows: Rows) -> None:
@@ -253,7 +253,7 @@ def check_enough(rows: Rows) -> None:
 
 
 def check_same_classes(bank: Rows, queries: Rows) -> None:
-    """Refuses neighbours that cannot vote.
+    """Refuses neighbors that cannot vote.
 
     Raises:
         DataError: Both name their classes, and differently.
@@ -262,5 +262,5 @@ def check_same_classes(bank: Rows, queries: Rows) -> None:
         names = sorted(set(bank.class_names) ^ set(queries.class_names)) or "the same in another order"
         raise DataError(
             f"the classes of {queries.description} are not those of {bank.description} ({names}), so its pictures cannot be "
-            "classified by their neighbours: choose another eval.split or eval.path"
+            "classified by their neighbors: choose another eval.split or eval.path"
         )

@@ -8,8 +8,8 @@ from typing import Literal
 class View:
     """A random crop with photometric distortions, drawn anew for each (seed, epoch, sample, view).
 
-    The operations are applied in the order of the fields: crop and resize (antialiased), flips, colour jitter (the four
-    in a random order, as in the papers), grayscale, blur, solarisation; normalisation follows. The meanings and ranges
+    The operations are applied in the order of the fields: crop and resize (antialiased), flips, color jitter (the four
+    in a random order, as in the papers), grayscale, blur, solarization; normalization follows. The meanings and ranges
     are torchvision's (``RandomResizedCrop``, ``ColorJitter``, ``RandomGrayscale``, ``GaussianBlur``,
     ``RandomSolarize``); a probability of 0 switches an operation off.
 
@@ -24,16 +24,16 @@ class View:
         interpolation: How the crop is resized.
         horizontal_flip: Probability of mirroring left to right.
         vertical_flip: Probability of mirroring top to bottom.
-        jitter: Probability that the colour jitter (the next four) is applied at all.
+        jitter: Probability that the color jitter (the next four) is applied at all.
         brightness: The factor is drawn from [max(0, 1 - brightness), 1 + brightness].
-        contrast: As brightness, towards the image's mean grey.
-        saturation: As brightness, towards the pixel's grey.
-        hue: The shift is drawn from [-hue, hue] turns of the colour circle, at most 0.5.
-        grayscale: Probability of dropping the colour.
+        contrast: As brightness, towards the image's mean gray.
+        saturation: As brightness, towards the pixel's gray.
+        hue: The shift is drawn from [-hue, hue] turns of the color circle, at most 0.5.
+        grayscale: Probability of dropping the color.
         blur: Probability of a Gaussian blur.
         blur_sigma: Range of the blur's standard deviation, in pixels of the resized crop.
         solarize: Probability of inverting all values at or above the threshold.
-        solarize_threshold: Threshold of the solarisation, in 0..255.
+        solarize_threshold: Threshold of the solarization, in 0..255.
 
     Raises:
         ValueError: A value is out of its range.

@@ -6,10 +6,10 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer
 
 from hfcontrast import hub
-from hfcontrast.commands.opening import open_model
+from hfcontrast.commands.models import open_model
 from hfcontrast.data import available_splits, load_rows
+from hfcontrast.encoders.pretrained import read_pretrained
 from hfcontrast.errors import HFContrastError
-from hfcontrast.nn.pretrained import read_pretrained
 
 NAME = "someone/something"
 

@@ -13,8 +13,8 @@ PACKAGE = Path(hfcontrast.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # What a part of the package may import, beside itself and what everyone knows (atomic, console, errors, view).
-EVERYONE = {"__init__", "atomic", "console", "errors", "hub", "lock", "signals", "view"}
-LIBRARY = {"nn", "losses", "methods", "data"}
+EVERYONE = {"__init__", "atomic", "console", "errors", "hub", "lock", "renamed", "signals", "view"}
+LIBRARY = {"nn", "encoders", "losses", "methods", "data"}
 ALLOWED = {
     "atomic": {"errors"},
     "errors": set(),
@@ -23,45 +23,38 @@ ALLOWED = {
     "signals": set(),
     "console": set(),
     "view": set(),
+    "renamed": set(),
     "nn": set(),
+    "encoders": {"nn"},
     "losses": set(),
     "data": set(),
-    "methods": {"nn", "losses"},
-    "recipe": {"methods", "nn"},
-    "evaluation": {"nn", "data"},
-    "visualization": {"nn"},
+    "methods": {"nn", "encoders", "losses"},
+    "recipe": {"methods", "encoders"},
+    "evaluation": {"nn", "encoders", "data"},
+    "report": {"nn"},
     "training": {*LIBRARY, "recipe"},
     "publishing": {*LIBRARY, "recipe", "training", "evaluation"},
-    "testing": {"nn", "losses", "methods"},
+    "testing": {"nn", "encoders", "losses", "methods"},
     "comparison": {"recipe"},
-    "commands": {"nn", "methods", "data", "evaluation", "run_evaluation"},
+    "benchmarks": {*LIBRARY, "recipe", "training"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
-    "run_pictures": {"methods", "data", "training", "evaluation", "publishing", "visualization"},
+    "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
     "run": {
         *LIBRARY,
-        "run_pictures",
+        "run_visualization",
         "recipe",
         "training",
         "evaluation",
-        "visualization",
+        "report",
         "publishing",
         "run_evaluation",
     },
-    "cli": {*LIBRARY, "recipe", "training", "evaluation", "visualization", "publishing", "run", "comparison"}
-    | {"commands"},
+    "commands": {*LIBRARY, "recipe", "training", "evaluation", "report", "publishing", "benchmarks", "comparison"}
+    | {"run", "run_evaluation"},
 }
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {
-    ("evaluation", "nn"): {
-        "encoder",
-        "distributed",
-        "collapse",
-        "two_towers",
-        "batch_norm",
-        "running_statistics",
-        "schedule",
-        "families",
-    },
+    ("evaluation", "nn"): {"distributed", "collapse", "batch_norm", "running_statistics", "schedule"},
     ("publishing", "evaluation"): {"counts"},
     ("evaluation", "data"): {
         "sources",
@@ -73,7 +66,7 @@ NARROW = {
         "map_rows",
         "reading_on",
     },
-    ("recipe", "nn"): {"backbone"},
+    ("recipe", "encoders"): {"config"},
     ("recipe", "methods"): {"registry", "base"},
 }
 
@@ -175,7 +168,13 @@ DRAWS |= {
     "gumbel_softmax",
 }
 GENERATORS = {"Generator", "manual_seed", "seed", "initial_seed", "default_generator", "set_rng_state", "fork_rng"}
-INITIALIZATION = {"nn/clip_initialisation.py", "nn/vit.py", "nn/heads.py", "nn/signal_encoder.py", "nn/transformer.py"}
+INITIALIZATION = {
+    "encoders/clip_initialization.py",
+    "encoders/vit.py",
+    "encoders/signal_encoder.py",
+    "nn/heads.py",
+    "nn/transformer.py",
+}
 
 
 def direct_draws(source: str) -> list[str]:
@@ -203,10 +202,13 @@ def direct_draws(source: str) -> list[str]:
 
 
 def test_nothing_that_a_step_runs_draws_by_itself():
-    """Methods, losses and their parts take their numbers from nn/randomness.py, so that they are equal on every device."""
+    """Methods, losses and their parts take their numbers from nn/random.py, so that they are equal on every device."""
     for path in MODULES:
         name = path.relative_to(PACKAGE).as_posix()
-        if name.startswith(("methods/", "losses/", "nn/")) and name not in {"nn/randomness.py", *INITIALIZATION}:
+        if name.startswith(("methods/", "losses/", "nn/", "encoders/")) and name not in {
+            "nn/random.py",
+            *INITIALIZATION,
+        }:
             assert not (found := direct_draws(path.read_text(encoding="utf-8"))), f"{name}: {found}"
 
 
@@ -227,12 +229,37 @@ def test_a_direct_draw_is_found(source, draws):
     assert len(direct_draws(source)) == draws
 
 
+# What is still too long. To be emptied: nothing is added.
+LONG_MODULES = {"methods/base.py", "methods/dinov2.py", "testing/contract.py", "training/build.py"}
+LONG_FUNCTIONS = {
+    "commands/embed.py::embed",
+    "commands/evaluate.py::judge",
+    "data/sources.py::load_rows",
+    "publishing/card.py::build_card",
+    "training/build.py::build_training",
+    "training/loop.py::train",
+}
+
+
 def test_modules_say_what_they_are_and_stay_short():
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
         docstring = ast.get_docstring(ast.parse(text))
         assert docstring and text.startswith('"""'), f"{path.name} must begin with a docstring"
-        assert len(text.splitlines()) <= 320, f"{path.name} has {len(text.splitlines())} lines: split it"
+        short = len(text.splitlines()) <= 300
+        assert short != (path.relative_to(PACKAGE).as_posix() in LONG_MODULES), (
+            f"{path}: {len(text.splitlines())} lines"
+        )
+
+
+def test_functions_fit_on_a_screen():
+    long = {
+        f"{path.relative_to(PACKAGE).as_posix()}::{node.name}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60
+    }
+    assert long == LONG_FUNCTIONS
 
 
 def test_names_say_something():
@@ -243,7 +270,7 @@ def test_names_say_something():
 def test_the_command_line_starts_without_heavy_libraries():
     source = (
         "import sys; sys.argv = ['hfcontrast']\n"
-        "import hfcontrast.cli, hfcontrast.recipe, hfcontrast.methods.registry, hfcontrast.view\n"
+        "import hfcontrast.commands.cli, hfcontrast.recipe, hfcontrast.methods.registry, hfcontrast.view\n"
         "heavy = {'torch', 'transformers', 'datasets', 'accelerate', 'timm', 'numba', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

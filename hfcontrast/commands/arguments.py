@@ -176,7 +176,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--bank-split",
         metavar="SPLIT",
         default="train",
-        help="split of the neighbours, of the linear probe and of fine-tuning (default: train)",
+        help="split of the neighbors, of the linear probe and of fine-tuning (default: train)",
     )
     parser.add_argument("--limit", metavar="N", type=count, help="rows of each split at most, spread evenly over it")
     parser.add_argument(
@@ -194,7 +194,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         type=share,
         help="with --task finetune: share of each class that is used, at least one picture (default: 1)",
     )
-    parser.add_argument("--k", metavar="N", type=count, default=20, help="neighbours that vote (default: 20)")
+    parser.add_argument("--k", metavar="N", type=count, default=20, help="neighbors that vote (default: 20)")
     parser.add_argument(
         "--template", metavar="TEXT", action="append", help="prompt with {} for a class's name (can be repeated)"
     )

@@ -18,8 +18,8 @@ from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
 from ..lock import held
 from .arguments import DataSource, data_source
-from .opening import OpenedModel, open_model, quiet_libraries
-from .parts import OWN_COLUMNS, PartMaker
+from .embedding_files import OWN_COLUMNS, PartMaker
+from .models import OpenedModel, open_model, quiet_libraries
 
 MANIFEST = "manifest.json"
 _PLAIN = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on whatever console

@@ -1,4 +1,4 @@
-"""`hfcontrast evaluate`: what any model's features are worth, by neighbours, a linear probe, prompts, retrieval and fine-tuning."""
+"""`hfcontrast evaluate`: what any model's features are worth, by neighbors, a linear probe, prompts, retrieval and fine-tuning."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..atomic import try_file, write_text
 from ..console import plain_console
 from ..data.sources import Rows
+from ..encoders.families import layer_distances
 from ..errors import DataError, HFContrastError
 from ..evaluation.batches import Batches
 from ..evaluation.counts import label_counts, told_unlabeled
@@ -25,10 +26,9 @@ from ..evaluation.retrieval import retrieve_rows
 from ..evaluation.templates import PHOTO, check_templates, find_templates
 from ..evaluation.zero_shot import ZeroShot, class_names_of, require_text_tower
 from ..nn.collapse import effective_rank, feature_std
-from ..nn.families import layer_distances
 from .arguments import DataSource, data_source
 from .evaluated_rows import check_left, choose_rows, open_bank, open_rows, prepared_rows
-from .opening import OpenedModel, open_model, quiet_libraries
+from .models import OpenedModel, open_model, quiet_libraries
 
 TASKS = ("knn", "linear", "zero-shot", "retrieval", "finetune")
 _BY_BANK = {"knn", "linear", "finetune"}
@@ -64,7 +64,7 @@ def judge(
             ``train``; else, for knn and linear, a fifth of the bank, which is then no neighbor, and for the others all of it.
         bank_split: The rows that vote, and that linear probe and fine-tuning are fitted to.
         limit: Rows of each of the two at most, spread evenly over it; of a stream the first ones.
-        k: Neighbours that vote, with weights of temperature 0.07.
+        k: Neighbors that vote, with weights of temperature 0.07.
         finetuning: How ``finetune`` trains a copy of the model; None: as its defaults are.
         templates: Prompts with {} for the name of a class.
         class_names: Names by label, used as they are; None: the data's own, with spaces for underscores.
@@ -136,10 +136,10 @@ def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Se
     Raises:
         HFContrastError: None.
     """
-    named = rows.labelled and (rows.class_names is not None or class_names is not None)
+    named = rows.labeled and (rows.class_names is not None or class_names is not None)
     allowed = {
-        "knn": rows.labelled and banks,
-        "linear": rows.labelled and banks,
+        "knn": rows.labeled and banks,
+        "linear": rows.labeled and banks,
         "zero-shot": opened.reads_texts and named,
         "retrieval": opened.reads_texts and rows.captions is not None,
     }
@@ -147,7 +147,7 @@ def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Se
         texts = "has a text tower" if opened.reads_texts else "has no text tower"
         raise HFContrastError(
             f"nothing can be judged: {opened.name} {texts}, and {rows.description} has "
-            f"{'labels' if rows.labelled else 'no labels'} and {'captions' if rows.captions else 'no captions'}; "
+            f"{'labels' if rows.labeled else 'no labels'} and {'captions' if rows.captions else 'no captions'}; "
             "--label-column and --caption-column name columns that were not found, --bank-split a split for knn and linear"
         )
     return [task for task in TASKS if allowed.get(task)]
@@ -165,7 +165,7 @@ def check_tasks(opened: OpenedModel, rows: Rows, tasks: Sequence[str], class_nam
         require_text_tower(opened.model)
     if "zero-shot" in tasks:
         class_names_of(rows, class_names)
-    if (needy := sorted(_BY_BANK & set(tasks))) and not rows.labelled:
+    if (needy := sorted(_BY_BANK & set(tasks))) and not rows.labeled:
         raise DataError(
             f"{rows.description} has no labels, which {' and '.join(needy)} {'needs' if len(needy) == 1 else 'need'}: "
             "--label-column"
@@ -175,7 +175,7 @@ def check_tasks(opened: OpenedModel, rows: Rows, tasks: Sequence[str], class_nam
 def by_bank(
     opened: OpenedModel, bank: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor], tasks: Sequence[str], k: int
 ) -> dict[str, dict[str, Any]]:
-    """Accuracies of the neighbours' vote and of the linear probe.
+    """Accuracies of the neighbors' vote and of the linear probe.
 
     Raises:
         DataError: No row of the one or the other has a label.

@@ -15,7 +15,7 @@ from ..evaluation.batches import Batches
 from ..evaluation.inputs import picture_transform
 from ..run_evaluation import check_enough, check_same_classes, fit_together
 from .arguments import DataSource
-from .opening import OpenedModel
+from .models import OpenedModel
 
 
 def choose_rows(data: DataSource, split: str | None, bank_split: str) -> tuple[DataSource, str | None, bool]:
@@ -93,6 +93,6 @@ def check_left(labels: Tensor, test_labels: Tensor, left_out: int, bank: Rows) -
     """
     if left_out and not (labels >= 0).any() and (test_labels >= 0).any():
         raise DataError(
-            f"all {left_out:,} labelled images of {bank.description} are near-duplicates of test images: choose another "
+            f"all {left_out:,} labeled images of {bank.description} are near-duplicates of test images: choose another "
             "--split or --bank-split"
         )

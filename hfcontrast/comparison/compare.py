@@ -10,7 +10,7 @@ from ..errors import HFContrastError, RecipeError
 from ..lock import held
 from .plan import PlannedRun, finished_result, former_result, pixels_judged, plan
 from .processes import Processes, first_error, training_command
-from .table import print_table, summarise, write_table
+from .table import print_table, summarize, write_table
 
 
 def compare(
@@ -54,10 +54,10 @@ def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path
         for number, run in enumerate(runs, start=1):
             say(f"[{number}/{len(runs)}] {run.name}, seed {run.seed}: {run.folder}")
             complete(run, runs, processes)
-            write_table(summarise(runs, overrides), output)
+            write_table(summarize(runs, overrides), output)
             if processes.stopped_by:
                 break
-    print_table(summary := summarise(runs, overrides))
+    print_table(summary := summarize(runs, overrides))
     write_table(summary, output)
     say(f"Written: {output / 'table.md'}, {output / 'table.json'}")
     if processes.stopped_by:

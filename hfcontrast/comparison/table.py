@@ -33,7 +33,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
-def summarise(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str, Any]:
+def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str, Any]:
     """A comparison as JSON.
 
     Returns:
@@ -87,7 +87,7 @@ def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[s
         scores = found.get(
             kind, found.get("untrained") if kind == "starting_point" else None
         )  # its name in older results
-        # A method may build its encoder in a way of its own (CMC: one for each colour view): the scores tell.
+        # A method may build its encoder in a way of its own (CMC: one for each color view): the scores tell.
         fitting = (group for group in groups if group.key == key and group.agrees(seed, scores))
         if (group := next(fitting, None)) is None:
             groups.append(group := _Baseline(key))
@@ -132,7 +132,7 @@ def table_cells(summary: dict[str, Any], digits: int = 8) -> tuple[list[str], li
     """The table as texts: its headings and its rows; columns without a figure are left out.
 
     Args:
-        summary: What :func:`summarise` returned.
+        summary: What :func:`summarize` returned.
         digits: How much of a recipe's hash is shown.
     """
     rows = summary["rows"]

@@ -1,10 +1,10 @@
 """Data: rows from anywhere, crops in workers, photometry on the training device."""
 
+from hfcontrast.data.augment.color import Photometry
+from hfcontrast.data.augment.draws import draw_views
 from hfcontrast.data.decode import UnreadableImage, decode_image
 from hfcontrast.data.evaluation import evaluation_batches
 from hfcontrast.data.loader import TrainLoader
-from hfcontrast.data.photometry import Photometry
-from hfcontrast.data.randomness import draw_views
 from hfcontrast.data.reading import ImageReader, read_bytes
 from hfcontrast.data.sources import Rows, available_splits, load_rows
 

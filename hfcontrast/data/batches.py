@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from hfcontrast.data.augment.crops import CropCutter
+from hfcontrast.data.augment.draws import PARAMETERS, draw_views
 from hfcontrast.data.captions import CaptionReader
-from hfcontrast.data.crops import CropCutter
-from hfcontrast.data.randomness import PARAMETERS, draw_views
 from hfcontrast.data.tensor_columns import stacked
 from hfcontrast.view import View
 
@@ -45,7 +45,7 @@ class BatchBuilder:
     Args:
         views: The views of the method.
         seed: The run's seed.
-        labelled: Whether batches have ``labels``.
+        labeled: Whether batches have ``labels``.
         columns: Names of further columns, handed on as lists.
         captions: Reads the captions, where there are to be some.
         tensors: What is batched as a tensor: further columns by name; any other is the labels' by its own name.
@@ -58,14 +58,14 @@ class BatchBuilder:
         self,
         views: tuple[View, ...],
         seed: int,
-        labelled: bool,
+        labeled: bool,
         columns: tuple[str, ...] = (),
         captions: CaptionReader | None = None,
         tensors: tuple[str, ...] = (),
     ):
         self.views = views
         self.seed = seed
-        self.labelled = labelled
+        self.labeled = labeled
         self.columns = columns
         self.captions = captions
         self.tensors = tensors
@@ -81,7 +81,7 @@ class BatchBuilder:
 
         Returns:
             For each key uint8 (rows, V, size, size, 3) and under ``{key}_photometry`` float32 (rows, V, 8); ``index``
-            (rows,) int64; ``labels`` (rows,) int64 where the rows are labelled; ``input_ids`` and ``attention_mask``
+            (rows,) int64; ``labels`` (rows,) int64 where the rows are labeled; ``input_ids`` and ``attention_mask``
             (rows, T) int64 where captions are read; further columns as lists, or as tensors (rows, ...) where a method
             takes them.
         """
@@ -102,7 +102,7 @@ class BatchBuilder:
         self._cut(waiting, crops, parameters, rows - len(waiting))
         batch = crops | {key + SUFFIX: values for key, values in parameters.items()}
         batch["index"] = torch.tensor([sample.index for sample in taken])
-        if self.labelled:
+        if self.labeled:
             batch["labels"] = torch.tensor([sample.label for sample in taken])
         for number, column in enumerate(self.columns):
             batch[column] = [sample.extra[number] for sample in taken]

@@ -26,7 +26,7 @@ class UnreadableImage(UnreadableRow):
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None = None) -> Image.Image:
     """Decodes an image file to RGB, turned upright after its EXIF orientation.
 
-    Transparent pixels are composited on white, 16-bit greys are scaled to 8 bits, of an animation the first frame is
+    Transparent pixels are composited on white, 16-bit grays are scaled to 8 bits, of an animation the first frame is
     taken.
 
     Args:
@@ -101,7 +101,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """Greys of 16 or 32 bits, or floats; the last two by the range that their values show they are in."""
+    """Grays of 16 or 32 bits, or floats; the last two by the range that their values show they are in."""
     pixels = np.nan_to_num(np.asarray(image).astype(np.float64))
     top = pixels.max(initial=0)
     if image.mode.startswith("I;16"):

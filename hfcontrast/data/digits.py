@@ -15,13 +15,13 @@ FEATURES = Features({"image": Image(), "label": ClassLabel(names=[str(digit) for
 
 
 def load(split: str, configuration: None = None) -> Dataset:
-    """The scans of one split, as grey PNG: ``test`` has every fifth of each digit, ``train`` the others."""
+    """The scans of one split, as gray PNG: ``test`` has every fifth of each digit, ``train`` the others."""
     from sklearn.datasets import load_digits  # slow to import
 
     images, labels = load_digits(return_X_y=True)
     number = (np.cumsum(labels[:, None] == np.arange(10), 0) - 1)[np.arange(len(labels)), labels]  # within its class
     chosen = (number % 5 == 4) == (split == "test")
-    scans = np.rint(images[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)  # 17 levels of grey
+    scans = np.rint(images[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)  # 17 levels of gray
     columns = {"image": [{"bytes": _png(scan), "path": None} for scan in scans], "label": labels[chosen].tolist()}
     return Dataset.from_dict(columns, features=FEATURES)
 

@@ -98,7 +98,7 @@ class TrainLoader:
         self.cached = False
         self._pinned = device_type == "cuda"
         self._states: list[dict] = []
-        self._builder = BatchBuilder(tuple(views), seed, rows.labelled, rows.columns, captions, rows.tensors)
+        self._builder = BatchBuilder(tuple(views), seed, rows.labeled, rows.columns, captions, rows.tensors)
         self._images = replace(rows.reader, detail=detail_of(views))
         self._next = 0  # micro-batch
         self._block = shuffle_block

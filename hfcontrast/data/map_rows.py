@@ -9,11 +9,11 @@ import torch
 from datasets import Dataset
 from torch.utils.data import IterableDataset, get_worker_info
 
+from hfcontrast.data.augment.draws import uniforms
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.cache import DecodedRows
 from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow
-from hfcontrast.data.randomness import uniforms
 from hfcontrast.data.reading import ImageReader
 from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
@@ -60,7 +60,7 @@ class Division:
 
 
 class RowReader:
-    """Reads rows of a map-style data set with the columns ``image`` and, where labelled, ``label``.
+    """Reads rows of a map-style data set with the columns ``image`` and, where labeled, ``label``.
 
     Args:
         dataset: The rows, images undecoded.
@@ -83,13 +83,13 @@ class RowReader:
         self.num_rows = len(dataset)
         self.columns = columns
         self.tensors = tensors
-        self.labelled = "label" in dataset.column_names
+        self.labeled = "label" in dataset.column_names
         self.cache: DecodedRows | None = None
         self._images = dataset.select_columns(["image"])
         self._further = dataset.select_columns(list(columns)) if columns else None
         self._path = captions
         self._captions = dataset.select_columns([captions[0]]) if captions else None
-        if self.labelled:
+        if self.labeled:
             labels = dataset.select_columns(["label"])[:]["label"].cast("int64").fill_null(-1)
             self._labels = np.asarray(labels, dtype=np.int64)
 
@@ -99,7 +99,7 @@ class RowReader:
 
     def labels(self, rows: list[int]) -> list[int]:
         """The labels of some rows, -1 where a row has none; empty where no row has one."""
-        return self._labels[rows].tolist() if self.labelled else []
+        return self._labels[rows].tolist() if self.labeled else []
 
     def captions(self, rows: Sequence[int]) -> list:
         """What some rows hold as captions: texts or lists of them; None for each where captions are not read."""
@@ -113,7 +113,7 @@ class RowReader:
         images = self.images(rows) if self.cache is None else [None] * len(rows)
         extra, captions = self._extra(rows), self.captions(rows)
         for position, (row, image) in enumerate(zip(rows, images, strict=True)):
-            label = int(self._labels[row]) if self.labelled else -1
+            label = int(self._labels[row]) if self.labeled else -1
             try:
                 if cause := without_value(extra[position], self.columns, self.tensors):
                     raise UnreadableRow(cause)

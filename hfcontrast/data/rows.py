@@ -45,7 +45,7 @@ class Rows:
     files: str | None = None
 
     @property
-    def labelled(self) -> bool:
+    def labeled(self) -> bool:
         """Whether the rows have labels."""
         return "label" in self.dataset.features
 

@@ -1,6 +1,6 @@
-"""builtin/shapes: pictures of one textured, coloured, rotated shape each, with labels, captions, masks and boxes.
+"""builtin/shapes: pictures of one textured, colored, rotated shape each, with labels, captions, masks and boxes.
 
-What to find without labels is the combination of texture and colour (``label``, 32 classes): cropping and mirroring leave it
+What to find without labels is the combination of texture and color (``label``, 32 classes): cropping and mirroring leave it
 as it is, while shape, size, place, light and background vary freely, so that pixels say little about it. Everything is drawn from fixed seeds; nothing is downloaded.
 """
 
@@ -34,7 +34,7 @@ PLACES = {  # direction from the middle: right, down
 }
 COMBINATIONS = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 UNSEEN = tuple(f"{color} {SHAPES[(2 * number + 1) % len(SHAPES)]}" for number, color in enumerate(COLORS))
-# In `unseen_combinations`, each colour lacks one shape in training; `unseen` has the pictures of those pairs.
+# In `unseen_combinations`, each color lacks one shape in training; `unseen` has the pictures of those pairs.
 CONFIGURATIONS: dict[str | None, dict[str, int]] = {
     None: SPLITS,
     "unseen_combinations": {"train": 3217, "test": 801, "unseen": 982},
@@ -67,12 +67,12 @@ def load(split: str, configuration: str | None = None) -> Dataset:
 
     Args:
         split: ``train`` (4,000 rows) or ``test`` (1,000 rows).
-        configuration: None, or ``unseen_combinations``: then both splits lack the eight pairs of colour and shape in
+        configuration: None, or ``unseen_combinations``: then both splits lack the eight pairs of color and shape in
             ``UNSEEN``, and a third split, ``unseen``, has nothing but those.
 
     Returns:
-        Rows of 64 x 64 PNG pictures with ``label`` (texture and colour), ``shape``, ``texture``, ``color``, ``place``,
-        ``combination`` (colour and shape), ``caption``, ``mask`` (255 where the object is) and ``objects`` (``bbox`` x, y,
+        Rows of 64 x 64 PNG pictures with ``label`` (texture and color), ``shape``, ``texture``, ``color``, ``place``,
+        ``combination`` (color and shape), ``caption``, ``mask`` (255 where the object is) and ``objects`` (``bbox`` x, y,
         width, height in pixels; ``category`` the shape), each a list with one entry.
     """
     if configuration is None:
@@ -170,7 +170,7 @@ def _draw(
 
 
 def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Colours (N, 3, H, W) between two colours (N, 3), by the share (N, H, W) of the second."""
+    """Colors (N, 3, H, W) between two colors (N, 3), by the share (N, H, W) of the second."""
     return first[:, :, None, None] + (second - first)[:, :, None, None] * share[:, None]
 
 
@@ -207,7 +207,7 @@ def _star(u: np.ndarray, v: np.ndarray, tips: int, outer: float, inner: float) -
 def _tone(
     texture: np.ndarray, u: np.ndarray, v: np.ndarray, scale: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """1 where the first of the two colours is, 0 where the second is."""
+    """1 where the first of the two colors is, 0 where the second is."""
     period = scale * np.float32(0.4)  # of the picture's half side: 11 to 15 pixels
     a, b = u / period + first, v / period + second
     wave_a, wave_b = np.sin(2 * np.pi * a), np.sin(2 * np.pi * b)
@@ -223,7 +223,7 @@ def _tone(
 
 
 def _background(uniform, color: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Two pale or dark shades of a colour that run into each other."""
+    """Two pale or dark shades of a color that run into each other."""
     strength, lightness = uniform(0.0, 0.15)[..., 0], uniform(0.25, 0.6)[..., 0]
     shades = [color * strength + lightness + change * uniform(0.0, 0.08)[..., 0] for change in (-1, 1)]
     direction = uniform(0, 2 * np.pi)

@@ -14,10 +14,10 @@ import fsspec.asyn
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from hfcontrast.data.augment.draws import hash_numbers
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow
-from hfcontrast.data.randomness import hash_numbers
 from hfcontrast.data.reading import ImageReader
 from hfcontrast.data.reading_on import READING_ERRORS, told
 from hfcontrast.data.shards import Cursor, Placed, Shards

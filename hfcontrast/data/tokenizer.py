@@ -1,4 +1,4 @@
-"""A tokenizer for captions: byte-pair encoding as in CLIP, its pieces learnt from the captions themselves."""
+"""A tokenizer for captions: byte-pair encoding as in CLIP, its pieces learned from the captions themselves."""
 
 import itertools
 import json
@@ -34,13 +34,13 @@ def train_tokenizer(
     captions = iter(captions)
     if (first := next(captions, None)) is None:
         raise DataError("no caption to train a tokenizer on: see data.caption_column, or name one in text.tokenizer")
-    learner = CLIPTokenizer()._tokenizer  # its normalisation, and its way to split
+    learner = CLIPTokenizer()._tokenizer  # its normalization, and its way to split
     trainer = BpeTrainer(vocab_size=vocab_size, end_of_word_suffix=_WORD_END, show_progress=False)
     learner.train_from_iterator(itertools.chain([first], captions), trainer)
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     alphabet = [*bytes_, *(byte + _WORD_END for byte in bytes_)]
-    learnt = json.loads(learner.to_str())["model"]["merges"]
-    merges = [tuple(pair) for pair in learnt][: vocab_size - len(alphabet) - 2]
+    learned = json.loads(learner.to_str())["model"]["merges"]
+    merges = [tuple(pair) for pair in learned][: vocab_size - len(alphabet) - 2]
     pieces = dict.fromkeys([*alphabet, *("".join(pair) for pair in merges), _START, _END])
     return CLIPTokenizer(
         vocab={piece: number for number, piece in enumerate(pieces)},

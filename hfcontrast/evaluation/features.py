@@ -7,9 +7,9 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import gather, world_size
-from ..nn.encoder import encode, feature_size
 from .inputs import evaluating
 
 

@@ -1,8 +1,8 @@
-"""Fine-tuning: the encoder and a linear classifier on its features, trained end to end on labelled images.
+"""Fine-tuning: the encoder and a linear classifier on its features, trained end to end on labeled images.
 
 How methods are judged that predict a part of the picture from the rest, beside the linear probe. The form is that of MAE (He et al.,
 2021, arXiv:2111.06377, appendix A.1, table 9): AdamW, a cosine after a linear warm-up, cross-entropy with label smoothing, a
-linear layer on the features without a normalisation before it (MAE's linear probe has one). Fixed, so that figures can be compared,
+linear layer on the features without a normalization before it (MAE's linear probe has one). Fixed, so that figures can be compared,
 and made for small data, it differs in this:
 
 - thirty epochs in batches of 64, with a learning rate that does not grow with the batch, instead of 50 or 100 in batches of 1024:
@@ -27,10 +27,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from ..encoders.families import layer_distances, named_kinds
+from ..encoders.features import encode, feature_size
 from ..nn.batch_norm import GlobalBatchNorm
 from ..nn.distributed import all_sum, rank, world_size
-from ..nn.encoder import encode, feature_size
-from ..nn.families import layer_distances, named_kinds
 from ..nn.running_statistics import average_over_processes
 from ..nn.schedule import cosine
 from .shuffled_rows import ShuffledRows
@@ -45,7 +45,7 @@ class FineTuning:
     """The settings.
 
     Args:
-        epochs: Passes over the labelled images.
+        epochs: Passes over the labeled images.
         lr: Peak learning rate of AdamW, whose betas are 0.9 and 0.999.
         weight_decay: Of weights; not of norms, biases, tokens and positions.
         batch_size: Images of a step, over all processes.
@@ -88,8 +88,8 @@ def finetune_accuracy(
 ) -> float:
     """Top-1 accuracy after fine-tuning a copy of an encoder. Computed where the encoder is, by all processes together.
 
-    N processes compute the gradients of one; but each normalises by the batch statistics of its own images (on GPUs whose batch
-    normalisation is synchronised, of all), and draws its own dropout.
+    N processes compute the gradients of one; but each normalizes by the batch statistics of its own images (on GPUs whose batch
+    normalization is synchronized, of all), and draws its own dropout.
 
     Args:
         encoder: Any vision model; it stays as it is, and so does the global random state.
@@ -108,7 +108,7 @@ def finetune_accuracy(
     """
     rows = ShuffledRows(bank, settings.label_share, settings.seed)
     if not len(rows.labels):
-        raise ValueError("fine-tuning needs labelled rows: the bank has none")
+        raise ValueError("fine-tuning needs labeled rows: the bank has none")
     home = next(encoder.parameters()).device
     devices = [home] if home.type == "cuda" else []
     with (
@@ -150,8 +150,8 @@ class _Classifier(nn.Module):
 class _LocalBatchNorm(GlobalBatchNorm):
     """As it is while several CPU processes train, but over this process's images: here each has another number of them."""
 
-    def _normalise_globally(self, input: Tensor) -> Tensor:
-        return self._normalise(input)
+    def _normalize_globally(self, input: Tensor) -> Tensor:
+        return self._normalize(input)
 
 
 def trainable_names(encoder: nn.Module) -> list[str]:
@@ -225,8 +225,8 @@ def shift_and_flip(pixels: Tensor, draws: Tensor, crop: float, flip: float) -> T
         indices.append(torch.where(index < size, index, 2 * (size - 1) - index))
     down, right = indices
     right = torch.where(draws[:, 2:] < flip, right.flip(1), right)
-    image, colour = torch.arange(len(pixels))[:, None, None, None], torch.arange(pixels.shape[1])[:, None, None]
-    return pixels[image, colour, down[:, None, :, None], right[:, None, None, :]]
+    image, color = torch.arange(len(pixels))[:, None, None, None], torch.arange(pixels.shape[1])[:, None, None]
+    return pixels[image, color, down[:, None, :, None], right[:, None, None, :]]
 
 
 def _step(model: nn.Module, optimizer: Optimizer, pixels: Tensor, targets: Tensor, label_smoothing: float) -> None:
@@ -259,7 +259,7 @@ def _finite(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def _accuracy(model: nn.Module, queries: Batches, classes: Tensor) -> float:
-    """Share of the labelled queries of all processes whose label has the largest logit.
+    """Share of the labeled queries of all processes whose label has the largest logit.
 
     Raises:
         ValueError: There are none.
@@ -267,12 +267,12 @@ def _accuracy(model: nn.Module, queries: Batches, classes: Tensor) -> float:
     model.eval()
     counts = torch.zeros(2, dtype=torch.long, device=classes.device)
     for pixels, labels in queries():
-        labelled = labels >= 0
-        if labelled.any():
-            logits, wanted = model(pixels[labelled]), labels[labelled].to(classes.device)
+        labeled = labels >= 0
+        if labeled.any():
+            logits, wanted = model(pixels[labeled]), labels[labeled].to(classes.device)
             right = (classes[logits.argmax(dim=1)] == wanted) & logits.isfinite().all(dim=1)
-            counts += torch.stack([right.sum(), labelled.sum().to(classes.device)])
+            counts += torch.stack([right.sum(), labeled.sum().to(classes.device)])
     right, judged = all_sum(counts).tolist()
     if not judged:
-        raise ValueError("fine-tuning needs labelled rows: the queries have none")
+        raise ValueError("fine-tuning needs labeled rows: the queries have none")
     return right / judged

@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.sources import Rows, rows_of
+from ..encoders.features import feature_size
+from ..encoders.two_towers import text_features
 from ..errors import DataError
 from ..nn.distributed import rank, world_size
-from ..nn.encoder import feature_size
-from ..nn.two_towers import text_features
 
 _NO_LIMIT = 1_000_000  # tokenizers that know no limit of their own state an astronomical one
 
@@ -85,7 +85,7 @@ def share_out(rows: Rows, limit: int | None = None) -> Rows:
 def picture_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
     """From RGB pictures to (N, C, H, W) pixel values, as the model's own processor prepares them.
 
-    Of a processor that makes tokens of colours (ImageGPT's) the pixels that it would make them of.
+    Of a processor that makes tokens of colors (ImageGPT's) the pixels that it would make them of.
 
     Args:
         processor: An image processor, or a processor that has one.
@@ -134,7 +134,7 @@ def _max_length(model: PreTrainedModel, tokenizer: Any) -> int:
 
 
 def text_embeddings(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Projected features of texts, not normalised; equal texts are encoded once and have equal features.
+    """Projected features of texts, not normalized; equal texts are encoded once and have equal features.
 
     Args:
         model: A model with two towers; its training mode is restored afterwards.

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification of frozen features (Wu et al., 2018, section 3.4; DINO's protocol)."""
+"""Weighted k-nearest-neighbor classification of frozen features (Wu et al., 2018, section 3.4; DINO's protocol)."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ def knn_accuracy(
         bank_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
         queries: (M, D) features of the test images.
         query_labels: (M,), in the same way.
-        k: Number of neighbours; the whole bank when that is smaller.
+        k: Number of neighbors; the whole bank when that is smaller.
         temperature: Temperature of the weights.
 
     Returns:
@@ -30,17 +30,17 @@ def knn_accuracy(
     bank, bank_labels = bank[bank_labels >= 0], bank_labels[bank_labels >= 0]
     queries, query_labels = queries[query_labels >= 0], query_labels[query_labels >= 0]
     if not len(bank) or not len(queries):
-        raise ValueError(f"kNN needs labelled rows: the bank has {len(bank)}, the queries {len(queries)}")
+        raise ValueError(f"kNN needs labeled rows: the bank has {len(bank)}, the queries {len(queries)}")
     bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
     classes, bank_classes = bank_labels.unique(return_inverse=True)  # labels may be any numbers, such as 2 ** 40
     k = min(k, len(bank))
     correct = 0
     rows = max(min(1024, _VOTES // len(classes)), 1)
     for part, labels in zip(queries.split(rows), query_labels.split(rows)):
-        similarity, neighbours = (part @ bank.T).topk(k, dim=1)
+        similarity, neighbors = (part @ bank.T).topk(k, dim=1)
         votes = torch.zeros(len(part), len(classes), device=part.device)
-        # Relative to the nearest neighbour: the vote is the same, and no exponential overflows at a low temperature.
+        # Relative to the nearest neighbor: the vote is the same, and no exponential overflows at a low temperature.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes.scatter_add_(1, bank_classes[neighbours], weights)
+        votes.scatter_add_(1, bank_classes[neighbors], weights)
         correct += int((classes[votes.argmax(dim=1)] == labels).sum())
     return correct / len(queries)

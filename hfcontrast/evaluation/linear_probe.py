@@ -1,8 +1,8 @@
 """Linear probe: multinomial logistic regression on frozen features.
 
 Protocol (that of Kornblith et al., 2019, and of CLIP, Radford et al., 2021, section 3.2, on a coarser grid of strengths):
-features of undistorted images, each dimension standardised by the bank; cross-entropy with an L2 penalty on the weights,
-minimised by full-batch L-BFGS; the strength of the penalty is the one that classifies a held-out fifth of the bank best,
+features of undistorted images, each dimension standardized by the bank; cross-entropy with an L2 penalty on the weights,
+minimized by full-batch L-BFGS; the strength of the penalty is the one that classifies a held-out fifth of the bank best,
 after which the whole bank is fitted with it. The queries decide nothing. There is no random draw.
 
 The tables of most self-supervised papers train the same linear layer by SGD on randomly cropped and flipped images with a
@@ -47,7 +47,7 @@ def linear_accuracy(
     bank, bank_labels = bank[bank_labels >= 0].float(), bank_labels[bank_labels >= 0]
     queries, query_labels = queries[query_labels >= 0].float(), query_labels[query_labels >= 0]
     if not len(bank) or not len(queries):
-        raise ValueError(f"a linear probe needs labelled rows: the bank has {len(bank)}, the queries {len(queries)}")
+        raise ValueError(f"a linear probe needs labeled rows: the bank has {len(bank)}, the queries {len(queries)}")
     classes, targets = bank_labels.unique(return_inverse=True)
     std, mean = torch.std_mean(bank, dim=0, correction=0)
     # A constant dimension is rounding and says nothing, nor does one with an image whose feature is no number.
@@ -66,7 +66,7 @@ def choose_strength(
     """The penalty that classifies a held-out fifth of the rows best: every fifth of the rows in the order of their classes.
 
     Args:
-        features: (N, D), standardised.
+        features: (N, D), standardized.
         targets: (N,) classes from 0 to classes - 1.
         correlation: (D, D), see :func:`fit`.
         classes: Their number.
@@ -97,10 +97,10 @@ def choose_strength(
 
 @torch.no_grad()
 def fit(features: Tensor, targets: Tensor, correlation: Tensor, strength: float, start: Tensor) -> Tensor:
-    """Minimises the penalised cross-entropy; returns the weights (classes, D + 1), of which the last column is the bias.
+    """Minimizes the penalized cross-entropy; returns the weights (classes, D + 1), of which the last column is the bias.
 
     Args:
-        features: (N, D), standardised.
+        features: (N, D), standardized.
         targets: (N,) classes.
         correlation: (D, D), the mean over the rows of their outer products, about. It decides only how fast this is.
         strength: The L2 penalty.
@@ -141,7 +141,7 @@ def _factor(curvature: Tensor, strength: float) -> Tensor:
 
 @torch.no_grad()
 def loss_and_gradient(weights: Tensor, features: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy with its L2 penalty, and the gradient; the bias is not penalised. Never holds all logits at once.
+    """Mean cross-entropy with its L2 penalty, and the gradient; the bias is not penalized. Never holds all logits at once.
 
     Args:
         weights: (classes, D + 1).

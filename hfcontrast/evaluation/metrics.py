@@ -80,7 +80,7 @@ class RetrievalRecall(evaluate.Metric):
 
 
 class ZeroShotEvaluator:
-    """Zero-shot classification of a labelled data set, in the manner of ``evaluate.evaluator``."""
+    """Zero-shot classification of a labeled data set, in the manner of ``evaluate.evaluator``."""
 
     def compute(
         self,

@@ -23,9 +23,9 @@ class OnlineEvaluation:
     """Judges encoders on the same images again and again.
 
     Args:
-        bank: Gives this process's share of the neighbours as batches of (pixel_values, labels); None without labels.
+        bank: Gives this process's share of the neighbors as batches of (pixel_values, labels); None without labels.
         queries: The same for the images that are judged.
-        k: Neighbours that vote.
+        k: Neighbors that vote.
         temperature: Temperature of their votes.
         linear_probe: Whether a thorough evaluation fits a linear probe too.
 
@@ -91,8 +91,8 @@ class OnlineEvaluation:
     def missing(self, scores: dict[str, float]) -> list[str]:
         """Names of scores that a thorough evaluation gives today, and that former ones of such an evaluation lack."""
         asked = {"linear_accuracy": self.linear_probe, "finetune_accuracy": self.finetuning}
-        labelled = "knn_accuracy" in scores
-        return [name for name, wanted in asked.items() if wanted and labelled and name not in scores]
+        labeled = "knn_accuracy" in scores
+        return [name for name, wanted in asked.items() if wanted and labeled and name not in scores]
 
     def raw_pixels(self, device: torch.device) -> dict[str, float]:
         """The accuracies of the pixels themselves, which cannot be fine-tuned; none without labels. A linear probe is fitted on the device."""

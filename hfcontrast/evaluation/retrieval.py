@@ -17,9 +17,9 @@ from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.decode import UnreadableImage
 from ..data.reading_on import read_on
 from ..data.sources import Rows
+from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import rank
-from ..nn.encoder import encode, feature_size
 from .features import join_processes
 from .inputs import as_rows, evaluating, picture_transform, share_out, text_embeddings
 from .ranks import chunk_rows, rivals, similarities, unit
@@ -45,8 +45,8 @@ def retrieval_recall(
     text without an image (-1), in the same way, is only a candidate.
 
     Args:
-        images: (N, D), normalised or not.
-        texts: (M, D), normalised or not.
+        images: (N, D), normalized or not.
+        texts: (M, D), normalized or not.
         image_of_text: (M,) the number of each text's image, from 0 to N - 1, or -1.
         ks: How many candidates may be named.
 

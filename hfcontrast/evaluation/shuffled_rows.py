@@ -1,4 +1,4 @@
-"""Labelled rows in a shuffled order that all processes agree on, of which each reads its own: what an evaluator trains on.
+"""Labeled rows in a shuffled order that all processes agree on, of which each reads its own: what an evaluator trains on.
 
 Where all the pixels fit into ``HELD_BYTES`` every process keeps those of its share. Where they do not, rows that can be read
 by their position are read anew in every epoch; a stream, which has one order only, is shuffled in a buffer of that size: with

@@ -1,7 +1,7 @@
 """Zero-shot classification: an image belongs to the class whose name, in a prompt, has the most similar embedding.
 
 Protocol of CLIP (Radford et al., 2021, sections 3.1.2 to 3.1.4, arXiv:2103.00020): every prompt template is filled with the
-name of every class; a class is the mean of its normalised prompt embeddings, normalised again.
+name of every class; a class is the mean of its normalized prompt embeddings, normalized again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 
 from ..data.evaluation import evaluation_batches
 from ..data.sources import Rows
+from ..encoders.features import feature_size
+from ..encoders.two_towers import is_two_towers
 from ..errors import DataError, HFContrastError
 from ..nn.distributed import rank, world_size
-from ..nn.encoder import feature_size
-from ..nn.two_towers import is_two_towers
 from .features import extract_features, join_processes
 from .inputs import as_rows, picture_transform, share_out, text_embeddings
 from .ranks import chunk_rows, rivals, similarities, unit
@@ -82,8 +82,8 @@ def zero_shot_accuracy(
     stand in a random order: such an image counts with the probability that its class is among the first. So a collapsed encoder scores 1 / K.
 
     Args:
-        image_features: (N, D), normalised or not.
-        class_embeddings: (K, D), normalised or not.
+        image_features: (N, D), normalized or not.
+        class_embeddings: (K, D), normalized or not.
         labels: (N,) classes from 0 to K - 1; rows with a negative one have none and are left out.
         top: How many classes may be named.
 
@@ -109,7 +109,7 @@ def _hits(images: Tensor, classes: Tensor, labels: Tensor, top: Sequence[int]) -
     """(N, len(top)) shares and (N,) labels of the rows that have one."""
     images, labels = images[labels >= 0], labels[labels >= 0]
     if not len(labels):
-        raise ValueError("zero-shot accuracy needs labelled rows: no row has a label")
+        raise ValueError("zero-shot accuracy needs labeled rows: no row has a label")
     if int(labels.max()) >= len(classes):
         raise ValueError(f"label {int(labels.max())} has no class embedding: there are {len(classes)}, from 0")
     images, classes = unit(images), unit(classes)
@@ -192,7 +192,7 @@ def classify_rows(
     batch_size: int = 64,
     limit: int | None = None,
 ) -> dict[str, float]:
-    """Zero-shot accuracies on a labelled data set; shared out where several processes run, all of which must call it.
+    """Zero-shot accuracies on a labeled data set; shared out where several processes run, all of which must call it.
 
     Args:
         model: Any model with two towers; its training mode is restored afterwards.
@@ -221,12 +221,12 @@ def classify_rows(
 
 
 def class_names_of(rows: Rows, given: Sequence[str] | None = None) -> list[str]:
-    """The names of the classes of labelled rows: those that are given, else their own.
+    """The names of the classes of labeled rows: those that are given, else their own.
 
     Raises:
         DataError: There are no labels, no names, or too few or too many of them.
     """
-    if not rows.labelled:
+    if not rows.labeled:
         raise DataError(
             f"{rows.description} has no labels for zero-shot classification: name the column of class labels"
         )

@@ -3,17 +3,17 @@
 from .clustering import sinkhorn, swapped_prediction
 from .colorization import annealed_mean, color_cross_entropy, rebalancing_weights, soft_encode
 from .contrastive import clip_loss, decoupled, info_nce, nt_xent, queue_info_nce, supcon
+from .cpc import predictive_info_nce
 from .distillation import dino_loss, ibot_loss, sinkhorn_center
 from .gaussianity import sigreg
-from .memory import nt_xent_memory
+from .koleo import alignment, koleo, uniformity
 from .metric import n_pair, pairwise_contrastive, triplet
-from .noise import instance_softmax, invariant_spreading, nce, softmax_nce
-from .pairs import siglip_loss
+from .moco import nt_xent_memory
+from .nce import instance_softmax, invariant_spreading, nce, softmax_nce
 from .precision import full_precision
-from .prediction import predictive_info_nce
 from .redundancy import barlow_twins, vicreg
 from .siamese import negative_cosine
-from .spread import alignment, koleo, uniformity
+from .siglip import siglip_loss
 
 __all__ = [
     "alignment",

@@ -1,6 +1,6 @@
-"""Colorization as classification: soft targets over bins of colours, weights of rare colours, and colours from distributions.
+"""Colorization as classification: soft targets over bins of colors, weights of rare colors, and colors from distributions.
 
-Zhang, Isola, Efros, 2016, arXiv:1603.08511, section 2. Colours are pairs (a, b) of CIE Lab.
+Zhang, Isola, Efros, 2016, arXiv:1603.08511, section 2. Colors are pairs (a, b) of CIE Lab.
 """
 
 import torch
@@ -9,27 +9,27 @@ from torch.nn import functional as F
 
 from .precision import full_precision
 
-_PIECE = 1 << 14  # colours whose distances to all bins are held at a time
+_PIECE = 1 << 14  # colors whose distances to all bins are held at a time
 
 
 @torch.no_grad()
 @full_precision
-def soft_encode(colours: Tensor, bins: Tensor, neighbours: int = 5, sigma: float = 5.0) -> tuple[Tensor, Tensor]:
-    """The bins next to a colour, weighted by a Gaussian of their distances (section 2.2): Z, without its zeros.
+def soft_encode(colors: Tensor, bins: Tensor, neighbors: int = 5, sigma: float = 5.0) -> tuple[Tensor, Tensor]:
+    """The bins next to a color, weighted by a Gaussian of their distances (section 2.2): Z, without its zeros.
 
     Args:
-        colours: (N, 2).
+        colors: (N, 2).
         bins: (Q, 2), the bins' middles.
-        neighbours: Bins K that have a share, at most Q.
+        neighbors: Bins K that have a share, at most Q.
         sigma: Standard deviation of the Gaussian, above 0.
 
     Returns:
         Numbers of the bins (N, K) int64, the nearest first, and their shares (N, K), which sum to 1.
     """
     near, numbers = [], []
-    for piece in colours.split(_PIECE):
+    for piece in colors.split(_PIECE):
         distances = torch.cdist(piece, bins, compute_mode="donot_use_mm_for_euclid_dist")
-        found = distances.topk(neighbours, dim=1, largest=False)
+        found = distances.topk(neighbors, dim=1, largest=False)
         near.append(found.values)
         numbers.append(found.indices)
     return torch.cat(numbers), (-torch.cat(near).square() / (2 * sigma**2)).softmax(dim=1)
@@ -38,12 +38,12 @@ def soft_encode(colours: Tensor, bins: Tensor, neighbours: int = 5, sigma: float
 @torch.no_grad()
 @full_precision
 def rebalancing_weights(frequencies: Tensor, bins: Tensor, sigma: float = 5.0, uniform_share: float = 0.5) -> Tensor:
-    """Weights by which rare colours count more (eq. 4): w = 1 / ((1 - lambda) p + lambda / Q), 1 on average.
+    """Weights by which rare colors count more (eq. 4): w = 1 / ((1 - lambda) p + lambda / Q), 1 on average.
 
     Args:
         frequencies: (Q,) how often each bin is met; only their ratios count.
         bins: (Q, 2).
-        sigma: Standard deviation of the Gaussian that smooths them over the plane of colours, above 0. No frequency is lost
+        sigma: Standard deviation of the Gaussian that smooths them over the plane of colors, above 0. No frequency is lost
             at the edge.
         uniform_share: lambda, in [0, 1]: 1 makes all weights equal.
 
@@ -59,7 +59,7 @@ def rebalancing_weights(frequencies: Tensor, bins: Tensor, sigma: float = 5.0, u
 
 @full_precision
 def color_cross_entropy(logits: Tensor, numbers: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy with the soft targets, times the weight of each colour's nearest bin (eq. 2 and 3), colour by colour.
+    """Cross-entropy with the soft targets, times the weight of each color's nearest bin (eq. 2 and 3), color by color.
 
     Args:
         logits: (N, Q).
@@ -76,12 +76,12 @@ def color_cross_entropy(logits: Tensor, numbers: Tensor, shares: Tensor, weights
 
 @full_precision
 def annealed_mean(logits: Tensor, bins: Tensor, temperature: float = 0.38) -> Tensor:
-    """The mean colour of a distribution that is made sharper first (eq. 5).
+    """The mean color of a distribution that is made sharper first (eq. 5).
 
     Args:
         logits: (..., Q).
         bins: (Q, 2).
-        temperature: T above 0: 1 is the plain mean, which is grey; towards 0 it becomes the likeliest bin.
+        temperature: T above 0: 1 is the plain mean, which is gray; towards 0 it becomes the likeliest bin.
 
     Returns:
         (..., 2).

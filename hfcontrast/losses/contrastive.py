@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from .precision import full_precision
 from .tiles import cross_log_sums, mean_log_sum, self_log_sums
 
-# All of these take the whole batch's embeddings, normalise them to unit length themselves (a zero vector stays zero:
+# All of these take the whole batch's embeddings, normalize them to unit length themselves (a zero vector stays zero:
 # its similarity with everything is 0) and hold the matrix of similarities in tiles where it is large: see tiles.py.
 
 
@@ -26,7 +26,7 @@ def _check_views(loss: str, embeddings: Tensor) -> None:
 
 @full_precision
 def nt_xent(embeddings: Tensor, temperature: float, tile: int | None = None) -> Tensor:
-    """NT-Xent, the normalised temperature-scaled cross-entropy of SimCLR (Chen et al., 2020, arXiv:2002.05709, eq. 1).
+    """NT-Xent, the normalized temperature-scaled cross-entropy of SimCLR (Chen et al., 2020, arXiv:2002.05709, eq. 1).
 
     With unit vectors z, for an anchor i and its positive j::
 
@@ -36,7 +36,7 @@ def nt_xent(embeddings: Tensor, temperature: float, tile: int | None = None) -> 
     are each a positive in turn and all remain in the denominator.
 
     Args:
-        embeddings: (B, V, D), V views of each of B images, V >= 2; need not be normalised. A zero vector stays zero
+        embeddings: (B, V, D), V views of each of B images, V >= 2; need not be normalized. A zero vector stays zero
             (its similarity with everything is 0). Half precision is computed in float32.
         temperature: t > 0.
         tile: Rows and columns of the similarity matrix held at a time; None holds it whole while it is small and in
@@ -67,7 +67,7 @@ def decoupled(embeddings: Tensor, temperature: float, sigma: float | None = None
     less weight: w_ij = 2 - exp(z_i . z_j / sigma) / (mean of exp(z_i . z_j / sigma) over the images of the batch).
 
     Args:
-        embeddings: (B, V, D), B >= 2 images, V >= 2 views; need not be normalised. A zero vector stays zero. Half
+        embeddings: (B, V, D), B >= 2 images, V >= 2 views; need not be normalized. A zero vector stays zero. Half
             precision is computed in float32.
         temperature: t > 0; the paper takes 0.1.
         sigma: None for DCL; for DCLW a number above 0, 0.5 in the paper.
@@ -114,7 +114,7 @@ def supcon(
     With a label of its own for every image, L_out is NT-Xent. The paper recommends L_out; L_in <= L_out.
 
     Args:
-        embeddings: (B, V, D), V >= 1 views; need not be normalised. A zero vector stays zero. Half precision is
+        embeddings: (B, V, D), V >= 1 views; need not be normalized. A zero vector stays zero. Half precision is
             computed in float32.
         labels: (B,) integers.
         temperature: t > 0; the paper takes 0.1.
@@ -161,7 +161,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float | Tensor, tile: i
         mean over i of  -log( exp(q_i . k_i / t) / sum_j exp(q_i . k_j / t) )
 
     Args:
-        queries: (B, D); need not be normalised, nor the keys. A zero vector stays zero. Half precision is computed in
+        queries: (B, D); need not be normalized, nor the keys. A zero vector stays zero. Half precision is computed in
             float32.
         keys: (M, D), M >= B; the first B belong to the queries, in order, the others are negatives of all.
         temperature: t > 0; a tensor gets a gradient.
@@ -195,7 +195,7 @@ def queue_info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: fl
     The batch's other keys are no negatives: that is :func:`info_nce`.
 
     Args:
-        queries: (B, D); need not be normalised, nor keys nor queue. A zero vector stays zero, so slots of a queue not
+        queries: (B, D); need not be normalized, nor keys nor queue. A zero vector stays zero, so slots of a queue not
             yet filled count as negatives at right angles. Half precision is computed in float32.
         keys: (B, D), the positives; MoCo computes them without gradient.
         queue: (K, D), K >= 0; no gradient reaches it. An empty one leaves no negative and a loss of 0.
@@ -229,7 +229,7 @@ def clip_loss(images: Tensor, texts: Tensor, temperature: float | Tensor, tile: 
         mean over i of  -log( exp(x_i . y_i / t) / sum_j exp(x_j . y_i / t) )     each text finds its image
 
     Args:
-        images: (B, D); need not be normalised, nor the texts. A zero vector stays zero. Half precision is computed in
+        images: (B, D); need not be normalized, nor the texts. A zero vector stays zero. Half precision is computed in
             float32.
         texts: (B, D).
         temperature: t > 0; a tensor gets a gradient. A model with a logit scale s passes 1 / s; CLIP starts at 0.07 and

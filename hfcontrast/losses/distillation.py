@@ -139,7 +139,7 @@ def ibot_loss(
 def sinkhorn_center(
     logits: Tensor, temperature: float, iterations: int = 3, over_processes: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """The centre with which a teacher's softmax becomes its Sinkhorn-Knopp assignment (DINOv2, arXiv:2304.07193, section 4).
+    """The center with which a teacher's softmax becomes its Sinkhorn-Knopp assignment (DINOv2, arXiv:2304.07193, section 4).
 
     Sinkhorn and Knopp scale the prototypes and the samples of exp(t / tau) in turn, the samples last. A scaling of the samples
     is what a softmax does by itself, and one of the prototypes is a vector c subtracted from every sample's logits, so that::

@@ -53,7 +53,7 @@ def sigreg(
     reach: float = 5.0,
     over_processes: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Sketched isotropic Gaussian regularisation (Balestriero and LeCun, 2025, arXiv:2511.08544, algorithm 1).
+    """Sketched isotropic Gaussian regularization (Balestriero and LeCun, 2025, arXiv:2511.08544, algorithm 1).
 
     Along each direction a the projections x_n = a . z_n are compared with a standard normal variable by the test of Epps and
     Pulley, the distance of the characteristic functions::
@@ -64,7 +64,7 @@ def sigreg(
     Linear in N: neither the waves nor their graph are held, they are computed again in the backward pass.
 
     Args:
-        embeddings: (N, ..., D), not normalised. Dimensions between, such as views, are samples of their own: their statistics
+        embeddings: (N, ..., D), not normalized. Dimensions between, such as views, are samples of their own: their statistics
             are averaged. Half precision is computed in float32.
         directions: (D, M) unit vectors; drawn anew for every batch they cover all of them.
         points: Points of the trapezoidal rule on [-reach, reach], odd, >= 3.

@@ -30,7 +30,7 @@ def pairwise_contrastive(embeddings: Tensor, labels: Tensor, margin: float = 1.0
         1/2 d^2  for a pair of one label,     1/2 max(0, margin - d)^2  for a pair of two
 
     Args:
-        embeddings: (N, D), used as they are: normalise them for distances within [0, 2]. Half precision is computed in
+        embeddings: (N, D), used as they are: normalize them for distances within [0, 2]. Half precision is computed in
             float32. The N x N distances are held whole.
         labels: (N,) integers; for views of images, the image's number at each of its views.
         margin: Distance > 0 beyond which different ones do not repel.
@@ -70,7 +70,7 @@ def triplet(
       eq. 4); where there is none, the farthest negative. The mean over the pairs.
 
     Args:
-        embeddings: (N, D), used as they are; FaceNet normalises them. Half precision is computed in float32. With P
+        embeddings: (N, D), used as they are; FaceNet normalizes them. Half precision is computed in float32. With P
             pairs of anchor and positive, P x N distances are held.
         labels: (N,) integers; for views of images, the image's number at each of its views.
         margin: >= 0, in units of the distance; FaceNet takes 0.2 with squared distances. None puts softplus in the
@@ -121,7 +121,7 @@ def n_pair(anchors: Tensor, positives: Tensor, penalty: float = 0.0) -> Tensor:
 
         mean over i of  log(1 + sum_{j != i} exp(f_i . g_j - f_i . g_i))   +  penalty * mean of |f|^2 and |g|^2
 
-    The embeddings are not normalised: their length is the inverse temperature, and the penalty keeps it small.
+    The embeddings are not normalized: their length is the inverse temperature, and the penalty keeps it small.
 
     Args:
         anchors: (N, D). Half precision is computed in float32.

@@ -31,7 +31,7 @@ def _check_twins(first: Tensor, second: Tensor) -> None:
 def barlow_twins(first: Tensor, second: Tensor, off_diagonal: float = 0.005, eps: float = 1e-5) -> Tensor:
     """Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230, eq. 1 and 2).
 
-    With a and b the two views' embeddings, each dimension normalised over the batch to mean 0 and variance 1, and their
+    With a and b the two views' embeddings, each dimension normalized over the batch to mean 0 and variance 1, and their
     cross-correlation C = a^T b / N::
 
         sum_i (1 - C_ii)^2  +  off_diagonal * sum_{i != j} C_ij^2
@@ -40,7 +40,7 @@ def barlow_twins(first: Tensor, second: Tensor, off_diagonal: float = 0.005, eps
         first: (N, D), one view of all images of the batch, N >= 2. Half precision is computed in float32.
         second: (N, D), the other view.
         off_diagonal: lambda, the weight of the redundancy reduction.
-        eps: Added to the variance, as a batch normalisation does. A dimension that is constant over the batch becomes 0
+        eps: Added to the variance, as a batch normalization does. A dimension that is constant over the batch becomes 0
             and costs 1.
 
     Returns:

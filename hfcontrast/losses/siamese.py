@@ -17,7 +17,7 @@ def negative_cosine(predictions: Tensor, targets: Tensor) -> Tensor:
     BYOL's loss (Grill et al., 2020, arXiv:2006.07733, eq. 2) is 2 + 2 times this, in the mean over its two directions.
 
     Args:
-        predictions: (B, V, D); need not be normalised. A zero vector stays zero: its similarity is 0. Half precision is
+        predictions: (B, V, D); need not be normalized. A zero vector stays zero: its similarity is 0. Half precision is
             computed in float32.
         targets: (B, T, D) of the first T views, T <= V; no gradient reaches them.
 

@@ -5,7 +5,7 @@ nor the paper states is ours, and is said so below.
 
 Deviations from the paper:
 - A ViT of transformers has a class token, which stands before the patches and belongs to the prefix. (A backbone with
-  ``model_type: ijepa`` is a ViT without one.) Its linear layers and the patch projection have biases, and no normalisation
+  ``model_type: ijepa`` is a ViT without one.) Its linear layers and the patch projection have biases, and no normalization
   follows the projection; ``qkv_bias: false`` in the backbone is the paper's.
 - Position embeddings have the row's half first, the authors' the column's.
 - The prefix is a function of the run's seed, the epoch and the sample; the authors draw anew in every step.
@@ -22,19 +22,19 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
-from ..errors import RecipeError
-from ..nn.patch_tokens import (
+from ..encoders.patch_tokens import (
     embed_patches,
-    normalise_patches,
+    normalize_patches,
     patchify,
     require_vit,
     run_layers,
     token_grid,
     unpatchify,
 )
+from ..encoders.vit import fix_positions, sincos_positions, xavier_patch_projection
+from ..errors import RecipeError
 from ..nn.term_mean import mean_of_terms
 from ..nn.transformer import xavier_linears
-from ..nn.vit import fix_positions, sincos_positions, xavier_patch_projection
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -104,7 +104,7 @@ class AIM(Method):
         # The patch at place k is predicted at place k - 1; nothing comes before the first.
         places = torch.arange(1, patches.shape[1], device=crops.device)
         wanted = places >= prefix.unsqueeze(1)
-        target, *_ = normalise_patches(patches)
+        target, *_ = normalize_patches(patches)
         prediction = self.head(hidden, token_grid(self.encoder, crops), wanted)
         squared = (prediction.float() - target[:, 1:][wanted]).square().mean(dim=-1)
         errors = squared.new_zeros(wanted.shape).masked_scatter(wanted, squared)
@@ -145,7 +145,7 @@ class AIM(Method):
         """The prefix, here the first third; each later patch as predicted from the true ones before it; the picture."""
         picture, side = pixel_values[:, 0], self.encoder.config.patch_size
         patches = patchify(picture, side).float()
-        _, mean, std = normalise_patches(patches)
+        _, mean, std = normalize_patches(patches)
         grid = token_grid(self.encoder, picture)
         length = max(patches.shape[1] // 3, 1)
         prefix = torch.full((len(picture),), 0 if self.config.causal else length, device=picture.device)

@@ -4,7 +4,7 @@ arXiv:2103.03230; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - lambda is 0.0051, that of the authors' code and of their released model; the paper's text rounds it to 0.005.
-- The embeddings are normalised without running statistics, which nothing ever reads.
+- The embeddings are normalized without running statistics, which nothing ever reads.
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 """
 
@@ -53,20 +53,20 @@ class BarlowTwinsConfig(MethodConfig):
             raise ValueError(f"loss_scale is {self.loss_scale}, expected a number above 0")
 
 
-_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
+_COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
 
 class BarlowTwins(Method):
     """Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230): the cross-correlation of two views' embeddings is to be the identity.
 
     The correlations are those of the global batch. No negatives, no teacher, no predictor. The two views go through encoder and
-    head one after the other, so that batch normalisation sees one view at a time, as in the authors' code.
+    head one after the other, so that batch normalization sees one view at a time, as in the authors' code.
     """
 
     config_class = BarlowTwinsConfig
     views = (
-        View(name="view_1", size=224, scale=(0.08, 1.0), blur=1.0, **_COLOUR),
-        View(name="view_2", size=224, scale=(0.08, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
+        View(name="view_1", size=224, scale=(0.08, 1.0), blur=1.0, **_COLOR),
+        View(name="view_2", size=224, scale=(0.08, 1.0), blur=0.1, solarize=0.2, **_COLOR),
     )
     min_images_normalized = 3
     collapse_advice = "raise method.off_diagonal, widen method.projection_dim, or lower optim.lr"

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..encoders.features import build_encoder, encode, feature_size
 from ..errors import PluginError
 from ..nn.ema import MomentumUpdate
-from ..nn.encoder import build_encoder, encode, feature_size
-from ..nn.randomness import sample_uniform
+from ..nn.random import sample_uniform
 from ..view import View
 from . import arguments
 from .calling import call_hook
@@ -37,7 +37,7 @@ class Method(PreTrainedModel):
     Steps are handed what they name: the views by their keys, ``index``, ``labels``, ``input_ids`` and ``attention_mask``; any
     other argument without default is a column of the data, (B, ...) as a tensor.
 
-    Modules keep the initialisation that they give themselves in ``reset_parameters``.
+    Modules keep the initialization that they give themselves in ``reset_parameters``.
 
     Attributes:
         encoder: The native transformers model that is published.
@@ -91,7 +91,7 @@ class Method(PreTrainedModel):
     def embed(self, **batch: Tensor) -> dict[str, Tensor]:
         """Maps views to embeddings of each sample, (B, ...) each. All the memory is here, and nothing that mixes samples.
 
-        With ``train.grad_cache`` it sees a few samples at a time. So heads that normalise by batch statistics belong into
+        With ``train.grad_cache`` it sees a few samples at a time. So heads that normalize by batch statistics belong into
         :meth:`objective`.
         """
         raise NotImplementedError
@@ -107,7 +107,7 @@ class Method(PreTrainedModel):
         """Called when all gradients are there and clipped, before the optimizer moves: freezing a layer."""
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Called after the optimizer step with one output a micro-batch: teachers, queues, banks, centres."""
+        """Called after the optimizer step with one output a micro-batch: teachers, queues, banks, centers."""
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
         """What a training comes to only after some steps: frozen layers that begin to move, queues that are full.
@@ -131,7 +131,7 @@ class Method(PreTrainedModel):
         the batch entries that it names: undistorted pictures under the keys of the views, and ``index``.
 
         Returns:
-            Pictures (B, 3, H, W) or several side by side (B, P, 3, H, W), normalised as the views are; nothing by default.
+            Pictures (B, 3, H, W) or several side by side (B, P, 3, H, W), normalized as the views are; nothing by default.
         """
         return {}
 
@@ -281,7 +281,7 @@ class Method(PreTrainedModel):
         self._frozen = tuple(name for name, parameter in self.named_parameters() if not parameter.requires_grad)
 
     def train(self, mode: bool = True) -> "Method":
-        """Sets the training mode. Teachers normalise by batch statistics, as in the papers, but drop nothing out."""
+        """Sets the training mode. Teachers normalize by batch statistics, as in the papers, but drop nothing out."""
         super().train(mode)
         for name in self.teachers:
             for module in getattr(self, name, nn.Module()).modules():
@@ -297,7 +297,7 @@ class Method(PreTrainedModel):
 
     def _initialize_weights(self, module: nn.Module, *arguments: Any) -> None:
         # transformers passes over modules that have parameters in their submodules only, as heads do: their own
-        # initialisation comes here, after that of the submodules. What a checkpoint has given stays.
+        # initialization comes here, after that of the submodules. What a checkpoint has given stays.
         super()._initialize_weights(module, *arguments)
         passed_over = not any(True for _ in (*module.parameters(False), *module.buffers(False)))
         given = all(getattr(value, "_is_hf_initialized", False) for value in module.parameters())

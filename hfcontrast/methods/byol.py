@@ -5,14 +5,14 @@ Heads without batch statistics: BYOL Works Even Without Batch Statistics. Richem
 arXiv:2010.10241.
 
 Deviations from the paper:
-- Brightness is changed by a factor and contrast around the mean grey, as in torchvision; the authors' code adds a shift and
-  stretches every colour around its own mean.
+- Brightness is changed by a factor and contrast around the mean gray, as in torchvision; the authors' code adds a shift and
+  stretches every color around its own mean.
 - The target starts as a copy of the online network; the authors' starts from other random weights, which they found to make no
   difference.
-- No bias before batch normalisation, which takes it out again; the authors' code has one.
+- No bias before batch normalization, which takes it out again; the authors' code has one.
 - Linear layers start as torch's do, not as Haiku's.
-- Heads without batch statistics: number of groups, and which of a head's layers are standardised (all), are ours. The
-  follow-up paper normalises the encoder in the same way, which here is the choice of the backbone.
+- Heads without batch statistics: number of groups, and which of a head's layers are standardized (all), are ours. The
+  follow-up paper normalizes the encoder in the same way, which here is the choice of the backbone.
 """
 
 from functools import partial
@@ -22,8 +22,9 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
+from ..encoders import encode
 from ..losses import negative_cosine
-from ..nn import MLPHead, encode, momentum_schedule, view_by_view
+from ..nn import MLPHead, momentum_schedule, view_by_view
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -36,9 +37,9 @@ class BYOLConfig(MethodConfig):
         projection_dim: Width of the projection and of the prediction.
         hidden_dim: Width of the hidden layer of projector and predictor.
         target_momentum: Momentum of the target network at the start; it rises to 1 along a cosine.
-        head_norm: What normalises the heads' hidden layers: "batch", or without batch statistics "group" or "layer".
+        head_norm: What normalizes the heads' hidden layers: "batch", or without batch statistics "group" or "layer".
         head_groups: Number of groups for "group"; divides hidden_dim.
-        weight_standardisation: Standardise the weights of the heads' linear layers; the follow-up paper does so with "group".
+        weight_standardization: Standardize the weights of the heads' linear layers; the follow-up paper does so with "group".
     """
 
     model_type = "hfcontrast_byol"
@@ -48,7 +49,7 @@ class BYOLConfig(MethodConfig):
     target_momentum: float | int = 0.996
     head_norm: Literal["batch", "group", "layer"] = "batch"
     head_groups: int = 16
-    weight_standardisation: bool = False
+    weight_standardization: bool = False
 
     def validate_target_momentum(self):
         """A momentum is a share."""
@@ -63,7 +64,7 @@ class BYOLConfig(MethodConfig):
             )
 
 
-_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
+_COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
 
 class BYOL(Method):
@@ -75,8 +76,8 @@ class BYOL(Method):
 
     config_class = BYOLConfig
     views = (
-        View(name="view_1", size=224, scale=(0.08, 1.0), blur=1.0, **_COLOUR),
-        View(name="view_2", size=224, scale=(0.08, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
+        View(name="view_1", size=224, scale=(0.08, 1.0), blur=1.0, **_COLOR),
+        View(name="view_2", size=224, scale=(0.08, 1.0), blur=0.1, solarize=0.2, **_COLOR),
     )
     min_images_normalized = 3
     teachers = {"target_encoder": "encoder", "target_projector": "projector"}
@@ -92,7 +93,7 @@ class BYOL(Method):
             bias_last=False,
             norm=None if config.head_norm == "batch" else config.head_norm,
             groups=config.head_groups,
-            standardise=config.weight_standardisation,
+            standardize=config.weight_standardization,
         )
         self.projector = head(self.feature_size, config.hidden_dim, config.projection_dim)
         self.predictor = head(config.projection_dim, config.hidden_dim, config.projection_dim)

@@ -16,9 +16,9 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..encoders.two_towers import pair_features, require_two_towers
 from ..losses import clip_loss, info_nce
 from ..nn import gather, rank, world_size
-from ..nn.two_towers import pair_features, require_two_towers
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -28,7 +28,7 @@ class CLIPMethodConfig(MethodConfig):
     """Configuration of CLIP.
 
     Args:
-        max_scale: What the learnt scale of the logits, the inverse temperature, is clipped at; above 0.
+        max_scale: What the learned scale of the logits, the inverse temperature, is clipped at; above 0.
     """
 
     model_type = "hfcontrast_clip"
@@ -46,7 +46,7 @@ class CLIP(Method):
     """CLIP (Radford et al., 2021, arXiv:2103.00020): each image finds its caption in the batch, and each caption its image.
 
     An image tower and a text tower, native to transformers, map into one space; the loss is the symmetric cross-entropy over
-    the cosine similarities of the global batch, scaled by a learnt temperature. The B x B matrix is never held.
+    the cosine similarities of the global batch, scaled by a learned temperature. The B x B matrix is never held.
     """
 
     config_class = CLIPMethodConfig

@@ -5,7 +5,7 @@ arXiv:1906.05849; details that the paper leaves open are those of the authors' c
 Deviations from the paper:
 - An image is never drawn as a negative of itself; the authors' uniform draws can hit it.
 - The memory banks start with random unit vectors; the authors' entries are uniform and of about unit length.
-- A grey, whatever its lightness, has no colour at all: a and b are relative to the white of the matrix that gives X, Y, Z.
+- A gray, whatever its lightness, has no color at all: a and b are relative to the white of the matrix that gives X, Y, Z.
 - Batch statistics are those of all processes unless ``train.sync_batchnorm`` is false, as in the recipe for ImageNet; the authors'
   DataParallel has those of each GPU's images.
 - All encoders have the architecture of the recipe at its full width. What the authors call ResNet50v1 is one of half the
@@ -20,9 +20,9 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.color_views import as_color_views
 from ..losses import clip_loss, nce
 from ..nn import MemoryBank, all_mean, chosen_products, gather, sample_others
-from ..nn.colour_views import as_colour_views
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
@@ -32,7 +32,7 @@ class CMCConfig(MethodConfig):
     """Configuration of CMC.
 
     Args:
-        colour_space: Colours that the views are made of: "lab", "ydbdr" or "rgb" (paper, section 4.1).
+        color_space: Colors that the views are made of: "lab", "ydbdr" or "rgb" (paper, section 4.1).
         channel_groups: The channels of each view, such as [[0], [1, 2]]; null: L and ab, Y and DbDr, or R, G and B.
         graph: Pairs of views that are contrasted: "full" for all of them, "core" for those with the core view (paper, eq. 6
             and 7). The same for two views.
@@ -45,13 +45,13 @@ class CMCConfig(MethodConfig):
         temperature: Temperature, above 0; the authors take 0.07 on ImageNet, 0.1 on STL-10.
         bank_momentum: Share of a bank's old row that stays when its image is seen.
         num_images: Images in the data set; filled in by the training.
-        image_mean: Mean of each colour that images are normalised by; filled in by the training.
-        image_std: Standard deviation of each colour that they are normalised by; filled in by the training.
+        image_mean: Mean of each color that images are normalized by; filled in by the training.
+        image_std: Standard deviation of each color that they are normalized by; filled in by the training.
     """
 
     model_type = "hfcontrast_cmc"
 
-    colour_space: Literal["lab", "ydbdr", "rgb"] = "lab"
+    color_space: Literal["lab", "ydbdr", "rgb"] = "lab"
     channel_groups: list[list[int]] | None = None
     graph: Literal["full", "core"] = "full"
     core_view: int = 0
@@ -66,8 +66,8 @@ class CMCConfig(MethodConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        self.backbone_config = as_colour_views(
-            self.backbone_config, self.colour_space, self.channel_groups, self.image_mean, self.image_std
+        self.backbone_config = as_color_views(
+            self.backbone_config, self.color_space, self.channel_groups, self.image_mean, self.image_std
         )
 
     def validate_channel_groups(self):
@@ -98,9 +98,9 @@ class CMCConfig(MethodConfig):
 
 
 class CMC(Method):
-    """CMC (Tian et al., 2020, arXiv:1906.05849): the colour channels of an image are views of it, each with its own encoder.
+    """CMC (Tian et al., 2020, arXiv:1906.05849): the color channels of an image are views of it, each with its own encoder.
 
-    An image's lightness attracts its colour and repels that of other images, and the other way round. The published encoder is
+    An image's lightness attracts its color and repels that of other images, and the other way round. The published encoder is
     all of them in one, for ordinary RGB images: its features are those of the views side by side, as the paper evaluates.
     """
 
@@ -140,9 +140,9 @@ class CMC(Method):
             self.partition_known.zero_()
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, 1, C, H, W) to the features of the V colour views, (B, V, D)."""
+        """(B, 1, C, H, W) to the features of the V color views, (B, V, D)."""
         if pixel_values.shape[1] != 1:
-            raise ValueError(f"CMC takes one crop of an image, its views are the colours; got {pixel_values.shape[1]}")
+            raise ValueError(f"CMC takes one crop of an image, its views are the colors; got {pixel_values.shape[1]}")
         return {"h": self.encode(pixel_values).squeeze(1).unflatten(1, (len(self.projectors), -1))}
 
     def objective(self, embeddings: dict[str, Tensor], index: Tensor) -> MethodOutput:

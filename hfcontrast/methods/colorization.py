@@ -3,12 +3,12 @@
 arXiv:1603.08511; details that the paper leaves open are those of the authors' code (richzhang/colorization, the v2 model).
 
 Deviations from the paper:
-- The bins of colours are the 261 in which a colour of sRGB lies; the authors' list has 313.
+- The bins of colors are the 261 in which a color of sRGB lies; the authors' list has 313.
 - The encoder is any that makes a map or tokens, and a small decoder goes on from its last ones, at 1/32 of the picture's side for
   a ResNet; the authors' dilated VGG keeps 1/8.
-- The colours to predict are means of 4 x 4 pixels; the authors take every fourth pixel. They share each out to 10 bins, the paper
-  to 5; and leave grey pictures out, which the paper does not mention.
-- The frequencies of colours are measured on some hundreds of pictures of the data, the authors' on all of ImageNet.
+- The colors to predict are means of 4 x 4 pixels; the authors take every fourth pixel. They share each out to 10 bins, the paper
+  to 5; and leave gray pictures out, which the paper does not mention.
+- The frequencies of colors are measured on some hundreds of pictures of the data, the authors' on all of ImageNet.
 - The loss is the mean over the places of a picture, whatever their weights; the paper's is the sum.
 - Weights start as the architecture's, and not from k-means of the data.
 """
@@ -20,11 +20,11 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.color_bins import color_bins
+from ..encoders.color_views import as_color_views, convert_colors, lab_to_rgb
+from ..encoders.feature_map import feature_map
+from ..encoders.features import patch_size, tokens_before_patches
 from ..losses import annealed_mean, color_cross_entropy, rebalancing_weights, soft_encode
-from ..nn.colour_bins import colour_bins
-from ..nn.colour_views import as_colour_views, convert_colours, lab_to_rgb
-from ..nn.encoder import patch_size, tokens_before_patches
-from ..nn.feature_map import feature_map
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -36,23 +36,23 @@ class ColorizationConfig(MethodConfig):
     """Configuration of colorization.
 
     Args:
-        output_stride: Side of the picture by that of the map of colours that is predicted.
+        output_stride: Side of the picture by that of the map of colors that is predicted.
         decoder_dim: Channels of the decoder.
-        neighbours: Bins that a colour to predict is shared out to, the nearest ones.
+        neighbors: Bins that a color to predict is shared out to, the nearest ones.
         encoding_sigma: Standard deviation of the Gaussian that shares it out, above 0; a bin is 10 wide.
-        smoothing_sigma: Standard deviation of the Gaussian that smooths the frequencies of colours, above 0.
-        uniform_share: lambda, the share of the uniform distribution in what rare colours are weighted by (eq. 4), in [0, 1].
+        smoothing_sigma: Standard deviation of the Gaussian that smooths the frequencies of colors, above 0.
+        uniform_share: lambda, the share of the uniform distribution in what rare colors are weighted by (eq. 4), in [0, 1].
         temperature: Temperature T of the annealed mean that makes a picture of a prediction (eq. 5), above 0.
         color_frequencies: How often each bin is met; measured by the training.
-        image_mean: Mean of each colour that images are normalised by; filled in by the training.
-        image_std: Standard deviation of each colour that they are normalised by; filled in by the training.
+        image_mean: Mean of each color that images are normalized by; filled in by the training.
+        image_std: Standard deviation of each color that they are normalized by; filled in by the training.
     """
 
     model_type = "hfcontrast_colorization"
 
     output_stride: int = 4
     decoder_dim: int = 256
-    neighbours: int = 5
+    neighbors: int = 5
     encoding_sigma: float | int = 5.0
     smoothing_sigma: float | int = 5.0
     uniform_share: float | int = 0.5
@@ -63,14 +63,14 @@ class ColorizationConfig(MethodConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        self.backbone_config = as_colour_views(self.backbone_config, "lab", [[0]], self.image_mean, self.image_std)
+        self.backbone_config = as_color_views(self.backbone_config, "lab", [[0]], self.image_mean, self.image_std)
 
     def validate_encoder(self):
         """The encoder sees the lightness only."""
         views = self.backbone_config
-        if (views.colour_space, views.channel_groups) != ("lab", [[0]]):
+        if (views.color_space, views.channel_groups) != ("lab", [[0]]):
             raise ValueError(
-                f"the encoder sees {views.channel_groups} of {views.colour_space}, and would be told the colours: expected "
+                f"the encoder sees {views.channel_groups} of {views.color_space}, and would be told the colors: expected "
                 "channel_groups [[0]] of lab, or the configuration of an ordinary encoder"
             )
 
@@ -79,7 +79,7 @@ class ColorizationConfig(MethodConfig):
         for name in ("encoding_sigma", "smoothing_sigma", "temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
-        for name in ("output_stride", "decoder_dim", "neighbours"):
+        for name in ("output_stride", "decoder_dim", "neighbors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if not 0 <= self.uniform_share <= 1:
@@ -87,9 +87,9 @@ class ColorizationConfig(MethodConfig):
 
 
 class Colorization(Method):
-    """Colorization (Zhang et al., 2016, arXiv:1603.08511): from the lightness of a picture, the distribution of its colours.
+    """Colorization (Zhang et al., 2016, arXiv:1603.08511): from the lightness of a picture, the distribution of its colors.
 
-    The colours are classes, of which rare ones count more. The published encoder takes ordinary RGB images, of which it uses
+    The colors are classes, of which rare ones count more. The published encoder takes ordinary RGB images, of which it uses
     the lightness only.
     """
 
@@ -101,7 +101,7 @@ class Colorization(Method):
 
     def __init__(self, config: ColorizationConfig):
         super().__init__(config)
-        bins = colour_bins()
+        bins = color_bins()
         names = ("image_mean", "image_std", "color_frequencies")
         if missing := [name for name in names if getattr(config, name) is None]:
             raise ValueError(
@@ -110,7 +110,7 @@ class Colorization(Method):
         if len(config.color_frequencies) != len(bins) or sum(config.color_frequencies) <= 0:
             raise ValueError(
                 f"color_frequencies has {len(config.color_frequencies)} numbers, expected {len(bins)} that are not all 0, one for "
-                "each bin of colours; leave it out and the training measures them"
+                "each bin of colors; leave it out and the training measures them"
             )
         (network,) = self.encoder.encoders
         if patch_size(network) is not None and tokens_before_patches(network):  # no loss trains the class token
@@ -129,21 +129,21 @@ class Colorization(Method):
 
     @classmethod
     def measure(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
-        """How often each bin of colours is met, as shares of all."""
-        bins, stride = colour_bins(), options.get("output_stride") or cls.config_class.output_stride
+        """How often each bin of colors is met, as shares of all."""
+        bins, stride = color_bins(), options.get("output_stride") or cls.config_class.output_stride
         counts = torch.zeros(len(bins), dtype=torch.long)
         for pictures in images.split(_PICTURES):
-            numbers, _ = soft_encode(shrunken_colours(pictures, stride).movedim(1, -1).reshape(-1, 2), bins, 1)
+            numbers, _ = soft_encode(shrunken_colors(pictures, stride).movedim(1, -1).reshape(-1, 2), bins, 1)
             counts += numbers.flatten().bincount(minlength=len(bins))
         return {"color_frequencies": (counts / counts.sum()).tolist()}
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(B, V, 3, S, S) to ``loss``, the mean over the places of each picture, and ``correct``, (B, V) each."""
         crops, config = pixel_values.flatten(0, 1), self.config
-        targets = shrunken_colours(self._rgb(crops), config.output_stride)
+        targets = shrunken_colors(self._rgb(crops), config.output_stride)
         logits = self.predict(crops).movedim(1, -1).flatten(0, 2)
         numbers, shares = soft_encode(
-            targets.movedim(1, -1).flatten(0, 2), self.bins, config.neighbours, config.encoding_sigma
+            targets.movedim(1, -1).flatten(0, 2), self.bins, config.neighbors, config.encoding_sigma
         )
         losses = color_cross_entropy(logits, numbers, shares, self.weights)
         correct = (logits.argmax(dim=1) == numbers[:, 0]).float()
@@ -155,7 +155,7 @@ class Colorization(Method):
         return MethodOutput(loss=embeddings["loss"].mean(), metrics={"accuracy": embeddings["correct"].detach().mean()})
 
     def predict(self, crops: Tensor) -> Tensor:
-        """(N, 3, S, S) to the logits of the colours, (N, Q, S / stride, S / stride)."""
+        """(N, 3, S, S) to the logits of the colors, (N, Q, S / stride, S / stride)."""
         size = (crops.shape[-2], crops.shape[-1])
         hidden = feature_map(self.encoder.encoders[0], self.encoder(crops).last_hidden_state, size)
         hidden = F.relu(self.before(hidden))
@@ -164,30 +164,30 @@ class Colorization(Method):
         return self.classifier(F.relu(self.after(hidden)))
 
     def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The lightness, the picture with the colours that the method gives it, and with its own."""
+        """The lightness, the picture with the colors that the method gives it, and with its own."""
         crops = pixel_values[:, 0]
         with torch.autocast(crops.device.type, enabled=False):
-            lab = convert_colours(self._rgb(crops), "lab")
-        colours = annealed_mean(self.predict(crops).movedim(1, -1), self.bins, self.config.temperature).movedim(-1, 1)
-        colours = F.interpolate(colours, crops.shape[-2:], mode="bilinear")
-        grey = lab * lab.new_tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
-        colourful = torch.cat([lab[:, :1], colours], dim=1)
-        return {"lightness": self._normalised(grey), "colourised": self._normalised(colourful), "original": crops}
+            lab = convert_colors(self._rgb(crops), "lab")
+        colors = annealed_mean(self.predict(crops).movedim(1, -1), self.bins, self.config.temperature).movedim(-1, 1)
+        colors = F.interpolate(colors, crops.shape[-2:], mode="bilinear")
+        gray = lab * lab.new_tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+        colorful = torch.cat([lab[:, :1], colors], dim=1)
+        return {"lightness": self._normalized(gray), "colorized": self._normalized(colorful), "original": crops}
 
     def _rgb(self, crops: Tensor) -> Tensor:
-        """Crops as they were before they were normalised, in float32."""
+        """Crops as they were before they were normalized, in float32."""
         crops = crops.float()
         mean, std = (crops.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
         return (crops * std + mean).clamp(0, 1)
 
-    def _normalised(self, lab: Tensor) -> Tensor:
+    def _normalized(self, lab: Tensor) -> Tensor:
         mean, std = (lab.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
         with torch.autocast(lab.device.type, enabled=False):
             return (lab_to_rgb(lab) - mean) / std
 
 
-def shrunken_colours(rgb: Tensor, stride: int) -> Tensor:
+def shrunken_colors(rgb: Tensor, stride: int) -> Tensor:
     """a and b of pictures (N, 3, H, W) in [0, 1], averaged over fields of ``stride`` pixels: (N, 2, H / stride, W / stride)."""
     with torch.autocast(rgb.device.type, enabled=False):
-        colours = convert_colours(rgb, "lab")[:, 1:]
-        return F.adaptive_avg_pool2d(colours, (rgb.shape[-2] // stride, rgb.shape[-1] // stride))
+        colors = convert_colors(rgb, "lab")[:, 1:]
+        return F.adaptive_avg_pool2d(colors, (rgb.shape[-2] // stride, rgb.shape[-1] // stride))

@@ -5,7 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..nn.subconfig import whole_config
+from ..encoders.subconfig import whole_config
 from .settings import restored
 
 
@@ -15,8 +15,8 @@ class MethodConfig(PreTrainedConfig):
 
     What a method has to know of the data it declares as a field with the default None, which the training fills in:
     ``num_images: int | None``, the number of images in the data set (for a memory bank; a stream has none), and
-    ``image_mean`` and ``image_std: list | None``, what each colour is normalised by. What has to be measured on the pictures
-    themselves (colour clusters, frequencies) it names in ``Method.measured`` and measures in ``Method.measure``.
+    ``image_mean`` and ``image_std: list | None``, what each color is normalized by. What has to be measured on the pictures
+    themselves (color clusters, frequencies) it names in ``Method.measured`` and measures in ``Method.measure``.
 
     Args:
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.

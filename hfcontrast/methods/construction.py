@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from transformers import PreTrainedModel
 
 from ..errors import PluginError
-from ..nn.randomness import generator_kept
+from ..nn.random import generator_kept
 from .declaration import called
 from .settings import method_fields
 

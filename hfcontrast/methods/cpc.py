@@ -4,10 +4,10 @@ arXiv:1807.03748, for images and for one-dimensional signals. What it leaves ope
 Data-Efficient Image Recognition with Contrastive Predictive Coding, Hénaff et al., 2020 (CPC v2), arXiv:1905.09272.
 
 Deviations from the papers:
-- Of v2's distortions of each patch there are dropped colours and mirroring, and instead of its many others (shearing, rotation,
-  elastic deformation, colours) contrast and brightness. All are off by default, as in v1.
-- The encoder is the recipe's, with its own normalisation and pooling. The papers avoid batch normalisation, by whose
-  statistics patches know of each other: v1 has none, v2 layer normalisation. Take an encoder without it, such as convnext.
+- Of v2's distortions of each patch there are dropped colors and mirroring, and instead of its many others (shearing, rotation,
+  elastic deformation, colors) contrast and brightness. All are off by default, as in v1.
+- The encoder is the recipe's, with its own normalization and pooling. The papers avoid batch normalization, by whose
+  statistics patches know of each other: v1 has none, v2 layer normalization. Take an encoder without it, such as convnext.
 - v1 takes the outputs of a ResNet's third stage; here the encoder gives its last features.
 - The recurrent context of v1 is a convolutional row GRU; here a plain GRU runs down each column.
 - The loss is the mean over steps and directions, not their sum.
@@ -18,7 +18,7 @@ Signals come from a loop of one's own, as hfcontrast's data are images:
 >>> import torch
 >>> from hfcontrast import Progress
 >>> from hfcontrast.methods.cpc import CPC, CPCConfig
->>> from hfcontrast.nn import SignalEncoderConfig
+>>> from hfcontrast.encoders import SignalEncoderConfig
 >>> method = CPC(CPCConfig(backbone_config=SignalEncoderConfig(num_channels=1)))
 >>> optimizer = torch.optim.Adam(method.parameters(), lr=2e-4)
 >>> batches = torch.randn(2, 4, 1, 3200)  # yours: any number of signals (B, C, T), of about zero mean and unit variance
@@ -39,19 +39,11 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
+from ..encoders import SignalEncoderModel, encode
+from ..encoders.features import check_image_size
 from ..losses import predictive_info_nce
-from ..nn import (
-    FuturePredictor,
-    GRUContext,
-    MaskedConvContext,
-    SignalEncoderModel,
-    encode,
-    gather,
-    rank,
-    sample_uniform,
-)
-from ..nn.encoder import check_image_size
-from ..nn.patch_grid import DRAWS, cut_patches, distort_patches, turn_grid
+from ..nn import FuturePredictor, GRUContext, MaskedConvContext, gather, rank, sample_uniform
+from ..nn.patches.grid import DRAWS, cut_patches, distort_patches, turn_grid
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -66,7 +58,7 @@ class CPCConfig(MethodConfig):
         patch_jitter: A patch keeps a random square that is so many pixels smaller, and is padded to its size again.
         patch_contrast: Each patch's difference from its mean is multiplied by a factor from [1 - contrast, 1 + contrast].
         patch_brightness: Each patch gets a number from [-brightness, brightness] added, in standard deviations of the
-            normalised images.
+            normalized images.
         patch_color_drop: Probability that a patch keeps one of its three channels only (v2).
         patch_flip: Probability that a patch is mirrored left to right (v2).
         context: Context network: "conv" for masked convolutions, "gru" for a recurrent network down each column. A signal's
@@ -146,10 +138,10 @@ class CPC(Method):
     """
 
     config_class = CPCConfig
-    # 256 px out of 300, grey (section 3.2)
+    # 256 px out of 300, gray (section 3.2)
     views = (View(name="crop", size=256, scale=(0.728, 0.728), ratio=(1.0, 1.0), jitter=0.0, grayscale=1.0),)
     min_images = 1
-    collapse_advice = "lower optim.lr, raise train.batch_size, or take an encoder without batch normalisation"
+    collapse_advice = "lower optim.lr, raise train.batch_size, or take an encoder without batch normalization"
 
     def __init__(self, config: CPCConfig):
         super().__init__(config)

@@ -8,7 +8,7 @@ before the last residual connection; the commands of that code take the blocks' 
 Deviations from the paper:
 - Masks are a function of the run's seed, the epoch and the sample, and hide the same number of patches in every image: what 32
   blocks leave is filled up beside them. The authors draw anew in every step, and some masks are a few patches short.
-- Colours are distorted after the crop; in the authors' code before it, on the whole picture.
+- Colors are distorted after the crop; in the authors' code before it, on the whole picture.
 """
 
 from typing import Literal
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..encoders.depth_initialization import draw, initialize_by_depth
+from ..encoders.patch_tokens import choose, enlarge, token_grid
 from ..errors import RecipeError
 from ..nn import linear
-from ..nn.depth_initialization import draw, initialize_by_depth
-from ..nn.exact_masks import exact_block_masks, numbers_for_mask
-from ..nn.feature_colours import PrincipalColours, colour_picture
-from ..nn.multiblock import places_of
-from ..nn.patch_tokens import choose, enlarge, token_grid
+from ..nn.feature_colors import PrincipalColors, color_picture
+from ..nn.masks.exact import exact_block_masks, numbers_for_mask
+from ..nn.masks.multiblock import places_of
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
@@ -82,7 +82,7 @@ class Data2Vec(Method):
     """data2vec (Baevski et al., 2022, arXiv:2202.03555): from a masked picture, what a teacher makes of the hidden patches.
 
     The teacher follows the student slowly and sees the whole picture; its targets are the mean of its last blocks' outputs, each
-    normalised. The encoder is a Data2VecVisionModel, which is given a mask token and, if it has no positions at all, a shared
+    normalized. The encoder is a Data2VecVisionModel, which is given a mask token and, if it has no positions at all, a shared
     relative position bias, as the authors'. The student is published, as the authors fine-tune it.
     """
 
@@ -104,9 +104,9 @@ class Data2Vec(Method):
         self.encoder.embeddings.mask_token.requires_grad_(True)  # here it is trained
         self.encoder.config.feature_pooling = "mean"
         norm = nn.LayerNorm(self.feature_size, eps=1e-6)
-        normalised = isinstance(self.encoder.layernorm, nn.LayerNorm)  # not with use_mean_pooling, the default
+        normalized = isinstance(self.encoder.layernorm, nn.LayerNorm)  # not with use_mean_pooling, the default
         self.head = nn.Sequential(
-            nn.Identity() if normalised else norm, nn.Linear(self.feature_size, self.feature_size)
+            nn.Identity() if normalized else norm, nn.Linear(self.feature_size, self.feature_size)
         )
         self.post_init()
 
@@ -159,7 +159,7 @@ class Data2Vec(Method):
 
     @torch.no_grad()
     def targets(self, crops: Tensor) -> Tensor:
-        """The mean of the teacher's last blocks, each normalised, normalised again: (N, T, D) float32."""
+        """The mean of the teacher's last blocks, each normalized, normalized again: (N, T, D) float32."""
         outputs = self._mlp_outputs(crops) if self.config.target_features == "ffn" else self._block_outputs(crops)
         chosen = [output[:, 1:].float() for output in outputs[-self.config.average_top_k_layers :]]
         width = chosen[0].shape[-1:]
@@ -199,20 +199,20 @@ class Data2Vec(Method):
         return [self.encoder] if self.config.target_features == "ffn" else super().compiled_parts()
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """The masked pictures, and features as colours: the teacher's and, where patches are hidden, the predicted ones."""
+        """The masked pictures, and features as colors: the teacher's and, where patches are hidden, the predicted ones."""
         picture = pixel_values[:, 0]
         grid, size = token_grid(self.encoder, picture), tuple(picture.shape[-2:])
         mask = self.masks(index, picture)
         hidden, _ = places_of(mask)
         targets = self.targets(picture)
-        in_colour = PrincipalColours(targets)
-        predicted = in_colour(self.head(choose(self.student(picture, hidden), hidden)))
+        in_color = PrincipalColors(targets)
+        predicted = in_color(self.head(choose(self.student(picture, hidden), hidden)))
         places = hidden.unsqueeze(-1).expand(-1, -1, 3)
-        colours = torch.zeros(*targets.shape[:2], 3, device=picture.device).scatter(1, places, predicted)
+        colors = torch.zeros(*targets.shape[:2], 3, device=picture.device).scatter(1, places, predicted)
         return {
             "masked": picture * ~enlarge(mask.unflatten(1, grid), size),
-            "target features": colour_picture(in_colour(targets), grid, size),
-            "predicted features": colour_picture(colours, grid, size),
+            "target features": color_picture(in_color(targets), grid, size),
+            "predicted features": color_picture(colors, grid, size),
             "original": picture,
         }
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from ..errors import PluginError
 from ..view import View, check_views
-from .hooks import misfitting, misspelt
+from .hooks import misfitting, misspelled
 
 MODEL_TYPE_PREFIX = "hfcontrast_"
 
@@ -84,13 +84,13 @@ def check_written(cls: type, base: type) -> None:
         base: ``Method``.
 
     Raises:
-        PluginError: Attributes that name modules or settings do not, a hook is misspelt or cannot be called.
+        PluginError: Attributes that name modules or settings do not, a hook is misspelled or cannot be called.
     """
     where = called(cls)
     _check_names(cls, where)
     for problem in misfitting(cls, base):
         raise PluginError(f"{where}: {problem}")
-    for problem, certain in misspelt(cls, base):
+    for problem, certain in misspelled(cls, base):
         if certain:
             raise PluginError(f"{where}: {problem}")
         warnings.warn(f"{where}: {problem}", stacklevel=3)

@@ -5,14 +5,14 @@ code (facebookresearch/swav, main_deepclusterv2.py).
 
 Deviations from the paper:
 - The authors fill the memory by one pass over the data before the training. Here that pass is the first epoch: it moves the
-  running statistics of batch normalisation, as theirs does, and no weight. It counts as an epoch of the schedules.
+  running statistics of batch normalization, as theirs does, and no weight. It counts as an epoch of the schedules.
 - Every process clusters the whole memory, instead of a share of it: the same clusters on any number of processes.
 - A centroid that no image is nearest to stays where it is, as theirs; so does one whose images cancel out.
 - k-means starts from rows of the whole memory, that of the authors from rows of the first process's share.
 - The loss is the mean over the crops of the global batch whose image has a cluster; the authors' that of each process first.
 - The blur is a true Gaussian of the drawn standard deviation, its kernel cut off at four of them; the authors' PIL filter
   approximates one by box filters.
-- The head's first layer has no bias, which the batch normalisation after it would take out again.
+- The head's first layer has no bias, which the batch normalization after it would take out again.
 """
 
 import torch
@@ -173,7 +173,7 @@ class DeepClusterV2(Method):
     def after_backward(self, progress: Progress) -> None:
         """Keeps all weights where they are in the first epoch: without a gradient they are not decayed either.
 
-        Only the shift of the head's normalisation, which is 0, keeps its gradient of 0: the scaler of fp16 wants one.
+        Only the shift of the head's normalization, which is 0, keeps its gradient of 0: the scaler of fp16 wants one.
         """
         if progress.epoch == 0:
             for name, parameter in self.named_parameters():

@@ -28,20 +28,20 @@ class DINOConfig(MethodConfig):
     Args:
         out_dim: Number of prototypes K, the width of the distribution that is matched.
         hidden_dim: Width of the head's hidden layers.
-        bottleneck_dim: Width of the head's normalised bottleneck.
+        bottleneck_dim: Width of the head's normalized bottleneck.
         head_layers: Number of linear layers before the prototypes.
-        head_batch_norm: Batch normalisation in the head; the paper uses it with convolutional encoders only.
+        head_batch_norm: Batch normalization in the head; the paper uses it with convolutional encoders only.
         head_init_std: Standard deviation of the heads' initial weights, as in the authors' code. For narrow heads, as in the quick
             recipes, null (that of torch.nn.Linear) learns faster.
         learn_prototype_norm: Learn the norms of the prototypes rather than fix them at 1 (norm_last_layer=False in the
-            authors' code; can help, can destabilise).
+            authors' code; can help, can destabilize).
         freeze_last_layer_epochs: Epochs at the start in which the prototypes do not move.
         student_temperature: Temperature of the student's softmax.
         warmup_teacher_temperature: Teacher's temperature at the start.
         teacher_temperature: Teacher's temperature after the warm-up; above 0.07 is unstable for most.
         warmup_teacher_temperature_epochs: Epochs over which the teacher's temperature rises linearly.
         teacher_momentum: Momentum of the teacher at the start; it rises to 1 along a cosine.
-        center_momentum: Momentum of the centre's moving average.
+        center_momentum: Momentum of the center's moving average.
     """
 
     model_type = "hfcontrast_dino"
@@ -74,7 +74,7 @@ class DINOConfig(MethodConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number between 0 and 1")
 
 
-_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
+_COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
 
 class DINO(Method):
@@ -86,9 +86,9 @@ class DINO(Method):
 
     config_class = DINOConfig
     views = (
-        View(name="global_1", size=224, scale=(0.4, 1.0), blur=1.0, **_COLOUR),
-        View(name="global_2", size=224, scale=(0.4, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
-        View(name="local", key="local_pixel_values", count=8, size=96, scale=(0.05, 0.4), blur=0.5, **_COLOUR),
+        View(name="global_1", size=224, scale=(0.4, 1.0), blur=1.0, **_COLOR),
+        View(name="global_2", size=224, scale=(0.4, 1.0), blur=0.1, solarize=0.2, **_COLOR),
+        View(name="local", key="local_pixel_values", count=8, size=96, scale=(0.05, 0.4), blur=0.5, **_COLOR),
     )
     min_images = 1
     teachers = {"teacher_encoder": "encoder", "teacher_head": "head", "teacher_prototypes": "prototypes"}
@@ -109,7 +109,7 @@ class DINO(Method):
         self.post_init()
 
     def reset_parameters(self) -> None:
-        """Initial centre."""
+        """Initial center."""
         nn.init.zeros_(self.center)
 
     def embed(self, pixel_values: Tensor, local_pixel_values: Tensor | None = None) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ class DINO(Method):
         return {"student": features, "teacher": teacher}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """Cross-entropy of student and centred, sharpened teacher over the prototypes."""
+        """Cross-entropy of student and centerd, sharpened teacher over the prototypes."""
         bottleneck = self.head(embeddings["student"])
         student = self.prototypes(bottleneck)
         with torch.no_grad():
@@ -155,7 +155,7 @@ class DINO(Method):
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the teacher, and the centre to the mean of the global batch's teacher logits (eq. 4)."""
+        """Moves the teacher, and the center to the mean of the global batch's teacher logits (eq. 4)."""
         self.update_teachers(momentum_schedule(self.config.teacher_momentum, progress.fraction))
         batch_mean = all_mean(torch.stack([output.state["teacher_mean"] for output in outputs]).mean(dim=0))
         self.center.lerp_(batch_mean.to(self.center.dtype), 1.0 - self.config.center_momentum)

@@ -8,7 +8,7 @@ Deviations from the paper:
   patches is drawn uniformly from its range. The authors mask half of the crops of a process's batch, each with another
   share of the range. A mask is made of at most 16 blocks tried; the authors go on until ten in a row find no room.
 - KoLeo spreads the class tokens of the global batch; the authors' those of each GPU apart.
-- With ``centering: softmax`` the centre of the patches is the mean of all masked patches; the authors' the mean of the
+- With ``centering: softmax`` the center of the patches is the mean of all masked patches; the authors' the mean of the
   GPUs' means.
 - Gradients are clipped as the recipe says; the authors clip those of encoder and heads apart.
 - Views are blurred with DINO's probabilities, 1.0, 0.1 and 0.5; the authors' code, which has them inverted, with 0.0, 0.9
@@ -21,10 +21,10 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
+from ..encoders.embedding_initialization import initialize_dinov2_embeddings
 from ..errors import RecipeError
 from ..losses import dino_loss, ibot_loss, koleo, sinkhorn_center
 from ..nn import DINOHead, Prototypes, all_sum, crop_masks, gather, linear, momentum_schedule
-from ..nn.embedding_initialization import initialize_dinov2_embeddings
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 from .dino import head_phases
@@ -40,10 +40,10 @@ class DINOv2Config(MethodConfig):
     Args:
         out_dim: Number of prototypes K of each head; the paper's largest models have 131072.
         hidden_dim: Width of the heads' hidden layers.
-        bottleneck_dim: Width of the heads' normalised bottleneck.
+        bottleneck_dim: Width of the heads' normalized bottleneck.
         patch_bottleneck_dim: The same in the patches' head; None takes bottleneck_dim.
         head_layers: Number of linear layers before the prototypes.
-        head_batch_norm: Batch normalisation in the class tokens' head (ours, for very short trainings).
+        head_batch_norm: Batch normalization in the class tokens' head (ours, for very short trainings).
         head_init_std: Standard deviation of the heads' initial weights, as in the authors' code. For narrow heads, as in the quick
             recipes, null (that of torch.nn.Linear) learns faster.
         separate_heads: A head of its own for the patches, as in all of the paper's experiments; false: one for both.
@@ -51,7 +51,7 @@ class DINOv2Config(MethodConfig):
         freeze_last_layer_epochs: Epochs at the start in which the prototypes do not move.
         dino_weight: Weight of the loss on class tokens.
         ibot_weight: Weight of the loss on masked patches.
-        koleo_weight: Weight of the KoLeo regulariser.
+        koleo_weight: Weight of the KoLeo regularizer.
         koleo_crops: Global crops whose class tokens KoLeo spreads: 1 in the paper; 2, added up, in the authors' code.
         mask_probability: Share of the global crops that the student sees masked.
         mask_ratio_min: Least share of the patches that a mask hides.
@@ -112,10 +112,10 @@ class DINOv2Config(MethodConfig):
     def validate_heads(self):
         """Processes see different numbers of masked patches, over which no statistics can be taken."""
         if self.head_batch_norm and not self.separate_heads:
-            raise ValueError("head_batch_norm normalises class tokens only: it needs separate_heads")
+            raise ValueError("head_batch_norm normalizes class tokens only: it needs separate_heads")
 
 
-_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
+_COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
 
 class DINOv2(Method):
@@ -129,9 +129,9 @@ class DINOv2(Method):
 
     config_class = DINOv2Config
     views = (
-        View(name="global_1", size=224, scale=(0.32, 1.0), blur=1.0, **_COLOUR),
-        View(name="global_2", size=224, scale=(0.32, 1.0), blur=0.1, solarize=0.2, **_COLOUR),
-        View(name="local", key="local_pixel_values", count=8, size=96, scale=(0.05, 0.32), blur=0.5, **_COLOUR),
+        View(name="global_1", size=224, scale=(0.32, 1.0), blur=1.0, **_COLOR),
+        View(name="global_2", size=224, scale=(0.32, 1.0), blur=0.1, solarize=0.2, **_COLOR),
+        View(name="local", key="local_pixel_values", count=8, size=96, scale=(0.05, 0.32), blur=0.5, **_COLOR),
     )
     teachers = {"teacher_encoder": "encoder", "teacher_heads": "heads"}
     collapse_advice = "lower optim.lr or method.teacher_temperature, or raise method.koleo_weight or train.batch_size"
@@ -164,7 +164,7 @@ class DINOv2(Method):
         )
 
     def reset_parameters(self) -> None:
-        """Initial centres."""
+        """Initial centers."""
         for center in (self.class_center, self.patch_center):
             if center is not None:
                 nn.init.zeros_(center)
@@ -254,7 +254,7 @@ class DINOv2(Method):
         )
 
     def _center(self, name: str, logits: Tensor) -> Tensor:
-        """What is subtracted from the teacher's logits: the running mean, or Sinkhorn's centre of the global batch."""
+        """What is subtracted from the teacher's logits: the running mean, or Sinkhorn's center of the global batch."""
         if (center := getattr(self, name)) is not None:
             return center
         return sinkhorn_center(logits, self.teacher_temperature, self.config.sinkhorn_iterations, _log_sum_of_processes)

@@ -24,7 +24,7 @@ ATTRIBUTES = ("views", "teachers", "constant_lr", "collapse_advice", "min_images
 _CLOSE = 0.85
 
 
-def misspelt(cls: type, base: type) -> Iterator[tuple[str, bool]]:
+def misspelled(cls: type, base: type) -> Iterator[tuple[str, bool]]:
     """Sentences about names of a class that are nearly the contract's, where nothing in the class uses them; and whether what
     has such a name could be what it resembles, and not a helper of the author's own.
 

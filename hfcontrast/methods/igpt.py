@@ -10,7 +10,7 @@ Deviations from the paper:
   trained after a start token, begin with their positions moved to this order.
 - Only the autoregressive objective; the paper's BERT objective needs attention in both directions.
 - Crops: the share of the picture is drawn from a range; the authors resize the short side to 256 to 384 px and cut 224 out.
-- Colour clusters are fitted to some hundred thousand pixels of the training data; the authors' to ImageNet's.
+- Color clusters are fitted to some hundred thousand pixels of the training data; the authors' to ImageNet's.
 """
 
 from typing import Any
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ImageGPTForCausalImageModeling, ImageGPTModel, PreTrainedModel
 
+from ..encoders.pixel_sequence import color_tokens
 from ..errors import RecipeError
-from ..nn.pixel_sequence import colour_tokens
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -35,12 +35,12 @@ class IGPTConfig(MethodConfig):
     """Configuration of iGPT.
 
     Args:
-        num_clusters: Colours that the pictures are reduced to, K; fewer where the data has fewer.
-        feature_layer: Block whose normalised input is the feature, averaged over the pixels: from 1 to one less than the
+        num_clusters: Colors that the pictures are reduced to, K; fewer where the data has fewer.
+        feature_layer: Block whose normalized input is the feature, averaged over the pixels: from 1 to one less than the
             blocks; None takes the middle one. The later blocks are published no more.
-        clusters: (K, 3) colours in [-1, 1]; measured by the training, or those of pretrained weights.
-        image_mean: Mean of each colour that pictures are normalised by; filled in by the training.
-        image_std: Standard deviation of each colour; filled in by the training.
+        clusters: (K, 3) colors in [-1, 1]; measured by the training, or those of pretrained weights.
+        image_mean: Mean of each color that pictures are normalized by; filled in by the training.
+        image_std: Standard deviation of each color; filled in by the training.
     """
 
     model_type = "hfcontrast_igpt"
@@ -62,7 +62,7 @@ class IGPTConfig(MethodConfig):
                 backbone.clusters, backbone.vocab_size = self.clusters, len(self.clusters) + 1
 
     def validate_clusters(self):
-        """Two colours or more."""
+        """Two colors or more."""
         if self.num_clusters < 2:
             raise ValueError(f"num_clusters is {self.num_clusters}, expected 2 or more")
 
@@ -70,9 +70,9 @@ class IGPTConfig(MethodConfig):
 class IGPT(Method):
     """iGPT (Chen et al., 2020): the next pixel is predicted from all before it, row by row, as a language model does words.
 
-    Pictures are small and reduced to K colours. The encoder is an ImageGPTModel of transformers; published are its first
+    Pictures are small and reduced to K colors. The encoder is an ImageGPTModel of transformers; published are its first
     blocks, up to the one whose features are best read by a linear layer, about the middle, as an ImageGPTModel of so many
-    blocks whose last normalisation is the next block's first. Nearest neighbours of these features say little.
+    blocks whose last normalization is the next block's first. Nearest neighbors of these features say little.
     """
 
     config_class = IGPTConfig
@@ -101,7 +101,7 @@ class IGPT(Method):
 
     @classmethod
     def measure(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
-        """The colour clusters: k-means of the pixels (section 3.1: K = 512 of RGB values)."""
+        """The color clusters: k-means of the pixels (section 3.1: K = 512 of RGB values)."""
         pixels = images.permute(0, 2, 3, 1).reshape(-1, 3)
         pixels = pixels[:: max(len(pixels) // _PIXELS, 1)] * 2 - 1
         count = int(options.get("num_clusters") or cls.config_class.num_clusters)
@@ -131,10 +131,10 @@ class IGPT(Method):
         return MethodOutput(loss=embeddings["error"].mean())
 
     def tokens(self, pixel_values: Tensor) -> Tensor:
-        """The colours of normalised pictures (N, 3, H, W), row by row: (N, H * W)."""
+        """The colors of normalized pictures (N, 3, H, W), row by row: (N, H * W)."""
         values = pixel_values.float()
         mean, std = (values.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
-        return colour_tokens(self.encoder, (values * std + mean) * 2 - 1)
+        return color_tokens(self.encoder, (values * std + mean) * 2 - 1)
 
     def export_encoder(self) -> PreTrainedModel:
         """The blocks before the features' one, over the same parameters."""
@@ -154,7 +154,7 @@ class IGPT(Method):
         return model
 
     def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The upper half, three completions that are sampled from the model, and the picture in its colours."""
+        """The upper half, three completions that are sampled from the model, and the picture in its colors."""
         picture = pixel_values[:, 0]
         tokens = self.tokens(picture)
         given = tokens.shape[1] // 2
@@ -169,13 +169,13 @@ class IGPT(Method):
         half = tokens.masked_fill(torch.arange(tokens.shape[1], device=tokens.device) >= given, -1)
         size = picture.shape[-2:]
         return {
-            "given": self.colours(half, size),
-            "sampled": self.colours(sampled, size).unflatten(0, (-1, 3)),
-            "original": self.colours(tokens, size),
+            "given": self.colors(half, size),
+            "sampled": self.colors(sampled, size).unflatten(0, (-1, 3)),
+            "original": self.colors(tokens, size),
         }
 
-    def colours(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """Tokens (N, H * W) as normalised pictures; those below 0 are grey."""
+    def colors(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tokens (N, H * W) as normalized pictures; those below 0 are gray."""
         clusters = torch.tensor(self.config.clusters, device=tokens.device)
         pixels = (clusters[tokens.clamp(0, len(clusters) - 1)] + 1) / 2
         mean, std = (torch.tensor(v, device=tokens.device) for v in (self.config.image_mean, self.config.image_std))
@@ -201,16 +201,16 @@ def initialize_gpt(encoder: ImageGPTModel) -> None:
 
 
 class PixelHead(nn.Module):
-    """Logits of the colours: one linear layer without bias, which starts at 0 as in the authors' code.
+    """Logits of the colors: one linear layer without bias, which starts at 0 as in the authors' code.
 
     Args:
         width: Width of the encoder's tokens.
-        colours: Number of clusters K.
+        colors: Number of clusters K.
     """
 
-    def __init__(self, width: int, colours: int):
+    def __init__(self, width: int, colors: int):
         super().__init__()
-        self.linear = nn.Linear(width, colours, bias=False)
+        self.linear = nn.Linear(width, colors, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.linear(tokens)

@@ -2,7 +2,7 @@
 
 arXiv:2301.08243; details that the paper leaves open are those of the authors' code (facebookresearch/ijepa). Two of them
 contradict the paper, and are followed: the loss is smooth L1, where the paper has the squared distance; and it is computed on
-the target encoder's features after a normalisation of each patch's.
+the target encoder's features after a normalization of each patch's.
 
 Deviations from the paper:
 - Masks are drawn for each image by itself, as a function of the run's seed, the epoch and the sample. In the authors' code the
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from ..encoders.depth_initialization import initialize_by_depth
+from ..encoders.patch_tokens import choose, embed_patches, enlarge, require_vit, run_layers, token_grid
+from ..encoders.vit import fix_positions, sincos_positions
 from ..nn import linear
-from ..nn.depth_initialization import initialize_by_depth
-from ..nn.feature_colours import PrincipalColours, colour_picture
-from ..nn.multiblock import multi_block_masks, numbers_for_blocks, places_of
-from ..nn.patch_tokens import choose, embed_patches, enlarge, require_vit, run_layers, token_grid
+from ..nn.feature_colors import PrincipalColors, color_picture
+from ..nn.masks.multiblock import multi_block_masks, numbers_for_blocks, places_of
 from ..nn.term_mean import mean_of_terms
 from ..nn.transformer import BRANCH_ENDS, TransformerBlocks
-from ..nn.vit import fix_positions, sincos_positions
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 
@@ -189,24 +189,24 @@ class IJEPA(Method):
         return [*self.encoder.layers, *self.target_encoder.layers, *self.predictor.blocks.layers]
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Context and target blocks of the pictures, and features as colours: the target encoder's and the predicted ones."""
+        """Context and target blocks of the pictures, and features as colors: the target encoder's and the predicted ones."""
         picture = pixel_values[:, 0]
         grid, size = token_grid(self.encoder, picture), tuple(picture.shape[-2:])
         context, targets = self.masks(index, picture)
         wanted = self.target_features(picture).float()
         wanted = F.layer_norm(wanted, wanted.shape[-1:])
         prediction, places, present = self.predict(picture, context, targets)
-        in_colour = PrincipalColours(wanted)
-        colours = torch.zeros(*wanted.shape[:2], 3, device=wanted.device)
+        in_color = PrincipalColors(wanted)
+        colors = torch.zeros(*wanted.shape[:2], 3, device=wanted.device)
         for block in range(places.shape[1]):  # where blocks overlap, the last one is seen
             sample, rank = present[:, block].nonzero(as_tuple=True)
-            colours[sample, places[sample, block, rank]] = in_colour(prediction[sample, block, rank])
+            colors[sample, places[sample, block, rank]] = in_color(prediction[sample, block, rank])
         shown = [enlarge(mask.unflatten(1, grid), size) for mask in (context, targets.any(dim=1))]
         return {
             "context": picture * shown[0],
             "targets": picture * shown[1],
-            "target features": colour_picture(in_colour(wanted), grid, size),
-            "predicted features": colour_picture(colours, grid, size),
+            "target features": color_picture(in_color(wanted), grid, size),
+            "predicted features": color_picture(colors, grid, size),
             "original": picture,
         }
 

@@ -9,7 +9,7 @@ Deviations from the paper:
   default of 30 is ours and heavy, for short trainings: 20 short epochs on generated pictures learned with it and not without. The
   term pulls an embedding to its row with a force of 2 lambda, NCE with at most 1 / temperature: 60 against 14. They are equal at
   lambda = 1 / (2 temperature), 7 at 0.07.
-- Grey images follow the colour jitter instead of preceding it; distortions work on values in [0, 1] without rounding to 8 bits.
+- Gray images follow the color jitter instead of preceding it; distortions work on values in [0, 1] without rounding to 8 bits.
 - With more than one view (recipe), each is compared with the bank, and the mean of their embeddings moves its row.
 """
 
@@ -68,7 +68,7 @@ class InstDisc(Method):
     """InstDisc (Wu et al., 2018, arXiv:1805.01978): every image is a class of its own, told from the rest of a memory bank.
 
     The bank keeps one embedding of every image of the data set. Its softmax is approximated by noise-contrastive
-    estimation; the normalising constant Z is estimated once, from the first batch.
+    estimation; the normalizing constant Z is estimated once, from the first batch.
     """
 
     log_partition: Tensor | None

@@ -7,7 +7,7 @@ Deviations from the paper:
 - No dropout between the layers of the head: masks of the moment would differ with gradient caching and the number of processes.
 - The set of permutations begins with the one that changes nothing, and not with a random one.
 - 30 % of the pictures are gray, as in the paper; in the authors' code half are, and half of the others lose a part of their color.
-- Colour channels are shifted in pictures without colour too, which thereby get fringes; and a tile's mean and standard deviation
+- Color channels are shifted in pictures without color too, which thereby get fringes; and a tile's mean and standard deviation
   are those of each channel.
 - Encoder and head start as torch's do, the authors' as Caffe's.
 """
@@ -17,9 +17,8 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nn.encoder import encode, patch_size
-from ..nn.patch_shortcuts import standardise_channels
-from ..nn.puzzle import (
+from ..encoders.features import encode, patch_size
+from ..nn.patches.puzzle import (
     CELLS,
     LARGEST_SET,
     corners_in_cells,
@@ -29,6 +28,7 @@ from ..nn.puzzle import (
     permutation_set,
     require_whole_patches,
 )
+from ..nn.patches.shortcuts import standardize_channels
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -43,7 +43,7 @@ class JigsawConfig(MethodConfig):
         permutations: How many orders of the nine tiles there are to tell apart, from 2 to 10,000.
         patch_size: Side of the tiles, in pixels, at most a third of the view's; null: three quarters of that third (the
             paper's 64 of 85), for a ViT rounded down to whole patches of its own.
-        channel_shift: Pixels that each colour channel of each tile is moved by, at most, in each direction.
+        channel_shift: Pixels that each color channel of each tile is moved by, at most, in each direction.
         tile_dim: Width of what the head knows of each tile (fc6).
         hidden_dim: Width of the layer that sees all nine tiles (fc7).
     """
@@ -73,7 +73,7 @@ class Jigsaw(Method):
     """
 
     config_class = JigsawConfig
-    # the central square, 30 % of the pictures grey (section 3.3)
+    # the central square, 30 % of the pictures gray (section 3.3)
     views = (
         View(
             name="jigsaw",
@@ -103,7 +103,7 @@ class Jigsaw(Method):
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Crops (B, V, C, S, S) to the features of their tiles, in the order in which they were put, (B, V, 9, D)."""
-        tiles = standardise_channels(self._cut(pixel_values.flatten(0, 1), index, self.config.channel_shift).float())
+        tiles = standardize_channels(self._cut(pixel_values.flatten(0, 1), index, self.config.channel_shift).float())
         features = encode(self.encoder, tiles.to(pixel_values.dtype).flatten(0, 1))
         return {"h": features.unflatten(0, (*pixel_values.shape[:2], CELLS))}
 

@@ -35,7 +35,7 @@ class LeJEPAConfig(MethodConfig):
         projection_dim: Width of the embeddings that are made Gaussian; 512 in the authors' scripts for ImageNet-1k, 16 in their
             minimal example.
         hidden_dim: Width of the projector's hidden layers.
-        projector_layers: Linear layers of the projector, batch normalisation between them.
+        projector_layers: Linear layers of the projector, batch normalization between them.
         num_slices: Random directions, drawn anew every step.
         integration_points: Points of the integral over [-integration_reach, integration_reach], odd.
         integration_reach: Largest frequency of the integral.
@@ -67,7 +67,7 @@ class LeJEPAConfig(MethodConfig):
             raise ValueError(f"integration_reach is {self.integration_reach}, expected a number above 0")
 
 
-_COLOUR = {
+_COLOR = {
     "brightness": 0.4,
     "contrast": 0.4,
     "saturation": 0.2,
@@ -88,8 +88,8 @@ class LeJEPA(Method):
 
     config_class = LeJEPAConfig
     views = (
-        View(name="global", count=2, size=224, scale=(0.3, 1.0), **_COLOUR),
-        View(name="local", key="local_pixel_values", count=8, size=98, scale=(0.05, 0.3), **_COLOUR),
+        View(name="global", count=2, size=224, scale=(0.3, 1.0), **_COLOR),
+        View(name="local", key="local_pixel_values", count=8, size=98, scale=(0.05, 0.3), **_COLOR),
     )
     min_images_normalized = 2
     collapse_advice = "raise method.trade_off or train.batch_size, or lower optim.lr"
@@ -108,7 +108,7 @@ class LeJEPA(Method):
         return features
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """Algorithm 2: squared distance of all views to the images' centres, and SIGReg of every view."""
+        """Algorithm 2: squared distance of all views to the images' centers, and SIGReg of every view."""
         config = self.config
         z = self.projector(torch.cat(list(embeddings.values()), dim=1)).float()
         aims = z if config.centers == "all" else z[:, : embeddings["global"].shape[1]]

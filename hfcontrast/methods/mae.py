@@ -15,19 +15,19 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..nn.patch_tokens import (
+from ..encoders.patch_tokens import (
     choose,
     embed_patches,
-    normalise_patches,
+    normalize_patches,
     patchify,
     require_vit,
     run_layers,
     token_grid,
     unpatchify,
 )
-from ..nn.shared import vit_of_mae
+from ..encoders.vit import fix_positions, sincos_positions, xavier_patch_projection
+from ..encoders.weight_sharing import vit_of_mae
 from ..nn.transformer import TransformerBlocks, xavier_linears
-from ..nn.vit import fix_positions, sincos_positions, xavier_patch_projection
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -40,7 +40,7 @@ class MAEConfig(MethodConfig):
 
     Args:
         mask_ratio: Share of the patches that are hidden, above 0 and below 1.
-        normalise_pixels: Predict the pixels of each patch less their mean, by their standard deviation; false: plain pixels.
+        normalize_pixels: Predict the pixels of each patch less their mean, by their standard deviation; false: plain pixels.
         decoder_width: Width of the decoder's tokens, a multiple of 4.
         decoder_depth: Blocks of the decoder; 1 is enough for fine-tuning, linear features need more (table 1a).
         decoder_heads: Attention heads of the decoder.
@@ -52,7 +52,7 @@ class MAEConfig(MethodConfig):
     default_backbone = "vit_mae"
 
     mask_ratio: float | int = 0.75
-    normalise_pixels: bool = True
+    normalize_pixels: bool = True
     decoder_width: int = 512
     decoder_depth: int = 8
     decoder_heads: int = 16
@@ -76,7 +76,7 @@ class MAE(Method):
 
     The encoder, a ViTMAEModel or a ViTModel of transformers, never sees the hidden patches; a small decoder, which is
     thrown away, sees a mask token in their places. Published is a ViTModel, which sees all patches. Its features are to be
-    fine-tuned or read by a linear layer; their nearest neighbours say little.
+    fine-tuned or read by a linear layer; their nearest neighbors say little.
     """
 
     config_class = MAEConfig
@@ -98,8 +98,8 @@ class MAE(Method):
         crops = pixel_values.flatten(0, 1)
         prediction, hidden, _ = self.predict(crops, index)
         target = patchify(crops, self.encoder.config.patch_size).float()
-        if self.config.normalise_pixels:
-            target, *_ = normalise_patches(target)
+        if self.config.normalize_pixels:
+            target, *_ = normalize_patches(target)
         error = (prediction.float() - choose(target, hidden)).square().mean(dim=(1, 2))
         return {"error": error.unflatten(0, pixel_values.shape[:2])}
 
@@ -138,8 +138,8 @@ class MAE(Method):
         picture, side = pixel_values[:, 0], self.encoder.config.patch_size
         prediction, hidden, _ = self.predict(picture, index)
         patches = patchify(picture, side)
-        if self.config.normalise_pixels:
-            _, mean, std = normalise_patches(patches)
+        if self.config.normalize_pixels:
+            _, mean, std = normalize_patches(patches)
             prediction = prediction * choose(std, hidden) + choose(mean, hidden)
         places = hidden.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
         rows = token_grid(self.encoder, picture)[0]

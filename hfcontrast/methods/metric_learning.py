@@ -11,7 +11,7 @@ Deviations from the papers:
   one of the batch have any.
 - N-pairs: of a class that has more than one pair in the batch all are used, in as many N-pair losses; their mean over pairs.
 - Pairs: all of the batch, in their natural proportion of few positive to many negative ones.
-- Embeddings are normalised for pairs too, for which Hadsell et al. do not.
+- Embeddings are normalized for pairs too, for which Hadsell et al. do not.
 """
 
 from typing import Literal
@@ -43,7 +43,7 @@ class MetricLearningConfig(MethodConfig):
         embedding_dim: Width of the embedding.
         hidden_dim: Width of a hidden layer before it; null: the embedding is a linear map of the features.
         normalize: Scale the embeddings to unit length; null: for all losses but "n_pair", as Roth et al. do.
-        freeze_batch_norm: The encoder's batch normalisation keeps the statistics that it came with (Roth et al.); for
+        freeze_batch_norm: The encoder's batch normalization keeps the statistics that it came with (Roth et al.); for
             pretrained encoders only.
     """
 
@@ -90,7 +90,7 @@ class MetricLearning(Method):
         self.post_init()
 
     def train(self, mode: bool = True) -> "MetricLearning":
-        """Sets the training mode; frozen batch normalisation stays in evaluation mode."""
+        """Sets the training mode; frozen batch normalization stays in evaluation mode."""
         super().train(mode)
         if self.config.freeze_batch_norm:
             for module in self.encoder.modules():
@@ -107,7 +107,7 @@ class MetricLearning(Method):
         """The loss over all views of the global batch."""
         config = self.config
         z = gather(embeddings["z"])
-        # View by view: neighbours within a class are then different images, where it has more than one.
+        # View by view: neighbors within a class are then different images, where it has more than one.
         labels = own_classes(gather(labels)).repeat(z.shape[1])
         z = z.transpose(0, 1).flatten(0, 1)
         if config.loss == "contrastive":

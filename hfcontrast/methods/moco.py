@@ -6,7 +6,7 @@ Deviations from the paper:
 - The key encoder moves after the optimizer's step, the authors' before the next forward pass: the same weights at every pass.
 - Shuffle-BN works where batch statistics are those of a process (``train.sync_batchnorm: false``) or of the
   ``batch_norm_groups``; where all processes share them, as is hfcontrast's default, there is nothing to shuffle.
-- The authors' code drops the colour before the colour jitter, here as in the paper's text after it.
+- The authors' code drops the color before the color jitter, here as in the paper's text after it.
 - The queue may have any size; the authors' is a multiple of the batch.
 """
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ..errors import RecipeError
 from ..losses import queue_info_nce
 from ..nn import MLPHead, Queue, shared_generator
-from ..nn.shuffle import in_groups, in_shuffled_groups, own_groups
+from ..nn.shuffle_bn import in_groups, in_shuffled_groups, own_groups
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 

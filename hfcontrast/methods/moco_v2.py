@@ -3,7 +3,7 @@
 arXiv:2003.04297; details that the paper leaves open are those of the authors' code (facebookresearch/moco).
 
 Deviations from the paper:
-- Those of MoCo (``moco.py``), but for the order of colour jitter and grayscale, which is the authors'.
+- Those of MoCo (``moco.py``), but for the order of color jitter and grayscale, which is the authors'.
 - The learning rate moves along its cosine at every step; the authors' code moves it once an epoch.
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 """

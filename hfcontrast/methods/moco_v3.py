@@ -17,9 +17,10 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..encoders import encode
+from ..encoders.vit import fix_positions, freeze_patch_projection
 from ..losses import info_nce
-from ..nn import MLPHead, encode, gather, momentum_schedule, rank, view_by_view
-from ..nn.vit import fix_positions, freeze_patch_projection
+from ..nn import MLPHead, gather, momentum_schedule, rank, view_by_view
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Progress
 from .moco import check_two_views
@@ -34,7 +35,7 @@ class MoCoV3Config(MethodConfig):
         hidden_dim: Width of the hidden layers of projector and predictor.
         projector_layers: Linear layers of the projector: 3 for the paper's ViTs, 2 for its ResNets.
         predictor_layers: Linear layers of the predictor.
-        predictor_batch_norm_last: Batch normalisation after the predictor's last layer too: true for the paper's ViTs, false
+        predictor_batch_norm_last: Batch normalization after the predictor's last layer too: true for the paper's ViTs, false
             for its ResNets.
         temperature: Temperature of the softmax, above 0: 0.2 for the paper's ViTs, 1 for its ResNets.
         momentum: Share of the momentum encoder that stays at the first step; it rises to 1 along a cosine.
@@ -73,7 +74,7 @@ class MoCoV3Config(MethodConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
 
 
-_COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
+_COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
 
 class MoCoV3(Method):
@@ -85,8 +86,8 @@ class MoCoV3(Method):
 
     config_class = MoCoV3Config
     views = (
-        View(name="view_1", size=224, interpolation="bilinear", blur=1.0, **_COLOUR),
-        View(name="view_2", size=224, interpolation="bilinear", blur=0.1, solarize=0.2, **_COLOUR),
+        View(name="view_1", size=224, interpolation="bilinear", blur=1.0, **_COLOR),
+        View(name="view_2", size=224, interpolation="bilinear", blur=0.1, solarize=0.2, **_COLOR),
     )
     min_images_normalized = 3
     teachers = {"momentum_encoder": "encoder", "momentum_projector": "projector"}

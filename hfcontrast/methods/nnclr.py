@@ -5,7 +5,7 @@ published no code; the loss is that of the paper's algorithm 1.
 
 Deviations from the paper:
 - The views are BYOL's.
-- The loss is half the sum over the two views, as in algorithm 1. The softmax over the neighbours that section 3.2 adds to it
+- The loss is half the sum over the two views, as in algorithm 1. The softmax over the neighbors that section 3.2 adds to it
   (without an effect on the accuracy, as it says) is an option, and then a mean of both softmaxes.
 - Brightness, contrast and first weights as in ``byol``.
 """
@@ -19,8 +19,9 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..encoders import encode
 from ..losses import clip_loss, full_precision, info_nce
-from ..nn import MLPHead, Queue, encode, gather, view_by_view
+from ..nn import MLPHead, Queue, gather, view_by_view
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 from .byol import BYOL
 
@@ -33,10 +34,10 @@ class NNCLRConfig(MethodConfig):
         projection_dim: Width of projection, prediction and queue.
         hidden_dim: Width of the projector's two hidden layers.
         predictor_dim: Width of the predictor's hidden layer.
-        queue_size: Number of earlier projections among which neighbours are sought. Smaller than the data set, or an image
+        queue_size: Number of earlier projections among which neighbors are sought. Smaller than the data set, or an image
             meets its own projection of the last epoch.
         temperature: Temperature of the loss, above 0.
-        both_softmaxes: Let the prediction also find its neighbour among the batch's neighbours.
+        both_softmaxes: Let the prediction also find its neighbor among the batch's neighbors.
     """
 
     model_type = "hfcontrast_nnclr"
@@ -54,7 +55,7 @@ class NNCLRConfig(MethodConfig):
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
     def validate_queue_size(self):
-        """There is a neighbour."""
+        """There is a neighbor."""
         if self.queue_size < 1:
             raise ValueError(f"queue_size is {self.queue_size}, expected 1 or more")
 
@@ -69,10 +70,10 @@ def nearest(queries: Tensor, rows: Tensor) -> Tensor:
 
 
 class NNCLR(Method):
-    """NNCLR (Dwibedi et al., 2021, arXiv:2104.14548): the positive is the other view's nearest neighbour among earlier images.
+    """NNCLR (Dwibedi et al., 2021, arXiv:2104.14548): the positive is the other view's nearest neighbor among earlier images.
 
-    The neighbour of view 1's projection in the queue has to find view 2's prediction among those of the global batch, and the
-    other way round. The projections of view 1 enter the queue after the step, so no image is its own neighbour. Encoder
+    The neighbor of view 1's projection in the queue has to find view 2's prediction among those of the global batch, and the
+    other way round. The projections of view 1 enter the queue after the step, so no image is its own neighbor. Encoder
     and heads run on one view at a time.
     """
 
@@ -93,21 +94,21 @@ class NNCLR(Method):
         return {"h": view_by_view(partial(encode, self.encoder), pixel_values)}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """InfoNCE between neighbours of one view and predictions of the other, mean of both directions (algorithm 1)."""
+        """InfoNCE between neighbors of one view and predictions of the other, mean of both directions (algorithm 1)."""
         z = view_by_view(self.projector, embeddings["h"])
         p = view_by_view(self.predictor, z)
         z = F.normalize(z.detach().float(), dim=-1)
-        neighbours = torch.stack([nearest(view, self.queue.rows) for view in z.unbind(dim=1)], dim=1)
-        all_neighbours, all_predictions = gather(neighbours), gather(p)
+        neighbors = torch.stack([nearest(view, self.queue.rows) for view in z.unbind(dim=1)], dim=1)
+        all_neighbors, all_predictions = gather(neighbors), gather(p)
         loss = clip_loss if self.config.both_softmaxes else info_nce
         directions = [
-            loss(all_neighbours[:, one], all_predictions[:, other], self.config.temperature)
+            loss(all_neighbors[:, one], all_predictions[:, other], self.config.temperature)
             for one, other in permutations(range(z.shape[1]), 2)
         ]
         return MethodOutput(
             loss=torch.stack(directions).mean(),
             metrics={
-                "neighbour_similarity": (neighbours * z).sum(-1).mean(),
+                "neighbor_similarity": (neighbors * z).sum(-1).mean(),
                 "positive_similarity": (z[:, 0] * z[:, 1]).sum(-1).mean(),
             },
             state={"z": z[:, 0]},

@@ -3,8 +3,8 @@
 arXiv:1912.01991; details that the paper leaves open are those of the authors' code (facebookresearch/vissl).
 
 Deviations from the paper:
-- The image and its jigsaw version are distorted in colour, turned grey and mirrored as a whole; the authors' code draws anew for
-  each of the nine patches. Its random posterising, sharpening, solarising and contrast are left out.
+- The image and its jigsaw version are distorted in color, turned gray and mirrored as a whole; the authors' code draws anew for
+  each of the nine patches. Its random posterising, sharpening, solarizing and contrast are left out.
 - The loss is the paper's equation 3; the authors' code takes InstDisc's NCE, with a constant Z.
 - An image is never among its own negatives; the authors' draws may hit it.
 - The learning rate moves along its cosine at every step; the authors' code moves it once an epoch.
@@ -15,10 +15,10 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.features import patch_size
 from ..losses import softmax_nce
 from ..nn import MemoryBank, chosen_products, sample_others, sample_uniform
-from ..nn.encoder import patch_size
-from ..nn.puzzle import cut_patches, patch_side, require_whole_patches
+from ..nn.patches.puzzle import cut_patches, patch_side, require_whole_patches
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 

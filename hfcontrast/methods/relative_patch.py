@@ -3,11 +3,11 @@
 arXiv:1505.05192; details that the paper leaves open are those of the authors' code (cdoersch/deepcontext, train.py).
 
 Deviations from the paper:
-- One pair of patches is cut out of a picture in a step; the authors' grid gives all pairs of neighbours among some dozens.
+- One pair of patches is cut out of a picture in a step; the authors' grid gives all pairs of neighbors among some dozens.
 - The pair lies at a random place of a square crop, of the size that the paper's pictures have; the authors' grid begins at a
   random place of the whole picture.
 - The features are the encoder's pooled ones; the paper's fc6 sees where in the patch they come from.
-- The noise in place of dropped colours is normal, as the paper has it; the authors' code draws it uniformly, as strong for all.
+- The noise in place of dropped colors is normal, as the paper has it; the authors' code draws it uniformly, as strong for all.
 - Settings for patches of other sizes than 96 px are ours.
 - Encoder and heads start as torch's do, the authors' as Caffe's.
 """
@@ -19,16 +19,16 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.features import encode, patch_size
 from ..errors import RecipeError
-from ..nn.encoder import encode, patch_size
-from ..nn.patch_shortcuts import drop_colours, pixelate, project_colours, standardise_patches
-from ..nn.puzzle import cut_squares, lay_out, require_whole_patches
+from ..nn.patches.puzzle import cut_squares, lay_out, require_whole_patches
+from ..nn.patches.shortcuts import drop_colors, pixelate, project_colors, standardize_patches
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
 PAIRS, SHARPNESS, CHANNELS, NOISE = 1, 2, 3, 4  # what the random numbers are for
-DRAWS = 7  # for each pair: the neighbour, row and column of the pair, and the jitter of both patches
-NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # rows down, columns right
+DRAWS = 7  # for each pair: the neighbor, row and column of the pair, and the jitter of both patches
+NEIGHBORS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # rows down, columns right
 
 
 @strict
@@ -40,13 +40,13 @@ class RelativePatchConfig(MethodConfig):
             whole patches of its own.
         gap: Pixels between the two patches; null: half of a patch (the paper's 48).
         jitter: Pixels that each patch is moved by, at most, in each direction; null: 7 of 96 of a patch.
-        color: Against colour fringes, which tell where in a photograph a patch is from: "drop" two of the three channels,
+        color: Against color fringes, which tell where in a photograph a patch is from: "drop" two of the three channels,
             "project" the axis from green to magenta out, or "none" (paper, section 3.1).
         pixelation: Share of the patches that are shrunk, to down to 100 pixels of 96 x 96, and enlarged again.
-        standardise: Take each patch less its mean, by its standard deviation, as the authors' code does.
+        standardize: Take each patch less its mean, by its standard deviation, as the authors' code does.
         hidden_dim: Width of the layers between the features and the eight places: fc6 of each patch, fc7 and fc8 of both.
-        image_mean: Mean of each colour that images are normalised by; filled in by the training.
-        image_std: Standard deviation of each colour that they are normalised by; filled in by the training.
+        image_mean: Mean of each color that images are normalized by; filled in by the training.
+        image_std: Standard deviation of each color that they are normalized by; filled in by the training.
     """
 
     model_type = "hfcontrast_relative_patch"
@@ -56,7 +56,7 @@ class RelativePatchConfig(MethodConfig):
     jitter: int | None = None
     color: Literal["drop", "project", "none"] = "drop"
     pixelation: float | int = 0.33
-    standardise: bool = True
+    standardize: bool = True
     hidden_dim: int = 4096
     image_mean: list | None = None
     image_std: list | None = None
@@ -96,12 +96,12 @@ class RelativePatch(Method):
         )
         self.pair_head = nn.Sequential(
             *(nn.Linear(2 * width, width), nn.BatchNorm1d(width, affine=False), nn.ReLU()),
-            *(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(NEIGHBOURS))),
+            *(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(NEIGHBORS))),
         )
         self.post_init()
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Crops (B, V, C, S, S) to the features of a patch of each and of a neighbour of it, (B, V, 2, D)."""
+        """Crops (B, V, C, S, S) to the features of a patch of each and of a neighbor of it, (B, V, 2, D)."""
         crops, size = pixel_values.flatten(0, 1), pixel_values.shape[-1]
         side, *_ = self._sizes(size)
         patches = cut_squares(crops, *self._pairs(index, len(crops), size), side)
@@ -112,27 +112,27 @@ class RelativePatch(Method):
     def objective(self, embeddings: dict[str, Tensor], index: Tensor) -> MethodOutput:
         """Cross-entropy of the eight places."""
         h = embeddings["h"]
-        logits, places = self._logits(h), self._neighbours(index, h.shape[:2].numel())
+        logits, places = self._logits(h), self._neighbors(index, h.shape[:2].numel())
         accuracy = (logits.argmax(dim=1) == places).float().mean()
         return MethodOutput(
             loss=F.cross_entropy(logits, places), metrics={"accuracy": accuracy}, embeddings=h[:, :, 0].detach()
         )
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """A patch in the middle with its neighbour where it belongs, and where the method thinks that it belongs."""
+        """A patch in the middle with its neighbor where it belongs, and where the method thinks that it belongs."""
         crops, size = pixel_values[:, 0], pixel_values.shape[-1]
         side, gap, _ = self._sizes(size)
         patches = cut_squares(crops, *self._pairs(index, len(crops), size), side)
         predicted = self._logits(self.embed(pixel_values[:, :1], index)["h"]).argmax(dim=1)
 
         def beside(places: Tensor) -> Tensor:
-            steps = torch.tensor(NEIGHBOURS, device=places.device)[places] * (side + gap)
+            steps = torch.tensor(NEIGHBORS, device=places.device)[places] * (side + gap)
             corners = torch.stack([torch.zeros_like(steps), steps], dim=1) + (size - side) // 2
             return lay_out(patches, corners[:, :, 0], corners[:, :, 1], size)
 
         return {
             "picture": crops,
-            "true place": beside(self._neighbours(index, len(crops))),
+            "true place": beside(self._neighbors(index, len(crops))),
             "predicted place": beside(predicted),
         }
 
@@ -157,15 +157,15 @@ class RelativePatch(Method):
     def _pair_numbers(self, index: Tensor, count: int) -> Tensor:
         return self.draws(index, count // len(index) * DRAWS, PAIRS).view(count, DRAWS)
 
-    def _neighbours(self, index: Tensor, count: int) -> Tensor:
-        """Which of the neighbours is taken, for each of ``count`` crops, as many of every picture: (count,) int64."""
-        return (self._pair_numbers(index, count)[:, 0] * len(NEIGHBOURS)).long()
+    def _neighbors(self, index: Tensor, count: int) -> Tensor:
+        """Which of the neighbors is taken, for each of ``count`` crops, as many of every picture: (count,) int64."""
+        return (self._pair_numbers(index, count)[:, 0] * len(NEIGHBORS)).long()
 
     def _pairs(self, index: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
         """Rows and columns of the upper left corners of the two patches in each crop of ``size`` pixels, (count, 2) each."""
         side, gap, jitter = self._sizes(size)
         numbers = self._pair_numbers(index, count)
-        offsets = torch.tensor(NEIGHBOURS, device=index.device)[(numbers[:, 0] * len(NEIGHBOURS)).long()]
+        offsets = torch.tensor(NEIGHBORS, device=index.device)[(numbers[:, 0] * len(NEIGHBORS)).long()]
         corners = []
         for axis, step in enumerate((offsets * (side + gap)).unbind(dim=1)):
             room = size - side - 2 * jitter - step.abs()
@@ -175,7 +175,7 @@ class RelativePatch(Method):
         return corners[0], corners[1]
 
     def _without_shortcuts(self, patches: Tensor, index: Tensor) -> Tensor:
-        """Patches (N, 2, C, side, side), each with the sharpness, colour and light that the settings leave it."""
+        """Patches (N, 2, C, side, side), each with the sharpness, color and light that the settings leave it."""
         config, shape = self.config, patches.shape
         flat = patches.flatten(0, 1)
         count = len(flat) // len(index)
@@ -189,9 +189,9 @@ class RelativePatch(Method):
                 flat = pixelate(flat, numbers(2, SHARPNESS), config.pixelation)
             if config.color == "drop":
                 kept = (numbers(1, CHANNELS).squeeze(1) * shape[2]).long()
-                flat = drop_colours(flat, kept, numbers(flat[0].numel(), NOISE))
+                flat = drop_colors(flat, kept, numbers(flat[0].numel(), NOISE))
             elif config.color == "project":
-                flat = project_colours(flat, flat.new_tensor(config.image_mean), flat.new_tensor(config.image_std))
-            if config.standardise:
-                flat = standardise_patches(flat)
+                flat = project_colors(flat, flat.new_tensor(config.image_mean), flat.new_tensor(config.image_std))
+            if config.standardize:
+                flat = standardize_patches(flat)
         return flat.to(patches.dtype).view(shape)

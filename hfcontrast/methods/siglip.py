@@ -17,9 +17,9 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.two_towers import pair_features, require_two_towers
 from ..losses import siglip_loss
 from ..nn import gather, rank
-from ..nn.two_towers import pair_features, require_two_towers
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
@@ -41,7 +41,7 @@ class SigLIPMethodConfig(MethodConfig):
 class SigLIP(Method):
     """SigLIP (Zhai et al., 2023, arXiv:2303.15343): whether an image and a text belong together, decided for every pair alone.
 
-    Towers as in CLIP; the loss is a sigmoid cross-entropy over all pairs of the global batch, with a learnt scale and a learnt
+    Towers as in CLIP; the loss is a sigmoid cross-entropy over all pairs of the global batch, with a learned scale and a learned
     bias, which starts low as nearly all pairs do not belong together.
     """
 
@@ -78,7 +78,7 @@ class SigLIP(Method):
 
 
 class LogitBias(nn.Module):
-    """A learnt number.
+    """A learned number.
 
     Args:
         start: Where it starts.

@@ -8,7 +8,7 @@ Deviations from the paper:
 - Colors are jittered as by torchvision: contrast around the mean gray, saturation by mixing with the gray image. TensorFlow, in
   the authors' code, changes contrast around each color's own mean, and saturation in HSV; it clips after each change.
 - The blur's kernel is truncated at four standard deviations instead of at a tenth of the image size.
-- Colour distortions work on values in [0, 1] without rounding to 8 bits in between.
+- Color distortions work on values in [0, 1] without rounding to 8 bits in between.
 - Encoder and head start as torch's ResNets and linear layers do; the authors' convolutions from TensorFlow's variance scaling by
   their inputs, the head's layers from N(0, 0.01^2).
 """
@@ -52,7 +52,7 @@ class SimCLRConfig(MethodConfig):
 class SimCLR(Method):
     """SimCLR (Chen et al., 2020, arXiv:2002.05709): two views of an image attract, all other images of the batch repel.
 
-    The batch is the global batch of all processes. The head normalises by batch statistics after both of its layers (without a
+    The batch is the global batch of all processes. The head normalizes by batch statistics after both of its layers (without a
     shift after the last), as the authors' code does; on several processes the statistics are global too.
     """
 

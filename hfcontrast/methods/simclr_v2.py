@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
-from ..losses import nt_xent, nt_xent_memory
-from ..nn import MLPHead, Queue, gather
-from ..nn.encoder_with_head import (
+from ..encoders.encoder_with_head import (
     EncoderWithHeadConfig,
     EncoderWithHeadForImageClassification,
     EncoderWithHeadModel,
 )
+from ..losses import nt_xent, nt_xent_memory
+from ..nn import MLPHead, Queue, gather
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 from .simclr import SimCLR
 
@@ -174,6 +174,6 @@ class SimCLRV2(Method):
         config.auto_map = {"AutoModelForImageClassification": "encoder_with_head.EncoderWithHeadForImageClassification"}
         model = EncoderWithHeadModel(config)
         model.encoder.load_state_dict(self.encoder.state_dict())
-        kept = nn.Sequential(*list(self.projector)[: 3 * count])  # linear, batch normalisation, ReLU
+        kept = nn.Sequential(*list(self.projector)[: 3 * count])  # linear, batch normalization, ReLU
         model.head.load_state_dict(kept.state_dict())
         return model.eval()

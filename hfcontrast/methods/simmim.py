@@ -16,11 +16,11 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..encoders.depth_initialization import draw, initialize_by_depth
+from ..encoders.feature_map import feature_map
+from ..encoders.patch_tokens import enlarge
+from ..encoders.weight_sharing import share
 from ..errors import RecipeError
-from ..nn.depth_initialization import draw, initialize_by_depth
-from ..nn.feature_map import feature_map
-from ..nn.patch_tokens import enlarge
-from ..nn.shared import share
 from ..nn.transformer import BRANCH_ENDS
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
@@ -61,7 +61,7 @@ class SimMIM(Method):
 
     For encoders of transformers that take masks: Swin and Swin v2, ViT, DeiT, BEiT, DINOv2. The encoder sees all tokens,
     the hidden ones as the mask token; the loss is the mean absolute error of the hidden pixels. Its features are to be
-    fine-tuned or read by a linear layer; their nearest neighbours say little.
+    fine-tuned or read by a linear layer; their nearest neighbors say little.
     """
 
     config_class = SimMIMConfig

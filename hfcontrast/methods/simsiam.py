@@ -12,8 +12,9 @@ from functools import partial
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
+from ..encoders import encode
 from ..losses import negative_cosine
-from ..nn import MLPHead, encode, view_by_view
+from ..nn import MLPHead, view_by_view
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 

@@ -99,9 +99,7 @@ class SupCon(Method):
         z, config = embeddings["z"], self.config
         images, views, _ = z.shape
         if labels is None and views < 2:
-            raise ValueError(
-                "SupCon without labels compares views of one image: give a view count: 2, or labelled data"
-            )
+            raise ValueError("SupCon without labels compares views of one image: give a view count: 2, or labeled data")
         labels = z.new_full((images,), -1, dtype=torch.long) if labels is None else labels
         loss = supcon(gather(z), own_classes(gather(labels)), config.temperature, config.form)
         z = z.detach()

@@ -9,7 +9,7 @@ Deviations from the paper:
 - The blur is a true Gaussian of the drawn standard deviation, its kernel cut off at four of them; the authors' PIL filter
   approximates one by box filters.
 - All processes share one queue; each of the authors' has one of its own with a part of the length, which makes the same assignments.
-- The head's first layer has no bias, which the batch normalisation after it would take out again.
+- The head's first layer has no bias, which the batch normalization after it would take out again.
 """
 
 import math
@@ -70,7 +70,7 @@ class SwAVConfig(MethodConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
 
 
-MULTI_CROP_COLOUR = {
+MULTI_CROP_COLOR = {
     "interpolation": "bilinear",
     "brightness": 0.8,
     "contrast": 0.8,
@@ -81,8 +81,8 @@ MULTI_CROP_COLOUR = {
     "blur": 0.5,
 }
 MULTI_CROP = (
-    View(name="global", count=2, size=224, scale=(0.14, 1.0), **MULTI_CROP_COLOUR),
-    View(name="local", key="local_pixel_values", count=6, size=96, scale=(0.05, 0.14), **MULTI_CROP_COLOUR),
+    View(name="global", count=2, size=224, scale=(0.14, 1.0), **MULTI_CROP_COLOR),
+    View(name="local", key="local_pixel_values", count=6, size=96, scale=(0.05, 0.14), **MULTI_CROP_COLOR),
 )
 
 

@@ -6,7 +6,7 @@ Deviations from the paper:
 - The invariance is a mean over the dimensions and the variance term one over the two views, as in the authors' code, which the
   weights 25, 25 and 1 belong to; the paper's equations 5 and 6 have sums there.
 - The views are the paper's, equally distorted; the authors' code distorts them unequally, as BYOL does.
-- The hidden layers have no biases, which the batch normalisation after them would take out again.
+- The hidden layers have no biases, which the batch normalization after them would take out again.
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 """
 
@@ -58,7 +58,7 @@ class VICReg(Method):
     """VICReg (Bardes et al., 2021, arXiv:2105.04906): views agree, every dimension varies, no two dimensions say the same.
 
     Variances and covariances are those of the global batch, of each view for itself. The two views go through encoder and
-    expander one after the other, so that batch normalisation sees one view at a time, as in the authors' code.
+    expander one after the other, so that batch normalization sees one view at a time, as in the authors' code.
     """
 
     config_class = VICRegConfig

@@ -1,4 +1,4 @@
-"""Batch normalisation over the global batch on any device.
+"""Batch normalization over the global batch on any device.
 
 ``torch.nn.SyncBatchNorm`` refuses CPU tensors. This one needs nothing but an all-reduce, so that training on several CPU
 processes has the statistics, and the gradients, of one process (and that tests can prove it without a GPU).
@@ -13,19 +13,19 @@ from .distributed import all_sum, world_size
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Normalises (B, C, ...) by mean and variance over the batches of all processes; the parameters of ``BatchNorm``."""
+    """Normalizes (B, C, ...) by mean and variance over the batches of all processes; the parameters of ``BatchNorm``."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
-            raise ValueError(f"batch normalisation expects (B, C, ...), got {tuple(input.shape)}")
+            raise ValueError(f"batch normalization expects (B, C, ...), got {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        output = self._normalise_globally(input) if self.training and world_size() > 1 else self._normalise(input)
-        for follower in self.children():  # the dropout and activation that timm keeps inside its normalisation
+        output = self._normalize_globally(input) if self.training and world_size() > 1 else self._normalize(input)
+        for follower in self.children():  # the dropout and activation that timm keeps inside its normalization
             output = follower(output)
         return output
 
-    def _normalise(self, input: Tensor) -> Tensor:
+    def _normalize(self, input: Tensor) -> Tensor:
         tracked = self.track_running_stats or not self.training
         return F.batch_norm(
             input,
@@ -38,23 +38,23 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.eps,
         )
 
-    def _normalise_globally(self, input: Tensor) -> Tensor:
+    def _normalize_globally(self, input: Tensor) -> Tensor:
         values = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [1, -1] + [1] * (input.dim() - 2)
         count = values.numel() // values.shape[1] * world_size()
         mean = all_sum(values.sum(axes)) / count
-        centred = values - mean.view(shape)
-        variance = all_sum(centred.square().sum(axes)) / count
+        centerd = values - mean.view(shape)
+        variance = all_sum(centerd.square().sum(axes)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 momentum = self._momentum()
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
                 self.running_var.lerp_((variance * (count / max(count - 1, 1))).to(self.running_var.dtype), momentum)
-        normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
+        normalized = centerd * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
-            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
-        return normalised.to(input.dtype)
+            normalized = normalized * self.weight.view(shape) + self.bias.view(shape)
+        return normalized.to(input.dtype)
 
     def _momentum(self) -> float:
         if self.training and self.track_running_stats:
@@ -64,12 +64,12 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         return self.momentum or 0.0
 
 
-def synchronise_batch_norm(module: nn.Module) -> nn.Module:
-    """Replaces every batch normalisation in ``module`` by one over the global batch.
+def synchronize_batch_norm(module: nn.Module) -> nn.Module:
+    """Replaces every batch normalization in ``module`` by one over the global batch.
 
     On CUDA this is ``torch.nn.SyncBatchNorm`` (fused kernels), elsewhere :class:`GlobalBatchNorm`. Parameters and
     buffers are kept (the same tensors), so names and checkpoints do not change; so are the activations that some of
-    timm's architectures keep inside their normalisation, which torch's own conversion would drop.
+    timm's architectures keep inside their normalization, which torch's own conversion would drop.
     """
     if any(parameter.is_cuda for parameter in module.parameters()):
         return convert_sync_batchnorm(module)
@@ -82,5 +82,5 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
             layer.training = child.training
             setattr(module, name, layer)
         else:
-            synchronise_batch_norm(child)
+            synchronize_batch_norm(child)
     return module

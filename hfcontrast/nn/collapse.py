@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 
 def effective_rank(features: Tensor) -> float:
-    """Effective rank of a set of features: exp of the entropy of its normalised singular values (Roy & Vetterli, 2007).
+    """Effective rank of a set of features: exp of the entropy of its normalized singular values (Roy & Vetterli, 2007).
 
     Args:
-        features: (N, D); centred here.
+        features: (N, D); centerd here.
 
     Returns:
         Between 1 (collapsed to a line) and min(N, D).
@@ -23,7 +23,7 @@ def feature_std(features: Tensor) -> float:
     """Mean over dimensions of the standard deviation of unit vectors, times the square root of their width.
 
     Args:
-        features: (N, D); normalised here.
+        features: (N, D); normalized here.
 
     Returns:
         About 1 for features spread over the sphere, 0 after a collapse (SimSiam, Chen and He, 2020, section 4.1).

@@ -24,7 +24,7 @@ class MaskedConvContext(nn.Module):
     """Masked convolutions: the context of a position sees its own row and as many rows above it as there are layers.
 
     The PixelCNN of Hénaff et al. (2020, arXiv:1905.09272, appendix A.2): residual blocks of convolutions 1x1, 1x3, 2x1 and 1x1
-    without normalisation.
+    without normalization.
 
     Args:
         width: Width D of the features and of the contexts.

@@ -5,23 +5,23 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .standardised import StandardisedLinear
+from .standardized import StandardizedLinear
 
 
 class MLPHead(nn.Sequential):
-    """Linear layers with ReLU between them and, optionally, normalisation.
+    """Linear layers with ReLU between them and, optionally, normalization.
 
     Args:
         sizes: Width of the input, of every hidden layer and of the output.
-        batch_norm: Batch normalisation after every hidden layer.
-        batch_norm_last: Batch normalisation after the output layer: "affine", "scale" (its shift stays 0), "plain" (no
+        batch_norm: Batch normalization after every hidden layer.
+        batch_norm_last: Batch normalization after the output layer: "affine", "scale" (its shift stays 0), "plain" (no
             weights) or None.
-        bias: Biases in the layers that no batch normalisation follows.
+        bias: Biases in the layers that no batch normalization follows.
         bias_last: The same for the output layer alone; None takes ``bias``.
-        norm: What normalises the hidden layers in place of batch normalisation, each sample by itself: "layer", "group"
+        norm: What normalizes the hidden layers in place of batch normalization, each sample by itself: "layer", "group"
             or None.
         groups: Number of groups for "group"; divides the hidden widths.
-        standardise: Weight standardisation of all linear layers (see ``StandardisedLinear``).
+        standardize: Weight standardization of all linear layers (see ``StandardizedLinear``).
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class MLPHead(nn.Sequential):
         bias_last: bool | None = None,
         norm: str | None = None,
         groups: int = 16,
-        standardise: bool = False,
+        standardize: bool = False,
     ):
-        linear = StandardisedLinear if standardise else nn.Linear
+        linear = StandardizedLinear if standardize else nn.Linear
         kind = norm or ("batch" if batch_norm else "none")
         makers = {
             "batch": nn.BatchNorm1d,
@@ -62,7 +62,7 @@ class MLPHead(nn.Sequential):
 
 
 class _CosineLinear(torch.autograd.Function):
-    """x @ W^T / |w|: the norms scale the small product, so that no normalised copy of a large W is made and differentiated."""
+    """x @ W^T / |w|: the norms scale the small product, so that no normalized copy of a large W is made and differentiated."""
 
     @staticmethod
     def forward(ctx, features, weight, norms):
@@ -81,12 +81,12 @@ class _CosineLinear(torch.autograd.Function):
 
 
 class Prototypes(nn.Module):
-    """K unit vectors; the outputs are inner products with them: a weight-normalised linear layer without bias.
+    """K unit vectors; the outputs are inner products with them: a weight-normalized linear layer without bias.
 
     Args:
         dim: Width of the input.
         count: Number of prototypes, K.
-        learn_gain: Learn the norm of every prototype (weight normalisation's g, starting at 1) rather than fix it at 1.
+        learn_gain: Learn the norm of every prototype (weight normalization's g, starting at 1) rather than fix it at 1.
     """
 
     def __init__(self, dim: int, count: int, learn_gain: bool = False):
@@ -125,7 +125,7 @@ class DINOHead(nn.Module):
 
     Args:
         sizes: Width of the input, of every hidden layer and of the bottleneck.
-        batch_norm: Batch normalisation in the hidden layers (the paper's choice for convolutional encoders).
+        batch_norm: Batch normalization in the hidden layers (the paper's choice for convolutional encoders).
         init_std: Standard deviation of the initial weights, with zero biases: 0.02 in the authors' code. None: that of
             ``torch.nn.Linear``, which grows with narrower layers.
     """

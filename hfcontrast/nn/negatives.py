@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .randomness import hash_numbers
+from .random import hash_numbers
 
 # Elements of gathered rows held at a time: 16 MiB of float32, which is about what a CPU's cache takes; on an accelerator
 # 256 MiB, so that it has work for long enough.

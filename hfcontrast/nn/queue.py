@@ -43,7 +43,7 @@ class Queue(nn.Module):
         """Puts the keys of all processes in, in the order of their ranks; call it in ``after_step``, after the loss.
 
         Args:
-            keys: (B, D) of this process; normalised here.
+            keys: (B, D) of this process; normalized here.
         """
         keys = F.normalize(gather(keys.detach()).float(), dim=1)
         size, count = len(self.rows), len(keys)

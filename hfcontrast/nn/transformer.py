@@ -12,7 +12,7 @@ _ONE_MATRIX = ("q_proj", "k_proj", "v_proj")  # in transformers' ViT
 
 
 class TransformerBlocks(nn.Module):
-    """Pre-norm blocks of self-attention and MLP (GELU), and a normalisation at the end; weights are Xavier uniform, biases 0.
+    """Pre-norm blocks of self-attention and MLP (GELU), and a normalization at the end; weights are Xavier uniform, biases 0.
 
     Args:
         width: Width D of the tokens.
@@ -56,7 +56,7 @@ class TransformerBlocks(nn.Module):
 
 @torch.no_grad()
 def xavier_linears(module: nn.Module) -> None:
-    """Draws the linear layers in a module as MAE's authors do: Xavier uniform, biases 0; normalisations become the identity.
+    """Draws the linear layers in a module as MAE's authors do: Xavier uniform, biases 0; normalizations become the identity.
 
     The projections to queries, keys and values of one attention are drawn as the single matrix (3D, D) that they are in the
     authors' code: between -sqrt(6 / 4D) and sqrt(6 / 4D), where (D, D) would have sqrt(6 / 2D).

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def view_by_view(network: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
-    """Applies a network to each view in a pass of its own, so that batch normalisation never mixes views.
+    """Applies a network to each view in a pass of its own, so that batch normalization never mixes views.
 
     The authors of BYOL and SimSiam do so; those of SimCLR run all views in one pass, which is faster. Views that are
     distorted in different ways differ in their statistics.

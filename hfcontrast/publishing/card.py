@@ -8,19 +8,19 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
+from ..encoders.features import feature_size
 from ..evaluation.counts import told_counts
-from ..nn.encoder import feature_size
 from ..recipe import Recipe
 from ..recipe.sections import ZeroShotTask
+from ..training.build import Training
+from ..training.build_method import published_size
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
-from ..training.method import published_size
-from ..training.setup import Training
 from .usage import usage
 
 # What a run is judged by: the heading of its column, and the task as the Hub's model index has it.
 ACCURACIES = {
-    "knn_accuracy": ("kNN accuracy", "k-nearest-neighbour classification of frozen features"),
+    "knn_accuracy": ("kNN accuracy", "k-nearest-neighbor classification of frozen features"),
     "linear_accuracy": ("linear probe", "linear classification of frozen features"),
     "finetune_accuracy": ("fine-tuning", "classification by the fine-tuned encoder"),
 }
@@ -54,7 +54,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     name = training.output.name
     columns, rows = score_table(notes, released=training.weights is not None)
     lines = usage(encoder, size)
-    saw_labels = "labels" in inspect.signature(type(method).objective).parameters and training.rows.labelled
+    saw_labels = "labels" in inspect.signature(type(method).objective).parameters and training.rows.labeled
     pairs = training.captions is not None
     kind = "contrastive" if pairs else "supervised" if saw_labels else "self-supervised"
     data = ModelCardData(

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..atomic import move_files
-from ..nn.lora import lora_layers, merged_state_dict, save_adapter
+from ..encoders.lora import lora_layers, merged_state_dict, save_adapter
 from .usage import identity_pooler
 
 ADAPTER_FOLDER = "adapter"

@@ -1,4 +1,4 @@
-"""The image processor that is published with an encoder: resize the short side, centre crop, normalise."""
+"""The image processor that is published with an encoder: resize the short side, center crop, normalize."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
 
-from ..nn.two_towers import is_two_towers
+from ..encoders.two_towers import is_two_towers
 
 _OF_TWO_TOWERS = {"clip": CLIPProcessor, "siglip": SiglipProcessor}
 
@@ -39,11 +39,11 @@ def build_processor(
 
     Args:
         encoder: timm's encoders get timm's transform, models with a text tower CLIP's, ImageGPT one that makes tokens of
-            colours, all others that of ``BitImageProcessor``, which is CLIP's under another name.
+            colors, all others that of ``BitImageProcessor``, which is CLIP's under another name.
         size: Side of the square images it makes, in pixels.
         ratio: Share of the resized short side that the crop keeps, in (0, 1].
-        mean: Mean of each colour, in [0, 1].
-        std: Standard deviation of each colour.
+        mean: Mean of each color, in [0, 1].
+        std: Standard deviation of each color.
     """
     if hasattr(encoder, "timm_model"):
         return TimmWrapperImageProcessor(

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from ..atomic import write_json
+from ..training.build import Training
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
-from ..training.setup import Training
 from ..training.tracking import read_metrics
 
 FILE = "result.json"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from ..nn.encoder import feature_expression, pools_patches
-from ..nn.two_towers import is_two_towers
+from ..encoders.features import feature_expression, pools_patches
+from ..encoders.two_towers import is_two_towers
 
 _IMAGE_TOWERS = {"clip": "CLIPVisionModelWithProjection", "siglip": "SiglipVisionModel"}
 

@@ -156,7 +156,10 @@ def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Probl
     from transformers import CONFIG_MAPPING, PreTrainedConfig
     from transformers.utils import logging
 
-    from ..nn.backbone import has_own_towers, known_fields  # also makes transformers know hfcontrast's architectures
+    from ..encoders.config import (  # also makes transformers know hfcontrast's architectures
+        has_own_towers,
+        known_fields,
+    )
 
     name, given = backbone["model_type"], {key: value for key, value in backbone.items() if key != "model_type"}
     if name not in CONFIG_MAPPING or name.startswith("hfcontrast_"):

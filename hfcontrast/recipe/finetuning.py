@@ -12,7 +12,7 @@ from .wording import did_you_mean, mismatch, show
 class FineTuneSection(Section):
     """How an encoder is fine-tuned to judge it; the same fields as ``hfcontrast.evaluation.finetune.FineTuning``."""
 
-    epochs: Count = Field(30, description="Passes over the labelled images; more of them where label_share is small.")
+    epochs: Count = Field(30, description="Passes over the labeled images; more of them where label_share is small.")
     lr: Positive = Field(1e-3, description="Peak learning rate of AdamW, whatever the batch size.")
     weight_decay: NotNegative = Field(0.05, description="Weight decay, but of norms, biases, tokens and positions.")
     batch_size: Count = Field(64, description="Images of a step, over all processes.")

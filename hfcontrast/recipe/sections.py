@@ -8,7 +8,7 @@ from .finetuning import FineTuneSection, read_finetuning
 from .optimization import OptimSection
 from .section_base import Count, Positive, Section, Share
 
-Colour = tuple[Share, Share, Share]
+Color = tuple[Share, Share, Share]
 
 
 class MethodSection(Section):
@@ -78,11 +78,11 @@ class DataSection(SourceFields):
     epoch_rows: Count | None = Field(
         None, description="Rows that count as one epoch; null: all (a stream of unknown length needs a number)."
     )
-    mean: Colour | None = Field(
-        None, description="Mean of each colour, in [0, 1]; null: the pretrained encoder's own, else ImageNet's."
+    mean: Color | None = Field(
+        None, description="Mean of each color, in [0, 1]; null: the pretrained encoder's own, else ImageNet's."
     )
     std: tuple[Positive, Positive, Positive] | None = Field(
-        None, description="Standard deviation of each colour; null: the pretrained encoder's own, else ImageNet's."
+        None, description="Standard deviation of each color; null: the pretrained encoder's own, else ImageNet's."
     )
 
     def contradictions(self):
@@ -169,7 +169,7 @@ class TrainSection(Section):
 
 
 class ZeroShotTask(SourceFields):
-    """A labelled data set that images are classified on by the names of its classes."""
+    """A labeled data set that images are classified on by the names of its classes."""
 
     task: str | None = Field(None, description="What tables call it; null: the label column's name.")
     split: str | None = Field(None, description="Split to judge on; null: that of `eval`.")
@@ -190,7 +190,7 @@ class EvalSection(SourceFields):
         description="Split to judge on; null: test, else validation, else a folder of such a name beside one called train, else a "
         "fifth of the training rows, which are then no neighbors.",
     )
-    knn_k: Count = Field(20, description="Neighbours that vote.")
+    knn_k: Count = Field(20, description="Neighbors that vote.")
     knn_temperature: Positive = Field(0.07, description="A vote weighs exp(cosine similarity / temperature).")
     linear_probe: bool = Field(
         False, description="Fit a linear classifier to the features too, before and after the training."
@@ -202,7 +202,7 @@ class EvalSection(SourceFields):
     )
     max_bank: Count | None = Field(
         20000,
-        description="Training rows that can be neighbours, or that probe and fine-tuning are fitted to, at most; null: all.",
+        description="Training rows that can be neighbors, or that probe and fine-tuning are fitted to, at most; null: all.",
     )
     max_queries: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
     zero_shot: list[ZeroShotTask] | None = Field(
@@ -235,13 +235,13 @@ class TrackSection(Section):
 class PublishSection(Section):
     """What the published encoder says about itself and how its processor prepares images."""
 
-    license: str | None = Field(None, description="Licence of the weights, as the Hub calls it, e.g. apache-2.0.")
+    license: str | None = Field(None, description="License of the weights, as the Hub calls it, e.g. apache-2.0.")
     tags: list[str] = Field([], description="Tags on the card, beside those that hfcontrast sets.")
     image_size: Annotated[int, Field(ge=2)] | None = Field(
         None, description="Side of the images, in pixels; null: that of the first view."
     )
     resize_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Share of the resized image that the centre crop keeps; null: 0.875 from 128 px on, else 1."
+        None, description="Share of the resized image that the center crop keeps; null: 0.875 from 128 px on, else 1."
     )
 
 

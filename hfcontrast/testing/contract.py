@@ -15,13 +15,13 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
+from ..encoders.features import encode
 from ..errors import PluginError, RecipeError
 from ..methods.base import Method, Progress
 from ..methods.calling import call_hook, phases_of
 from ..methods.construction import check_built
 from ..methods.declaration import check_written
-from ..nn.batch_norm import synchronise_batch_norm
-from ..nn.encoder import encode
+from ..nn.batch_norm import synchronize_batch_norm
 from .draws import drawn_by_a_step, nothing_dropped
 from .learning import check_learns
 from .mistakes import (
@@ -163,7 +163,7 @@ def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
 
 
 def check_forward_changes_nothing(method: Method, batch: dict[str, Tensor]) -> None:
-    """``forward`` changes no state but the running statistics of batch normalisation."""
+    """``forward`` changes no state but the running statistics of batch normalization."""
     method = copy.deepcopy(method)
     with torch.no_grad():  # a moving average of what it equals would not be seen to move
         for name, parameter in method.named_parameters():
@@ -212,10 +212,10 @@ def check_export(method: Method, batch: dict[str, Tensor]) -> None:
 def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2, tolerance: float = 1e-4) -> None:
     """Several processes have the loss, the gradients and the state after the step of one process on the whole batch.
 
-    Batch normalisation is made global in all of them, as the training does; dropout, whose masks differ by right, is in
+    Batch normalization is made global in all of them, as the training does; dropout, whose masks differ by right, is in
     evaluation mode. Compared to float32 rounding: differences up to
     ``tolerance`` of a tensor's largest value, or of a tenth of the largest value of all (a gradient that is zero in theory,
-    as that of a bias before batch normalisation, is all rounding).
+    as that of a bias before batch normalization, is all rounding).
     """
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder)
@@ -262,7 +262,7 @@ def _process(method_class, config, shared: Path, number: int, processes: int) ->
 
 
 def _restored(method_class: type[Method], config, state: dict[str, Tensor]) -> Method:
-    method = synchronise_batch_norm(method_class(config)).train()
+    method = synchronize_batch_norm(method_class(config)).train()
     method.load_state_dict(state)
     return method
 

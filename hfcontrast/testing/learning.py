@@ -13,7 +13,7 @@ from .violation import require
 def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
     """Trained on the same few images again and again, the loss ends below that of the same method with fixed weights.
 
-    The fixed one is not simply the first loss: a centre or a queue moves without any learning.
+    The fixed one is not simply the first loss: a center or a queue moves without any learning.
     """
     fixed = copy.deepcopy(method)
     first, learned = _losses(method, batch, steps, lr=1e-3)

@@ -4,11 +4,11 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..encoders.lora import add_lora, describe
+from ..encoders.two_towers import freeze_tower, is_two_towers
+from ..encoders.weights import Loaded
 from ..errors import RecipeError
 from ..methods.base import Method
-from ..nn.loading import Loaded
-from ..nn.lora import add_lora, describe
-from ..nn.two_towers import freeze_tower, is_two_towers
 
 TOWERS = ("vision", "text")
 

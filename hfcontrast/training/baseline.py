@@ -9,8 +9,8 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from ..atomic import write_json
+from .build import Training
 from .environment import describe_environment
-from .setup import Training
 
 _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
 

@@ -29,7 +29,7 @@ _PREFIX = "step_"
 class Checkpoints:
     """The checkpoints of one run, one folder each: ``step_000400``.
 
-    A checkpoint holds the model with all its buffers (teacher, centre, queue), the optimizer, the gradient scaler, the
+    A checkpoint holds the model with all its buffers (teacher, center, queue), the optimizer, the gradient scaler, the
     random states, each process's position in the data and the run's own notes. It is written under a temporary name, flushed
     to the disk and renamed, so that a folder with its final name is always whole. Every file has a checksum, which is compared
     before anything is resumed from; nothing is unpickled.

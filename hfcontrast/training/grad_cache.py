@@ -16,7 +16,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..data.photometry import SUFFIX, Photometry
+from ..data.augment.color import SUFFIX, Photometry
 from ..errors import RecipeError
 from ..methods.base import Method, MethodOutput
 from ..nn.distributed import world_size

@@ -21,19 +21,19 @@ from ..nn.running_statistics import average_over_processes
 from ..signals import Interrupted, stopping_at_once
 from .baseline import Evaluate, forget_kept, judge, judge_untrained, judged_at_start
 from .batch_size import too_few_to_normalize
+from .build import Training
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
 from .environment import describe_environment
 from .gradients import GradientWatch
+from .interrupts import Watch
 from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
 from .optim import clip_each_gradient
 from .same_data import DATA
 from .schedules import set_schedules
-from .setup import Training
 from .state_watch import StateWatch
 from .tracking import Tracking
-from .watch import Watch
 
 BEFORE = "stopped before the first step; the same command begins again where this one did"
 AFTER = "stopped after the last step, which is saved; the same command evaluates and publishes"
@@ -43,7 +43,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
     """Trains to the end, from the newest checkpoint where there is one; from that of the last step it only judges.
 
     Args:
-        training: What :func:`~hfcontrast.training.setup.build_training` made.
+        training: What :func:`~hfcontrast.training.build.build_training` made.
         evaluate: Judges an encoder; called at the start, every ``eval.every`` steps and at the end.
 
     Returns:

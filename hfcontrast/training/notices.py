@@ -1,14 +1,14 @@
 """What is said before the first step: what a run never comes to, and which settings nothing reads."""
 
 from ..data.rows import Rows
+from ..encoders.families import KINDS, named_kinds
 from ..methods.base import Method
 from ..methods.calling import phases_of
-from ..nn.families import KINDS, named_kinds
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
+from .build import Training
 from .engines import launched_alone
 from .schedules import schedule_phases
-from .setup import Training
 
 
 def notices(training: Training) -> list[str]:

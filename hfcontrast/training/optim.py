@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..encoders.families import KINDS, is_patch_embedding, layer_distances, named_kinds
 from ..errors import RecipeError
-from ..nn.families import KINDS, is_patch_embedding, layer_distances, named_kinds
 from ..recipe.optimization import OptimSection
 
 

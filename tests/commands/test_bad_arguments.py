@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hfcontrast import cli
+from hfcontrast.commands import cli
 from hfcontrast.commands import embed as module
 from hfcontrast.errors import HFContrastError
 

@@ -16,20 +16,20 @@ from rich.console import Console
 from torch.nn import functional as F
 from transformers import BitImageProcessor, ViTModel
 
-from hfcontrast import cli
-from hfcontrast.commands import embed, parts
+from hfcontrast.commands import cli, embed
+from hfcontrast.commands import embedding_files as parts
 from hfcontrast.commands.arguments import DataSource, data_files
 from hfcontrast.errors import DataError, HFContrastError, OutputError
 from hfcontrast.lock import hold
 from tests.data.conftest import png
-from tests.evaluation.conftest import COLOURS, coloured, save, tiny_clip, tiny_processor, tiny_siglip
+from tests.evaluation.conftest import COLORS, colored, save, tiny_clip, tiny_processor, tiny_siglip
 
 pytest_plugins = ["tests.evaluation.conftest"]
 
 
 @pytest.fixture
-def source(colours_folder) -> DataSource:
-    return DataSource(colours_folder)
+def source(colors_folder) -> DataSource:
+    return DataSource(colors_folder)
 
 
 def read(folder: Path) -> Dataset:
@@ -65,10 +65,10 @@ def test_pictures_and_captions_in_the_order_of_the_rows(clip_folder, source, tmp
     assert sizes == [16, 16, 8]
     assert (told["rows"], told["unreadable_images"], told["unusable_captions"]) == (40, 2, 0)
     assert told["parts"][0]["examples"] == ["row 3: cannot be decoded: no format that Pillow knows"]
-    data, found = coloured(40, broken=(3, 17)), read(tmp_path)
+    data, found = colored(40, broken=(3, 17)), read(tmp_path)
     assert found["index"][:] == list(range(40)) and found["label"][:] == data["label"][:]
     assert found["number"][:] == data["number"][:]
-    assert found.features["label"] == ClassLabel(names=list(COLOURS)) and found.features["number"] == Value("int32")
+    assert found.features["label"] == ClassLabel(names=list(COLORS)) and found.features["number"] == Value("int32")
     images, captions = expected_images(tiny_clip(), data), data["caption"][:]
     for number, row in enumerate(found):
         assert (row["image_embedding"] is None) == (number in (3, 17))
@@ -79,7 +79,7 @@ def test_pictures_and_captions_in_the_order_of_the_rows(clip_folder, source, tmp
 
 
 def test_a_row_with_several_captions_has_a_list_of_vectors(clip_folder, tmp_path):
-    data = coloured(5)
+    data = colored(5)
     captions = [["a red square", "", "blue"], [], None, ["big"], [None]]
     data.remove_columns(["captions", "caption"]).add_column("captions", captions).to_parquet(tmp_path / "data.parquet")
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
@@ -102,7 +102,7 @@ def test_a_row_with_several_captions_has_a_list_of_vectors(clip_folder, tmp_path
 
 
 def test_missing_captions_are_null(clip_folder, tmp_path):
-    data = coloured(4).remove_columns(["captions", "caption"])
+    data = colored(4).remove_columns(["captions", "caption"])
     data.add_column("text", ["red", None, " ", "blue"]).to_parquet(tmp_path / "data.parquet")
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
     told = embed.embed(clip_folder, source, tmp_path / "out")
@@ -112,7 +112,7 @@ def test_missing_captions_are_null(clip_folder, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_column_is_one_that_a_faiss_index_takes(dtype, clip_folder, tmp_path):
-    coloured(20).to_parquet(tmp_path / "data.parquet")
+    colored(20).to_parquet(tmp_path / "data.parquet")
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
     embed.embed(clip_folder, source, tmp_path / "out", what="images", normalize=True, dtype=dtype, shard_rows=8)
     found = read(tmp_path / "out")
@@ -129,8 +129,8 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("written", [0, 1, 3])
-def test_an_interrupted_run_goes_on(written, streaming, clip_folder, colours_folder, tmp_path, monkeypatch):
-    source = DataSource(colours_folder, streaming=streaming)
+def test_an_interrupted_run_goes_on(written, streaming, clip_folder, colors_folder, tmp_path, monkeypatch):
+    source = DataSource(colors_folder, streaming=streaming)
     options = {"batch_size": 4, "shard_rows": 10, "keep": ["number"], "console": Console(quiet=True)}
     whole = embed.embed(clip_folder, source, tmp_path / "whole", **options)
     calls = []
@@ -159,7 +159,7 @@ def test_an_interrupted_run_goes_on(written, streaming, clip_folder, colours_fol
     assert after.items() >= before.items()  # what was there has not been made again
 
 
-def test_a_killed_process_leaves_a_folder_to_go_on_in(clip_folder, colours_folder, tmp_path):
+def test_a_killed_process_leaves_a_folder_to_go_on_in(clip_folder, colors_folder, tmp_path):
     options = {"shard_rows": 15, "batch_size": 4}
 
     def run_until_killed():
@@ -170,7 +170,7 @@ def test_a_killed_process_leaves_a_folder_to_go_on_in(clip_folder, colours_folde
 
         torch.set_num_threads(1)
         embed.write_manifest = kill
-        embed.embed(clip_folder, DataSource(colours_folder), tmp_path / "halves", **options)
+        embed.embed(clip_folder, DataSource(colors_folder), tmp_path / "halves", **options)
 
     process = multiprocessing.get_context("fork").Process(target=run_until_killed)
     process.start()
@@ -178,7 +178,7 @@ def test_a_killed_process_leaves_a_folder_to_go_on_in(clip_folder, colours_folde
     assert process.exitcode == -signal.SIGKILL
     assert len(json.loads((tmp_path / "halves" / "manifest.json").read_text())["parts"]) == 1
     for name in ("whole", "halves"):
-        embed.embed(clip_folder, DataSource(colours_folder), tmp_path / name, **options)
+        embed.embed(clip_folder, DataSource(colors_folder), tmp_path / name, **options)
     for number in range(3):
         files = (tmp_path / name / f"part-0000{number}.parquet" for name in ("whole", "halves"))
         one, other = map(pyarrow.parquet.read_table, files)
@@ -187,7 +187,7 @@ def test_a_killed_process_leaves_a_folder_to_go_on_in(clip_folder, colours_folde
 
 @pytest.mark.parametrize("rows", [20, 23])
 def test_a_finished_run_does_nothing_and_a_damaged_one_is_mended(rows, clip_folder, tmp_path, monkeypatch):
-    coloured(rows).to_parquet(tmp_path / "data.parquet")
+    colored(rows).to_parquet(tmp_path / "data.parquet")
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
     first = embed.embed(clip_folder, source, tmp_path / "out", shard_rows=10)
     assert [part["rows"] for part in first["parts"]] == [10, 10, 3][: 2 + rows % 2]
@@ -244,7 +244,7 @@ def test_an_encoder_without_texts(vit_folder, source, tmp_path):
     model = ViTModel.from_pretrained(vit_folder, add_pooling_layer=False).eval()
     processor = BitImageProcessor.from_pretrained(vit_folder)
     with torch.no_grad():
-        pixels = processor(coloured(22, seed=4)[7]["image"], return_tensors="pt").pixel_values
+        pixels = processor(colored(22, seed=4)[7]["image"], return_tensors="pt").pixel_values
         expected = model(pixels).last_hidden_state[0, 0]  # and not the random pooler that AutoModel adds
     torch.testing.assert_close(torch.tensor(found[7]["image_embedding"]), expected, atol=1e-5, rtol=0)
 
@@ -253,7 +253,7 @@ def test_siglip_texts_are_padded_to_the_full_length(source, tmp_path):
     folder = save(tiny_siglip(), tmp_path / "siglip")
     embed.embed(folder, source, tmp_path / "out", split="test", what="texts")
     tokens = tiny_processor().tokenizer(
-        coloured(1)[0]["caption"], padding="max_length", max_length=12, return_tensors="pt"
+        colored(1)[0]["caption"], padding="max_length", max_length=12, return_tensors="pt"
     )
     with torch.no_grad():
         expected = tiny_siglip().get_text_features(**tokens)
@@ -285,8 +285,8 @@ def test_what_cannot_be_done_is_said(clip_folder, vit_folder, source, tmp_path):
         embed.embed(vit_folder, source, output, what="both")
     with pytest.raises(DataError, match="no column 'sentence'"):
         embed.embed(clip_folder, DataSource(source.path, caption_column="sentence"), output)
-    with pytest.raises(DataError, match="no column 'colour'.*; its columns are"):
-        embed.embed(clip_folder, source, output, keep=["colour"])
+    with pytest.raises(DataError, match="no column 'color'.*; its columns are"):
+        embed.embed(clip_folder, source, output, keep=["color"])
     with pytest.raises(DataError, match="'index' cannot be kept"):
         embed.embed(clip_folder, source, output, keep=["index"])
     with pytest.raises(HFContrastError, match="nowhere cannot be loaded as a model"):
@@ -307,8 +307,8 @@ def test_data_files_name_splits_or_not():
         data_files(["train=a", "b"])
 
 
-def test_the_command(clip_folder, colours_folder, tmp_path, capsys):
-    arguments = ["parquet", "--data-files", f"train={colours_folder}/test-*.parquet", "--output", str(tmp_path / "out")]
+def test_the_command(clip_folder, colors_folder, tmp_path, capsys):
+    arguments = ["parquet", "--data-files", f"train={colors_folder}/test-*.parquet", "--output", str(tmp_path / "out")]
     arguments += ["--shard-rows", "15", "--normalize", "--keep", "number", "caption", "--batch-size", "8"]
     assert cli.main(["embed", clip_folder, *arguments]) == 0
     out = capsys.readouterr().out
@@ -321,7 +321,7 @@ def test_the_command(clip_folder, colours_folder, tmp_path, capsys):
     assert cli.main(["embed", clip_folder, *arguments, "--dtype", "float16"]) == 2
     assert "dtype was 'float32', is 'float16'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.main(["embed", clip_folder, colours_folder, "--output", "x", "--shard-rows", "0"])
+        cli.main(["embed", clip_folder, colors_folder, "--output", "x", "--shard-rows", "0"])
 
 
 def test_pictures_do_not_pile_up(clip_folder, source, monkeypatch):

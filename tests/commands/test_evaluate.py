@@ -7,10 +7,10 @@ import torch
 from datasets import Dataset, DatasetDict, Value
 from transformers import BitImageProcessor, ViTConfig, ViTModel
 
-from hfcontrast import cli
+from hfcontrast.commands import cli
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate import judge
-from hfcontrast.commands.opening import open_model
+from hfcontrast.commands.models import open_model
 from hfcontrast.data import load_rows
 from hfcontrast.data.held_out import in_fifth
 from hfcontrast.errors import DataError, HFContrastError
@@ -23,10 +23,10 @@ from hfcontrast.evaluation.templates import SEVEN
 from hfcontrast.evaluation.zero_shot import classify_rows
 from hfcontrast.methods.dino import DINO
 from hfcontrast.testing import build
-from tests.evaluation.conftest import COLOURS, coloured, save, tiny_clip, tiny_processor
+from tests.evaluation.conftest import COLORS, colored, save, tiny_clip, tiny_processor
 
 pytest_plugins = ["tests.evaluation.conftest"]
-NAMES = [name.replace("_", " ") for name in COLOURS]
+NAMES = [name.replace("_", " ") for name in COLORS]
 
 
 def features_by_hand(
@@ -37,14 +37,14 @@ def features_by_hand(
         ViTModel.from_pretrained(folder, add_pooling_layer=False).eval(),
         BitImageProcessor.from_pretrained(folder),
     )
-    data, there = coloured(len(numbers), seed=seed), [n for n in numbers if n not in broken]
+    data, there = colored(len(numbers), seed=seed), [n for n in numbers if n not in broken]
     with torch.no_grad():
         pixels = processor([data[n]["image"] for n in there], return_tensors="pt").pixel_values
         return model(pixels).last_hidden_state[:, 0], torch.tensor([n % 4 for n in there])
 
 
-def test_neighbours_and_probe_of_an_image_encoder(vit_folder, colours_folder):
-    report = judge(vit_folder, DataSource(colours_folder), k=3)
+def test_neighbors_and_probe_of_an_image_encoder(vit_folder, colors_folder):
+    report = judge(vit_folder, DataSource(colors_folder), k=3)
     bank, queries = features_by_hand(vit_folder, range(40), ()), features_by_hand(vit_folder, range(22), (5,), 4)
     # The bank's noise is drawn before a picture is broken, so its others are the same; rows 3 and 17 are left out.
     kept = torch.tensor([n not in (3, 17) for n in range(40)])
@@ -56,31 +56,31 @@ def test_neighbours_and_probe_of_an_image_encoder(vit_folder, colours_folder):
     assert "(split test)" in report["judged"] and "(split train)" in report["bank"]
 
 
-def test_all_that_a_model_with_two_towers_allows(clip_folder, colours_folder):
-    report = judge(clip_folder, DataSource(colours_folder, caption_column="captions"), templates=SEVEN)
+def test_all_that_a_model_with_two_towers_allows(clip_folder, colors_folder):
+    report = judge(clip_folder, DataSource(colors_folder, caption_column="captions"), templates=SEVEN)
     assert list(report["scores"]) == ["features", "knn", "linear", "zero-shot", "retrieval"]
-    rows = load_rows(colours_folder, split="test", captioned=True, caption_column="captions")
+    rows = load_rows(colors_folder, split="test", captioned=True, caption_column="captions")
     model, processor = tiny_clip(), tiny_processor()
     classified = classify_rows(model, processor, rows, class_names=NAMES, templates=SEVEN)
     assert report["scores"]["zero-shot"] == pytest.approx({**classified, "classes": 4, "templates": 7})
     assert report["scores"]["retrieval"] == pytest.approx(retrieve_rows(model, processor, rows))
 
 
-def test_fine_tuning_is_done_when_asked_for(vit_folder, colours_folder, tmp_path, capsys):
+def test_fine_tuning_is_done_when_asked_for(vit_folder, colors_folder, tmp_path, capsys):
     settings = FineTuning(epochs=2, batch_size=8, lr=3e-3, label_share=0.5)
-    report = judge(vit_folder, DataSource(colours_folder), tasks=["finetune", "knn"], finetuning=settings, batch_size=7)
+    report = judge(vit_folder, DataSource(colors_folder), tasks=["finetune", "knn"], finetuning=settings, batch_size=7)
     assert list(report["scores"]) == ["features", "knn", "finetune"] and "(split train)" in report["bank"]
     model = ViTModel.from_pretrained(vit_folder, add_pooling_layer=False)
     processor = BitImageProcessor.from_pretrained(vit_folder)
     pixels, labels = {}, {}
     for split, count, broken, seed in (("train", 40, (3, 17), 3), ("test", 22, (5,), 4)):
-        data, there = coloured(count, seed=seed), [n for n in range(count) if n not in broken]
+        data, there = colored(count, seed=seed), [n for n in range(count) if n not in broken]
         pixels[split] = processor([data[n]["image"] for n in there], return_tensors="pt").pixel_values
         labels[split] = torch.tensor([n % 4 for n in there])
     bank, queries = ([(pixels[split], labels[split])] for split in ("train", "test"))
     expected = finetune_accuracy(model, lambda: bank, lambda: queries, settings)
     assert report["scores"]["finetune"] == {"accuracy": pytest.approx(expected), "epochs": 2, "label_share": 0.5}
-    arguments = ["evaluate", vit_folder, colours_folder, "--device", "cpu"]
+    arguments = ["evaluate", vit_folder, colors_folder, "--device", "cpu"]
     asked = ["--task", "finetune", "--epochs", "1", "--label-share", "0.25", "--layer-decay", "0.5", "--json", "-"]
     assert cli.main([*arguments, *asked]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
@@ -99,24 +99,23 @@ def test_fine_tuning_is_done_when_asked_for(vit_folder, colours_folder, tmp_path
         assert "above 0 and up to 1" in capsys.readouterr().err
 
 
-def test_rows_that_are_not_kept_are_read_anew(vit_folder, colours_folder, monkeypatch):
+def test_rows_that_are_not_kept_are_read_anew(vit_folder, colors_folder, monkeypatch):
     settings = FineTuning(epochs=2, batch_size=8, label_share=0.5)
     options = {"tasks": ["finetune"], "finetuning": settings}
-    kept = judge(vit_folder, DataSource(colours_folder), **options)["scores"]["finetune"]
-    assert kept == judge(vit_folder, DataSource(colours_folder, streaming=True), **options)["scores"]["finetune"]
+    kept = judge(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]
+    assert kept == judge(vit_folder, DataSource(colors_folder, streaming=True), **options)["scores"]["finetune"]
     monkeypatch.setattr("hfcontrast.evaluation.batches.CACHED_BYTES", 0)
     banks = []
     monkeypatch.setattr(
         Batches, "in_order", lambda self, rows, own=Batches.in_order: banks.append(len(rows)) or own(self, rows)
     )
-    assert 0 <= judge(vit_folder, DataSource(colours_folder), **options)["scores"]["finetune"]["accuracy"] <= 1
+    assert 0 <= judge(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]["accuracy"] <= 1
     assert banks == [20, 20]
 
 
-def test_streams_give_the_same_figures(clip_folder, colours_folder):
+def test_streams_give_the_same_figures(clip_folder, colors_folder):
     reports = [
-        judge(clip_folder, DataSource(colours_folder, streaming=streaming), k=3)["scores"]
-        for streaming in (False, True)
+        judge(clip_folder, DataSource(colors_folder, streaming=streaming), k=3)["scores"] for streaming in (False, True)
     ]
     assert reports[0].keys() == reports[1].keys() and len(reports[0]) == 5
     for task, values in reports[0].items():
@@ -124,7 +123,7 @@ def test_streams_give_the_same_figures(clip_folder, colours_folder):
 
 
 def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
-    coloured(40).to_parquet(tmp_path / "data.parquet")
+    colored(40).to_parquet(tmp_path / "data.parquet")
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
     report = judge(vit_folder, source, tasks=["knn"], k=3)
     features, labels = features_by_hand(vit_folder, range(40), ())
@@ -134,34 +133,34 @@ def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
     assert report["scores"]["features"]["images"] == 8 and "a fifth of it" in report["judged"]
 
 
-def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colours_folder):
-    source, model, processor = DataSource(colours_folder), tiny_clip(), tiny_processor()
-    report = judge(clip_folder, source, tasks=["zero-shot"], limit=8, class_names=["red", "green", "blue", "grey"])
-    rows = load_rows(colours_folder, split="test")
-    names = ["red", "green", "blue", "grey"]
+def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colors_folder):
+    source, model, processor = DataSource(colors_folder), tiny_clip(), tiny_processor()
+    report = judge(clip_folder, source, tasks=["zero-shot"], limit=8, class_names=["red", "green", "blue", "gray"])
+    rows = load_rows(colors_folder, split="test")
+    names = ["red", "green", "blue", "gray"]
     expected = classify_rows(model, processor, rows, class_names=names, limit=8)
     assert list(report["scores"]) == ["features", "zero-shot"] and "bank" not in report
     assert report["scores"]["zero-shot"]["top1"] == pytest.approx(expected["top1"])
     assert report["scores"]["features"]["images"] == 7  # row 5 of rows 0, 2, 5, 8, ... cannot be read
     report = judge(clip_folder, source, tasks=["retrieval"], split="train")
-    rows = load_rows(colours_folder, captioned=True)
+    rows = load_rows(colors_folder, captioned=True)
     assert report["scores"] == {"retrieval": pytest.approx(retrieve_rows(model, processor, rows))}
 
 
-def test_a_saved_method_is_judged_by_the_encoder_that_it_would_publish(tmp_path, colours_folder):
+def test_a_saved_method_is_judged_by_the_encoder_that_it_would_publish(tmp_path, colors_folder):
     method = build(DINO)
     method.save_pretrained(tmp_path)
     BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    report = judge(str(tmp_path), DataSource(colours_folder), tasks=["knn"])
+    report = judge(str(tmp_path), DataSource(colors_folder), tasks=["knn"])
     method.export_encoder().save_pretrained(tmp_path / "encoder")
     BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
         tmp_path / "encoder"
     )
-    assert judge(str(tmp_path / "encoder"), DataSource(colours_folder), tasks=["knn"])["scores"] == report["scores"]
+    assert judge(str(tmp_path / "encoder"), DataSource(colors_folder), tasks=["knn"])["scores"] == report["scores"]
 
 
-def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colours_folder, tmp_path):
-    source = DataSource(colours_folder)
+def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colors_folder, tmp_path):
+    source = DataSource(colors_folder)
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
         judge(vit_folder, source, tasks=["zero-shot"])
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
@@ -169,7 +168,7 @@ def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colours_folder, 
     with pytest.raises(DataError, match="test cannot be judged by its own rows"):
         judge(vit_folder, source, bank_split="test")
     with pytest.raises(DataError, match="no column 'sentences'; its columns are image, label, caption"):
-        judge(clip_folder, DataSource(colours_folder, caption_column="sentences"))
+        judge(clip_folder, DataSource(colors_folder, caption_column="sentences"))
     with pytest.raises(
         HFContrastError, match="no task 'detection'; there are knn, linear, zero-shot, retrieval, finetune"
     ):
@@ -184,7 +183,7 @@ def saved(folder, **splits: Dataset) -> DataSource:
 
 
 def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path):
-    bare = coloured(6).select_columns(["image", "number"]).rename_column("number", "size_of_it")
+    bare = colored(6).select_columns(["image", "number"]).rename_column("number", "size_of_it")
     source = saved(tmp_path / "bare", test=bare)
     with pytest.raises(HFContrastError, match="nothing can be judged: .*has a text tower.*no labels and no captions"):
         judge(clip_folder, source)
@@ -193,33 +192,33 @@ def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path
             judge(clip_folder, source, tasks=[task])
     with pytest.raises(DataError, match="no column of captions; its columns are image, size_of_it"):
         judge(clip_folder, source, tasks=["retrieval"])
-    numbers = coloured(8).select_columns(["image", "label"]).cast_column("label", Value("int64"))
+    numbers = colored(8).select_columns(["image", "label"]).cast_column("label", Value("int64"))
     source = saved(tmp_path / "numbers", test=numbers)
     with pytest.raises(DataError, match="numbers without names"):
         judge(clip_folder, source, tasks=["zero-shot"])
     with pytest.raises(HFContrastError, match="nothing can be judged"):  # of a test split alone
         judge(clip_folder, source)
     assert list(judge(clip_folder, source, class_names=NAMES)["scores"]) == ["features", "zero-shot"]
-    unlabelled = (
-        coloured(8, seed=4).select_columns(["image", "label"]).remove_columns("label").add_column("label", [-1] * 8)
+    unlabeled = (
+        colored(8, seed=4).select_columns(["image", "label"]).remove_columns("label").add_column("label", [-1] * 8)
     )
-    source = saved(tmp_path / "unlabelled", train=numbers, test=unlabelled)
+    source = saved(tmp_path / "unlabeled", train=numbers, test=unlabeled)
     with pytest.raises(DataError, match="the bank has 8, the queries 0"):
         judge(vit_folder, source)
 
 
 def test_other_classes_in_the_bank(vit_folder, tmp_path):
-    other = coloured(8).cast_column("label", coloured(1).features["label"].__class__(names=["a", "b", "c", "d"]))
+    other = colored(8).cast_column("label", colored(1).features["label"].__class__(names=["a", "b", "c", "d"]))
     with pytest.raises(DataError, match="the classes of .*test.* are not those of .*train"):
-        judge(vit_folder, saved(tmp_path, train=coloured(8), test=other))
+        judge(vit_folder, saved(tmp_path, train=colored(8), test=other))
 
 
-def test_the_command_prints_a_table_and_json(clip_folder, colours_folder, tmp_path, capsys, monkeypatch):
+def test_the_command_prints_a_table_and_json(clip_folder, colors_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     arguments = [
         "evaluate",
         clip_folder,
-        colours_folder,
+        colors_folder,
         "--caption-column",
         "captions",
         "--batch-size",
@@ -232,7 +231,7 @@ def test_the_command_prints_a_table_and_json(clip_folder, colours_folder, tmp_pa
     report = json.loads((tmp_path / "figures.json").read_text())
     line = next(line for line in out.splitlines() if "image to text r1 " in line)
     assert line.split()[0] == "retrieval" and f"{100 * report['scores']['retrieval']['image_to_text_r1']:.1f} %" in line
-    assert f"judged on {colours_folder} (split test) by {colours_folder} (split train)" in out
+    assert f"judged on {colors_folder} (split test) by {colors_folder} (split train)" in out
     templates = tmp_path / "prompts.txt"
     templates.write_text("the {} picture\na {} square\n")
     asked = ["--task", "zero-shot", "--templates", str(templates), "--json", "-"]
@@ -244,11 +243,11 @@ def test_the_command_prints_a_table_and_json(clip_folder, colours_folder, tmp_pa
     assert cli.main([*arguments, *asked]) == 2
     assert "--template and --templates are both given" in capsys.readouterr().err
     asked = ["--task", "zero-shot", "--template", "the {} picture", "--template", "a {} square", "--json", "-"]
-    assert cli.main([*arguments, *asked, "--classes", "red", "green", "blue", "dark grey"]) == 0
+    assert cli.main([*arguments, *asked, "--classes", "red", "green", "blue", "dark gray"]) == 0
     assert json.loads(capsys.readouterr().out) == printed
     assert cli.main([*arguments, "--json", str(tmp_path / "no" / "where")]) == 2
     assert "cannot be written" in capsys.readouterr().err
-    assert cli.main(["evaluate", str(tmp_path), colours_folder]) == 2
+    assert cli.main(["evaluate", str(tmp_path), colors_folder]) == 2
     assert "cannot be loaded as a model" in capsys.readouterr().err
 
 

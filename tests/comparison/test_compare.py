@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tiny_runs
 
-from hfcontrast import cli
+from hfcontrast.commands import cli
 from hfcontrast.comparison import compare as comparing
 from hfcontrast.comparison.compare import compare
 from hfcontrast.comparison.plan import plan

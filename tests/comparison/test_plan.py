@@ -143,8 +143,8 @@ def test_baselines_are_shared_by_runs_with_the_same_encoder_and_pictures(recipe_
     assert one.pixels() == two.pixels() == three.pixels()
     larger = plan(files[:1], ["views.view.size=24"], tmp_path)[0]
     fewer = plan(files[:1], ["eval.max_bank=32"], tmp_path)[0]
-    coloured = plan(files[:1], ["data.mean=[0.5, 0.5, 0.5]", "data.std=[0.2, 0.2, 0.2]"], tmp_path)[0]
-    assert len({run.pixels() for run in (one, larger, fewer, coloured)}) == 4
+    colored = plan(files[:1], ["data.mean=[0.5, 0.5, 0.5]", "data.std=[0.2, 0.2, 0.2]"], tmp_path)[0]
+    assert len({run.pixels() for run in (one, larger, fewer, colored)}) == 4
     seeded = plan(files[:1], [], tmp_path, [0, 1])
     assert seeded[0].untrained() == seeded[1].untrained()
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hfcontrast.comparison.plan import plan
-from hfcontrast.comparison.table import as_markdown, notes, print_table, summarise, table_cells, write_table
+from hfcontrast.comparison.table import as_markdown, notes, print_table, summarize, table_cells, write_table
 
 DINO = "{model_type: dinov2, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, patch_size: 4}"
 
@@ -25,7 +25,7 @@ def row(summary, name):
 
 
 def test_figures_are_means_over_the_seeds(runs):
-    one = row(summarise(runs, []), "one")
+    one = row(summarize(runs, []), "one")
     assert one["seeds"] == [0, 1] and one["recipe_hashes"] == [runs[0].hash, runs[1].hash]
     assert one["knn_accuracy"]["mean"] == pytest.approx(0.55) and one["knn_accuracy"]["values"] == [0.5, 0.6]
     assert one["knn_accuracy"]["std"] == pytest.approx(0.0707, abs=1e-4)  # 0.1 / sqrt(2)
@@ -33,7 +33,7 @@ def test_figures_are_means_over_the_seeds(runs):
 
 
 def test_the_cells(runs):
-    headings, rows = table_cells(summarise(runs, []))
+    headings, rows = table_cells(summarize(runs, []))
     cells = {line[0]: dict(zip(headings, line)) for line in rows}
     assert cells["one"]["kNN, %"] == "55.0 ± 7.1" and cells["one"]["linear probe, %"] == "65.0 ± 7.1"
     assert cells["one"]["feature std"] == "0.90 ± 0.00" and cells["one"]["effective rank"] == "7.0 ± 0.0"
@@ -50,9 +50,9 @@ def test_untrained_encoders_are_shown_once_each_with_the_recipes_that_have_them(
     runs = plan(files, [], tmp_path)
     for run in runs:
         run.result = result(run, pixels=run.name == "one")
-    names = [line["name"] for line in summarise(runs, [])["rows"]]
+    names = [line["name"] for line in summarize(runs, [])["rows"]]
     assert names[:3] == ["raw pixels", "untrained encoder (one, two)", "untrained encoder (three)"]
-    assert "Not the same in all runs: backbone." in notes(summarise(runs, []))
+    assert "Not the same in all runs: backbone." in notes(summarize(runs, []))
 
 
 def test_an_encoder_that_a_method_builds_in_its_own_way_has_a_baseline_of_its_own(recipe_file, tmp_path, result):
@@ -60,7 +60,7 @@ def test_an_encoder_that_a_method_builds_in_its_own_way_has_a_baseline_of_its_ow
     for run in runs:
         run.result = result(run, pixels=run.name == "one")
     runs[1].result["scores"]["untrained"]["knn_accuracy"] += 0.1
-    names = [line["name"] for line in summarise(runs, [])["rows"]]
+    names = [line["name"] for line in summarize(runs, [])["rows"]]
     assert names[:3] == ["raw pixels", "untrained encoder (one)", "untrained encoder (two)"]
 
 
@@ -69,17 +69,17 @@ def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
     run.result = result(run)
     for scores in run.result["scores"].values():
         scores.pop("knn_accuracy", None), scores.pop("linear_accuracy", None)
-    headings, rows = table_cells(summarise([run], []))
+    headings, rows = table_cells(summarize([run], []))
     assert headings == ["", "feature std", "effective rank", "images/s", "peak memory, MiB", "seed", "recipe hash"]
     assert rows[0][:3] == ["untrained encoder", "0.20", "2.0"]
 
 
 def test_fine_tuning_has_a_column_and_a_note_where_it_was_judged(runs):
     remark = "kNN understates methods that predict a part of the picture"
-    assert not any(remark in line for line in notes(summarise(runs, [])))
+    assert not any(remark in line for line in notes(summarize(runs, [])))
     for run in runs[:2]:
         run.result["scores"]["trained"]["finetune_accuracy"] = 0.8
-    summary = summarise(runs, [])
+    summary = summarize(runs, [])
     headings, rows = table_cells(summary)
     cells = {line[0]: dict(zip(headings, line)) for line in rows}
     assert headings.index("fine-tuning, %") == headings.index("linear probe, %") + 1
@@ -88,7 +88,7 @@ def test_fine_tuning_has_a_column_and_a_note_where_it_was_judged(runs):
 
 
 def test_the_files(runs, tmp_path):
-    summary = summarise(runs, ["train.steps=3"])
+    summary = summarize(runs, ["train.steps=3"])
     write_table(summary, tmp_path)
     assert json.loads((tmp_path / "table.json").read_text()) == summary
     text = (tmp_path / "table.md").read_text()
@@ -107,13 +107,13 @@ def test_the_files(runs, tmp_path):
 
 
 def test_it_is_printed(runs, capsys):
-    print_table(summarise(runs, []))
+    print_table(summarize(runs, []))
     out = capsys.readouterr().out
     assert "55.0 ± 7.1" in out and "failed: the pictures | are gone" in out
 
 
 def test_a_comparison_that_has_just_begun(recipe_file, tmp_path):
-    summary = summarise(plan([recipe_file("one")], [], tmp_path), [])
+    summary = summarize(plan([recipe_file("one")], [], tmp_path), [])
     headings, rows = table_cells(summary)
     assert headings == ["", "seed", "recipe hash"] and rows[0][1] == "unfinished: 0"
     assert "| one |" in as_markdown(summary)
@@ -127,5 +127,5 @@ def test_what_begins_with_released_weights_has_a_starting_point(recipe_file, tmp
     for run in runs:
         run.result = result(run)
     runs[0].result["scores"]["starting_point"] = runs[0].result["scores"].pop("untrained")
-    rows = {row["name"]: row["kind"] for row in summarise(runs, [])["rows"]}
+    rows = {row["name"]: row["kind"] for row in summarize(runs, [])["rows"]}
     assert rows["starting point"] == "starting_point" and rows["untrained encoder"] == "untrained" and len(rows) == 5

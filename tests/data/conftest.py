@@ -43,10 +43,10 @@ def rows_of(images: list[bytes | None], paths: list[str] | None = None) -> Rows:
 
 @pytest.fixture(scope="session")
 def views() -> tuple[View, ...]:
-    colour = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "grayscale": 0.2}
+    color = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "grayscale": 0.2}
     return (
-        View(name="first", size=24, blur=0.5, **colour),
-        View(name="second", size=24, solarize=0.5, interpolation="bilinear", **colour),
+        View(name="first", size=24, blur=0.5, **color),
+        View(name="second", size=24, solarize=0.5, interpolation="bilinear", **color),
         View(name="local", key="local_pixel_values", count=3, size=16, scale=(0.05, 0.3), vertical_flip=0.5),
     )
 

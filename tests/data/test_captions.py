@@ -211,7 +211,7 @@ def test_tokenizer_writes_every_text_and_loads_by_itself(tmp_path, tokenizer):
     ids = tokenizer(texts[:2])["input_ids"]
     assert tokenizer.decode(ids[1], skip_special_tokens=True).split() == ["żółw", "你好", "🙂"]
     assert ids[0] == [tokenizer.bos_token_id, *ids[0][1:-1], tokenizer.eos_token_id]
-    assert len(ids[0]) == 5  # the words it learnt from are one piece each
+    assert len(ids[0]) == 5  # the words it learned from are one piece each
     assert np.max(ids[0]) == len(tokenizer) - 1 == tokenizer.eos_token_id
 
 

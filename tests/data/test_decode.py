@@ -31,17 +31,17 @@ def test_exif_orientation(orientation, kind):
     assert np.array_equal(decode_pixels(data), np.asarray(expected))
 
 
-def test_greys_and_palettes():
+def test_grays_and_palettes():
     expected = np.repeat(RAMP[..., None], 3, -1)
-    grey = Image.fromarray(RAMP)
-    assert np.array_equal(decode_pixels(save(grey, "PNG")), expected)
-    assert np.array_equal(decode_pixels(save(grey.convert("P"), "PNG")), expected)
-    assert np.array_equal(decode_pixels(save(grey.convert("P"), "GIF")), expected)
-    black_and_white = decode_pixels(save(grey.point(lambda v: 255 * (v > 99)).convert("1"), "PNG"))
+    gray = Image.fromarray(RAMP)
+    assert np.array_equal(decode_pixels(save(gray, "PNG")), expected)
+    assert np.array_equal(decode_pixels(save(gray.convert("P"), "PNG")), expected)
+    assert np.array_equal(decode_pixels(save(gray.convert("P"), "GIF")), expected)
+    black_and_white = decode_pixels(save(gray.point(lambda v: 255 * (v > 99)).convert("1"), "PNG"))
     assert np.array_equal(black_and_white, np.where(expected > 99, 255, 0))
 
 
-def test_deep_greys_keep_their_range():
+def test_deep_grays_keep_their_range():
     deep = RAMP.astype(np.uint16) * 257
     expected = np.repeat(RAMP[..., None], 3, -1)
     assert np.array_equal(decode_pixels(save(Image.fromarray(deep), "PNG")), expected)
@@ -59,23 +59,23 @@ def test_cmyk():
 
 
 def test_transparency_is_composited_on_white():
-    colour = np.full((4, 4, 4), (200, 0, 100, 255), dtype=np.uint8)
-    colour[0, :, 3], colour[1, :, 3] = 0, 128
-    for data in (png(colour), save(Image.fromarray(colour), "WEBP", lossless=True, exact=True)):
+    color = np.full((4, 4, 4), (200, 0, 100, 255), dtype=np.uint8)
+    color[0, :, 3], color[1, :, 3] = 0, 128
+    for data in (png(color), save(Image.fromarray(color), "WEBP", lossless=True, exact=True)):
         pixels = decode_pixels(data)
         assert (pixels[0] == 255).all() and (pixels[2] == (200, 0, 100)).all()
         assert np.abs(pixels[1].astype(int) - (227, 127, 177)).max() <= 1
-    grey = decode_pixels(save(Image.fromarray(colour).convert("LA"), "PNG"))
-    assert (grey[0] == 255).all() and grey[2].max() < 100
+    gray = decode_pixels(save(Image.fromarray(color).convert("LA"), "PNG"))
+    assert (gray[0] == 255).all() and gray[2].max() < 100
     palette = Image.fromarray(RAMP).convert("P")
     pixels = decode_pixels(save(palette, "PNG", transparency=int(palette.getpixel((1, 0)))))
     assert (pixels[0, 1] == 255).all() and pixels[0, 0].max() == 0
-    key = decode_pixels(save(Image.fromarray(colour[..., :3]), "PNG", transparency=(200, 0, 100)))
+    key = decode_pixels(save(Image.fromarray(color[..., :3]), "PNG", transparency=(200, 0, 100)))
     assert (key == 255).all()
 
 
 def test_the_first_frame_of_an_animation():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     pixels = decode_pixels(save(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert (pixels == (255, 0, 0)).all()
 

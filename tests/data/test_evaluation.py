@@ -44,8 +44,8 @@ def test_limit_and_rows_without_labels(streaming):
     rows = load_rows("builtin/digits", split="test", streaming=streaming)
     batches = list(evaluation_batches(rows, shrink, 8, limit=20))
     assert sum(count for *_, count in batches) == 20
-    unlabelled = Rows(rows.dataset.remove_columns("label"), 355, None, streaming, "digits")
-    assert next(evaluation_batches(unlabelled, shrink, 8))[1] is None
+    unlabeled = Rows(rows.dataset.remove_columns("label"), 355, None, streaming, "digits")
+    assert next(evaluation_batches(unlabeled, shrink, 8))[1] is None
 
 
 def test_global_randomness_is_left_alone():

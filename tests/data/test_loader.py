@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from hfcontrast.data import Photometry, TrainLoader
-from hfcontrast.data.crops import cut_crop
+from hfcontrast.data.augment.crops import cut_crop
+from hfcontrast.data.augment.draws import draw_views
 from hfcontrast.data.decode import decode_pixels
-from hfcontrast.data.randomness import draw_views
 from hfcontrast.errors import CheckpointError, DataError
 from hfcontrast.view import View
 from tests.data.conftest import pictures, rows_of

@@ -62,7 +62,7 @@ def test_the_same_every_time_and_splits_differ(test_split, monkeypatch):
 
 
 def test_pixels_alone_say_little_about_the_label(test_split):
-    """Nearest neighbours on raw pixels stay far below what colours alone allow, so that what an encoder learns shows."""
+    """Nearest neighbors on raw pixels stay far below what colors alone allow, so that what an encoder learns shows."""
     pixels = (
         np.stack([np.asarray(image.resize((16, 16))) for image in test_split["image"]]).reshape(1000, -1).astype(float)
     )

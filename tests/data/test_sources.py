@@ -45,7 +45,7 @@ def saved(tmp_path):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_imagefolder(folder, streaming):
     rows = load_rows(str(folder), streaming=streaming)
-    assert rows.class_names == ["cat", "dog"] and rows.streaming == streaming and rows.labelled
+    assert rows.class_names == ["cat", "dog"] and rows.streaming == streaming and rows.labeled
     assert rows.num_rows == 8 or (streaming and rows.num_rows is None)  # a stream may know from an earlier look
     assert list(rows.dataset.features) == ["image", "label"] and rows.dataset.features["image"] == Image(decode=False)
     batch = first_batch(rows)
@@ -60,7 +60,7 @@ def test_labels_that_count_as_none_are_said(saved, caplog):
     assert "2 of 6 labels of" in caplog.text and "count as none" in caplog.text
     caplog.clear()
     rows = saved(images.add_column("label", [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]))
-    assert not rows.labelled and "is not used as labels: it holds float64" in caplog.text
+    assert not rows.labeled and "is not used as labels: it holds float64" in caplog.text
 
 
 def test_parquet_keeps_features(shards):
@@ -169,7 +169,7 @@ def test_labels_in_fields_and_as_texts(tmp_path, streaming, caplog):
         load_rows(**options, label_column="json.place.lable")
     found = load_rows(**options)
     if streaming:
-        assert not found.labelled and "texts in column 'cls' are not used as labels" in caplog.text
+        assert not found.labeled and "texts in column 'cls' are not used as labels" in caplog.text
         with pytest.raises(DataError, match="a stream does not know beforehand which classes there are"):
             load_rows(**options, label_column="json.place.name")
     else:
@@ -186,7 +186,7 @@ def test_a_column_of_texts_called_label(saved, caplog):
     assert rows.class_names == ["a", "b", "c"] and [row["label"] for row in rows.dataset] == [1, 0, None, 1, 2, 1]
     assert sorted(first_batch(rows)["labels"].tolist())[0] >= -1
     captions = saved(Dataset.from_dict({"image": images, "label": list("abcdef")}, features=features))
-    assert not captions.labelled and "6 rows have 6 different ones; data.label_column=label insists" in caplog.text
+    assert not captions.labeled and "6 rows have 6 different ones; data.label_column=label insists" in caplog.text
     assert saved(captions.dataset.add_column("label", list("abcdef")), label_column="label").class_names == list(
         "abcdef"
     )
@@ -249,8 +249,8 @@ def test_columns_are_found_renamed_and_dropped(saved):
     assert batch["photo"][0]["bytes"] == images[order[0]]["bytes"]
     rows = saved(dataset, label_column="text")
     assert rows.class_names == ["x", "y", "z"] and rows.dataset[3]["label"] == 2
-    unlabelled = saved(dataset.remove_columns(["kind", "size"]))
-    assert not unlabelled.labelled and "labels" not in first_batch(unlabelled)
+    unlabeled = saved(dataset.remove_columns(["kind", "size"]))
+    assert not unlabeled.labeled and "labels" not in first_batch(unlabeled)
 
 
 def test_images_without_an_image_feature(saved):

@@ -19,8 +19,8 @@ from transformers import (
 
 from tests.data.conftest import png
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "dark_grey": (60, 60, 60)}
-_WORDS = "<pad> <bos> <eos> <unk> a photo of the picture red green blue dark grey _ . square big small"
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "dark_gray": (60, 60, 60)}
+_WORDS = "<pad> <bos> <eos> <unk> a photo of the picture red green blue dark gray _ . square big small"
 WORDS = tuple(_WORDS.split())
 LENGTH = 12
 LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -65,13 +65,13 @@ def save(model, folder: Path) -> str:
     return str(folder)
 
 
-def coloured(count: int, *, broken: tuple[int, ...] = (), seed: int = 3) -> Dataset:
-    """Noisy pictures of one colour, with label, one caption and several captions."""
+def colored(count: int, *, broken: tuple[int, ...] = (), seed: int = 3) -> Dataset:
+    """Noisy pictures of one color, with label, one caption and several captions."""
     rng = np.random.default_rng(seed)
     features = Features(
         {
             "image": Image(),
-            "label": ClassLabel(names=list(COLOURS)),
+            "label": ClassLabel(names=list(COLORS)),
             "caption": Value("string"),
             "captions": List(Value("string")),
             "number": Value("int32"),
@@ -79,11 +79,11 @@ def coloured(count: int, *, broken: tuple[int, ...] = (), seed: int = 3) -> Data
     )
     rows: dict[str, list] = {name: [] for name in features}
     for number in range(count):
-        name = list(COLOURS)[number % len(COLOURS)]
+        name = list(COLORS)[number % len(COLORS)]
         noise = rng.integers(-25, 25, (18, 20, 3))
-        pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+        pixels = np.clip(np.array(COLORS[name]) + noise, 0, 255).astype(np.uint8)
         rows["image"].append({"bytes": b"broken" if number in broken else png(pixels), "path": None})
-        rows["label"].append(number % len(COLOURS))
+        rows["label"].append(number % len(COLORS))
         rows["caption"].append(f"a big {name} square" if number % 2 else f"a small {name} square")
         rows["captions"].append([f"a photo of {name}", rows["caption"][-1], f"the {name} picture"][: 1 + number % 3])
         rows["number"].append(10 * number)
@@ -96,9 +96,9 @@ def clip_folder(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def colours_folder(tmp_path_factory) -> str:
+def colors_folder(tmp_path_factory) -> str:
     """A data folder with the splits train (40 rows, two of them broken) and test (22 rows, one of them broken)."""
-    folder = tmp_path_factory.mktemp("colours")
-    coloured(40, broken=(3, 17)).to_parquet(folder / "train-00000-of-00001.parquet")
-    coloured(22, broken=(5,), seed=4).to_parquet(folder / "test-00000-of-00001.parquet")
+    folder = tmp_path_factory.mktemp("colors")
+    colored(40, broken=(3, 17)).to_parquet(folder / "train-00000-of-00001.parquet")
+    colored(22, broken=(5,), seed=4).to_parquet(folder / "test-00000-of-00001.parquet")
     return str(folder)

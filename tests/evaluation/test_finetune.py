@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel, ViTConfig
 
+from hfcontrast.encoders import build_encoder
+from hfcontrast.encoders.lora import add_lora
 from hfcontrast.errors import RecipeError
 from hfcontrast.evaluation import finetune, shuffled_rows
 from hfcontrast.evaluation.features import extract_features
@@ -27,9 +29,7 @@ from hfcontrast.evaluation.online import OnlineEvaluation
 from hfcontrast.evaluation.shuffled_rows import ShuffledRows, chosen_rows, shuffled
 from hfcontrast.methods.dino import DINO
 from hfcontrast.methods.simclr import SimCLR
-from hfcontrast.nn import build_encoder
-from hfcontrast.nn.batch_norm import synchronise_batch_norm
-from hfcontrast.nn.lora import add_lora
+from hfcontrast.nn.batch_norm import synchronize_batch_norm
 from hfcontrast.recipe.sections import EvalSection, FineTuneSection
 from hfcontrast.run_evaluation import check_whole_weights, trained_names
 from hfcontrast.testing import build
@@ -329,7 +329,7 @@ def test_two_processes_train_what_one_does(on_processes):
 
 
 def test_two_processes_with_batch_statistics_of_their_own(on_processes):
-    """Synchronised as in training or not, with one process almost without rows: equal weights and statistics at the end.
+    """Synchronized as in training or not, with one process almost without rows: equal weights and statistics at the end.
 
     A process without any leaves no trace: what it makes of no images is no statistic.
     """
@@ -337,11 +337,11 @@ def test_two_processes_with_batch_statistics_of_their_own(on_processes):
     shares = [(pixels[:39], labels[:39]), (pixels[39:], labels[39:])]
 
     def work(number):
-        synchronised = synchronise_batch_norm(resnet())
+        synchronized = synchronize_batch_norm(resnet())
         even = weights_and_score(
-            synchronised, share_of(pixels, labels, number), PLAIN, share_of(pixels, labels, number)
+            synchronized, share_of(pixels, labels, number), PLAIN, share_of(pixels, labels, number)
         )
-        uneven = weights_and_score(synchronised, batches(*shares[number]), PLAIN, batches(*shares[number]))
+        uneven = weights_and_score(synchronized, batches(*shares[number]), PLAIN, batches(*shares[number]))
         none = weights_and_score(resnet(), batches(pixels[: 40 - 40 * number], labels[: 40 - 40 * number]), PLAIN,
                                  batches(pixels[: 40 - 40 * number], labels[: 40 - 40 * number]))  # fmt: skip
         return even, uneven, none

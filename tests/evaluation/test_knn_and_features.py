@@ -7,18 +7,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hfcontrast.encoders import build_encoder, encode
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.errors import DataError
 from hfcontrast.evaluation.features import extract_features, join_processes
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.online import OnlineEvaluation
-from hfcontrast.nn import build_encoder, effective_rank, encode
-from hfcontrast.nn.backbone import backbone_config
+from hfcontrast.nn import effective_rank
 
 CPU = torch.device("cpu")
 
 
 def plain_knn(bank, bank_labels, queries, query_labels, k, temperature):
-    """The vote, one query and one neighbour after the other."""
+    """The vote, one query and one neighbor after the other."""
     correct = 0
     for query, label in zip(queries.double(), query_labels.tolist()):
         similarity = [F.cosine_similarity(query, other, dim=0).item() for other in bank.double()]
@@ -32,7 +33,7 @@ def plain_knn(bank, bank_labels, queries, query_labels, k, temperature):
 
 
 def clusters(count, classes=4, width=6):
-    """Overlapping classes, so that neighbours disagree."""
+    """Overlapping classes, so that neighbors disagree."""
     labels = torch.arange(count) % classes
     return torch.eye(classes, width)[labels] + 0.7 * torch.randn(count, width), labels
 
@@ -55,20 +56,20 @@ def test_knn_is_the_plain_vote(k, temperature):
     assert knn_accuracy(*bank, *queries, k, temperature) == pytest.approx(expected)
 
 
-def test_near_neighbours_weigh_more():
+def test_near_neighbors_weigh_more():
     bank = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
     labels, query = torch.tensor([0, 1, 1]), torch.tensor([[1.0, 0.0]])
     assert knn_accuracy(bank, labels, query, torch.tensor([0]), k=3, temperature=0.07) == 1.0
     assert knn_accuracy(bank, labels, query, torch.tensor([1]), k=3, temperature=100.0) == 1.0
 
 
-def test_more_neighbours_than_the_bank_has():
+def test_more_neighbors_than_the_bank_has():
     bank, queries = clusters(12), clusters(20)
     expected = plain_knn(*bank, *queries, 12, 0.1)
     assert knn_accuracy(*bank, *queries, 500, 0.1) == pytest.approx(expected)
 
 
-def test_a_very_low_temperature_is_the_nearest_neighbour():
+def test_a_very_low_temperature_is_the_nearest_neighbor():
     bank, queries = clusters(60), clusters(50)
     assert knn_accuracy(*bank, *queries, 20, 1e-3) == knn_accuracy(*bank, *queries, 1, 0.07)
 
@@ -82,7 +83,7 @@ def test_many_queries_are_taken_in_parts():
 def test_effective_rank_of_known_matrices():
     orthogonal = torch.linalg.qr(torch.randn(64, 9))[0] - torch.zeros(64, 9)
     orthogonal = orthogonal - orthogonal.mean(0)
-    orthogonal = torch.linalg.qr(orthogonal)[0]  # nine centred directions of equal strength
+    orthogonal = torch.linalg.qr(orthogonal)[0]  # nine centerd directions of equal strength
     assert effective_rank(orthogonal + 5) == pytest.approx(9.0, abs=1e-3)
     assert effective_rank(torch.outer(torch.randn(64), torch.randn(9))) == pytest.approx(1.0, abs=1e-3)
     assert effective_rank(torch.ones(64, 9)) == pytest.approx(1.0)
@@ -144,10 +145,10 @@ def test_online_evaluation(encoder):
     pixels = torch.randn(8, 3, 32, 32)
     data = [(pixels, torch.arange(8) % 4)]
     scores = OnlineEvaluation(lambda: data, lambda: data, k=1)(encoder)
-    assert scores["knn_accuracy"] == 1.0  # every image is its own neighbour
+    assert scores["knn_accuracy"] == 1.0  # every image is its own neighbor
     assert scores["feature_std"] > 0 and 1 <= scores["effective_rank"] <= 8
-    unlabelled = OnlineEvaluation(None, lambda: data)
-    assert "knn_accuracy" not in unlabelled(encoder) and unlabelled.raw_pixels(CPU) == {}
+    unlabeled = OnlineEvaluation(None, lambda: data)
+    assert "knn_accuracy" not in unlabeled(encoder) and unlabeled.raw_pixels(CPU) == {}
 
 
 def test_the_linear_probe_is_fitted_in_thorough_evaluations_where_it_was_asked_for(encoder):
@@ -188,7 +189,7 @@ def test_rows_without_a_label_neither_vote_nor_count():
     expected = knn_accuracy(bank[10:], classes[10:], queries[5:], truth[5:], 5, 0.1)
     classes[:10], truth[:5] = -1, -1
     assert knn_accuracy(bank, classes, queries, truth, 5, 0.1) == expected
-    with pytest.raises(ValueError, match="labelled rows"):
+    with pytest.raises(ValueError, match="labeled rows"):
         knn_accuracy(bank, classes, queries, torch.full((20,), -1))
 
 

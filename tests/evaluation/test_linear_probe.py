@@ -19,7 +19,7 @@ def rows(count, classes=4, width=12, noise=1.5, seed=0):
     return features @ mix * torch.logspace(-3, 3, width) + 5, labels
 
 
-def standardised(features):
+def standardized(features):
     return (features - features.mean(0)) / features.std(0, correction=0)
 
 
@@ -31,7 +31,7 @@ def sklearn_fit(features, labels, strength):
 @pytest.mark.parametrize("strength", [1.0, 1e-2, 1e-4])
 def test_a_fit_is_that_of_scikit_learn(strength):
     features, labels = rows(300)
-    features = standardised(features)
+    features = standardized(features)
     weights = fit(features, labels, features.T @ features / 300, strength, torch.zeros(4, 13))
     expected = sklearn_fit(features, labels, strength)
     expected = torch.tensor(np.c_[expected.coef_, expected.intercept_]).float()
@@ -45,7 +45,7 @@ def test_a_fit_is_that_of_scikit_learn(strength):
 def test_loss_and_gradient_are_those_of_autograd_in_parts_too(held, monkeypatch):
     monkeypatch.setattr(linear_probe, "_LOGITS", held)
     features, labels = rows(50)
-    features = standardised(features)
+    features = standardized(features)
     weights = torch.randn(4, 13, requires_grad=True)
     loss = F.cross_entropy(F.linear(features, weights[:, :-1], weights[:, -1]), labels)
     loss = loss + 0.3 / 2 * weights[:, :-1].square().sum()
@@ -78,7 +78,7 @@ def test_the_penalty_is_strong_where_noise_could_be_learned_and_weak_where_it_wo
     noisy[:, :8] += 1.5 * F.one_hot(labels, 8)
     beads = labels[:, None] + 0.1 * torch.randn(320, 2)  # on a line: those in the middle need steep slopes
     chosen = {}
-    for name, features in {"noisy": standardised(noisy), "beads": standardised(beads)}.items():
+    for name, features in {"noisy": standardized(noisy), "beads": standardized(beads)}.items():
         chosen[name] = choose_strength(features, labels, features.T @ features / 320, 8)[0]
     assert chosen["noisy"] >= 10 * chosen["beads"]
 
@@ -123,7 +123,7 @@ def test_rows_without_a_label_are_left_out():
     labels[:50], truth[:20] = -1, -1
     bank[:50] = float("nan")
     assert linear_accuracy(bank, labels, queries, truth) == expected
-    with pytest.raises(ValueError, match="labelled rows: the bank has 150, the queries 0"):
+    with pytest.raises(ValueError, match="labeled rows: the bank has 150, the queries 0"):
         linear_accuracy(bank, labels, queries, torch.full((100,), -1))
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from hfcontrast.encoders import build_encoder
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.errors import HFContrastError
 from hfcontrast.evaluation.metrics import (
     RetrievalEvaluator,
@@ -15,9 +17,7 @@ from hfcontrast.evaluation.metrics import (
 )
 from hfcontrast.evaluation.retrieval import retrieval_recall, retrieve_rows
 from hfcontrast.evaluation.zero_shot import class_embeddings, classify_rows, mean_class_accuracy, zero_shot_accuracy
-from hfcontrast.nn import build_encoder
-from hfcontrast.nn.backbone import backbone_config
-from tests.evaluation.conftest import COLOURS, coloured, tiny_clip, tiny_processor
+from tests.evaluation.conftest import COLORS, colored, tiny_clip, tiny_processor
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +65,8 @@ def test_metrics_go_together_with_others():
 
 
 def test_evaluators_take_model_processor_and_data():
-    model, processor, data = tiny_clip(), tiny_processor(), coloured(22, broken=(5,))
-    names = [name.replace("_", " ") for name in COLOURS]
+    model, processor, data = tiny_clip(), tiny_processor(), colored(22, broken=(5,))
+    names = [name.replace("_", " ") for name in COLORS]
     found = ZeroShotEvaluator().compute(model, processor, data, class_names=names, batch_size=5)
     assert found == pytest.approx(classify_rows(model, processor, data, class_names=names))
     found = evaluator("image-text-retrieval").compute(model, processor, data, caption_column="captions", batch_size=5)
@@ -74,7 +74,7 @@ def test_evaluators_take_model_processor_and_data():
 
 
 def test_a_metric_of_ones_own():
-    model, processor, data = tiny_clip(), tiny_processor(), coloured(8)
+    model, processor, data = tiny_clip(), tiny_processor(), colored(8)
 
     class Width(evaluate.Metric):
         def _info(self):
@@ -85,7 +85,7 @@ def test_a_metric_of_ones_own():
 
     found = RetrievalEvaluator().compute(model, processor, data, caption_column="captions", metric=Width())
     assert found == {"width": 24, "captions": [1, 2, 3, 1, 2, 3, 1, 2]}
-    weights = class_embeddings(model, processor, list(COLOURS))
+    weights = class_embeddings(model, processor, list(COLORS))
     metric = ZeroShotAccuracy(weights, (2,), keep_in_memory=True)
     found = evaluator("zero-shot-image-classification").compute(model, processor, data, metric=metric)
     assert set(found) == {"top2", "mean_per_class"}
@@ -95,6 +95,6 @@ def test_what_cannot_be_judged_is_said():
     vit = build_encoder(backbone_config({"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1}, [32]))
     for task in ("zero-shot-image-classification", "image-text-retrieval"):
         with pytest.raises(HFContrastError, match="no text tower"):
-            evaluator(task).compute(vit, tiny_processor(), coloured(4))
+            evaluator(task).compute(vit, tiny_processor(), colored(4))
     with pytest.raises(ValueError, match="no evaluator for 'classification'; there are zero-shot"):
         evaluator("classification")

@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from hfcontrast.data import load_rows
+from hfcontrast.encoders import build_encoder
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation import ranks, retrieval
 from hfcontrast.evaluation.inputs import as_rows, picture_transform
 from hfcontrast.evaluation.retrieval import Retrieval, caption_batches, retrieval_recall, retrieve_rows
-from hfcontrast.nn import build_encoder
-from hfcontrast.nn.backbone import backbone_config
-from tests.evaluation.conftest import coloured, tiny_clip, tiny_processor, tiny_siglip
+from tests.evaluation.conftest import colored, tiny_clip, tiny_processor, tiny_siglip
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def extra(model):
 @pytest.mark.parametrize("column", ["caption", "captions"])
 @pytest.mark.parametrize("build", [tiny_clip, tiny_siglip])
 def test_rows_are_judged_as_by_hand(build, column, processor, caplog):
-    model, data = build(), coloured(23, broken=(5,))
+    model, data = build(), colored(23, broken=(5,))
     expected = by_hand(model, processor, data, column, [n for n in range(23) if n != 5])
     caplog.set_level(logging.WARNING)
     rows = as_rows(data, caption_column=column, captioned=True)
@@ -190,7 +190,7 @@ def test_rows_are_judged_as_by_hand(build, column, processor, caplog):
 
 
 def test_captions_that_are_empty_or_missing(processor, caplog):
-    data = coloured(6)
+    data = colored(6)
     captions = [["red", "", None], [], None, ["  big\n red "], ["blue\ufffd"], ["blue"]]
     data = data.remove_columns("captions").add_column("captions", captions)
     rows = as_rows(data, caption_column="captions", captioned=True)
@@ -204,7 +204,7 @@ def test_modes_come_back(model, processor):
     model.train()
     model.text_model.eval()
     modes = [module.training for module in model.modules()]
-    retrieve_rows(model, processor, coloured(4))
+    retrieve_rows(model, processor, colored(4))
     assert [module.training for module in model.modules()] == modes
     model.eval()
 
@@ -212,10 +212,10 @@ def test_modes_come_back(model, processor):
 def test_what_cannot_be_used_is_said(model, processor):
     vit = build_encoder(backbone_config({"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1}, [32]))
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
-        retrieve_rows(vit, processor, coloured(4))
+        retrieve_rows(vit, processor, colored(4))
     with pytest.raises(DataError, match="no column 'captoin' .did you mean 'caption'"):
-        retrieve_rows(model, processor, coloured(4), caption_column="captoin")
-    bare = coloured(4).remove_columns(["caption", "captions"])
+        retrieve_rows(model, processor, colored(4), caption_column="captoin")
+    bare = colored(4).remove_columns(["caption", "captions"])
     with pytest.raises(DataError, match="no column of captions; its columns are image, label, number"):
         retrieve_rows(model, processor, bare)
     empty = bare.add_column("caption", [""] * 4)
@@ -225,15 +225,15 @@ def test_what_cannot_be_used_is_said(model, processor):
 
 @pytest.mark.parametrize("count", [23, 1])
 def test_two_processes_judge_as_one(count, model, processor, on_processes):
-    data = coloured(count, broken=(4,) if count > 4 else ())
+    data = colored(count, broken=(4,) if count > 4 else ())
     alone = retrieve_rows(model, processor, data, caption_column="captions")
     together = on_processes(lambda rank: retrieve_rows(model, processor, data, caption_column="captions", batch_size=3))
     assert together[0] == together[1] == pytest.approx(alone)
 
 
-def test_rows_of_load_rows(model, processor, colours_folder):
-    rows = load_rows(colours_folder, split="test", captioned=True, caption_column="captions")
-    stream = load_rows(colours_folder, split="test", captioned=True, caption_column="captions", streaming=True)
+def test_rows_of_load_rows(model, processor, colors_folder):
+    rows = load_rows(colors_folder, split="test", captioned=True, caption_column="captions")
+    stream = load_rows(colors_folder, split="test", captioned=True, caption_column="captions", streaming=True)
     whole = retrieve_rows(model, processor, rows)
     assert whole == pytest.approx(retrieve_rows(model, processor, stream)) and whole["text_to_image_r5"] < 1
     assert retrieve_rows(model, processor, rows, limit=4)["text_to_image_r5"] == 1.0  # where there are no five images

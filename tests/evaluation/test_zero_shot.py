@@ -17,6 +17,8 @@ from transformers import (
 
 from hfcontrast.data import evaluation_batches
 from hfcontrast.data.captions import CaptionReader
+from hfcontrast.encoders import build_encoder
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation import inputs, zero_shot
 from hfcontrast.evaluation.inputs import as_rows, picture_transform, share_out, text_embeddings, tokenize
@@ -28,21 +30,19 @@ from hfcontrast.evaluation.zero_shot import (
     mean_class_accuracy,
     zero_shot_accuracy,
 )
-from hfcontrast.nn import build_encoder
-from hfcontrast.nn.backbone import backbone_config
 from tests.evaluation.conftest import (
-    COLOURS,
+    COLORS,
     LAYERS,
     LENGTH,
     WORDS,
-    coloured,
+    colored,
     tiny_clip,
     tiny_processor,
     tiny_siglip,
     tiny_tokenizer,
 )
 
-NAMES = [name.replace("_", " ") for name in COLOURS]
+NAMES = [name.replace("_", " ") for name in COLORS]
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def test_accuracy_is_that_of_a_plain_loop():
         order = F.cosine_similarity(image, classes).argsort(descending=True).tolist()
         for k in expected:
             expected[k] += label >= 0 and label in order[:k]
-    labelled = int((labels >= 0).sum())
+    labeled = int((labels >= 0).sum())
     found = zero_shot_accuracy(images, classes, labels)
-    assert found == pytest.approx({"top1": expected[1] / labelled, "top5": expected[5] / labelled})
+    assert found == pytest.approx({"top1": expected[1] / labeled, "top5": expected[5] / labeled})
     assert 0 < found["top1"] < found["top5"] < 1
 
 
@@ -138,7 +138,7 @@ def plain_class_embeddings(model, tokenizer, names, templates):
 
 
 @pytest.mark.parametrize("batch_size", [2, 5, 100])
-def test_class_embeddings_are_the_normalised_mean_of_normalised_prompts(model, batch_size):
+def test_class_embeddings_are_the_normalized_mean_of_normalized_prompts(model, batch_size):
     templates = ("a photo of {}.", "the {} picture", "{}")
     with torch.no_grad():
         expected = plain_class_embeddings(model, tiny_tokenizer(), NAMES, templates)
@@ -193,7 +193,7 @@ def test_equal_texts_have_equal_features_in_any_batch(model):
 
 
 def test_rows_are_classified_as_by_hand(model, processor, caplog):
-    data = coloured(22, broken=(5,))
+    data = colored(22, broken=(5,))
     readable = [number for number in range(22) if number != 5]
     with torch.no_grad():
         pixels = processor.image_processor([data[n]["image"] for n in readable], return_tensors="pt").pixel_values
@@ -212,15 +212,15 @@ def test_rows_are_classified_as_by_hand(model, processor, caplog):
 
 
 def test_class_names_are_those_of_the_column_unless_others_are_given(model, processor):
-    data = coloured(12)
+    data = colored(12)
     own = classify_rows(model, processor, data, templates=("{}",))
-    assert own == classify_rows(model, processor, data, templates=("{}",), class_names=list(COLOURS))
+    assert own == classify_rows(model, processor, data, templates=("{}",), class_names=list(COLORS))
     second = data.add_column("size", [n % 2 for n in range(12)]).cast_column("size", ClassLabel(names=["big", "small"]))
     assert classify_rows(model, processor, second, label_column="size") != own
 
 
 def test_what_cannot_be_classified_is_said(model, processor):
-    data = coloured(4)
+    data = colored(4)
     vit = build_encoder(backbone_config({"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1}, [32]))
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
         classify_rows(vit, processor, data)
@@ -234,42 +234,42 @@ def test_what_cannot_be_classified_is_said(model, processor):
         classify_rows(model, processor, data, class_names=["a", "b"])
     with pytest.raises(DataError, match="label 3 has no class"):
         classify_rows(model, processor, numbers, class_names=["a", "b"])
-    with pytest.raises(DataError, match="no column 'colour'"):
-        classify_rows(model, processor, data, label_column="colour")
+    with pytest.raises(DataError, match="no column 'color'"):
+        classify_rows(model, processor, data, label_column="color")
     with pytest.raises(HFContrastError, match="'a photo' has no {}"):
         classify_rows(model, processor, data, templates=["a photo"])
 
 
 def test_two_processes_share_the_images_and_classes(model, processor, on_processes):
-    data = coloured(23, broken=(4,))
+    data = colored(23, broken=(4,))
     alone = classify_rows(model, processor, data, class_names=NAMES)
     for together in on_processes(lambda rank: classify_rows(model, processor, data, class_names=NAMES, batch_size=3)):
         assert together == pytest.approx(alone)
 
 
 def test_a_process_may_have_no_image_and_no_class(model, processor, on_processes):
-    one = coloured(4).select([0]).cast_column("label", Value("int64"))
+    one = colored(4).select([0]).cast_column("label", Value("int64"))
     alone = classify_rows(model, processor, one, class_names=["red"])
     assert alone == {"top1": 1.0, "mean_per_class": 1.0}
     assert on_processes(lambda rank: classify_rows(model, processor, one, class_names=["red"])) == [alone, alone]
 
 
 def test_an_evaluator_that_is_asked_again_and_again(model, processor):
-    rows = as_rows(coloured(20))
+    rows = as_rows(colored(20))
     transform = picture_transform(processor)
     task = ZeroShot(lambda: evaluation_batches(rows, transform, 8), processor, NAMES)
     first = task(model)
     assert set(first) == {"top1", "mean_per_class"} and task(model) == first  # of four classes, five say nothing
-    unlabelled = ZeroShot(lambda: [(torch.randn(3, 3, 16, 16), None)], processor, NAMES)
+    unlabeled = ZeroShot(lambda: [(torch.randn(3, 3, 16, 16), None)], processor, NAMES)
     with pytest.raises(DataError, match="no row has a label"):
-        unlabelled(model)
+        unlabeled(model)
 
 
 def test_a_limit_spreads_over_the_data():
-    rows = as_rows(coloured(20))
+    rows = as_rows(colored(20))
     assert share_out(rows, 5).dataset["label"][:] == [0, 0, 0, 0, 0]  # rows 0, 4, 8, 12, 16
     assert share_out(rows, 100).num_rows == 20 and share_out(rows) is rows
-    stream = as_rows(coloured(20).to_iterable_dataset())
+    stream = as_rows(colored(20).to_iterable_dataset())
     assert [row["label"] for row in share_out(stream, 3).dataset] == [0, 1, 2] and share_out(stream) is stream
 
 
@@ -299,13 +299,13 @@ def test_ensembles_and_files_of_templates(tmp_path):
 
 
 def test_rows_of_a_plain_data_set():
-    rows = as_rows(coloured(3), caption_column="captions", captioned=True)
-    assert rows.captions == ("captions",) and rows.class_names == list(COLOURS) and rows.num_rows == 3
+    rows = as_rows(colored(3), caption_column="captions", captioned=True)
+    assert rows.captions == ("captions",) and rows.class_names == list(COLORS) and rows.num_rows == 3
     assert isinstance(rows.dataset[0]["image"], dict)  # undecoded
     with pytest.raises(DataError, match="no column of captions; its columns are label"):
-        as_rows(coloured(3).select_columns(["label", "image"]), captioned=True)
+        as_rows(colored(3).select_columns(["label", "image"]), captioned=True)
     with pytest.raises(DataError, match="opened without its captions"):
-        as_rows(as_rows(coloured(3)), captioned=True)
+        as_rows(as_rows(colored(3)), captioned=True)
     assert isinstance(as_rows(rows).dataset, Dataset)
 
 
@@ -318,4 +318,4 @@ def test_any_image_tower_with_any_text_tower(processor, tmp_path):
     with torch.no_grad():
         expected = plain_class_embeddings(model, processor.tokenizer, NAMES, ["a photo of a {}."])
     torch.testing.assert_close(class_embeddings(model, processor, NAMES), expected, atol=1e-5, rtol=0)
-    assert 0 <= classify_rows(model, processor, coloured(8), class_names=NAMES)["top1"] <= 1
+    assert 0 <= classify_rows(model, processor, colored(8), class_names=NAMES)["top1"] <= 1

@@ -1,4 +1,4 @@
-"""Colorization's targets, weights, loss and decoding against the paper's formulas, written out colour by colour."""
+"""Colorization's targets, weights, loss and decoding against the paper's formulas, written out color by color."""
 
 import math
 
@@ -18,11 +18,11 @@ def dense(numbers, shares, count):
     return torch.zeros(len(numbers), count).scatter(1, numbers, shares)
 
 
-def test_a_colour_is_shared_out_to_its_nearest_bins():
-    colours = 12 * random(40, 2)
-    numbers, shares = soft_encode(colours, BINS)
-    for colour, near, share in zip(colours, numbers, shares):
-        distances = [math.dist(colour.tolist(), middle) for middle in BINS.tolist()]
+def test_a_color_is_shared_out_to_its_nearest_bins():
+    colors = 12 * random(40, 2)
+    numbers, shares = soft_encode(colors, BINS)
+    for color, near, share in zip(colors, numbers, shares):
+        distances = [math.dist(color.tolist(), middle) for middle in BINS.tolist()]
         expected = sorted(range(25), key=distances.__getitem__)[:5]
         assert near.tolist() == expected
         parts = [math.exp(-(distances[i] ** 2) / 50) for i in expected]
@@ -30,7 +30,7 @@ def test_a_colour_is_shared_out_to_its_nearest_bins():
     assert numbers.dtype == torch.long and not shares.requires_grad
 
 
-def test_a_colour_in_the_middle_of_its_bin():
+def test_a_color_in_the_middle_of_its_bin():
     numbers, shares = soft_encode(torch.tensor([[10.0, -10.0]]), BINS, 3, 5.0)
     assert BINS[numbers[0, 0]].tolist() == [10, -10]
     side = math.exp(-2)  # ten away, at a sigma of five
@@ -39,16 +39,16 @@ def test_a_colour_in_the_middle_of_its_bin():
     assert torch.equal(whole, torch.ones(9, 1)) and nearest.shape == (9, 1)
 
 
-def test_many_colours_are_looked_at_piece_by_piece():
-    colours = 15 * random(40_000, 2)
-    numbers, shares = soft_encode(colours, BINS)
+def test_many_colors_are_looked_at_piece_by_piece():
+    colors = 15 * random(40_000, 2)
+    numbers, shares = soft_encode(colors, BINS)
     some = torch.arange(0, 40_000, 999)
-    again = soft_encode(colours[some], BINS)
+    again = soft_encode(colors[some], BINS)
     assert torch.equal(numbers[some], again[0]) and torch.equal(shares[some], again[1])
 
 
 @pytest.mark.parametrize("sigma, share", [(5.0, 0.5), (8.0, 0.1), (5.0, 0.0)])
-def test_rare_colours_weigh_more(sigma, share):
+def test_rare_colors_weigh_more(sigma, share):
     counts = (5 * random(25)).abs()
     smooth = torch.zeros(25, dtype=torch.double)
     for j in range(25):

@@ -1,4 +1,4 @@
-"""DINO's and iBOT's losses against the papers' formulas, written out pair by pair, and Sinkhorn's centre."""
+"""DINO's and iBOT's losses against the papers' formulas, written out pair by pair, and Sinkhorn's center."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_value_computed_by_hand():
     teacher = torch.tensor([[[0.0, 0.0], [0.04 * log3, 0.0]]])
     student = torch.tensor([[[0.0, 0.0], [0.1 * log3, 0.0]]])
     assert dino_loss(student, teacher, torch.zeros(2), 0.1, 0.04).item() == pytest.approx(0.765068, abs=1e-6)
-    # A centre of the teacher's own shape leaves it undecided: both distributions are (1/2, 1/2) for teacher 1.
+    # A center of the teacher's own shape leaves it undecided: both distributions are (1/2, 1/2) for teacher 1.
     center = torch.tensor([0.04 * log3, 0.0])
     undecided = teacher.clone()
     undecided[0, 0] = center
@@ -109,7 +109,7 @@ def test_scaled_fp16_gradients_do_not_underflow():
     assert error < 0.01
 
 
-def test_no_gradient_reaches_teacher_or_centre():
+def test_no_gradient_reaches_teacher_or_center():
     student, teacher, center = random_case(2, 2, 4)
     teacher.requires_grad_()
     center.requires_grad_()
@@ -215,7 +215,7 @@ def test_ibots_scaled_fp16_gradients_do_not_underflow():
     assert (student.grad.float() - exact.grad).norm() / exact.grad.norm() < 0.01
 
 
-def test_no_gradient_reaches_ibots_teacher_weights_or_centre():
+def test_no_gradient_reaches_ibots_teacher_weights_or_center():
     student, *others = (torch.randn(shape, requires_grad=True) for shape in [(3, 5), (3, 5), (3,), (5,)])
     ibot_loss(student, *others).backward()
     assert all(other.grad is None for other in others) and student.grad.abs().sum() > 0
@@ -230,7 +230,7 @@ def test_ibots_shapes_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (16, 5), (5, 16)])
 @pytest.mark.parametrize("temperature, iterations", [(0.04, 3), (0.07, 1), (1.0, 10)])
-def test_sinkhorns_centre_makes_the_softmax_its_assignment(shape, temperature, iterations):
+def test_sinkhorns_center_makes_the_softmax_its_assignment(shape, temperature, iterations):
     logits = torch.rand(shape) * 2 - 1
     center = sinkhorn_center(logits, temperature, iterations)
     found = ((logits - center) / temperature).softmax(dim=1)
@@ -238,7 +238,7 @@ def test_sinkhorns_centre_makes_the_softmax_its_assignment(shape, temperature, i
 
 
 @pytest.mark.parametrize("rows", [1, 3 * 7, 10**6])
-def test_sinkhorns_centre_in_chunks_and_in_half_precision(rows, monkeypatch):
+def test_sinkhorns_center_in_chunks_and_in_half_precision(rows, monkeypatch):
     logits = (30 * torch.randn(20, 7)).bfloat16()  # up to 2000 over the temperature: exp would be infinite
     monkeypatch.setattr(distillation, "ROWS_AT_ONCE", rows)
     with torch.autocast("cpu", torch.bfloat16):
@@ -249,7 +249,7 @@ def test_sinkhorns_centre_in_chunks_and_in_half_precision(rows, monkeypatch):
 
 
 @pytest.mark.parametrize("cut", [0, 5])
-def test_sinkhorns_centre_over_two_processes(cut, on_processes):
+def test_sinkhorns_center_over_two_processes(cut, on_processes):
     logits = torch.randn(8, 6)
     parts = logits[:cut], logits[cut:]
 
@@ -260,7 +260,7 @@ def test_sinkhorns_centre_over_two_processes(cut, on_processes):
         torch.testing.assert_close(center, sinkhorn_center(logits, 0.1))
 
 
-def test_sinkhorns_centre_refuses_what_it_cannot_use():
+def test_sinkhorns_center_refuses_what_it_cannot_use():
     with pytest.raises(ValueError, match=r"got \(3, 4, 2\), 3"):
         sinkhorn_center(torch.zeros(3, 4, 2), 0.1)
     with pytest.raises(ValueError, match=r"got \(3, 4\), 0"):

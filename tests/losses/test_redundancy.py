@@ -74,7 +74,7 @@ def test_fewer_samples_than_dimensions_go_through_the_gram_matrices():
 
 
 def test_values_computed_by_hand():
-    # Two samples, dimensions that are +-1: the normalised views are the signs. Equal views, both dimensions the same
+    # Two samples, dimensions that are +-1: the normalized views are the signs. Equal views, both dimensions the same
     # sign: C is all ones, so the diagonal costs 0 and each of the two entries off it 0.5. The opposite second view:
     # diagonal (1 + 1)^2 each.
     x = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from hfcontrast.encoders import encode
+from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.aim import AIM, AIMConfig
 from hfcontrast.methods.base import Progress
-from hfcontrast.nn import encode
-from hfcontrast.nn.vit import sincos_positions
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"head_blocks": 2, "head_width": 16}

@@ -100,7 +100,7 @@ def test_teachers_start_as_copies_without_gradients():
     assert not shared
 
 
-def test_teachers_normalise_by_the_batch_but_drop_nothing():
+def test_teachers_normalize_by_the_batch_but_drop_nothing():
     method = build(WithDropout).train()
     norm, dropout = method.teacher_head[0][1], method.teacher_head[1]
     assert norm.training and not dropout.training and method.head[1].training
@@ -164,7 +164,7 @@ def test_the_folder_of_another_method_is_refused(tmp_path):
         DINO.from_pretrained(tmp_path)
 
 
-def test_timms_initialisation_survives_in_a_method():
+def test_timms_initialization_survives_in_a_method():
     backbone = {"model_type": "timm_wrapper", "architecture": "resnet18"}
     weights = build(SimCLR, backbone).encoder.timm_model.state_dict()
     assert all(value.abs().max() == 0 for name, value in weights.items() if name.endswith("bn2.weight"))
@@ -201,7 +201,7 @@ def test_progress():
     assert Progress(120, 100).fraction == 1.0 and Progress(0, 0).fraction == 0.0
 
 
-def test_a_heads_own_initialisation_is_kept():
+def test_a_heads_own_initialization_is_kept():
     """Of modules whose parameters are all in their submodules too, which transformers passes over."""
     head = build(DINO, out_dim=24, hidden_dim=512, bottleneck_dim=256).head
     weights = [layer.weight for layer in head.layers if isinstance(layer, nn.Linear)]

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.byol import BYOL, BYOLConfig
-from hfcontrast.nn import StandardisedLinear, encode
+from hfcontrast.nn import StandardizedLinear
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"hidden_dim": 32, "projection_dim": 8}
-WITHOUT_BATCH = {"head_norm": "group", "head_groups": 4, "weight_standardisation": True}
+WITHOUT_BATCH = {"head_norm": "group", "head_groups": 4, "weight_standardization": True}
 TINY_RESNET = {
     "model_type": "resnet",
     "embedding_size": 8,
@@ -107,10 +108,10 @@ def test_the_heads_are_the_papers():
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
 def test_heads_without_batch_statistics_treat_samples_apart(norm):
-    method = shaken(build(BYOL, **SMALL, head_norm=norm, head_groups=4, weight_standardisation=True))
+    method = shaken(build(BYOL, **SMALL, head_norm=norm, head_groups=4, weight_standardization=True))
     heads = (method.projector, method.predictor, method.target_projector)
     assert not any(isinstance(layer, nn.BatchNorm1d) for head in heads for layer in head)
-    assert all(isinstance(layer, StandardisedLinear) for head in heads for layer in (head[0], head[3]))
+    assert all(isinstance(layer, StandardizedLinear) for head in heads for layer in (head[0], head[3]))
     pixels = random_batch(BYOL, 4)["pixel_values"]
     singles = [method(pixel_values=pixels[row : row + 1]).loss for row in range(4)]
     torch.testing.assert_close(method(pixel_values=pixels).loss, torch.stack(singles).mean(), rtol=1e-4, atol=1e-5)
@@ -136,7 +137,7 @@ def test_the_views_are_the_papers():
 def test_the_settings_are_the_papers_and_checked():
     config = BYOLConfig()
     assert (config.hidden_dim, config.projection_dim, config.target_momentum) == (4096, 256, 0.996)
-    assert (config.head_norm, config.weight_standardisation) == ("batch", False)
+    assert (config.head_norm, config.weight_standardization) == ("batch", False)
     with pytest.raises(Exception, match="target_momentum is 1.5, expected a number between 0 and 1"):
         BYOLConfig(target_momentum=1.5)
     with pytest.raises(Exception, match="head_groups is 3, expected a number that divides hidden_dim, 32"):

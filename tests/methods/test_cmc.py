@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import ColorViewsModel, encode
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.cmc import CMC, CMCConfig
-from hfcontrast.nn import ColourViewsModel, encode, sample_others
+from hfcontrast.nn import sample_others
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {
@@ -63,7 +64,7 @@ def step(method, batches, number):
 @pytest.mark.parametrize("space, graph, core", GRAPHS)
 @pytest.mark.parametrize("loss", ["nce", "softmax"])
 def test_the_loss_with_banks_is_that_of_every_pair_in_both_directions(loss, space, graph, core):
-    method = build(CMC, colour_space=space, graph=graph, core_view=core, loss=loss, **SMALL)
+    method = build(CMC, color_space=space, graph=graph, core_view=core, loss=loss, **SMALL)
     batch = random_batch(CMC, 4)
     method.start_step(Progress(3, 10, seed=8))
     z, expected = projections(method, batch["pixel_values"]), 0
@@ -84,7 +85,7 @@ def test_the_loss_with_banks_is_that_of_every_pair_in_both_directions(loss, spac
 
 @pytest.mark.parametrize("space, graph, core", GRAPHS)
 def test_the_loss_within_the_batch_is_that_of_every_pair_in_both_directions(space, graph, core):
-    method = build(CMC, colour_space=space, graph=graph, core_view=core, **{**SMALL, "negatives": "batch"})
+    method = build(CMC, color_space=space, graph=graph, core_view=core, **{**SMALL, "negatives": "batch"})
     batch = random_batch(CMC, 4)
     z, expected = projections(method, batch["pixel_values"]), 0
     for source, target in directions(space, graph, core):
@@ -135,12 +136,12 @@ def test_the_constants_are_those_of_the_first_batch():
 
 
 def test_the_encoder_is_one_of_all_views():
-    method = build(CMC, TINY_RESNET, colour_space="rgb", **SMALL)
+    method = build(CMC, TINY_RESNET, color_space="rgb", **SMALL)
     encoder = method.export_encoder()
-    assert type(encoder) is ColourViewsModel and encoder is method.encoder
+    assert type(encoder) is ColorViewsModel and encoder is method.encoder
     assert [e.config.num_channels for e in encoder.encoders] == [1, 1, 1] and method.feature_size == 48
     assert encoder.config.image_mean == [0.485, 0.456, 0.406] and encoder.config.image_std == [0.229, 0.224, 0.225]
-    assert method.config.backbone_config.colour_space == "rgb"
+    assert method.config.backbone_config.color_space == "rgb"
     firsts = [e.embedder.embedder.convolution.weight for e in encoder.encoders]
     assert not torch.equal(firsts[0], firsts[1])  # each with weights of its own
 
@@ -150,7 +151,7 @@ def test_the_views_and_settings_are_the_authors():
     assert (view.count, view.size, view.scale, view.interpolation) == (1, 224, (0.08, 1.0), "bilinear")
     assert (view.horizontal_flip, view.vertical_flip, view.jitter, view.grayscale, view.blur) == (0.5, 0, 0, 0, 0)
     config = CMCConfig()
-    assert (config.colour_space, config.loss, config.projection_dim) == ("lab", "nce", 128)
+    assert (config.color_space, config.loss, config.projection_dim) == ("lab", "nce", 128)
     assert (config.negatives, config.temperature, config.bank_momentum) == (16384, 0.07, 0.5)
 
 
@@ -179,7 +180,7 @@ def test_what_the_data_has_to_tell_is_asked_for():
 
 def test_one_crop_is_taken():
     pixels = random_batch(CMC, 2)["pixel_values"]
-    with pytest.raises(ValueError, match="CMC takes one crop of an image, its views are the colours; got 2"):
+    with pytest.raises(ValueError, match="CMC takes one crop of an image, its views are the colors; got 2"):
         build(CMC, **SMALL).embed(torch.cat([pixels, pixels], dim=1))
 
 
@@ -194,7 +195,7 @@ def test_half_precision_leaves_the_constants_finite():
 
 @pytest.mark.parametrize(
     "backbone, options",
-    [(TINY_RESNET, {}), (TINY_BACKBONE, {"negatives": "batch", "colour_space": "rgb", "graph": "core"})],
+    [(TINY_RESNET, {}), (TINY_BACKBONE, {"negatives": "batch", "color_space": "rgb", "graph": "core"})],
     ids=["resnet, banks", "vit, batch"],
 )
 def test_contract(backbone, options):

@@ -7,11 +7,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from hfcontrast.encoders import SignalEncoderConfig, SignalEncoderModel, encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods import cpc
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.cpc import CPC, CPCConfig
-from hfcontrast.nn import GRUContext, MaskedConvContext, SignalEncoderConfig, SignalEncoderModel, encode
+from hfcontrast.nn import GRUContext, MaskedConvContext
 from hfcontrast.testing import (
     TINY_BACKBONE,
     build,

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.data2vec import Data2Vec, Data2VecConfig
-from hfcontrast.nn import encode
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"average_top_k_layers": 2, "min_block": 4}
@@ -34,7 +34,7 @@ def apart(method):
     return method
 
 
-def normalised(values):
+def normalized(values):
     mean, variance = values.mean(-1, keepdim=True), values.var(-1, unbiased=False, keepdim=True)
     return (values - mean) / (variance + 1e-5).sqrt()
 
@@ -50,12 +50,12 @@ def targets_by_hand(encoder, crops, top, inner):
         mlp = layer.lambda_2 * layer.output(layer.intermediate(layer.layernorm_after(tokens)))
         tokens = tokens + mlp
         found.append((mlp if inner else tokens)[:, 1:])
-    return normalised(sum(normalised(values) for values in found[-top:]) / top)
+    return normalized(sum(normalized(values) for values in found[-top:]) / top)
 
 
 @pytest.mark.parametrize("features", ["block", "ffn"])
 @pytest.mark.parametrize("top", [1, 2, 3])
-def test_targets_are_the_mean_of_the_last_blocks_each_normalised(features, top):
+def test_targets_are_the_mean_of_the_last_blocks_each_normalized(features, top):
     method = apart(build(Data2Vec, VIT, average_top_k_layers=top, min_block=4, target_features=features))
     crops = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_the_encoder_is_given_a_mask_token_and_positions():
 
 
 @pytest.mark.parametrize("mean_pooling", [True, False])
-def test_the_head_sees_normalised_features(mean_pooling):
+def test_the_head_sees_normalized_features(mean_pooling):
     method = build(Data2Vec, {**VIT, "use_mean_pooling": mean_pooling}, **SMALL)
     norms = [module for module in (method.encoder.layernorm, method.head[0]) if isinstance(module, torch.nn.LayerNorm)]
     assert len(norms) == 1 and norms[0].weight.requires_grad
@@ -200,8 +200,8 @@ def test_pictures_show_the_mask_and_features():
     mask = method.masks(batch["index"], batch["pixel_values"][:, 0])
     hidden = F.interpolate(mask.view(4, 1, 8, 8).float(), scale_factor=4)
     assert torch.equal(pictures["masked"], pictures["original"] * (1 - hidden))
-    coloured = pictures["predicted features"][:, :, ::4, ::4].abs().sum(dim=1).flatten(1) > 0
-    assert torch.equal(coloured, mask)
+    colored = pictures["predicted features"][:, :, ::4, ::4].abs().sum(dim=1).flatten(1) > 0
+    assert torch.equal(colored, mask)
 
 
 def test_half_precision_computes_errors_in_full_precision():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.dcl import DCL, DCLConfig
 from hfcontrast.methods.simclr import SimCLR
-from hfcontrast.nn import encode
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {

@@ -1,4 +1,4 @@
-"""DINO: what its teacher, its centre, its temperatures and its frozen layer do, and the paper's settings."""
+"""DINO: what its teacher, its center, its temperatures and its frozen layer do, and the paper's settings."""
 
 import math
 
@@ -69,7 +69,7 @@ def test_the_temperature_reaches_the_loss():
     assert losses[0] != losses[1]
 
 
-def test_the_centre_follows_the_mean_of_the_teachers_logits():
+def test_the_center_follows_the_mean_of_the_teachers_logits():
     method = build(DINO, **SMALL, center_momentum=0.7)
     batches = [random_batch(DINO, 4), {k: v.flip(-1) if v.ndim > 1 else v for k, v in random_batch(DINO, 4).items()}]
     torch.nn.init.normal_(method.center)
@@ -105,7 +105,7 @@ def test_the_teacher_is_a_moving_average(step):
         torch.testing.assert_close(method.get_parameter(name), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_teacher_is_not_optimised():
+def test_the_teacher_is_not_optimized():
     method = build(DINO, **SMALL)
     trained = {id(p) for group in parameter_groups(method, 0.1) for p in group["params"]}
     names = {name.split(".")[0] for name, p in method.named_parameters() if id(p) in trained}

@@ -1,4 +1,4 @@
-"""iGPT: the likelihood of transformers' own model, colours, the features' block, what is published, and what is refused."""
+"""iGPT: the likelihood of transformers' own model, colors, the features' block, what is published, and what is refused."""
 
 import json
 import math
@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, ImageGPTConfig, ImageGPTModel
 
+from hfcontrast.encoders import encode
+from hfcontrast.encoders.features import feature_expression
+from hfcontrast.encoders.weights import load_weights
 from hfcontrast.errors import RecipeError
 from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.igpt import IGPT, IGPTConfig
-from hfcontrast.nn import encode
-from hfcontrast.nn.encoder import feature_expression
-from hfcontrast.nn.loading import load_weights
 from hfcontrast.publishing.processor import build_processor
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
@@ -34,7 +34,7 @@ def with_random_head(method):
 def as_pixels(method, tokens):
     """Images of these tokens' colors in [-1, 1], as ``encode`` takes them of an ImageGPT."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (method.config.image_mean, method.config.image_std))
-    return (method.colours(tokens, (8, 8)) * std + mean) * 2 - 1
+    return (method.colors(tokens, (8, 8)) * std + mean) * 2 - 1
 
 
 def test_it_fulfils_the_contract():
@@ -51,7 +51,7 @@ def test_the_loss_is_the_likelihood_by_transformers_model():
     torch.testing.assert_close(method(pixel_values=pixels_of()).loss, sum(by_hand) / 3)
 
 
-def test_it_starts_at_the_entropy_of_its_colours():
+def test_it_starts_at_the_entropy_of_its_colors():
     assert build(IGPT, GPT, **SMALL)(pixel_values=pixels_of()).loss.item() == pytest.approx(math.log(6), rel=1e-5)
 
 
@@ -89,8 +89,8 @@ def test_what_is_published_sees_in_an_image_what_the_training_saw(tmp_path):
 def test_released_weights_keep_their_positions_and_are_evaluated_after_their_start_token(tmp_path):
     """A model that was trained on the start token and all pixels but the last."""
     torch.manual_seed(1)
-    colours = torch.linspace(-1, 1, 6).tolist()
-    config = ImageGPTConfig(**GPT | {"vocab_size": 7}, clusters=[[value] * 3 for value in colours])
+    colors = torch.linspace(-1, 1, 6).tolist()
+    config = ImageGPTConfig(**GPT | {"vocab_size": 7}, clusters=[[value] * 3 for value in colors])
     released = ImageGPTModel(config).eval()
     released.save_pretrained(tmp_path)
     method = build(IGPT, dict(config.to_dict()), **SMALL).eval()
@@ -123,16 +123,16 @@ def test_methods_saved_before_are_evaluated_on_the_sequence_that_they_were_train
         assert not torch.allclose(encode(method.export_encoder(), as_pixels(method, tokens)), expected)
 
 
-def test_colours_are_clusters_of_the_pixels():
+def test_colors_are_clusters_of_the_pixels():
     images = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]).repeat(4, 1)[:, :, None, None]
     found = IGPT.measure((images + 0.01 * torch.randn(12, 3, 4, 4)).clamp(0, 1), {"num_clusters": 3})["clusters"]
-    for colour in ((-1, -1, -1), (1, 1, 1), (1, -1, -1)):
-        assert min((torch.tensor(c) - torch.tensor(colour)).abs().max() for c in found) < 0.05
+    for color in ((-1, -1, -1), (1, 1, 1), (1, -1, -1)):
+        assert min((torch.tensor(c) - torch.tensor(color)).abs().max() for c in found) < 0.05
     few = IGPT.measure(images.expand(-1, -1, 4, 4), {"num_clusters": 100})["clusters"]
-    assert sorted(few) == [[-1, -1, -1], [1, -1, -1], [1, 1, 1]], "no more clusters than colours"
+    assert sorted(few) == [[-1, -1, -1], [1, -1, -1], [1, 1, 1]], "no more clusters than colors"
 
 
-def test_the_features_are_the_normalised_input_of_the_middle_block(tmp_path):
+def test_the_features_are_the_normalized_input_of_the_middle_block(tmp_path):
     method = build(IGPT, GPT, feature_layer=2, **SMALL).eval()
     tokens = method.tokens(pixels_of()[:, 0])
     with torch.no_grad():
@@ -169,10 +169,10 @@ def test_the_pictures_keep_the_upper_half():
     assert (columns["given"][:, :, 4:] == 0).all()
 
 
-def test_pretrained_colours_go_before_measured_ones():
-    colours = [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
-    config = IGPTConfig(backbone_config={**GPT, "vocab_size": 3, "clusters": colours}, clusters=[[0.0] * 3] * 5)
-    assert config.clusters == colours and config.backbone_config.vocab_size == 3
+def test_pretrained_colors_go_before_measured_ones():
+    colors = [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]
+    config = IGPTConfig(backbone_config={**GPT, "vocab_size": 3, "clusters": colors}, clusters=[[0.0] * 3] * 5)
+    assert config.clusters == colors and config.backbone_config.vocab_size == 3
 
 
 def test_wrong_settings_are_refused():

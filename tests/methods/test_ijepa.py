@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.ijepa import IJEPA, IJEPAConfig
-from hfcontrast.nn.vit import sincos_positions
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"predictor_width": 16, "predictor_depth": 2}
@@ -164,8 +164,8 @@ def test_pictures_show_context_targets_and_features():
     for heading, mask in (("context", context), ("targets", targets.any(dim=1))):
         kept = F.interpolate(mask.view(4, 1, 8, 8).float(), scale_factor=4)
         assert torch.equal(pictures[heading], pictures["original"] * kept)
-    coloured = pictures["predicted features"][:, :, ::4, ::4].abs().sum(dim=1).flatten(1) > 0
-    assert torch.equal(coloured, targets.any(dim=1))
+    colored = pictures["predicted features"][:, :, ::4, ::4].abs().sum(dim=1).flatten(1) > 0
+    assert torch.equal(colored, targets.any(dim=1))
 
 
 def test_half_precision_computes_errors_in_full_precision():

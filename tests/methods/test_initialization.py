@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.features import build_encoder, encode
 from hfcontrast.methods import registry
-from hfcontrast.nn.backbone import backbone_config
-from hfcontrast.nn.encoder import build_encoder, encode
 from hfcontrast.recipe import load_recipe
-from hfcontrast.training.method import build_method
+from hfcontrast.training.build_method import build_method
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 OF_THE_DATA = {"num_images": 64, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods import instdisc
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.instdisc import InstDisc, InstDiscConfig
-from hfcontrast.nn import encode, sample_others
+from hfcontrast.nn import sample_others
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"projection_dim": 8, "negatives": 20}

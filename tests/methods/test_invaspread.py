@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.invaspread import InvaSpread, InvaSpreadConfig
-from hfcontrast.nn import encode
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {

@@ -43,7 +43,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_paper(centers, trade_off):
     z = method.projector(torch.cat(list(embeddings.values()), dim=1))
     expected = by_hand(z, 2 if centers == "global" else 10, method.directions(z), trade_off)
     torch.testing.assert_close(output.loss, expected)
-    # No gradient is stopped: the centres move too.
+    # No gradient is stopped: the centers move too.
     for mine, reference in zip(found, torch.autograd.grad(expected, list(embeddings.values()))):
         torch.testing.assert_close(mine, reference, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(output.embeddings, z.detach())

@@ -5,12 +5,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import AutoModel, ViTMAEConfig, ViTMAEForPreTraining, ViTModel
 
+from hfcontrast.encoders import encode
+from hfcontrast.encoders.patch_tokens import patchify
+from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.mae import MAE, MAEConfig
-from hfcontrast.nn import encode
-from hfcontrast.nn.patch_tokens import patchify
-from hfcontrast.nn.vit import sincos_positions
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 VIT_MAE = {"model_type": "vit_mae", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -23,7 +23,7 @@ def batch_of(images=4):
     return {name: batch[name] for name in ("pixel_values", "index")}
 
 
-def reference(method, normalise):
+def reference(method, normalize):
     """transformers' model with the method's weights."""
     shape = {name: value for name, value in VIT_MAE.items() if name != "model_type"}
     config = ViTMAEConfig(
@@ -33,7 +33,7 @@ def reference(method, normalise):
         decoder_num_attention_heads=2,
         decoder_intermediate_size=64,
         mask_ratio=0.75,
-        norm_pix_loss=normalise,
+        norm_pix_loss=normalize,
     )
     config.layer_norm_eps = 1e-6
     model = ViTMAEForPreTraining(config)
@@ -53,12 +53,12 @@ def test_it_fulfils_the_contract():
     check_method(MAE, VIT_MAE, **SMALL)
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_the_loss_is_that_of_transformers_model_for_the_same_mask(normalise):
-    method = build(MAE, {**VIT_MAE, "layer_norm_eps": 1e-6}, normalise_pixels=normalise, **SMALL).eval()
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_loss_is_that_of_transformers_model_for_the_same_mask(normalize):
+    method = build(MAE, {**VIT_MAE, "layer_norm_eps": 1e-6}, normalize_pixels=normalize, **SMALL).eval()
     batch = batch_of()
     noise = method.draws(batch["index"], 16, 1)
-    expected = reference(method, normalise).eval()(batch["pixel_values"][:, 0], noise=noise)
+    expected = reference(method, normalize).eval()(batch["pixel_values"][:, 0], noise=noise)
     torch.testing.assert_close(method(**batch).loss, expected.loss, rtol=1e-5, atol=1e-6)
     prediction, hidden, seen = method.predict(batch["pixel_values"][:, 0], batch["index"])
     assert torch.equal(expected.mask.bool().nonzero()[:, 1].view(4, 12), hidden.sort(dim=1).values)

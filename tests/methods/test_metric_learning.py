@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.metric_learning import MetricLearning, MetricLearningConfig, n_pairs_by_label
-from hfcontrast.nn import encode
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"embedding_dim": 6}
@@ -108,7 +108,7 @@ def test_three_of_a_class_are_one_pair():
 
 @pytest.mark.parametrize("hidden", [None, 9])
 @pytest.mark.parametrize("loss", ["triplet", "contrastive", "n_pair"])
-def test_embeddings_are_normalised_where_the_papers_do(loss, hidden):
+def test_embeddings_are_normalized_where_the_papers_do(loss, hidden):
     method = build(MetricLearning, **SMALL, loss=loss, hidden_dim=hidden)
     batch = random_batch(MetricLearning, 4)
     z = encode(method.encoder, batch["pixel_values"].flatten(0, 1))
@@ -121,13 +121,13 @@ def test_embeddings_are_normalised_where_the_papers_do(loss, hidden):
     assert output.metrics["positives"] == 3.0  # two images of every class, two views of each
 
 
-def test_the_choice_of_normalisation_can_be_made():
+def test_the_choice_of_normalization_can_be_made():
     assert build(MetricLearning, **SMALL, loss="n_pair", normalize=True).normalize
     assert not build(MetricLearning, **SMALL, normalize=False).normalize
 
 
 @pytest.mark.parametrize("freeze", [True, False])
-def test_batch_normalisation_of_a_pretrained_encoder_can_stay_as_it_is(freeze):
+def test_batch_normalization_of_a_pretrained_encoder_can_stay_as_it_is(freeze):
     method = build(MetricLearning, TINY_RESNET, **SMALL, freeze_batch_norm=freeze)
     norms = [module for module in method.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.running_mean.clone() for norm in norms]

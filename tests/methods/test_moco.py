@@ -5,10 +5,11 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.moco import MoCo, MoCoConfig
-from hfcontrast.nn import encode, rank, shared_generator, synchronise_batch_norm
+from hfcontrast.nn import rank, shared_generator, synchronize_batch_norm
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"projection_dim": 8, "queue_size": 20}
@@ -108,7 +109,7 @@ def test_the_key_encoder_is_a_moving_average():
 
 
 def test_keys_have_the_statistics_of_their_shuffled_group():
-    """One process with four groups: queries in order, keys shuffled; each group normalised by itself."""
+    """One process with four groups: queries in order, keys shuffled; each group normalized by itself."""
     method = build(MoCo, TINY_RESNET, **SMALL, batch_norm_groups=4)
     pixels = random_batch(MoCo, 8)["pixel_values"]
     method.start_step(Progress(6, 10, seed=3))
@@ -163,7 +164,7 @@ def test_a_key_does_not_have_the_statistics_of_its_query(on_processes):
             ("none", None, False),
         ):
             method = build(MoCo, backbone, **SMALL)
-            method = synchronise_batch_norm(method) if shared else method
+            method = synchronize_batch_norm(method) if shared else method
             method.start_step(Progress(2, 10, seed=1))
             embedded = method.embed(own)
             found[name] = (embedded["query"] - embedded["key"]).abs().max().item()
@@ -176,7 +177,7 @@ def test_a_key_does_not_have_the_statistics_of_its_query(on_processes):
 
 def test_groups_need_statistics_of_each_process(on_processes):
     def run(_):
-        method = synchronise_batch_norm(build(MoCo, TINY_RESNET, **SMALL, batch_norm_groups=4))
+        method = synchronize_batch_norm(build(MoCo, TINY_RESNET, **SMALL, batch_norm_groups=4))
         with pytest.raises(RecipeError, match="batch_norm_groups is 4.*set train.sync_batchnorm: false"):
             method(pixel_values=random_batch(MoCo, 4)["pixel_values"])
         return True

@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.moco_v2 import MoCoV2, MoCoV2Config
-from hfcontrast.nn import encode
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"projection_dim": 8, "hidden_dim": 12, "queue_size": 20}

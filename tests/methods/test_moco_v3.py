@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
+from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.moco_v3 import MoCoV3, MoCoV3Config
-from hfcontrast.nn import encode
-from hfcontrast.nn.vit import sincos_positions
 from hfcontrast.testing import build, check_method, random_batch
 from hfcontrast.training.optim import parameter_groups
 
@@ -26,7 +26,7 @@ POSITIONS, PROJECTION = "embeddings.position_embeddings", "embeddings.patch_embe
 
 
 def mlp(head, rows):
-    """Linear layers, each with batch normalisation behind it; ReLU but for the last."""
+    """Linear layers, each with batch normalization behind it; ReLU but for the last."""
     for layer in head:
         if isinstance(layer, torch.nn.Linear):
             rows = rows @ layer.weight.T

@@ -1,12 +1,12 @@
-"""NNCLR: its loss by hand, what its queue holds and when, that no image is its own neighbour, and the paper's settings."""
+"""NNCLR: its loss by hand, what its queue holds and when, that no image is its own neighbor, and the paper's settings."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.nnclr import NNCLR, NNCLRConfig, nearest
-from hfcontrast.nn import encode
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"projection_dim": 8, "hidden_dim": 16, "predictor_dim": 12, "queue_size": 20}
@@ -26,7 +26,7 @@ def heads(method, pixels):
 
 
 def by_hand(method, pixels, both=False):
-    """Algorithm 1, one image at a time; with ``both`` also section 3.2's softmax over the neighbours."""
+    """Algorithm 1, one image at a time; with ``both`` also section 3.2's softmax over the neighbors."""
     (z1, z2), (p1, p2) = heads(method, pixels)
     terms = []
     for z, p in ((z1, p2), (z2, p1)):
@@ -81,14 +81,14 @@ def test_the_first_views_projections_enter_the_queue_after_the_step():
     assert torch.equal(method.queue.rows[8:], start[8:]) and method.queue.filled == 8
 
 
-def test_an_image_is_its_own_neighbour_only_when_it_comes_again():
+def test_an_image_is_its_own_neighbor_only_when_it_comes_again():
     method = build(NNCLR, **SMALL)
     pixels = random_batch(NNCLR, 4)["pixel_values"]
     pixels[:, 1] = pixels[:, 0]
     output = method(pixel_values=pixels)
-    assert output.metrics["positive_similarity"] > 0.999 > output.metrics["neighbour_similarity"] + 0.01
+    assert output.metrics["positive_similarity"] > 0.999 > output.metrics["neighbor_similarity"] + 0.01
     method.after_step([output], Progress(0, 10))
-    assert method(pixel_values=pixels).metrics["neighbour_similarity"] > 0.999
+    assert method(pixel_values=pixels).metrics["neighbor_similarity"] > 0.999
 
 
 def test_batch_statistics_are_those_of_one_view():

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.features import build_encoder
 from hfcontrast.methods.registry import get_method
-from hfcontrast.nn.backbone import backbone_config
-from hfcontrast.nn.encoder import build_encoder
 from hfcontrast.recipe import load_recipe
 from hfcontrast.testing import build
 from hfcontrast.training.optim import grouped

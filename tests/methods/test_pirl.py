@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.pirl import PIRL, PIRLConfig, cut_patches
-from hfcontrast.nn import encode, sample_others
+from hfcontrast.nn import sample_others
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"projection_dim": 8, "negatives": 20}

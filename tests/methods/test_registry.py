@@ -368,9 +368,9 @@ def test_an_installed_plugin_is_listed_trained_and_loaded_again(tmp_path):
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    listed = python("-m", "hfcontrast.cli", "methods", "--json")
+    listed = python("-m", "hfcontrast.commands.cli", "methods", "--json")
     assert '"alignuniform"' in listed and '"hfcontrast-alignuniform"' in listed and '"0.3.1"' in listed
-    assert "uniformity_temperature" in python("-m", "hfcontrast.cli", "methods", "alignuniform")
+    assert "uniformity_temperature" in python("-m", "hfcontrast.commands.cli", "methods", "alignuniform")
     python("-m", "hfcontrast.run", "plugin.yaml")
     loaded = python("-c", LOAD, str(tmp_path / "outputs" / "plugin"))
     assert loaded.split() == ["AlignUniform", "3", "ResNetModel", "True"]

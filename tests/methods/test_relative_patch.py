@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
-from hfcontrast.methods.relative_patch import NEIGHBOURS, RelativePatch, RelativePatchConfig
-from hfcontrast.nn import encode
-from hfcontrast.nn.puzzle import cut_squares
+from hfcontrast.methods.relative_patch import NEIGHBORS, RelativePatch, RelativePatchConfig
+from hfcontrast.nn.patches.puzzle import cut_squares
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"hidden_dim": 32}
-PLAIN = {"color": "none", "pixelation": 0.0, "standardise": False}
+PLAIN = {"color": "none", "pixelation": 0.0, "standardize": False}
 TINY_RESNET = {
     "model_type": "resnet",
     "embedding_size": 8,
@@ -23,30 +23,30 @@ TINY_RESNET = {
 
 
 def pairs(count, size, backbone=TINY_RESNET, **options):
-    """The method, and of many images the neighbour and the corners of both patches, (B, 2) each."""
+    """The method, and of many images the neighbor and the corners of both patches, (B, 2) each."""
     method = build(RelativePatch, backbone, **SMALL, **options)
     index = torch.arange(count)
-    return method, method._neighbours(index, count), *method._pairs(index, count, size)
+    return method, method._neighbors(index, count), *method._pairs(index, count, size)
 
 
 @pytest.mark.parametrize("size, side, gap, jitter", [(400, 96, 48, 7), (48, 12, 6, 1), (64, 15, 7, 1)])
-def test_a_neighbour_lies_beyond_the_gap(size, side, gap, jitter):
-    method, neighbours, top, left = pairs(4000, size)
+def test_a_neighbor_lies_beyond_the_gap(size, side, gap, jitter):
+    method, neighbors, top, left = pairs(4000, size)
     assert method._sizes(size) == (side, gap, jitter)
-    steps = torch.tensor(NEIGHBOURS)[neighbours] * (side + gap)
+    steps = torch.tensor(NEIGHBORS)[neighbors] * (side + gap)
     for corners, step in ((top, steps[:, 0]), (left, steps[:, 1])):
         assert corners.min() >= 0 and corners.max() <= size - side
         moved = corners.diff(dim=1).squeeze(1) - step
         assert moved.abs().max() <= 2 * jitter  # both are jittered
         assert {-2 * jitter, 0, 2 * jitter} <= set(moved.tolist())
-    assert torch.bincount(neighbours).min() > 4000 / 8 * 0.8 and len(set(NEIGHBOURS)) == 8
+    assert torch.bincount(neighbors).min() > 4000 / 8 * 0.8 and len(set(NEIGHBORS)) == 8
     apart = torch.maximum(top.diff(dim=1).abs(), left.diff(dim=1).abs())
     assert apart.min() >= side + gap - 2 * jitter
 
 
 def test_a_pair_lies_anywhere_in_the_view():
-    _, neighbours, top, left = pairs(20_000, 48)
-    right = neighbours == NEIGHBOURS.index((0, 1))
+    _, neighbors, top, left = pairs(20_000, 48)
+    right = neighbors == NEIGHBORS.index((0, 1))
     assert top[right].min() == 0 and top[right].max() == 48 - 12
     assert left[right].min() == 0 and left[right].max() == 48 - 12
 
@@ -80,7 +80,7 @@ def test_the_loss_is_the_cross_entropy_of_the_places():
     fc7 = method.pair_head[0](torch.cat([fc6[:6], fc6[6:]], dim=1))
     fc7 = ((fc7 - fc7.mean(dim=0)) / (fc7.var(dim=0, correction=0) + 1e-5).sqrt()).relu()
     logits = method.pair_head[5](method.pair_head[3](fc7).relu())
-    places = method._neighbours(index, 6)
+    places = method._neighbors(index, 6)
     torch.testing.assert_close(output.loss, F.cross_entropy(logits, places), rtol=1e-3, atol=1e-4)
     assert output.metrics["accuracy"] == (logits.argmax(dim=1) == places).float().mean()
     torch.testing.assert_close(output.embeddings[:, 0], one.detach(), rtol=1e-4, atol=1e-5)
@@ -94,9 +94,9 @@ def seen_by_the_encoder(pixels, **options):
     return method, seen[0].unflatten(0, (-1, 2))
 
 
-def test_dropped_colours_are_other_ones_in_each_patch():
+def test_dropped_colors_are_other_ones_in_each_patch():
     pixels = torch.randn(40, 1, 3, 96, 96)
-    options = {"color": "drop", "pixelation": 0.0, "standardise": False}
+    options = {"color": "drop", "pixelation": 0.0, "standardize": False}
     method, patches = seen_by_the_encoder(pixels, **options)
     originals = cut_squares(pixels[:, 0], *method._pairs(torch.arange(40), 40, 96), patches.shape[-1])
     stays = (patches == originals).flatten(3).all(dim=3)
@@ -113,8 +113,8 @@ def test_patches_are_as_the_settings_say():
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     rgb = projected.movedim(2, -1) * std + mean
     torch.testing.assert_close(rgb @ torch.tensor([-1.0, 2.0, -1.0]), torch.zeros(rgb.shape[:-1]), rtol=0, atol=1e-4)
-    _, standardised = seen_by_the_encoder(pixels, **{**PLAIN, "standardise": True})
-    assert standardised.mean(dim=(-2, -1)).abs().max() < 1e-4 and plain.mean() > 2
+    _, standardized = seen_by_the_encoder(pixels, **{**PLAIN, "standardize": True})
+    assert standardized.mean(dim=(-2, -1)).abs().max() < 1e-4 and plain.mean() > 2
     _, coarse = seen_by_the_encoder(pixels, **{**PLAIN, "pixelation": 0.33})
     changed = (coarse - plain).abs().amax(dim=(2, 3, 4)) > 1e-3
     assert 10 <= changed.sum() <= 30  # of 60
@@ -130,12 +130,12 @@ def test_the_sheet_shows_both_places():
     patches = cut_squares(pixels[:, 0], *method._pairs(index, 3, 48), side)
     features = method.embed(pixels, index)["h"]
     for name, places in (
-        ("true place", method._neighbours(index, 3)),
+        ("true place", method._neighbors(index, 3)),
         ("predicted place", method._logits(features).argmax(dim=1)),
     ):
         for picture, pair, place in zip(sheet[name], patches, places):
             middle = (48 - side) // 2
-            down, right = (middle + step * (side + gap) for step in NEIGHBOURS[int(place)])
+            down, right = (middle + step * (side + gap) for step in NEIGHBORS[int(place)])
             assert torch.equal(picture[:, middle : middle + side, middle : middle + side], pair[0])
             assert torch.equal(picture[:, down : down + side, right : right + side], pair[1])
             assert picture.count_nonzero() == pair.numel()
@@ -161,7 +161,7 @@ def test_settings_out_of_range_are_refused(name, value):
 
 def test_the_settings_are_the_papers():
     config, (view,) = RelativePatchConfig(), RelativePatch.views
-    assert (config.color, config.pixelation, config.standardise, config.hidden_dim) == ("drop", 0.33, True, 4096)
+    assert (config.color, config.pixelation, config.standardize, config.hidden_dim) == ("drop", 0.33, True, 4096)
     assert (view.count, view.size, view.ratio) == (1, 400, (1.0, 1.0))
     assert 400**2 / view.scale[0] == pytest.approx(450_000, rel=0.02)
     assert (view.horizontal_flip, view.jitter, view.grayscale, view.blur) == (0, 0, 0, 0)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.rotation import Rotation, RotationConfig, turn
-from hfcontrast.nn import encode
 from hfcontrast.testing import build, check_method, random_batch
 
 TINY_RESNET = {

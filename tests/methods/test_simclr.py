@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.simclr import SimCLR
-from hfcontrast.nn import encode
 from hfcontrast.testing import build, check_method, random_batch
 
 TINY_RESNET = {
@@ -54,7 +54,7 @@ def test_the_head_is_as_wide_as_the_features_unless_told():
 def test_the_views_are_the_papers():
     (view,) = SimCLR.views
     assert (view.count, view.size, view.scale, view.ratio) == (2, 224, (0.08, 1.0), (3 / 4, 4 / 3))
-    # Appendix A with strength 1: ColorJitter(0.8, 0.8, 0.8, 0.2) at 0.8, grey at 0.2, blur of 0.1 to 2.0 at 0.5.
+    # Appendix A with strength 1: ColorJitter(0.8, 0.8, 0.8, 0.2) at 0.8, gray at 0.2, blur of 0.1 to 2.0 at 0.5.
     assert (view.brightness, view.contrast, view.saturation, view.hue, view.jitter) == (0.8, 0.8, 0.8, 0.2, 0.8)
     assert (view.grayscale, view.blur, view.blur_sigma, view.solarize) == (0.2, 0.5, (0.1, 2.0), 0.0)
     assert (view.horizontal_flip, view.vertical_flip, view.interpolation) == (0.5, 0.0, "bicubic")

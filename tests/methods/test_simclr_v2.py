@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForImageClassification
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.methods.simclr_v2 import SimCLRV2, SimCLRV2Config
-from hfcontrast.nn import encode
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 TINY_RESNET = {
@@ -34,7 +34,7 @@ MEMORY = {"memory": True, "memory_size": 40, "projection_dim": 8}
 
 
 def project(head, rows):
-    """Linear, batch normalisation and ReLU, three times; no ReLU after the last."""
+    """Linear, batch normalization and ReLU, three times; no ReLU after the last."""
     for number in range(0, len(head), 3):
         linear, norm = head[number], head[number + 1]
         rows = F.batch_norm(rows @ linear.weight.T, None, None, norm.weight, norm.bias, True)

@@ -5,11 +5,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import AutoModel, SwinConfig, SwinForMaskedImageModeling, ViTConfig, ViTForMaskedImageModeling
 
+from hfcontrast.encoders import encode
+from hfcontrast.encoders.weights import load_weights
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.simmim import SimMIM, SimMIMConfig
-from hfcontrast.nn import encode
-from hfcontrast.nn.loading import load_weights
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

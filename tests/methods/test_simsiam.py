@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.methods.simsiam import SimSiam, SimSiamConfig
-from hfcontrast.nn import encode
 from hfcontrast.recipe.sections import OptimSection
 from hfcontrast.testing import build, check_method, random_batch
 from hfcontrast.training.optim import build_optimizer

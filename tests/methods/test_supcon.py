@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.encoders import encode
 from hfcontrast.losses import nt_xent
 from hfcontrast.methods.supcon import SupCon, SupConConfig
-from hfcontrast.nn import encode
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 SMALL = {"projection_dim": 6, "hidden_dim": 10}
@@ -78,7 +78,7 @@ def test_labels_attract_different_images():
 
 
 def test_one_view_without_labels_is_refused():
-    with pytest.raises(ValueError, match="count: 2, or labelled data"):
+    with pytest.raises(ValueError, match="count: 2, or labeled data"):
         build(SupCon, **SMALL).objective({"z": torch.randn(4, 1, 6)})
 
 

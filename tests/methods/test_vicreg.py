@@ -34,7 +34,7 @@ def test_the_loss_is_that_of_the_parts(weights):
     pixels = random_batch(VICReg, 9)["pixel_values"]
     projections = []
     first, norm, _, second, second_norm, _, last = method.expander
-    for view in (0, 1):  # batch normalisation sees one view at a time
+    for view in (0, 1):  # batch normalization sees one view at a time
         x = method.encode(pixels[:, view : view + 1]).squeeze(1)
         x = F.batch_norm(x @ first.weight.T, None, None, norm.weight, norm.bias, True).relu()
         x = F.batch_norm(x @ second.weight.T, None, None, second_norm.weight, second_norm.bias, True).relu()

@@ -1,4 +1,4 @@
-"""Batch normalisation over the global batch equals batch normalisation of that batch on one process."""
+"""Batch normalization over the global batch equals batch normalization of that batch on one process."""
 
 import copy
 
@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from hfcontrast.nn import GlobalBatchNorm, synchronise_batch_norm
+from hfcontrast.nn import GlobalBatchNorm, synchronize_batch_norm
 
 
 def layers(momentum):
-    """The shapes that batch normalisation meets: vectors, images, and without weights."""
+    """The shapes that batch normalization meets: vectors, images, and without weights."""
     torch.manual_seed(3)
     cases = [
         (nn.BatchNorm1d(3, momentum=momentum), torch.randn(8, 3) * 2 + 1),
@@ -45,7 +45,7 @@ def test_two_processes_equal_one(momentum, on_processes):
     def work(number):
         results = []
         for layer, data in layers(momentum):
-            layer = synchronise_batch_norm(nn.Sequential(layer))[0]
+            layer = synchronize_batch_norm(nn.Sequential(layer))[0]
             assert isinstance(layer, GlobalBatchNorm)
             found, gradients, buffers = steps(layer, [data.chunk(2)[number], 2 * data.chunk(2)[number] + 1])
             for gradient in gradients.values():
@@ -73,9 +73,9 @@ def test_two_processes_equal_one(momentum, on_processes):
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_alone_it_is_batch_normalisation(momentum):
+def test_alone_it_is_batch_normalization(momentum):
     for layer, data in layers(momentum):
-        twin = synchronise_batch_norm(nn.Sequential(copy.deepcopy(layer)))[0]
+        twin = synchronize_batch_norm(nn.Sequential(copy.deepcopy(layer)))[0]
         torch.testing.assert_close(twin.eval()(data), layer.eval()(data))  # before the first training step, too
         expected, gradients, buffers = steps(layer.train(), [data, 2 * data])
         found, twin_gradients, twin_buffers = steps(twin.train(), [data, 2 * data])
@@ -88,18 +88,18 @@ def test_names_tensors_and_modes_are_kept():
     model[2].weight.requires_grad_(False)
     names = list(model.state_dict())
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-    synchronise_batch_norm(model)
+    synchronize_batch_norm(model)
     assert list(model.state_dict()) == names
     assert all(value is parameters[name] for name, value in model.named_parameters())
     assert all(value is buffers[name] for name, value in model.named_buffers())
     assert isinstance(model[1]["bn"], GlobalBatchNorm) and model[1]["bn"].momentum == 0.3 and model[1]["bn"].training
     assert not model[2].training and not model[2].weight.requires_grad
-    assert synchronise_batch_norm(model)[2] is model[2]  # once is enough
+    assert synchronize_batch_norm(model)[2] is model[2]  # once is enough
 
 
-def test_activations_inside_timms_normalisation_are_kept():
+def test_activations_inside_timms_normalization_are_kept():
     model = timm.create_model("mobilenetv3_small_050", num_classes=0)
-    twin = synchronise_batch_norm(copy.deepcopy(model))
+    twin = synchronize_batch_norm(copy.deepcopy(model))
     assert any(isinstance(module, GlobalBatchNorm) for module in twin.modules())
     pixels = torch.randn(4, 3, 32, 32)
     for mode in (True, False):
@@ -109,7 +109,7 @@ def test_activations_inside_timms_normalisation_are_kept():
 
 def test_half_precision_goes_in_and_comes_out(on_processes):
     def work(number):
-        layer = synchronise_batch_norm(nn.Sequential(nn.BatchNorm1d(2)))
+        layer = synchronize_batch_norm(nn.Sequential(nn.BatchNorm1d(2)))
         output = layer(torch.randn(4, 2).bfloat16())
         return output.dtype, bool(torch.isfinite(output).all())
 

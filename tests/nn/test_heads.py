@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hfcontrast.nn import DINOHead, MLPHead, Prototypes, StandardisedLinear
+from hfcontrast.nn import DINOHead, MLPHead, Prototypes, StandardizedLinear
 
 
 def kinds(head):
@@ -39,15 +39,15 @@ def test_norms_that_treat_samples_apart(norm, kind):
     torch.testing.assert_close(head(features)[3, 1], head(features[3:4, 1])[0])
     hidden = F.linear(features[0, :1], head[0].weight, head[0].bias)
     groups = hidden.view(1, 3 if norm == "group" else 1, -1)
-    centred = groups - groups.mean(-1, keepdim=True)
-    expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    centerd = groups - groups.mean(-1, keepdim=True)
+    expected = centerd / (centerd.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(head[1](hidden), expected.view(1, 12))
 
 
-def test_weight_standardisation():
-    head = MLPHead(8, 12, 2, norm="group", groups=3, standardise=True)
-    assert kinds(head) == ["StandardisedLinear", "GroupNorm", "ReLU", "StandardisedLinear"]
-    layer = StandardisedLinear(200, 3)
+def test_weight_standardization():
+    head = MLPHead(8, 12, 2, norm="group", groups=3, standardize=True)
+    assert kinds(head) == ["StandardizedLinear", "GroupNorm", "ReLU", "StandardizedLinear"]
+    layer = StandardizedLinear(200, 3)
     torch.nn.init.normal_(layer.weight, mean=2.0, std=5.0)
     used = layer(torch.eye(200)).T - layer.bias[:, None]  # row by row what the layer multiplies by
     torch.testing.assert_close(used.mean(1), torch.zeros(3), rtol=0, atol=1e-5)
@@ -72,7 +72,7 @@ def test_mlp_takes_all_leading_dimensions_as_the_batch(leading):
 
 
 @pytest.mark.parametrize("learn_gain", [False, True])
-def test_prototypes_are_torchs_weight_normalised_layer(learn_gain):
+def test_prototypes_are_torchs_weight_normalized_layer(learn_gain):
     prototypes = Prototypes(6, 9, learn_gain=learn_gain)
     linear = nn.Linear(6, 9, bias=False)
     linear.weight.data.copy_(prototypes.weight)

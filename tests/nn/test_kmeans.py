@@ -36,8 +36,8 @@ def test_it_is_lloyds_algorithm(iterations, tile):
 
 
 def test_groups_that_lie_apart_are_found():
-    centres = torch.eye(3).repeat_interleave(20, dim=0)
-    rows = F.normalize(centres + 0.05 * torch.randn(60, 3), dim=1)
+    centers = torch.eye(3).repeat_interleave(20, dim=0)
+    rows = F.normalize(centers + 0.05 * torch.randn(60, 3), dim=1)
     best = max(
         (spherical_kmeans(rows, 3, generator(seed)) for seed in range(5)), key=lambda found: agreement(rows, found)
     )

@@ -10,9 +10,9 @@ from timm.layers import EvoNorm2dB0, FrozenBatchNormAct2d
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from hfcontrast.nn import GlobalBatchNorm, synchronise_batch_norm
+from hfcontrast.nn import GlobalBatchNorm, synchronize_batch_norm
 from hfcontrast.nn.running_statistics import average_over_processes, batch_norm_layers, hold_when_recomputed
-from hfcontrast.nn.shuffle import in_groups
+from hfcontrast.nn.shuffle_bn import in_groups
 
 IMAGES = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -30,7 +30,7 @@ def step(model, forward):
 BLOCKS = {
     "plain": lambda: block(nn.BatchNorm2d(4)),
     "cumulative": lambda: block(nn.BatchNorm2d(4, momentum=None)),
-    "over all processes": lambda: synchronise_batch_norm(block(nn.BatchNorm2d(4))),
+    "over all processes": lambda: synchronize_batch_norm(block(nn.BatchNorm2d(4))),
     "without statistics": lambda: block(nn.BatchNorm2d(4, track_running_stats=False)),
     "another class": lambda: block(EvoNorm2dB0(4)),
 }

@@ -13,14 +13,14 @@ from transformers import AutoModel, pipeline
 from transformers.image_utils import load_image
 
 from hfcontrast.data.decode import decode_image
+from hfcontrast.encoders import build_encoder, encode
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.data2vec import Data2Vec
 from hfcontrast.methods.igpt import IGPT
 from hfcontrast.methods.ijepa import IJEPA
 from hfcontrast.methods.mae import MAE
 from hfcontrast.methods.simmim import SimMIM
-from hfcontrast.nn import build_encoder, encode
-from hfcontrast.nn.backbone import backbone_config
 from hfcontrast.publishing.export import export_encoder
 from hfcontrast.publishing.processor import build_processor
 from hfcontrast.publishing.usage import usage

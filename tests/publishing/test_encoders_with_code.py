@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from hfcontrast.encoders import ColorViewsConfig, ColorViewsModel, SignalEncoderConfig, SignalEncoderModel, encode
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.evaluation.inputs import picture_transform
-from hfcontrast.nn import ColourViewsConfig, ColourViewsModel, SignalEncoderConfig, SignalEncoderModel, encode
-from hfcontrast.nn.backbone import backbone_config
 from hfcontrast.publishing.export import export_encoder
 from hfcontrast.publishing.processor import build_processor
 
@@ -61,8 +61,8 @@ def loaded(tmp_path_factory):
     image.save(root / "image.png")
     expected = {}
     for name, backbone in BACKBONES.items():
-        colours = {"image_mean": list(MEAN), "image_std": list(STD)}
-        encoder = ColourViewsModel(ColourViewsConfig(backbone_config=backbone_config(backbone, [32]), **colours)).eval()
+        colors = {"image_mean": list(MEAN), "image_std": list(STD)}
+        encoder = ColorViewsModel(ColorViewsConfig(backbone_config=backbone_config(backbone, [32]), **colors)).eval()
         processor = build_processor(encoder, 32, 0.8, MEAN, STD)
         export_encoder(encoder, processor, root / name)
         pixels = picture_transform(processor)([image])
@@ -90,7 +90,7 @@ def loaded(tmp_path_factory):
 def test_it_loads_without_hfcontrast(loaded, name):
     expected, found = loaded
     kind, inputs, features = found[name]
-    assert kind == ("SignalEncoderModel" if name == "signal" else "ColourViewsModel")
+    assert kind == ("SignalEncoderModel" if name == "signal" else "ColorViewsModel")
     torch.testing.assert_close(inputs, expected[name][0])
     torch.testing.assert_close(features, expected[name][1], rtol=1e-4, atol=1e-5)
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
+from hfcontrast.encoders import build_encoder, encode
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.simclr import SimCLR
-from hfcontrast.nn import build_encoder, encode
-from hfcontrast.nn.backbone import backbone_config
 from hfcontrast.publishing import export
 from hfcontrast.publishing.export import export_encoder, save_method
 from hfcontrast.publishing.processor import build_processor, timm_settings
 from hfcontrast.testing import TINY_BACKBONE, build
 
-COLOURS = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+COLORS = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 8}
 BACKBONES = {
     "vit": {"model_type": "vit", **TINY},
@@ -94,8 +94,8 @@ def published(tmp_path_factory):
         for buffer_name, buffer in encoder.named_buffers():  # as after some training
             if buffer_name.endswith("running_mean"):
                 buffer.normal_(std=0.1)
-        processor = build_processor(encoder, 32, 0.8, *COLOURS)
-        export_encoder(encoder.train(), processor, root / name, timm_settings(32, 0.8, *COLOURS))
+        processor = build_processor(encoder, 32, 0.8, *COLORS)
+        export_encoder(encoder.train(), processor, root / name, timm_settings(32, 0.8, *COLORS))
         pixels = picture_transform(processor)([image])
         with torch.no_grad():
             expected[name] = {"pixels": pixels, "features": encode(encoder.eval(), pixels)}
@@ -139,23 +139,23 @@ def test_the_processor_is_the_one_that_was_asked_for(published):
     root, expected, _ = published
     saved = json.loads((root / "vit" / "preprocessor_config.json").read_text())
     assert saved["size"] == {"shortest_edge": 40} and saved["crop_size"] == {"height": 32, "width": 32}
-    assert saved["image_mean"] == list(COLOURS[0]) and saved["image_std"] == list(COLOURS[1])
+    assert saved["image_mean"] == list(COLORS[0]) and saved["image_std"] == list(COLORS[1])
     timm = json.loads((root / "timm_vit" / "config.json").read_text())["pretrained_cfg"]
-    assert timm["input_size"] == [3, 32, 32] and timm["mean"] == list(COLOURS[0]) and timm["crop_pct"] == 0.8
-    # All make the same picture of an image: resized to 40 px on the short side, cropped to 32, normalised.
+    assert timm["input_size"] == [3, 32, 32] and timm["mean"] == list(COLORS[0]) and timm["crop_pct"] == 0.8
+    # All make the same picture of an image: resized to 40 px on the short side, cropped to 32, normalized.
     image = Image.open(root / "image.png").convert("RGB")
     resized = image.resize((round(60 * 40 / 45), 40), Image.Resampling.BICUBIC)
     left = (resized.width - 32) // 2
     plain = torch.tensor(np.asarray(resized.crop((left, 4, left + 32, 36)))).permute(2, 0, 1) / 255
-    mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in COLOURS)
+    mean, std = (torch.tensor(color).view(3, 1, 1) for color in COLORS)
     for name in ("vit", "timm_vit"):
         pixels = expected[name]["pixels"][0] * std + mean
         assert (pixels - plain).abs().mean() < 0.02  # resizing libraries differ in rounding and by a pixel
 
 
-def test_grey_and_transparent_images_become_colours():
+def test_gray_and_transparent_images_become_colors():
     encoder = build_encoder(backbone_config(BACKBONES["resnet"], [32]))
-    transform = picture_transform(build_processor(encoder, 32, 1.0, *COLOURS))
+    transform = picture_transform(build_processor(encoder, 32, 1.0, *COLORS))
     images = [Image.new("L", (40, 50), 100), Image.new("RGBA", (60, 40)), Image.new("P", (32, 32))]
     assert transform(images).shape == (3, 3, 32, 32)
 
@@ -168,7 +168,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("where", ["weights", "processor"])
 def test_a_failure_midway_leaves_the_former_export_whole(where, tmp_path, monkeypatch):
     encoder = build_encoder(backbone_config(BACKBONES["vit"], [32]))
-    processor = build_processor(encoder, 32, 1.0, *COLOURS)
+    processor = build_processor(encoder, 32, 1.0, *COLORS)
     export_encoder(encoder, processor, tmp_path)
     (tmp_path / "README.md").write_text("a card")
     before = contents(tmp_path)
@@ -209,6 +209,6 @@ def test_weights_can_come_from_elsewhere(tmp_path):
     """Sharded training gathers the weights first; the module's own are not whole then."""
     encoder = build_encoder(backbone_config(BACKBONES["resnet"], [32]))
     whole = {name: value + 1 for name, value in encoder.state_dict().items()}
-    export_encoder(encoder, build_processor(encoder, 32, 1.0, *COLOURS), tmp_path, state_dict=whole)
+    export_encoder(encoder, build_processor(encoder, 32, 1.0, *COLORS), tmp_path, state_dict=whole)
     loaded = type(encoder).from_pretrained(tmp_path).state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in loaded.items())

@@ -13,7 +13,7 @@ from hfcontrast.data.sources import load_rows
 from hfcontrast.evaluation.zero_shot import classify_rows
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run import run
-from hfcontrast.training.setup import build_training
+from hfcontrast.training.build import build_training
 
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 VISION = {**TOWER, "patch_size": 8}

@@ -12,7 +12,7 @@ from hfcontrast.publishing.card import build_card
 from hfcontrast.publishing.result import build_result
 from hfcontrast.recipe import load_recipe
 from hfcontrast.testing import TINY_RESNET, build, random_batch
-from hfcontrast.training import setup
+from hfcontrast.training import build as setup
 from hfcontrast.training.batch_size import check_fewest_images, too_few_to_normalize
 from hfcontrast.training.loop import train
 from hfcontrast.training.loss_range import LossRange, constant_loss

@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from hfcontrast.encoders.pretrained import reason
 from hfcontrast.errors import CheckpointError, OutputError
-from hfcontrast.nn.pretrained import reason
 from hfcontrast.training.checkpoint import Checkpoints, _unreadable
 
 POSITION = {"micro_batch": 3, "unreadable": {"a\udc80.png": "cut off"}, "cut_off": 0, "states": [{"block": None}]}

@@ -10,7 +10,7 @@ import hfcontrast.run
 from hfcontrast.errors import LauncherError
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training import engines
-from hfcontrast.training.setup import build_training
+from hfcontrast.training.build import build_training
 
 LAUNCHED = {  # what `accelerate launch` sets where nobody has asked for anything
     "ACCELERATE_MIXED_PRECISION": "no",

@@ -12,8 +12,8 @@ from hfcontrast.errors import DataError, RecipeError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Progress
 from hfcontrast.recipe import load_recipe
+from hfcontrast.training.build import build_training
 from hfcontrast.training.loop import train
-from hfcontrast.training.setup import build_training
 
 VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}
 CNN = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}

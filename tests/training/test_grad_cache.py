@@ -7,9 +7,10 @@ import torch
 from accelerate import Accelerator
 from tiny_runs import RECIPES, REST, metrics, run
 
-from hfcontrast.data.photometry import Photometry
+from hfcontrast.data.augment.color import Photometry
 from hfcontrast.errors import RecipeError
-from hfcontrast.losses import pairs, tiles
+from hfcontrast.losses import siglip as pairs
+from hfcontrast.losses import tiles
 from hfcontrast.methods.base import MethodOutput
 from hfcontrast.methods.clip import CLIP
 from hfcontrast.methods.dino import DINO

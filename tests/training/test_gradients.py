@@ -6,9 +6,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hfcontrast.errors import TrainingError
 from hfcontrast.recipe import load_recipe
+from hfcontrast.training.build import build_training
 from hfcontrast.training.gradients import GradientWatch
 from hfcontrast.training.loop import train
-from hfcontrast.training.setup import build_training
 
 
 class Sometimes(nn.Module):

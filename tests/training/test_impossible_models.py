@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from hfcontrast import cli
+from hfcontrast.commands import cli
 from hfcontrast.errors import RecipeError, out_of_memory
 from hfcontrast.recipe import load_recipe
-from hfcontrast.training.setup import build_training
+from hfcontrast.training.build import build_training
 
 VIT = "num_hidden_layers: 1, intermediate_size: 16, patch_size: 8"
 RESNET = "model_type: resnet, embedding_size: 8, layer_type: basic"

@@ -13,18 +13,18 @@ from transformers import AutoModel
 
 from hfcontrast import testing
 from hfcontrast.data.sources import load_rows
+from hfcontrast.encoders import build_encoder, encode
+from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.lora import lora_layers, merged_encoder
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.registry import get_method
-from hfcontrast.nn import build_encoder, encode
-from hfcontrast.nn.backbone import backbone_config
-from hfcontrast.nn.lora import lora_layers, merged_encoder
 from hfcontrast.publishing.export import export_encoder, save_method
 from hfcontrast.publishing.processor import build_processor
 from hfcontrast.recipe import load_recipe
+from hfcontrast.training.build import build_training
+from hfcontrast.training.build_method import build_method
 from hfcontrast.training.loop import train
-from hfcontrast.training.method import build_method
-from hfcontrast.training.setup import build_training
 
 TEXT = {"vocab_size": 40, "max_length": 12, "bos_token_id": 38, "eos_token_id": 39, "pad_token_id": 39}
 TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -422,5 +422,5 @@ def test_what_only_the_weights_can_tell_is_refused_before_the_training(released)
         build("simclr", TOWERS["clip"])
     method, said = build("simclr", {"pretrained": clip, "lora": {"r": 2}})  # of which it takes the image tower
     assert len(lora_layers(method.encoder)) == 8 and "LoRA" in said
-    with pytest.raises(RecipeError, match="lacks .* of the encoder's"):  # each of its towers sees colours of its own
+    with pytest.raises(RecipeError, match="lacks .* of the encoder's"):  # each of its towers sees colors of its own
         build_training(tiny("cmc", vit + "_run", {"pretrained": vit, "lora": {"r": 2}}))

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hfcontrast import cli
+from hfcontrast.commands import cli
 from hfcontrast.errors import RecipeError
 from hfcontrast.recipe import load_recipe
-from hfcontrast.training import setup
+from hfcontrast.training import build as setup
 
 UNWRITABLE = Path("/proc/self/task")  # nobody writes here, not even root
 needs_proc = pytest.mark.skipif(not UNWRITABLE.is_dir(), reason="a system without /proc")

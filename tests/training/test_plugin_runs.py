@@ -10,10 +10,10 @@ from hfcontrast.errors import DataError, PluginError, TrainingError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
 from hfcontrast.recipe import load_recipe
-from hfcontrast.run_pictures import write_predictions
+from hfcontrast.run_visualization import write_predictions
 from hfcontrast.testing import check_method
+from hfcontrast.training.build import build_training
 from hfcontrast.training.loop import train
-from hfcontrast.training.setup import build_training
 from hfcontrast.view import View
 
 VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}
@@ -182,7 +182,7 @@ def test_wrong_pictures_are_a_warning(recipe, capsys):
     assert "Wrong: depict() returned shape (8, 1, 16, 16) for 'a', expected images" in said
 
 
-def test_a_misspelt_hook_ends_the_run_before_the_data_are_opened(recipe):
+def test_a_misspelled_hook_ends_the_run_before_the_data_are_opened(recipe):
     method = type("Wrong", (OfShapes,), {"after_steps": lambda self, outputs, progress: None, "__module__": __name__})
     with pytest.raises(
         PluginError, match="defines after_steps, which nothing calls or reads; did you mean after_step?"

@@ -61,13 +61,13 @@ def assert_close_runs(first, second, but_not=()):
 
 @pytest.mark.parametrize("method", ["simclr", "dino", "clip"])
 def test_two_processes_are_one(method, trained):
-    """SimCLR: LARS, batch statistics over both processes, negatives from both; DINO: teacher, centre, multi-crop; CLIP: captions,
+    """SimCLR: LARS, batch statistics over both processes, negatives from both; DINO: teacher, center, multi-crop; CLIP: captions,
     a tokenizer that one of them trains, zero-shot and retrieval."""
     assert_close_runs(trained(method), trained(method, processes=2))
 
 
 def test_micro_batches_of_dino_are_the_whole_batch(trained):
-    """Its loss is a mean over samples and its centre is that of the step: accumulation changes nothing."""
+    """Its loss is a mean over samples and its center is that of the step: accumulation changes nothing."""
     looked_at = ("embedding_std", "embedding_rank")  # of the last micro-batch only
     assert_close_runs(trained("dino"), trained("dino", accumulation=2), but_not=looked_at)
 

@@ -15,9 +15,9 @@ from hfcontrast.atomic import write_text
 from hfcontrast.errors import CheckpointError, OutputError
 from hfcontrast.lock import hold
 from hfcontrast.recipe import load_recipe
+from hfcontrast.training.build import build_training, check_same_run
 from hfcontrast.training.checkpoint_files import read_state, sealed
 from hfcontrast.training.loop import start
-from hfcontrast.training.setup import build_training, check_same_run
 
 
 def _state(output: Path) -> dict:
@@ -27,7 +27,7 @@ def _state(output: Path) -> dict:
 
 
 def assert_same_end(first: Path, second: Path) -> None:
-    """Weights, teacher, centre, optimizer, exported encoder and metrics are bit by bit the same."""
+    """Weights, teacher, center, optimizer, exported encoder and metrics are bit by bit the same."""
     a, b = _state(first), _state(second)
     assert a["name"] == b["name"]
     assert a["model"].keys() == b["model"].keys()

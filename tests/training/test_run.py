@@ -19,10 +19,10 @@ from transformers import AutoModel
 import hfcontrast  # noqa: F401  (makes AutoModel know the methods)
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate import judge
-from hfcontrast.commands.opening import open_model
+from hfcontrast.commands.models import open_model
 from hfcontrast.data.decode import decode_image
+from hfcontrast.encoders import encode
 from hfcontrast.evaluation.inputs import picture_transform
-from hfcontrast.nn import encode
 from hfcontrast.recipe import load_recipe
 
 TIMM = "{model_type: timm_wrapper, architecture: vit_tiny_patch16_224, model_args: {patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}}"
@@ -59,8 +59,8 @@ def judge(folder, expression):
 
     bank, classes = features("train", 64, 200)
     queries, truth = features("test", 32, len(rows["test"]))
-    similarity, neighbours = (queries @ bank.T).topk(20, dim=1)
-    votes = torch.zeros(32, 10).scatter_add_(1, classes[neighbours], (similarity / 0.07).exp())
+    similarity, neighbors = (queries @ bank.T).topk(20, dim=1)
+    votes = torch.zeros(32, 10).scatter_add_(1, classes[neighbors], (similarity / 0.07).exp())
     piped = pipeline("image-feature-extraction", model=model, image_processor=processor)(images[0])
     result = {
         "knn_accuracy": (votes.argmax(1) == truth).float().mean().item(),
@@ -219,7 +219,7 @@ def test_fine_tuning_before_and_after_stands_wherever_scores_do(finished):
     assert "finetune_accuracy" not in scores["raw_pixels"]
     card = " ".join((folder / "README.md").read_text().split())
     assert (
-        "trained end to end on all labelled training images that are judged by, for 20 epochs in batches of 16" in card
+        "trained end to end on all labeled training images that are judged by, for 20 epochs in batches of 16" in card
     )
     accuracy = f"{100 * scores['trained']['finetune_accuracy']:.1f} %"
     assert f"{accuracy} |" in card and "| features | kNN accuracy | linear probe | fine-tuning |" in card
@@ -441,9 +441,9 @@ def test_what_a_killed_run_was_just_writing_is_removed(recipe_file, tmp_path):
 
 def test_narrow_convolutions_are_not_channels_last_on_a_cpu():
     """oneDNN's backward pass ends the whole process with a segmentation fault there."""
-    from hfcontrast.nn import build_encoder
-    from hfcontrast.nn.backbone import backbone_config
-    from hfcontrast.training.setup import faster_channels_last
+    from hfcontrast.encoders import build_encoder
+    from hfcontrast.encoders.config import backbone_config
+    from hfcontrast.training.build import faster_channels_last
 
     def encoder(width):
         resnet = {"model_type": "resnet", "embedding_size": width, "hidden_sizes": [width, 2 * width], "depths": [1, 1]}

@@ -12,7 +12,8 @@ import torch
 
 from hfcontrast.run import follow_launcher
 from hfcontrast.signals import SIGNALS, Interrupted, held_back, stopping_at_once
-from hfcontrast.training import loop, watch
+from hfcontrast.training import interrupts as watch
+from hfcontrast.training import loop
 
 
 def send(number):
@@ -160,7 +161,7 @@ class Scored:
 
 def tiny_training(recipe_file, tmp_path, *overrides):
     from hfcontrast.recipe import load_recipe
-    from hfcontrast.training.setup import build_training
+    from hfcontrast.training.build import build_training
 
     return build_training(load_recipe(recipe_file("simclr"), [*overrides, f"train.output={tmp_path / 'run'}"]))
 

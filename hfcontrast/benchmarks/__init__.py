@@ -1,0 +1,1 @@
+"""Benchmarks: of the training step, the losses and the loader."""

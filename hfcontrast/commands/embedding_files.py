@@ -1,0 +1,252 @@
+"""The tables of an embedded data set: rows are read and prepared ahead, encoded, and made into columns."""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow
+import torch
+from datasets import Dataset, Features, Image, List, Value
+from PIL import Image as PILImage
+from torch import Tensor
+
+from ..data.cache import cpus_of_this_process
+from ..data.captions import UnusableCaption, captions_of, usable_captions
+from ..data.decode import UnreadableImage
+from ..data.reading import ImageReader
+from ..data.sources import Rows
+from ..encoders.features import encode, feature_size
+from ..evaluation.inputs import evaluating, picture_transform, text_embeddings
+from .models import OpenedModel
+
+OWN_COLUMNS = ("index", "image_embedding", "text_embedding")
+_EXAMPLES = 3  # unreadable pictures of a part that are named
+_ADDRESS = re.compile(r" <\S+ object at 0x[0-9a-f]+>")  # of Pillow's messages; says nothing, and differs in every run
+
+T = TypeVar("T")
+
+
+@dataclass
+class Prepared:
+    """Consecutive rows with their pictures prepared.
+
+    Attributes:
+        rows: The rows as the data set gives them.
+        pixels: (R, C, H, W) of the R pictures that can be read; None where there are none, or images are not wanted.
+        problems: Why the others cannot be, by their places among the rows.
+    """
+
+    rows: list[dict]
+    pixels: Tensor | None = None
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Vectors:
+    """Embeddings, some of which are missing.
+
+    Attributes:
+        numbers: (N, D) float32; zeros where one is missing.
+        there: For each whether it is there.
+    """
+
+    numbers: Tensor
+    there: list[bool]
+
+
+@dataclass
+class Encoded:
+    """What is left of consecutive rows when they are encoded.
+
+    Attributes:
+        copied: The values of the columns to copy, by row.
+        images: One vector a row; None where images are not wanted.
+        captions: For each row those of its captions; empty where texts are not wanted.
+        problems: Why pictures cannot be read, by their places among the rows.
+    """
+
+    copied: list[tuple]
+    images: Vectors | None
+    captions: list[Vectors]
+    problems: dict[int, str]
+
+
+class PartMaker:
+    """Makes the tables of the parquet files.
+
+    Args:
+        opened: The model.
+        rows: The rows, with captions where texts are embedded.
+        what: ``images``, ``texts`` or ``both``.
+        normalize: Whether embeddings are scaled to length 1.
+        dtype: Of the numbers, ``float32`` or ``float16``.
+        batch_size: Rows encoded at once.
+        keep: Columns to copy.
+    """
+
+    def __init__(
+        self,
+        opened: OpenedModel,
+        rows: Rows,
+        what: str,
+        normalize: bool,
+        dtype: str,
+        batch_size: int,
+        keep: Sequence[str] = (),
+    ):
+        self.model, self.rows = opened.model, rows
+        self.normalize, self.dtype, self.batch_size = normalize, dtype, batch_size
+        self.transform = picture_transform(opened.image_processor) if what != "texts" else None
+        self.width = opened.picture_width() if self.transform else feature_size(self.model)
+        self.tokenizer = opened.tokenizer if what != "images" else None
+        there = rows.dataset.features
+        self.copied = tuple(dict.fromkeys(name for name in ("label", *keep) if name in there))
+        vector = List(Value(dtype), length=self.width)
+        features: dict[str, Any] = {"index": Value("int64")}
+        if self.transform:
+            features["image_embedding"] = vector
+        self.several = bool(self.tokenizer) and not isinstance(_caption_feature(rows), Value)
+        if self.tokenizer:
+            features["text_embedding"] = List(vector) if self.several else vector
+        self.features = Features(features | {name: _as_read_back(there[name]) for name in self.copied})
+
+    def parts(self, start: int, part_rows: int) -> Iterator[tuple[pyarrow.Table, dict[str, Any]]]:
+        """The tables from row ``start`` on, of ``part_rows`` rows each, with what the manifest says of them."""
+        with ThreadPoolExecutor(cpus_of_this_process()) as threads:
+            batches = _ahead(self._prepared(start, part_rows, threads))
+            for first in itertools.count(start, part_rows):
+                part: list[Encoded] = []
+                missing = part_rows
+                while missing and (batch := next(batches, None)):
+                    part.append(self._encode(batch))
+                    missing -= len(batch.rows)
+                if part:
+                    yield self._table(part, first)
+                if missing:
+                    return
+
+    def _prepared(self, start: int, part_rows: int, threads: ThreadPoolExecutor) -> Iterator[Prepared]:
+        """Batches that never reach over the end of a part: so they are the same wherever a run begins."""
+        rows = iter(self.rows.dataset.skip(start) if start else self.rows.dataset)
+        sizes = [min(self.batch_size, part_rows - first) for first in range(0, part_rows, self.batch_size)]
+        for size in itertools.cycle(sizes):
+            taken = list(itertools.islice(rows, size))
+            if not taken:
+                return
+            yield self._prepare(taken, threads) if self.transform else Prepared(taken)
+
+    def _prepare(self, rows: list[dict], threads: ThreadPoolExecutor) -> Prepared:
+        opened = list(threads.map(partial(_open_picture, self.rows.reader), [row["image"] for row in rows]))
+        pictures = [picture for picture in opened if isinstance(picture, PILImage.Image)]
+        problems = {place: str(why) for place, why in enumerate(opened) if isinstance(why, UnreadableImage)}
+        return Prepared(rows, self.transform(pictures) if pictures else None, problems)
+
+    def _encode(self, batch: Prepared) -> Encoded:
+        """Keeps nothing of the pictures: those of a part may be more than the memory holds."""
+        copied = [tuple(row[name] for name in self.copied) for row in batch.rows]
+        return Encoded(copied, self._encode_pictures(batch), self._encode_captions(batch.rows), batch.problems)
+
+    def _encode_pictures(self, batch: Prepared) -> Vectors | None:
+        if not self.transform:
+            return None
+        there = [place not in batch.problems for place in range(len(batch.rows))]
+        numbers = torch.zeros(len(batch.rows), self.width)
+        if batch.pixels is not None:
+            parameter = next(self.model.parameters())
+            with evaluating(self.model):
+                features = encode(self.model, batch.pixels.to(parameter.device, parameter.dtype))
+            numbers[torch.tensor(there)] = features.float().cpu()
+        return Vectors(numbers, there)
+
+    def _encode_captions(self, rows: list[dict]) -> list[Vectors]:
+        """For each row the vectors of its captions: one where the column holds one caption a row."""
+        if not self.tokenizer:
+            return []
+        values = [captions_of(row, self.rows.captions) for row in rows]
+        given = [(value or []) if self.several else [value] for value in values]
+        captions = [[_usable(caption) for caption in several] for several in given]
+        usable = [caption for several in captions for caption in several if caption is not None]
+        encoded = iter(text_embeddings(self.model, self.tokenizer, usable, self.batch_size))
+        found = []
+        for several in captions:
+            there = [caption is not None for caption in several]
+            numbers = torch.zeros(len(several), self.width)
+            for place in (place for place, good in enumerate(there) if good):
+                numbers[place] = next(encoded)
+            found.append(Vectors(numbers, there))
+        return found
+
+    def _table(self, part: list[Encoded], first: int) -> tuple[pyarrow.Table, dict[str, Any]]:
+        starts = list(itertools.accumulate((len(one.copied) for one in part), initial=first))
+        told = {"rows": starts[-1] - first, "unreadable_images": 0, "unusable_captions": 0, "examples": []}
+        columns: dict[str, Any] = {"index": pyarrow.array(np.arange(first, starts[-1]))}
+        if self.transform:
+            columns["image_embedding"] = self._column([one.images for one in part])
+            told["unreadable_images"] = columns["image_embedding"].null_count
+            problems = (
+                f"row {start + place}: {_ADDRESS.sub('', why)}"
+                for start, one in zip(starts, part)
+                for place, why in one.problems.items()
+            )
+            told["examples"] = list(itertools.islice(problems, _EXAMPLES))
+        if self.tokenizer:
+            captions = [vectors for one in part for vectors in one.captions]
+            column = self._column(captions)
+            told["unusable_captions"] = column.null_count + sum(not vectors.there for vectors in captions)
+            ends = np.cumsum([0] + [len(vectors.there) for vectors in captions], dtype=np.int32)
+            columns["text_embedding"] = pyarrow.ListArray.from_arrays(ends, column) if self.several else column
+        if self.copied:
+            features = Features({name: self.features[name] for name in self.copied})
+            values = zip(*(row for one in part for row in one.copied))
+            copied = Dataset.from_dict(dict(zip(self.copied, map(list, values))), features=features)
+            columns |= {name: copied.with_format("arrow")[:][name] for name in self.copied}
+        return pyarrow.table(columns).cast(self.features.arrow_schema), told
+
+    def _column(self, vectors: list[Vectors]) -> pyarrow.FixedSizeListArray:
+        numbers = torch.cat([one.numbers for one in vectors])
+        if self.normalize:
+            numbers = torch.nn.functional.normalize(numbers, dim=1)
+        flat = pyarrow.array(numbers.numpy().astype(self.dtype).reshape(-1))
+        null = pyarrow.array([not there for one in vectors for there in one.there], type=pyarrow.bool_())
+        return pyarrow.FixedSizeListArray.from_arrays(flat, self.width, mask=null)
+
+
+def _caption_feature(rows: Rows) -> Any:
+    feature = rows.dataset.features
+    for name in rows.captions:
+        feature = feature[name]
+    return feature
+
+
+def _as_read_back(feature: Any) -> Any:
+    """The feature under which a kept column is written: pictures, undecoded here, are pictures again."""
+    return Image() if isinstance(feature, Image) else feature
+
+
+def _open_picture(reader: ImageReader, value: dict | None) -> PILImage.Image | UnreadableImage:
+    try:
+        return reader.image(value)
+    except UnreadableImage as error:
+        path = (value or {}).get("path")
+        return UnreadableImage(f"{path}: {error}") if path else error
+
+
+def _usable(caption: Any) -> str | None:
+    try:
+        return usable_captions(caption)[0]
+    except UnusableCaption:
+        return None
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each of them begun while the one before is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item

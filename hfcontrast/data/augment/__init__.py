@@ -1,0 +1,1 @@
+"""Augmentation: parameters drawn from keys, crops, and color augmentation."""

@@ -1,0 +1,285 @@
+"""Photometry on the CPU: all operations on one crop at a time in compiled loops, the crops spread over threads.
+
+A crop stays in the cache of its core from the first operation to the last, and the loops have no branches on pixels,
+so that the compiler vectorizes them. Threads are plain ones: no OpenMP pool that a fork could break.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import torch
+
+from hfcontrast.data.augment.draws import BLUR, GRAYSCALE, JITTER_ORDERS, ORDER, SOLARIZE
+
+# Sums in another order, multiply-add, reciprocals: results differ in the last bits only. There is no NaN in pixels.
+_FASTMATH = {"reassoc", "contract", "arcp", "nsz", "nnan"}
+_GRAY = np.array([0.2989, 0.587, 0.114], dtype=np.float32)
+_ZERO, _ONE, _TWO, _FOUR, _SIX = (np.float32(v) for v in (0, 1, 2, 4, 6))
+
+
+def _compile(function):
+    options = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no writable folder for the compiled code
+        return numba.njit(**options)(function)
+
+
+@_compile
+def _clip(value):
+    return min(max(value, _ZERO), _ONE)
+
+
+@_compile
+def _sum_block(values):
+    total = _ZERO
+    for i in range(values.size):
+        total += values[i]
+    return total
+
+
+@_compile
+def _sum(values):
+    total = 0.0
+    for start in range(0, values.size, 1024):  # float32 within a block, float64 between blocks
+        total += _sum_block(values[start : start + 1024])
+    return total
+
+
+@_compile
+def _load(pixels, red, green, blue):
+    for i in range(red.size):
+        red[i] = np.float32(pixels[3 * i]) / np.float32(255)
+        green[i] = np.float32(pixels[3 * i + 1]) / np.float32(255)
+        blue[i] = np.float32(pixels[3 * i + 2]) / np.float32(255)
+
+
+@_compile
+def _blend_constant(values, factor, constant):
+    for i in range(values.size):
+        values[i] = _clip(factor * values[i] + constant)
+
+
+@_compile
+def _saturate(red, green, blue, factor):
+    rest = _ONE - factor
+    for i in range(red.size):
+        r, g, b = red[i], green[i], blue[i]
+        gray = rest * (_GRAY[0] * r + _GRAY[1] * g + _GRAY[2] * b)
+        red[i] = _clip(factor * r + gray)
+        green[i] = _clip(factor * g + gray)
+        blue[i] = _clip(factor * b + gray)
+
+
+@_compile
+def _channel(top, spread, turn):
+    turn = turn - _SIX if turn >= _SIX else turn
+    return top - spread * _clip(min(turn, _FOUR - turn))
+
+
+@_compile
+def _shift_hue(red, green, blue, shift):
+    shift = shift * _SIX
+    for i in range(red.size):
+        r, g, b = red[i], green[i], blue[i]
+        top = max(r, max(g, b))
+        spread = top - min(r, min(g, b))
+        inverse = _ONE / (_ONE if spread == _ZERO else spread)
+        sextant = _TWO + (b - r) * inverse if top == g else _FOUR + (r - g) * inverse
+        sextant = (g - b) * inverse if top == r else sextant
+        sextant += shift
+        sextant = sextant + _SIX if sextant < _ZERO else sextant
+        sextant = sextant - _SIX if sextant >= _SIX else sextant
+        red[i] = _channel(top, spread, sextant + np.float32(5))
+        green[i] = _channel(top, spread, sextant + np.float32(3))
+        blue[i] = _channel(top, spread, sextant + np.float32(1))
+
+
+@_compile
+def _jitter(red, green, blue, operation, factor):
+    if operation == 3:
+        if factor != _ZERO:
+            _shift_hue(red, green, blue, factor)
+    elif factor != _ONE:
+        if operation == 2:
+            _saturate(red, green, blue, factor)
+            return
+        constant = _ZERO
+        if operation == 1:
+            mean = (_GRAY[0] * _sum(red) + _GRAY[1] * _sum(green) + _GRAY[2] * _sum(blue)) / red.size
+            constant = np.float32((_ONE - factor) * mean)
+        _blend_constant(red, factor, constant)
+        _blend_constant(green, factor, constant)
+        _blend_constant(blue, factor, constant)
+
+
+@_compile
+def _to_gray(red, green, blue):
+    for i in range(red.size):
+        gray = _GRAY[0] * red[i] + _GRAY[1] * green[i] + _GRAY[2] * blue[i]
+        red[i] = gray
+        green[i] = gray
+        blue[i] = gray
+
+
+@_compile
+def _weigh(source, center, step, size, weights, result):
+    """result[x] = sum over d of weights[abs(d)] * source[center + d * step + x]; weights[1:] come in fours."""
+    middle = source[center : center + size]
+    for x in range(size):
+        result[x] = weights[0] * middle[x]
+    for d in range(1, weights.size, 4):  # four at once, so that sums stay in registers
+        w1, w2, w3, w4 = weights[d], weights[d + 1], weights[d + 2], weights[d + 3]
+        low, high = center - d * step, center + d * step
+        a1, b1 = source[low : low + size], source[high : high + size]
+        a2, b2 = source[low - step : low - step + size], source[high + step : high + step + size]
+        a3, b3 = source[low - 2 * step : low - 2 * step + size], source[high + 2 * step : high + 2 * step + size]
+        a4, b4 = source[low - 3 * step : low - 3 * step + size], source[high + 3 * step : high + 3 * step + size]
+        for x in range(size):
+            first = w1 * (a1[x] + b1[x]) + w2 * (a2[x] + b2[x])
+            result[x] += first + (w3 * (a3[x] + b3[x]) + w4 * (a4[x] + b4[x]))
+
+
+@_compile
+def _reflect(position, size):
+    position = abs(position)
+    position = position if position < size else 2 * (size - 1) - position
+    return min(max(position, 0), size - 1)  # beyond one reflection the weights are 0
+
+
+@_compile
+def _blur_plane(plane, height, width, weights, wide, tall):
+    """Along the rows, then along the columns, each over the whole plane at once.
+
+    Both buffers have lines of ``pitch`` values, with room for the reflected pixels to the left and right in the one and
+    for reflected lines above and below in the other; what is computed across the ends of lines is not used.
+    """
+    reach = weights.size - 1
+    pitch = width + 2 * reach
+    for y in range(height):
+        row, line = plane[y * width : (y + 1) * width], wide[y * pitch : (y + 1) * pitch]
+        line[reach : reach + width] = row
+        for x in range(1, reach + 1):
+            line[reach - x] = row[_reflect(-x, width)]
+            line[reach + width - 1 + x] = row[_reflect(width - 1 + x, width)]
+    size = height * pitch - 2 * reach
+    _weigh(wide, reach, 1, size, weights, tall[reach * pitch :])
+    for y in range(1, reach + 1):
+        above, below = (reach - y) * pitch, (reach + height - 1 + y) * pitch
+        source = (reach + _reflect(-y, height)) * pitch
+        tall[above : above + width] = tall[source : source + width]
+        source = (reach + _reflect(height - 1 + y, height)) * pitch
+        tall[below : below + width] = tall[source : source + width]
+    _weigh(tall, reach * pitch, pitch, size, weights, wide)
+    for y in range(height):
+        plane[y * width : (y + 1) * width] = wide[y * pitch : y * pitch + width]
+
+
+@_compile
+def _kernel(sigma, side):
+    """Weights from the center outwards, zeros at the end to make them come in fours."""
+    reach = min(int(np.ceil(np.float32(4) * sigma)), side - 1)
+    weights = np.zeros(1 + (reach + 3) // 4 * 4, dtype=np.float32)
+    total = 0.0
+    for d in range(reach + 1):
+        weight = np.exp(-0.5 * (d / sigma) ** 2)
+        total += weight if d == 0 else 2 * weight
+        weights[d] = weight
+    return weights / np.float32(total)
+
+
+@_compile
+def _store_interleaved(red, green, blue, threshold, scale, shift, out):
+    for i in range(red.size):
+        r, g, b = red[i], green[i], blue[i]
+        r = _ONE - r if r >= threshold else r
+        g = _ONE - g if g >= threshold else g
+        b = _ONE - b if b >= threshold else b
+        out[3 * i] = r * scale[0] + shift[0]
+        out[3 * i + 1] = g * scale[1] + shift[1]
+        out[3 * i + 2] = b * scale[2] + shift[2]
+
+
+@_compile
+def _store_plane(values, threshold, scale, shift, out):
+    for i in range(values.size):
+        value = _ONE - values[i] if values[i] >= threshold else values[i]
+        out[i] = value * scale + shift
+
+
+@_compile
+def _distort_some(pixels, parameters, orders, height, width, scale, shift, interleaved, out):
+    """Crops as rows: pixels (N, H * W * 3) uint8, out (N, H * W * 3) float32, interleaved or in planes."""
+    size = height * width
+    planes = np.empty((3, size), np.float32)
+    reach = max(4, min(int(4 * parameters[:, BLUR].max()) + 4, min(height, width) + 3))
+    pitch = width + 2 * reach
+    wide, tall = np.zeros(height * pitch, np.float32), np.zeros((height + 2 * reach) * pitch, np.float32)
+    red, green, blue = planes[0], planes[1], planes[2]
+    for n in range(pixels.shape[0]):
+        values = parameters[n]
+        _load(pixels[n], red, green, blue)
+        for stage in range(4):
+            operation = orders[int(values[ORDER]), stage]
+            _jitter(red, green, blue, operation, values[operation])
+        if values[GRAYSCALE] > 0:
+            _to_gray(red, green, blue)
+        if values[BLUR] > 0:
+            weights = _kernel(values[BLUR], min(height, width))
+            if values[GRAYSCALE] > 0:
+                _blur_plane(red, height, width, weights, wide, tall)
+                green[:] = red
+                blue[:] = red
+            else:
+                for c in range(3):
+                    _blur_plane(planes[c], height, width, weights, wide, tall)
+        if interleaved:
+            _store_interleaved(red, green, blue, values[SOLARIZE], scale, shift, out[n])
+        else:
+            for c in range(3):
+                part = out[n, c * size : (c + 1) * size]
+                _store_plane(planes[c], values[SOLARIZE], scale[c], shift[c], part)
+
+
+_pool: tuple[int, int, ThreadPoolExecutor] | None = None
+
+
+def _threads() -> ThreadPoolExecutor:
+    """As many threads as torch uses, started anew in a forked process or when that number changes."""
+    global _pool
+    wanted = (os.getpid(), torch.get_num_threads())
+    if _pool is None or _pool[:2] != wanted:
+        _pool = (*wanted, ThreadPoolExecutor(wanted[1], thread_name_prefix="photometry"))
+    return _pool[2]
+
+
+def distort(
+    pixels: torch.Tensor,
+    parameters: torch.Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    channels_last: bool,
+    device: torch.device,
+) -> torch.Tensor:
+    """As ``photometry_torch.distort``, on the CPU."""
+    rows, height, width, _ = pixels.shape
+    source = pixels.contiguous().view(rows, -1).numpy()
+    values = np.ascontiguousarray(parameters.numpy())
+    result = torch.empty((rows, height, width, 3) if channels_last else (rows, 3, height, width))
+    target = result.view(rows, -1).numpy()
+    scale = (1 / np.array(std)).astype(np.float32)
+    shift = (-np.array(mean) / np.array(std)).astype(np.float32)
+
+    def work(part: slice) -> None:
+        arguments = (source[part], values[part], JITTER_ORDERS, height, width, scale, shift, channels_last)
+        _distort_some(*arguments, target[part])
+
+    threads = min(torch.get_num_threads(), rows)
+    if threads <= 1:
+        work(slice(0, rows))
+    else:  # several parts a thread, as crops with a blur take longer
+        step = max(1, rows // (4 * threads))
+        list(_threads().map(work, [slice(first, first + step) for first in range(0, rows, step)]))
+    return result.permute(0, 3, 1, 2) if channels_last else result

@@ -1,0 +1,170 @@
+"""Randomness that is a pure function of (seed, epoch, sample id, view number): who computes it does not matter.
+
+A counter-based generator (the splitmix64 sequence of Steele, Lea and Flood, 2014, "Fast splittable pseudorandom number
+generators", with a start that is hashed from the four numbers) gives the k-th uniform number of a crop without the
+ones before it, for a whole batch at once, and needs no state. So the views of a sample are the same with 0 or 8
+workers, on 1 or 8 processes, before and after a restart.
+"""
+
+import math
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+
+from hfcontrast.view import View
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_ATTEMPTS = 10  # of RandomResizedCrop, before it falls back to a central crop
+
+# The columns of the photometric parameters of a crop; at its neutral value an operation changes nothing.
+BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAYSCALE, BLUR, SOLARIZE = range(8)
+PARAMETERS = 8
+NEUTRAL = np.array([1, 1, 1, 0, 0, 0, 0, 2], dtype=np.float32)  # sigma 0: no blur; threshold 2: nothing is above it
+JITTER_ORDERS = np.array(list(permutations(range(4))))  # (24, 4): the column of each stage of the color jitter
+
+# Which draw of a crop is used for what; the attempts at a crop box follow.
+_FLIPS, _JITTER, _FACTORS, _ORDER, _GRAY, _BLUR, _SIGMA, _SOLARIZE, _BOX = 0, 2, 3, 7, 8, 9, 10, 11, 12
+_DRAWS = _BOX + 4 * _ATTEMPTS
+
+
+class Draws(NamedTuple):
+    """What was drawn for all crops under one batch key.
+
+    Attributes:
+        boxes: (B, V, 4) int64: top, left, height, width of each crop in its image, in pixels.
+        flips: (B, V, 2) bool: mirrored left to right, mirrored top to bottom.
+        photometry: (B, V, 8) float32: factors of brightness, contrast, saturation; hue shift in turns; number of the
+            permutation in ``JITTER_ORDERS``; grayscale 0/1; sigma of the blur in pixels (0: none); threshold of the
+            solarization in 0..1 (2: none).
+    """
+
+    boxes: np.ndarray
+    flips: np.ndarray
+    photometry: np.ndarray
+
+
+def _mix(state: np.ndarray) -> np.ndarray:
+    state = (state ^ (state >> np.uint64(30))) * _MIX1
+    state = (state ^ (state >> np.uint64(27))) * _MIX2
+    return state ^ (state >> np.uint64(31))
+
+
+def hash_numbers(*numbers: int | np.ndarray) -> np.ndarray:
+    """Hashes whole numbers, in their order, to 64 bits.
+
+    Args:
+        numbers: Integers or integer arrays that broadcast together; negative ones count modulo 2**64.
+
+    Returns:
+        uint64 array of the broadcast shape (at least one dimension).
+    """
+    state = np.zeros(1, dtype=np.uint64)
+    for number in numbers:
+        if isinstance(number, np.ndarray):
+            number = number.astype(np.uint64)
+        else:
+            number = np.array([int(number) % 2**64], dtype=np.uint64)
+        state = _mix((state ^ number) + _GOLDEN)
+    return state
+
+
+def uniforms(seed: int, epoch: int, ids: np.ndarray, view: int | np.ndarray, count: int) -> np.ndarray:
+    """Uniform numbers in [0, 1) for every sample.
+
+    Args:
+        seed: The run's seed.
+        epoch: The epoch.
+        ids: (B,) integers that name the samples.
+        view: The number of the crop within its sample, or an array of numbers that broadcasts with ``ids``.
+        count: How many numbers each gets.
+
+    Returns:
+        float64 of the shape that ``ids`` and ``view`` broadcast to, with ``count`` appended.
+    """
+    state = hash_numbers(seed, epoch, np.asarray(ids), view)
+    steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+    return (_mix(state[..., None] + steps) >> np.uint64(11)) * 2.0**-53
+
+
+def draw_views(
+    views: tuple[View, ...], seed: int, epoch: int, ids: np.ndarray, heights: np.ndarray, widths: np.ndarray
+) -> dict[str, Draws]:
+    """Draws the crops and distortions of a batch of samples.
+
+    Every single crop has a number of its own, counted through ``views`` in their order, and views that share a key are
+    stacked along V in that order.
+
+    Args:
+        views: The views of the method.
+        seed: The run's seed.
+        epoch: The epoch.
+        ids: (B,) integers that name the samples.
+        heights: (B,) heights of the images in pixels.
+        widths: (B,) widths of the images in pixels.
+
+    Returns:
+        For each batch key what was drawn for its crops.
+    """
+    parts: dict[str, list[Draws]] = {}
+    first = 0
+    for view in views:
+        numbers = np.arange(first, first + view.count, dtype=np.uint64)
+        draws = uniforms(seed, epoch, np.asarray(ids)[:, None], numbers[None, :], _DRAWS)
+        flips = draws[..., _FLIPS : _FLIPS + 2] < (view.horizontal_flip, view.vertical_flip)
+        boxes = _boxes(view, draws[..., _BOX:], np.asarray(heights)[:, None], np.asarray(widths)[:, None])
+        parts.setdefault(view.key, []).append(Draws(boxes, flips, _photometry(view, draws)))
+        first += view.count
+    return {key: Draws(*(np.concatenate(a, axis=1) for a in zip(*part, strict=True))) for key, part in parts.items()}
+
+
+def _boxes(view: View, draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """The distribution of torchvision's RandomResizedCrop: the first of ten attempts that lies within the image."""
+    draws = draws.reshape(*draws.shape[:-1], _ATTEMPTS, 4)
+    low, high = math.log(view.ratio[0]), math.log(view.ratio[1])
+    areas = (heights * widths)[..., None] * (view.scale[0] + (view.scale[1] - view.scale[0]) * draws[..., 0])
+    roots = np.exp((low + (high - low) * draws[..., 1]) / 2)
+    areas = np.sqrt(areas)
+    crop_w, crop_h = np.rint(areas * roots), np.rint(areas / roots)
+    fits = (crop_w > 0) & (crop_h > 0) & (crop_w <= widths[..., None]) & (crop_h <= heights[..., None])
+    chosen = fits.argmax(-1)[..., None]
+    crop_h, crop_w, top, left = (
+        np.take_along_axis(a, chosen, -1)[..., 0] for a in (crop_h, crop_w, draws[..., 2], draws[..., 3])
+    )
+    top, left = top * (heights - crop_h + 1), left * (widths - crop_w + 1)
+    boxes = np.stack([top, left, crop_h, crop_w], -1).astype(np.int64)  # truncation: whole numbers from 0 up
+    if not (found := fits.any(-1)).all():
+        central = np.broadcast_to(_central_boxes(view, heights, widths), boxes.shape)
+        boxes = np.where(found[..., None], boxes, central)
+    return boxes
+
+
+def _central_boxes(view: View, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """The whole image, or its middle where the image is narrower or wider than the allowed aspect ratios."""
+    ratios = widths / heights
+    crop_w = np.where(ratios > view.ratio[1], np.rint(heights * view.ratio[1]), widths)
+    crop_h = np.where(ratios < view.ratio[0], np.rint(widths / view.ratio[0]), heights)
+    crop_w, crop_h = np.clip(crop_w, 1, widths).astype(np.int64), np.clip(crop_h, 1, heights).astype(np.int64)
+    return np.stack([(heights - crop_h) // 2, (widths - crop_w) // 2, crop_h, crop_w], -1)
+
+
+def _photometry(view: View, draws: np.ndarray) -> np.ndarray:
+    parameters = np.empty((*draws.shape[:-1], PARAMETERS), dtype=np.float32)
+    parameters[:] = NEUTRAL
+    jittered = draws[..., _JITTER] < view.jitter
+    for column, strength in enumerate((view.brightness, view.contrast, view.saturation)):
+        if strength:
+            low, high = max(0.0, 1 - strength), 1 + strength
+            factor = low + (high - low) * draws[..., _FACTORS + column]
+            parameters[..., column] = np.where(jittered, factor, 1)
+    if view.hue:
+        parameters[..., HUE] = np.where(jittered, view.hue * (2 * draws[..., _FACTORS + HUE] - 1), 0)
+    parameters[..., ORDER] = np.floor(draws[..., _ORDER] * len(JITTER_ORDERS))
+    parameters[..., GRAYSCALE] = draws[..., _GRAY] < view.grayscale
+    low, high = view.blur_sigma
+    parameters[..., BLUR] = np.where(draws[..., _BLUR] < view.blur, low + (high - low) * draws[..., _SIGMA], 0)
+    # A hair below the threshold, so that pixels that equal it are inverted whatever the last bit of the division is.
+    threshold = view.solarize_threshold / 255 - 1e-6
+    parameters[..., SOLARIZE] = np.where(draws[..., _SOLARIZE] < view.solarize, threshold, NEUTRAL[SOLARIZE])
+    return parameters

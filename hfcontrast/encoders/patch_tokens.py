@@ -1,0 +1,126 @@
+"""A ViT of transformers run in parts: patches to tokens, some of the tokens through the layers; and patches of pixels.
+
+What methods need that show an encoder a part of the picture (MAE, I-JEPA) or let a token see only some of the others (AIM). For
+models that are made as transformers' ViT is: ``embeddings``, ``layers`` and ``layernorm``.
+"""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from ..errors import RecipeError
+from .features import tokens_before_patches
+
+VIT_LIKE = ("vit", "vit_mae", "ijepa")
+
+
+def require_vit(encoder: PreTrainedModel, method: str, model_types: Collection[str] = VIT_LIKE) -> None:
+    """Refuses encoders that cannot be run in parts.
+
+    Raises:
+        RecipeError: Names those that can.
+    """
+    if encoder.config.model_type not in model_types:
+        raise RecipeError(
+            f"{method} runs the layers of the encoder on a part of the tokens, which '{encoder.config.model_type}' is not made "
+            f"for: use a backbone with model_type {' or '.join(model_types)}"
+        )
+
+
+def token_grid(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[int, int]:
+    """Rows and columns of the patches of pictures (..., H, W)."""
+    patch = encoder.config.patch_size
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    return pixel_values.shape[-2] // height, pixel_values.shape[-1] // width
+
+
+def embed_patches(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens that the encoder's layers begin with.
+
+    Args:
+        encoder: A ViT-like model.
+        pixel_values: (N, C, H, W); positions are interpolated where the size is another than the configuration's.
+
+    Returns:
+        Tokens of the patches, row by row, with their positions (N, T, D); and the class token with its position, (N, 1, D),
+        or (N, 0, D) where the model has none.
+    """
+    embeddings = encoder.embeddings
+    tokens = embeddings.patch_embeddings(pixel_values)
+    extra = tokens_before_patches(encoder)
+    positions = embeddings.position_embeddings
+    if positions.shape[1] != extra + tokens.shape[1] or pixel_values.shape[-1] != pixel_values.shape[-2]:
+        like = tokens.new_empty(1, extra + tokens.shape[1], tokens.shape[2])
+        positions = embeddings.interpolate_pos_encoding(like, *pixel_values.shape[-2:])
+    first = tokens.new_zeros(len(tokens), 0, tokens.shape[2])
+    if extra:
+        first = (embeddings.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
+    dropout = getattr(embeddings, "dropout", None) or torch.nn.Identity()
+    return dropout(tokens + positions[:, extra:]), dropout(first)
+
+
+def run_layers(encoder: PreTrainedModel, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """The encoder's layers and its last normalization, on any tokens.
+
+    Args:
+        encoder: A ViT-like model.
+        tokens: (N, T, D).
+        attention_mask: (N or 1, 1, T or 1, T) bool, true where a token (row) may look at another (column).
+    """
+    if attention_mask is not None and encoder.config._attn_implementation == "eager":
+        hidden = torch.finfo(tokens.dtype).min
+        attention_mask = torch.zeros_like(attention_mask, dtype=tokens.dtype).masked_fill(~attention_mask, hidden)
+    for layer in encoder.layers:
+        tokens = layer(tokens, attention_mask)
+    return encoder.layernorm(tokens)
+
+
+def choose(tokens: Tensor, places: Tensor) -> Tensor:
+    """Tokens (N, T, D) at places (N, K): (N, K, D)."""
+    return tokens.gather(1, places.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def patchify(pixel_values: Tensor, side: int) -> Tensor:
+    """Cuts pictures into patches.
+
+    Args:
+        pixel_values: (N, C, H, W).
+        side: Side of a patch, in pixels; divides H and W.
+
+    Returns:
+        (N, T, side * side * C): patches row by row, in each the pixels row by row with the channels last, as MAE has them.
+    """
+    count, channels, height, width = pixel_values.shape
+    patches = pixel_values.reshape(count, channels, height // side, side, width // side, side)
+    return patches.permute(0, 2, 4, 3, 5, 1).reshape(count, -1, side * side * channels)
+
+
+def unpatchify(patches: Tensor, side: int, rows: int) -> Tensor:
+    """The inverse of :func:`patchify`: (N, T, side * side * C) to (N, C, H, W), of so many rows of patches."""
+    count, number, size = patches.shape
+    channels = size // side**2
+    grid = patches.reshape(count, rows, number // rows, side, side, channels)
+    return grid.permute(0, 5, 1, 3, 2, 4).reshape(count, channels, rows * side, -1)
+
+
+def normalize_patches(patches: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
+    """Patches less their own mean, by their own standard deviation (He et al., 2021, arXiv:2111.06377, section 3).
+
+    Args:
+        patches: (N, T, P).
+        epsilon: Added to the variance, which is the unbiased one, as in the authors' code.
+
+    Returns:
+        Normalized patches (N, T, P), and the means and standard deviations (N, T, 1) that bring the pixels back.
+    """
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    std = (variance + epsilon).sqrt()
+    return (patches - mean) / std, mean, std
+
+
+def enlarge(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask of patches (N, rows, columns) as one of pixels (N, 1, H, W) bool."""
+    return F.interpolate(mask.unsqueeze(1).float(), size, mode="nearest") > 0.5

@@ -1,0 +1,55 @@
+"""ImageGPT's sequences: the tokens of an image, and which of them stand where when its features are read.
+
+A model of pixels predicts each of them from those before it. The released ones begin with a start token, so pixel t stands at
+position t + 1 and the last one is left out. But their image processor makes the pixels alone, which a plain model then takes
+from position 0 on: every pixel meets its neighbor's position. Encoders that are trained here see what the processor makes, and
+their configuration says so with ``start_token: false``.
+"""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+def begins_with_start(encoder: PreTrainedModel) -> bool:
+    """Whether an ImageGPT was trained on sequences that begin with a start token, the last of its vocabulary."""
+    return getattr(encoder.config, "start_token", True)
+
+
+def pixel_features(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """The mean of the outputs from which an ImageGPT was trained to predict pixels.
+
+    Args:
+        encoder: An ImageGPT whose configuration has ``clusters``, (K, 3) in [-1, 1].
+        pixel_values: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        (N, D).
+    """
+    tokens = color_tokens(encoder, pixel_values)
+    if begins_with_start(encoder):
+        start = tokens.new_full((len(tokens), 1), encoder.config.vocab_size - 1)
+        return encoder(torch.cat([start, tokens[:, :-1]], dim=1), use_cache=False).last_hidden_state.mean(dim=1)
+    return encoder(tokens, use_cache=False).last_hidden_state[:, :-1].mean(dim=1)
+
+
+def color_tokens(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """The nearest color cluster of every pixel, as ImageGPT's image processor has it.
+
+    Args:
+        encoder: An ImageGPT whose configuration has ``clusters``, (K, 3) in [-1, 1].
+        pixel_values: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        (N, H * W) int64, row by row.
+
+    Raises:
+        ValueError: The configuration has no clusters.
+    """
+    if (clusters := getattr(encoder.config, "clusters", None)) is None:
+        raise ValueError("this ImageGPT's configuration has no `clusters`, the colors that its tokens stand for")
+    colors = torch.as_tensor(clusters, dtype=torch.float32, device=pixel_values.device)
+    pixels = pixel_values.float().permute(0, 2, 3, 1).reshape(-1, 3)
+    with torch.autocast(pixel_values.device.type, enabled=False):
+        distances = (pixels**2).sum(dim=1)[:, None] - 2 * pixels @ colors.T + (colors**2).sum(dim=1)
+    return distances.argmin(dim=1).view(len(pixel_values), -1)

@@ -1,0 +1,74 @@
+"""ResNets for small images: a 3x3 stride-1 stem without pooling (SimCLR, appendix B.9), otherwise the ResNet of transformers.
+
+This file is self-contained: an exported encoder carries it along, and loads with
+``AutoModel.from_pretrained(folder, trust_remote_code=True)`` where hfcontrast is not installed.
+"""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
+
+_DEPTHS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}
+
+
+@strict
+class SmallResNetConfig(ResNetConfig):
+    """Configuration of a ResNet for images of about 32 pixels.
+
+    Args:
+        depth: 18 or 34 (basic blocks, 512 features) or 50 (bottlenecks, 2048 features); sets depths, hidden_sizes and
+            layer_type of ``ResNetConfig``.
+    """
+
+    model_type = "small_resnet"
+
+    depth: Literal[18, 34, 50] = 18
+
+    def __post_init__(self, **kwargs):
+        self.layer_type = "bottleneck" if self.depth == 50 else "basic"
+        self.depths = list(_DEPTHS[self.depth])
+        self.hidden_sizes = [width * (4 if self.depth == 50 else 1) for width in (64, 128, 256, 512)]
+        super().__post_init__(**kwargs)
+
+
+class SmallResNetStem(nn.Module):
+    """(N, C, H, W) to (N, 64, H, W): convolution 3x3 with stride 1, batch normalization, ReLU."""
+
+    def __init__(self, config: SmallResNetConfig):
+        super().__init__()
+        self.convolution = nn.Conv2d(config.num_channels, config.embedding_size, 3, padding=1, bias=False)
+        self.normalization = nn.BatchNorm2d(config.embedding_size)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Runs the stem."""
+        return self.activation(self.normalization(self.convolution(pixel_values)))
+
+
+class SmallResNetModel(ResNetModel):
+    """ResNet whose stem keeps the resolution."""
+
+    config_class = SmallResNetConfig
+
+    def __init__(self, config: SmallResNetConfig):
+        super().__init__(config)
+        self.embedder = SmallResNetStem(config)
+        self.post_init()
+
+
+class SmallResNetForImageClassification(ResNetForImageClassification):
+    """The same with a linear classifier, for fine-tuning through ``AutoModelForImageClassification``."""
+
+    config_class = SmallResNetConfig
+
+    def __init__(self, config: SmallResNetConfig):
+        super().__init__(config)
+        self.resnet = SmallResNetModel(config)
+        self.post_init()
+
+
+SmallResNetConfig.register_for_auto_class()
+SmallResNetModel.register_for_auto_class("AutoModel")
+SmallResNetForImageClassification.register_for_auto_class("AutoModelForImageClassification")

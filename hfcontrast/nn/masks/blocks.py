@@ -1,0 +1,95 @@
+"""Masks of blocks of patches, drawn for each image by numbers of its own: what masked image modeling hides from a student."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..random import sample_uniform
+
+NUMBERS_PER_BLOCK = 4
+_NUMBERS_PER_MASK = 16 * NUMBERS_PER_BLOCK  # after 16 blocks masks are as full as those of DINOv2's authors
+
+
+def crop_masks(
+    index: Tensor, shape: tuple[int, int, int], probability: float, ratios: tuple[float, float], *key: int
+) -> Tensor:
+    """Masks of blocks for some of the crops of each image, drawn by :func:`~hfcontrast.nn.sample_uniform`.
+
+    Args:
+        index: (B,) int64, the samples' positions in their data set.
+        shape: Crops T of an image, and rows H and columns W of the patches of each.
+        probability: Share of the crops that are masked, in [0, 1]; of each image's always as many, or one more. Of two
+            crops a half is one, either of them.
+        ratios: Range of the share of a crop's patches that a mask hides; drawn uniformly.
+        key: What else the masks depend on: seed, step, and a number for what they are used for.
+
+    Returns:
+        (B, T, H, W) bool, true where masked.
+    """
+    crops, height, width = shape
+    numbers = sample_uniform(index, 1 + crops * (1 + _NUMBERS_PER_MASK), *key)
+    start, shares, blocks = numbers.tensor_split((1, 1 + crops), dim=1)
+    # Systematic sampling: a crop is masked where start, start + p, start + 2p, ... pass a whole number.
+    ends = start + probability * torch.arange(crops + 1, device=index.device)
+    masked = ends.floor().diff(dim=1)
+    counts = masked * ((ratios[0] + shares * (ratios[1] - ratios[0])) * (height * width)).floor()
+    masks = block_masks(blocks.reshape(-1, _NUMBERS_PER_MASK), counts.flatten().long(), height, width)
+    return masks.unflatten(0, (-1, crops))
+
+
+def block_masks(
+    uniform: Tensor, counts: Tensor, height: int, width: int, min_aspect: float = 0.3, least: int = 4
+) -> Tensor:
+    """Masks made of rectangles (BEiT, Bao et al., 2021, arXiv:2106.08254, algorithm 1, in the form of DINOv2's authors).
+
+    Block after block is drawn: its area uniformly between ``least`` and what is left to mask, its aspect ratio log-uniformly, its
+    place uniformly. A block that covers nothing new, or more than is left, is not taken. All masks are drawn side by side; each
+    is a function of its own numbers.
+
+    Args:
+        uniform: (N, 4 * blocks) in [0, 1), four for every block that is tried.
+        counts: (N,) patches to mask.
+        height: Rows of patches H.
+        width: Patches in a row W.
+        min_aspect: Smallest ratio of a block's height to its width; its inverse is the largest.
+        least: Smallest area that is drawn for a block, in patches.
+
+    Returns:
+        (N, H, W) bool, true where masked. At most ``counts`` patches each; a few fewer where the last blocks found no room.
+    """
+    draws = uniform.unflatten(1, (-1, NUMBERS_PER_BLOCK)).unbind(dim=1)
+    left = counts.clone()
+    masks = torch.zeros(len(counts), height, width, dtype=torch.bool, device=uniform.device)
+    for draw in draws:
+        area, aspect, down, right = draw.unbind(dim=1)
+        area = least + area * (left - least)
+        aspect = torch.exp((2 * aspect - 1) * math.log(1 / min_aspect))
+        tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+        top, start = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
+        new = rectangles(top, start, tall, wide, (height, width)) & ~masks
+        gained = new.sum(dim=(1, 2))
+        taken = (gained <= left) & (tall < height) & (wide < width)
+        masks |= new & taken[:, None, None]
+        left = left - gained * taken
+    return masks
+
+
+def rectangles(top: Tensor, left: Tensor, tall: Tensor, wide: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Rectangles on a grid of (rows, columns).
+
+    Args:
+        top: First row of each, of any shape (...); ``left`` its first column, ``tall`` and ``wide`` its sides.
+        left: See ``top``.
+        tall: See ``top``.
+        wide: See ``top``.
+        shape: Rows and columns of the grid.
+
+    Returns:
+        (..., rows, columns) bool, true inside.
+    """
+    spans = []
+    for start, length, size in ((top, tall, shape[0]), (left, wide, shape[1])):
+        places = torch.arange(size, device=top.device)
+        spans.append((places >= start.unsqueeze(-1)) & (places < (start + length).unsqueeze(-1)))
+    return spans[0].unsqueeze(-1) & spans[1].unsqueeze(-2)

@@ -1,0 +1,1 @@
+"""Patches cut out of images, for pretext tasks."""

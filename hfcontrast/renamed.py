@@ -1,0 +1,142 @@
+"""Old names: modules and public names that have moved keep working until version 0.3, each with one warning that says the new name.
+
+Nothing here is imported before somebody asks for an old name.
+"""
+
+import sys
+import warnings
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+UNTIL = "0.3"
+
+# Old module -> new module, within hfcontrast.
+MODULES = {
+    "cli": "commands.cli",
+    "commands.opening": "commands.models",
+    "commands.parts": "commands.embedding_files",
+    "data.crops": "data.augment.crops",
+    "data.crops_cpu": "data.augment.crops_cpu",
+    "data.photometry": "data.augment.color",
+    "data.photometry_cpu": "data.augment.color_cpu",
+    "data.photometry_torch": "data.augment.color_torch",
+    "data.randomness": "data.augment.draws",
+    "data.speed": "benchmarks.loader",
+    "losses.memory": "losses.moco",
+    "losses.noise": "losses.nce",
+    "losses.pairs": "losses.siglip",
+    "losses.prediction": "losses.cpc",
+    "losses.spread": "losses.koleo",
+    "nn.backbone": "encoders.config",
+    "nn.bank": "nn.memory_bank",
+    "nn.clip_initialisation": "encoders.clip_initialization",
+    "nn.colour_bins": "encoders.color_bins",
+    "nn.colour_views": "encoders.color_views",
+    "nn.depth_initialization": "encoders.depth_initialization",
+    "nn.embedding_initialization": "encoders.embedding_initialization",
+    "nn.encoder": "encoders.features",
+    "nn.encoder_with_head": "encoders.encoder_with_head",
+    "nn.exact_masks": "nn.masks.exact",
+    "nn.families": "encoders.families",
+    "nn.feature_colours": "nn.feature_colors",
+    "nn.feature_map": "encoders.feature_map",
+    "nn.loading": "encoders.weights",
+    "nn.lora": "encoders.lora",
+    "nn.masking": "nn.masks.blocks",
+    "nn.multiblock": "nn.masks.multiblock",
+    "nn.own_architectures": "encoders.own_architectures",
+    "nn.patch_grid": "nn.patches.grid",
+    "nn.patch_shortcuts": "nn.patches.shortcuts",
+    "nn.patch_tokens": "encoders.patch_tokens",
+    "nn.pixel_sequence": "encoders.pixel_sequence",
+    "nn.pretrained": "encoders.pretrained",
+    "nn.puzzle": "nn.patches.puzzle",
+    "nn.randomness": "nn.random",
+    "nn.shared": "encoders.weight_sharing",
+    "nn.shuffle": "nn.shuffle_bn",
+    "nn.signal_encoder": "encoders.signal_encoder",
+    "nn.small_resnet": "encoders.small_resnet",
+    "nn.standardised": "nn.standardized",
+    "nn.subconfig": "encoders.subconfig",
+    "nn.tower_configs": "encoders.tower_configs",
+    "nn.two_towers": "encoders.two_towers",
+    "nn.vit": "encoders.vit",
+    "run_pictures": "run_visualization",
+    "training.bench": "benchmarks.step",
+    "training.bench_losses": "benchmarks.losses",
+    "training.measured": "training.data_statistics",
+    "training.method": "training.build_method",
+    "training.setup": "training.build",
+    "training.text": "training.tokenizer",
+    "training.watch": "training.interrupts",
+    "visualization": "report",
+    "visualization.sheet": "report.sheet",
+}
+# Old public name -> new public name, within hfcontrast.
+NAMES = {
+    "nn.ColourViewsConfig": "encoders.ColorViewsConfig",
+    "nn.ColourViewsModel": "encoders.ColorViewsModel",
+    "nn.SignalEncoderConfig": "encoders.SignalEncoderConfig",
+    "nn.SignalEncoderModel": "encoders.SignalEncoderModel",
+    "nn.StandardisedLinear": "nn.StandardizedLinear",
+    "nn.build_encoder": "encoders.build_encoder",
+    "nn.encode": "encoders.encode",
+    "nn.feature_size": "encoders.feature_size",
+    "nn.synchronise_batch_norm": "nn.synchronize_batch_norm",
+}
+
+
+def warn(old: str, new: str, stacklevel: int = 3) -> None:
+    """Warns that a name has changed, in one sentence."""
+    warnings.warn(
+        f"{old} is called {new} now; the old name works until hfcontrast {UNTIL}", FutureWarning, stacklevel=stacklevel
+    )
+
+
+def renamed(package: str, name: str) -> Any:
+    """What an old public name of a package means now; for the package's ``__getattr__``.
+
+    Args:
+        package: The package's ``__name__``.
+        name: The name that it does not have.
+
+    Raises:
+        AttributeError: It never had it.
+    """
+    root, _, room = package.partition(".")
+    new = NAMES.get(f"{room}.{name}")
+    if new is None:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    warn(f"{package}.{name}", f"{root}.{new}", stacklevel=4)
+    home, _, new_name = new.rpartition(".")
+    return getattr(import_module(f"{root}.{home}"), new_name)
+
+
+class _OldModules(MetaPathFinder, Loader):
+    """Finds modules by their old names: the very module of the new name, so that its classes exist once."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        root, _, old = fullname.partition(".")
+        if root != __package__ or old not in MODULES:
+            return None
+        return ModuleSpec(fullname, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        root, _, old = spec.name.partition(".")
+        new = f"{root}.{MODULES[old]}"
+        warn(spec.name, new)
+        module = import_module(new)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = module.__spec__.loader_state  # the module keeps the specification of its new name
+
+
+def find_old_modules() -> None:
+    """Makes old module names importable. Asked last of all, so that it costs other imports nothing."""
+    if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
+        sys.meta_path.append(_OldModules())

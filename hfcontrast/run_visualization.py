@@ -1,0 +1,72 @@
+"""The picture of a run's predictions: what the method makes of a few samples, to look at before the figures are read."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .atomic import atomic_file, writing
+from .data.sources import Rows
+from .errors import PluginError
+from .evaluation.inputs import evaluating
+from .methods.calling import depicted
+from .publishing.card import PREDICTIONS
+from .report.sheet import picture_sheet
+from .training.build import Training
+from .training.data_statistics import sample_pictures
+from .training.engines import SHARDED
+
+SAMPLES = 8
+
+
+def write_predictions(training: Training, rows: Rows) -> Path | None:
+    """Writes ``predictions.png`` into the run's folder, where the method has something to show.
+
+    Only the first process computes it. Weights that are sharded over processes are not there as a whole: then there is none.
+
+    Args:
+        training: The finished run.
+        rows: What it was judged on.
+
+    Returns:
+        The file; None where there is none, as where the method's ``depict`` fails, which is a warning.
+    """
+    accelerator = training.accelerator
+    if not accelerator.is_main_process or accelerator.distributed_type in SHARDED:
+        return None
+    method = training.method
+    batch = {name: value.to(accelerator.device) for name, value in undistorted_batch(training, rows).items()}
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    try:
+        with evaluating(method), torch.random.fork_rng(devices=devices), accelerator.autocast():
+            torch.manual_seed(training.recipe.train.seed)  # completions are sampled
+            columns = depicted(method, batch)
+        sheet = picture_sheet(columns, training.mean, training.std) if columns else None
+    except Exception as error:  # whatever it is: the training has been done
+        found = str(error) if isinstance(error, PluginError) else f"depict() raised {type(error).__name__}: {error}"
+        accelerator.print(f"warning: there is no {PREDICTIONS}: {' '.join(found.split())}", file=sys.stderr)
+        return None
+    if sheet is None:
+        return None
+    file = training.output / PREDICTIONS
+    with writing(str(file)), atomic_file(file) as unfinished:
+        sheet.save(unfinished, format="PNG")
+    return file
+
+
+def undistorted_batch(training: Training, rows: Rows, count: int = SAMPLES) -> dict[str, Tensor]:
+    """A batch as the method knows it, of pictures whose middle is cut out and that are not distorted.
+
+    Returns:
+        (N, V, 3, S, S) under the key of each kind of views, normalized; and ``index`` (N,).
+    """
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (training.mean, training.std))
+    batch: dict[str, Any] = {}
+    for view in training.views:
+        pictures = (sample_pictures(rows, view.size, count) - mean) / std
+        crops = pictures.unsqueeze(1).expand(-1, view.count, -1, -1, -1)
+        batch[view.key] = torch.cat([batch[view.key], crops], dim=1) if view.key in batch else crops
+    batch["index"] = torch.arange(len(next(iter(batch.values()))))
+    return batch

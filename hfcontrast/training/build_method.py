@@ -1,0 +1,122 @@
+"""The method of a recipe: built for the data, with its first weights."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoImageProcessor
+
+from ..data.sources import Rows
+from ..encoders.config import backbone_config
+from ..encoders.features import check_image_size
+from ..encoders.pretrained import read_pretrained
+from ..encoders.tower_configs import is_two_towers_config
+from ..encoders.weights import load_weights
+from ..errors import DataError, RecipeError
+from ..methods.base import Method
+from ..methods.construction import check_built
+from ..methods.registry import get_method
+from ..recipe import Recipe
+from ..view import View
+from .adaptation import adapt
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def known_of_data(
+    recipe: Recipe, method_class: type[Method], rows: Rows, mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """What the method's configuration declares to need of the data (see ``MethodConfig``).
+
+    Raises:
+        DataError: The data has no labels although the method needs them.
+        RecipeError: The recipe contradicts the data.
+    """
+    if method_class.needs_labels() and not rows.labeled:
+        raise DataError(
+            f"method '{recipe.method.name}' learns from labels, and {rows.description} has none: name their column in "
+            "data.label_column, or take a method that needs none"
+        )
+    fields = method_class.config_class.__dataclass_fields__
+    images = None if rows.streaming else rows.num_rows  # the rows of a stream have no places of their own
+    given = recipe.method.options.get("num_images")
+    if "num_images" in fields and given not in (None, images):
+        raise RecipeError(
+            f"method.num_images is {given}, but {rows.description} has {images or 'an unknown number of'} images: leave it "
+            "out, the data says it"
+        )
+    known = {"num_images": images, "image_mean": list(mean), "image_std": list(std)}
+    return {name: value for name, value in known.items() if name in fields}
+
+
+def build_method(
+    recipe: Recipe, views: tuple[View, ...], known: dict[str, Any], text: Any = None
+) -> tuple[Method, str | None]:
+    """The method with its first weights, and what is to be said about those that were loaded.
+
+    Args:
+        recipe: The recipe.
+        views: The views in use.
+        known: Settings that the data gives where the recipe does not.
+        text: Facts of the tokenizer (see :func:`~hfcontrast.encoders.config.backbone_config`), for a method that learns from texts.
+
+    Raises:
+        RecipeError: The method refuses its settings or the encoder, or the encoder a size or the weights.
+    """
+    method_class = get_method(recipe.method.name)
+    options = recipe.method.options
+    options |= {name: value for name, value in known.items() if options.get(name) is None}
+    config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
+    if not method_class.needs_captions() and is_two_towers_config(config):
+        raise RecipeError(
+            f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
+            "take the configuration of an image tower, such as clip_vision_model, or another method"
+        )
+    try:
+        method = method_class(method_class.config_class(backbone_config=config, **options))
+    except (ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "negative dimension" not in str(error):
+            raise  # a mistake in its code, of which the traceback says more
+        hint = ""
+        if "num_images" in known and known["num_images"] is None:
+            hint = (
+                ". The images of a stream are not numbered: use data.streaming=false, or a method without a memory bank"
+            )
+        raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}{hint}") from error
+    check_built(method)
+    for view in views:
+        check_image_size(method.encoder, view.size, f"view '{view.name}'")
+    check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")
+    loaded = load_weights(method.encoder, recipe.backbone)
+    sentences = [loaded.sentence] if loaded else []
+    sentences += adapt(method, recipe.backbone, loaded)
+    if loaded:
+        method.copy_teachers()
+    return method.train(), "\n".join(sentences) or None
+
+
+def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:
+    """Side of the images that the published processor makes, in pixels."""
+    return recipe.publish.image_size or views[0].size
+
+
+def color_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that images are normalized by: the recipe's, the pretrained encoder's, or ImageNet's.
+
+    Raises:
+        RecipeError: The pretrained encoder's image processor cannot be read.
+    """
+    if recipe.data.mean is not None:
+        return tuple(recipe.data.mean), tuple(recipe.data.std)
+    backbone = recipe.backbone if isinstance(recipe.backbone, dict) else {}
+    if isinstance(backbone.get("vision"), dict):  # of a pair, the image tower
+        backbone = backbone["vision"]
+    if name := backbone.get("pretrained"):
+        try:
+            processor = read_pretrained(AutoImageProcessor, name, "backbone.pretrained", backbone.get("revision"))
+        except RecipeError:
+            if (Path(name) / "preprocessor_config.json").exists():
+                raise  # it is there, and nobody knows what it says
+            return IMAGENET_MEAN, IMAGENET_STD  # weights without a processor
+        source = getattr(processor, "data_config", None) or {"mean": processor.image_mean, "std": processor.image_std}
+        return tuple(source["mean"]), tuple(source["std"])
+    return IMAGENET_MEAN, IMAGENET_STD

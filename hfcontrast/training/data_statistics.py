@@ -1,0 +1,79 @@
+"""Settings of a method that are measured on the pictures before the training: color clusters, frequencies of colors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from ..atomic import write_text
+from ..data.evaluation import evaluation_batches
+from ..data.sources import Rows
+from ..errors import DataError
+from ..methods.base import Method
+from ..methods.calling import measured_by
+from ..recipe import Recipe
+
+IMAGES = 512  # pictures that are looked at, spread evenly over the data; the first ones of a stream
+_FILE = "checkpoints/measured.json"
+
+
+def measured_settings(
+    recipe: Recipe, method_class: type[Method], rows: Rows, size: int, accelerator: Accelerator
+) -> dict[str, Any]:
+    """What the method's ``measured`` names and the recipe does not give, by name.
+
+    Measured by one process, once a run: a resumed run goes on with what the first measured.
+
+    Args:
+        recipe: The recipe.
+        method_class: The method.
+        rows: The training rows.
+        size: Side of the pictures, in pixels: that of the first view.
+        accelerator: Which process this is.
+
+    Raises:
+        DataError: No picture can be read.
+        PluginError: The method measures something else.
+    """
+    options = recipe.method.options
+    missing = [name for name in method_class.measured if options.get(name) is None]
+    if not missing:
+        return {}
+    file = Path(recipe.train.output) / _FILE
+    going_on = any(file.parent.glob("step_*"))
+    if accelerator.is_main_process and not (going_on and file.is_file()):
+        found = measured_by(method_class, sample_pictures(rows, size), options, missing)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(found))
+    accelerator.wait_for_everyone()
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def sample_pictures(rows: Rows, size: int, count: int = IMAGES) -> Tensor:
+    """Undistorted pictures, (N, 3, size, size) RGB in [0, 1]: the short side resized, the middle cut out.
+
+    Raises:
+        DataError: None can be read.
+    """
+    if rows.streaming:
+        rows = rows.where(lambda _: True, count)
+    else:
+        number = min(count, rows.num_rows)
+        rows = rows.select([i * rows.num_rows // number for i in range(number)])
+    batches = [pixels for pixels, *_ in evaluation_batches(rows, lambda images: _prepared(images, size), 64)]
+    if not batches:
+        raise DataError(f"none of the first pictures of {rows.description} can be read")
+    return torch.cat(batches)
+
+
+def _prepared(images: list[Image.Image], size: int) -> Tensor:
+    pictures = []
+    for image in images:
+        pixels = F.resize(F.pil_to_tensor(image.convert("RGB")), size, antialias=True)
+        pictures.append(F.center_crop(pixels, [size, size]))
+    return torch.stack(pictures).float() / 255

@@ -1,0 +1,40 @@
+"""Old names: what has moved is found under its old name, once, with a warning that says the new one."""
+
+import importlib
+import sys
+import warnings
+
+import pytest
+
+import hfcontrast
+from hfcontrast.renamed import MODULES, NAMES
+
+
+@pytest.mark.parametrize("old, new", MODULES.items())
+def test_an_old_module_is_the_new_one(old, new):
+    sys.modules.pop(f"hfcontrast.{old}", None)
+    with pytest.warns(FutureWarning, match=f"hfcontrast.{old} is called hfcontrast.{new} now") as caught:
+        found = importlib.import_module(f"hfcontrast.{old}")
+    assert caught[0].filename == importlib.__file__ or caught[0].filename == __file__
+    assert found is importlib.import_module(f"hfcontrast.{new}")
+    assert found.__spec__.name == found.__name__ == f"hfcontrast.{new}"
+
+
+@pytest.mark.parametrize("old, new", NAMES.items())
+def test_an_old_name_is_the_new_one(old, new):
+    room, _, name = old.rpartition(".")
+    home, _, new_name = new.rpartition(".")
+    with pytest.warns(FutureWarning, match=f"hfcontrast.{old} is called hfcontrast.{new} now") as caught:
+        found = getattr(importlib.import_module(f"hfcontrast.{room}"), name)
+    assert caught[0].filename == __file__
+    assert found is getattr(importlib.import_module(f"hfcontrast.{home}"), new_name)
+
+
+def test_new_names_do_not_warn_and_unknown_ones_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from hfcontrast.nn import MLPHead  # noqa: F401
+    with pytest.raises(AttributeError, match="hfcontrast.nn"):
+        hfcontrast.nn.NoSuchName  # noqa: B018
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("hfcontrast.nn.no_such_module")
