@@ -137,6 +137,6 @@ class _OldModules(MetaPathFinder, Loader):
 
 
 def find_old_modules() -> None:
-    """Makes old module names importable. Asked last of all, so that it costs other imports nothing."""
+    """Makes old module names importable. Asked first: what a moved package finds by itself would be a second copy of its modules."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
-        sys.meta_path.append(_OldModules())
+        sys.meta_path.insert(0, _OldModules())
