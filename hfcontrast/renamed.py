@@ -30,6 +30,7 @@ MODULES = {
     "losses.pairs": "losses.siglip",
     "losses.prediction": "losses.cpc",
     "losses.spread": "losses.koleo",
+    "methods.entry_points": "entry_points",
     "nn.backbone": "encoders.config",
     "nn.bank": "nn.memory_bank",
     "nn.clip_initialisation": "encoders.clip_initialization",
@@ -77,6 +78,7 @@ MODULES = {
 }
 # Old public name -> new public name, within hfcontrast.
 NAMES = {
+    "methods.registry.MethodEntry": "entry_points.PluginEntry",
     "nn.ColourViewsConfig": "encoders.ColorViewsConfig",
     "nn.ColourViewsModel": "encoders.ColorViewsModel",
     "nn.SignalEncoderConfig": "encoders.SignalEncoderConfig",

@@ -1,21 +1,20 @@
 """The registry: which methods are installed, and the class behind a name. Listing them imports none of them."""
 
 import difflib
-import sys
 import warnings
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
+from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load
 from ..errors import PluginError
-from .entry_points import GROUP, MethodEntry, declared
+from ..renamed import renamed
 from .settings import MethodField, method_fields, type_text
 
 if TYPE_CHECKING:
     from .base import Method
 
 __all__ = [
-    "MethodEntry",
     "MethodField",
+    "PluginEntry",
     "claim",
     "class_made",
     "get_method",
@@ -29,20 +28,20 @@ __all__ = [
 _in_process: dict[str, "type[Method]"] = {}
 _claims: dict[str, "tuple[type[Method], str]"] = {}  # model_type -> the class that has it, and where that comes from
 _contested: dict[str, str] = {}  # model_type -> why nobody gets it
-_waiting: dict[str, MethodEntry] = {}  # methods whose package was just being imported when they were asked for
+_waiting: dict[str, PluginEntry] = {}  # methods whose package was just being imported when they were asked for
 _early: "dict[type, type[Method]]" = {}  # configuration -> the class that is registered for it while it waits
 _warned: set[str] = set()
 
 
-class _StillImporting(PluginError):
-    """A method's package is being imported at this moment, and has not come to the class yet."""
+def __getattr__(name: str):
+    return renamed(__name__, name)
 
 
-def installed() -> dict[str, MethodEntry]:
+def installed() -> dict[str, PluginEntry]:
     """Returns all installed methods by name, without importing any of them."""
-    entries = declared()
+    entries = declared(METHODS)
     for name, cls in _in_process.items():
-        entries[name] = MethodEntry(name, f"{cls.__module__}:{cls.__qualname__}")
+        entries[name] = PluginEntry(name, f"{cls.__module__}:{cls.__qualname__}")
     return dict(sorted(entries.items()))
 
 
@@ -65,57 +64,13 @@ def get_method(name: str) -> "type[Method]":
     return _use(entries[name])
 
 
-def _use(entry: MethodEntry) -> "type[Method]":
-    if entry.problem:
-        raise PluginError(f"method '{entry.name}' cannot be used: {entry.problem}")
-    cls = _load(entry)
+def _use(entry: PluginEntry) -> "type[Method]":
+    cls = load(entry, "method")
+    _check_class(cls, described(entry, "method"), "; its entry point is wrong")
     claim(cls.config_class.model_type, cls, entry.origin)
     _register_with_transformers(cls, entry.name)
     _waiting.pop(entry.name, None)
     return cls
-
-
-def _load(entry: MethodEntry) -> "type[Method]":
-    what = f"method '{entry.name}' of {entry.origin} ({entry.value})"
-    try:
-        cls = EntryPoint(entry.name, entry.value, GROUP).load()
-        _check_class(cls, what, "; its entry point is wrong")
-    except KeyboardInterrupt:
-        raise
-    except PluginError as error:
-        told = str(error)
-        raise PluginError(told if told.startswith(what) else _broken(what, told, entry)) from error
-    except BaseException as error:  # whatever a plugin's own code raises while it is imported, sys.exit() included
-        if isinstance(error, ImportError | AttributeError) and _is_being_imported(entry, error):
-            raise _StillImporting(
-                f"{what} is being imported at this moment: ask for it when that is done ({error})"
-            ) from error
-        raise PluginError(_broken(what, f"{type(error).__name__}: {_text_of(error)}", entry)) from error
-    return cls
-
-
-def _broken(what: str, cause: str, entry: MethodEntry) -> str:
-    return f"{what} cannot be imported: {cause}. Repair or uninstall {entry.distribution}"
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # also of an error's own code
-        return "an error that cannot say what it is"
-
-
-def _is_being_imported(entry: MethodEntry, error: ImportError | AttributeError) -> bool:
-    """Whether a class is missing only because the import that leads to it has come no further yet.
-
-    That is so where a package imports hfcontrast, which looks for all methods, that package's own among them.
-    """
-    parts = entry.value.split(":")[0].split(".")
-    modules = [sys.modules.get(".".join(parts[: number + 1])) for number in range(len(parts))]
-    if any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in modules):
-        return True
-    text = _text_of(error)
-    return "partially initialized module" in text and "module 'hfcontrast" not in text
 
 
 def _check_class(cls: object, what: str, hint: str = "") -> None:
@@ -206,7 +161,7 @@ def register(cls: "type[Method]", name: str | None = None) -> "type[Method]":
     """
     _check_class(cls, f"what hfcontrast.register() is given ({cls!r})")
     name = name or cls.config_class.model_type.removeprefix("hfcontrast_")
-    if (entry := declared().get(name)) is not None:
+    if (entry := declared(METHODS).get(name)) is not None:
         raise PluginError(f"the name '{name}' belongs to the installed {entry.value} of {entry.origin}; choose another")
     if clash := _clash(cls.config_class.model_type, cls, "this process"):  # those that were there first stay usable
         raise PluginError(clash)
@@ -234,7 +189,7 @@ def class_made(cls: "type[Method]") -> None:
         _arrived(cls, entry)
 
 
-def _arrived(cls: "type[Method]", entry: MethodEntry) -> None:
+def _arrived(cls: "type[Method]", entry: PluginEntry) -> None:
     module, attribute = entry.value.partition("[")[0].replace(" ", "").split(":")
     if module.partition(".")[0] != cls.__module__.partition(".")[0]:
         return
@@ -264,7 +219,7 @@ def register_all() -> None:
             continue
         try:
             _use(entry)
-        except _StillImporting:
+        except StillImporting:
             _waiting[name] = entry
         except PluginError as error:
             problems.append(str(error))

@@ -78,7 +78,7 @@ def plugin(tmp_path, monkeypatch):
 
 def test_listing_imports_nothing_and_knows_the_distribution(plugin):
     plugin("plug-list", {"reg-listed": "plug_listed:Nothing"}, "2.5", plug_listed="raise SystemExit('imported')")
-    assert registry.installed()["reg-listed"] == registry.MethodEntry(
+    assert registry.installed()["reg-listed"] == registry.PluginEntry(
         "reg-listed", "plug_listed:Nothing", "plug-list", "2.5", None
     )
     assert "plug_listed" not in sys.modules

@@ -1,0 +1,193 @@
+"""Plugins: what the installed distributions declare as entry points, read line by line so that a bad line hides no other; and their import."""
+
+import re
+import sys
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, distributions
+from typing import Any
+
+from .errors import PluginError
+
+METHODS = "hfcontrast.methods"
+EVALUATORS = "hfcontrast.evaluators"
+_FILE = "entry_points.txt"
+_VALUE = re.compile(r"(?P<module>\w+(\.\w+)*)\s*:\s*(?P<attribute>\w+(\.\w+)*)\s*(\[.*\])?")
+
+
+class StillImporting(PluginError):
+    """A plugin's package is being imported at this moment, and has not come to the class yet."""
+
+
+@dataclass(frozen=True)
+class PluginEntry:
+    """A method or evaluator that is installed, as its distribution declares it.
+
+    Args:
+        name: What recipes call it.
+        value: Where its class is: `module:Class`.
+        distribution: The distribution that declares it; None for a class registered in this process.
+        version: The version of the distribution.
+        problem: Why it cannot be used, as far as that is known without an import; None when nothing is.
+    """
+
+    name: str
+    value: str
+    distribution: str | None = None
+    version: str | None = None
+    problem: str | None = None
+
+    @property
+    def module(self) -> str:
+        """The module that its class is in."""
+        return self.value.partition(":")[0].strip()
+
+    @property
+    def origin(self) -> str:
+        """The distribution and its version, as messages name them."""
+        return " ".join(filter(None, (self.distribution, self.version))) or "this process"
+
+
+def declared(group: str) -> dict[str, PluginEntry]:
+    """Returns what all distributions on the path declare in a group, by name; imports none of it.
+
+    A line that is no entry point is an entry with a problem; so is a name that two distributions claim.
+
+    Args:
+        group: The group of entry points, such as ``METHODS``.
+    """
+    claims: dict[str, dict[tuple[str, str], PluginEntry]] = {}
+    malformed = []
+    for item in distributions():
+        for entry in _of_distribution(item, group):
+            if entry.problem:
+                malformed.append(entry)
+                continue
+            # One distribution can be found twice, as an editable install beside its egg-info: that is no clash.
+            known = (re.sub(r"[-_.]+", "-", entry.distribution).lower(), entry.value)
+            claims.setdefault(entry.name, {}).setdefault(known, entry)
+    entries = {name: _one_of(list(found.values())) for name, found in claims.items()}
+    for entry in malformed:  # under a name of its own where the name is somebody else's, who can do nothing for it
+        name = f"{entry.name} of {entry.distribution}" if entry.name in entries else entry.name
+        entries[name] = entry
+    return entries
+
+
+def _of_distribution(item: Distribution, group: str) -> list[PluginEntry]:
+    try:
+        text = item.read_text(_FILE) or ""
+    except UnicodeDecodeError as error:
+        text = bytes(error.object).decode("utf-8", errors="replace")
+        if f"[{group}]" in text:
+            problem = f"{_FILE} of {' '.join(_who(item))} is not UTF-8 ({error}); reinstall or uninstall it"
+            return [PluginEntry(f"({_FILE})", "", *_who(item), problem)]
+        return []
+    except OSError:  # nobody's plugins
+        return []
+    if f"[{group}]" not in text or _is_hidden(item, text):
+        return []
+    who = _who(item)
+    return [_parsed(line, *who) for line in _lines_of_group(text, group)]
+
+
+def _is_hidden(item: Distribution, text: str) -> bool:
+    """Whether another version of the distribution comes first on the path, as imports see it."""
+    try:
+        return (distribution(item.metadata["Name"]).read_text(_FILE) or "") != text
+    except (PackageNotFoundError, KeyError, ValueError, TypeError, AttributeError):  # it does not say its name
+        return False
+
+
+def _who(item: Distribution) -> tuple[str, str]:
+    """Name and version; what stands for them where a damaged installation does not say."""
+    found = []
+    for name, other in (("Name", f"a distribution without a name in {item.locate_file('')}"), ("Version", "")):
+        try:
+            found.append(item.metadata[name] or other)
+        except (KeyError, TypeError, AttributeError):
+            found.append(other)
+    return found[0], found[1]
+
+
+def _lines_of_group(text: str, group: str) -> list[str]:
+    lines, inside = [], False
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            inside = line == f"[{group}]"
+        elif inside and line and not line.startswith(("#", ";")):
+            lines.append(line)
+    return lines
+
+
+def _parsed(line: str, who: str, version: str) -> PluginEntry:
+    name, equals, value = (part.strip() for part in line.partition("="))
+    found = _VALUE.fullmatch(value)
+    names = ".".join((found["module"], found["attribute"])).split(".") if found else []
+    if name and equals and names and all(part.isidentifier() for part in names):
+        return PluginEntry(name, value, who, version)
+    problem = (
+        f"its entry point {line!r} is malformed, expected NAME = MODULE:CLASS; repair it, or uninstall {who} {version}"
+    )
+    return PluginEntry(name or line, value, who, version, problem.rstrip())
+
+
+def _one_of(entries: list[PluginEntry]) -> PluginEntry:
+    first = entries[0]
+    if len(entries) == 1:
+        return first
+    who = " and ".join(f"{entry.origin} ({entry.value})" for entry in entries)
+    problem = f"the name '{first.name}' is claimed by {who}; uninstall all but one of them"
+    return PluginEntry(first.name, first.value, first.distribution, first.version, problem)
+
+
+def load(entry: PluginEntry, kind: str) -> Any:
+    """Imports the object that an entry point names, and nothing else.
+
+    Args:
+        entry: The entry.
+        kind: What it is called in errors, such as "method".
+
+    Raises:
+        StillImporting: It is asked for while its own package is being imported.
+        PluginError: It has a problem, or raises whatever it may when it is imported.
+    """
+    if entry.problem:
+        raise PluginError(f"{kind} '{entry.name}' cannot be used: {entry.problem}")
+    what = described(entry, kind)
+    try:
+        return EntryPoint(entry.name, entry.value, "").load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a plugin's own code raises while it is imported, sys.exit() included
+        if isinstance(error, ImportError | AttributeError) and _is_being_imported(entry, error):
+            raise StillImporting(
+                f"{what} is being imported at this moment: ask for it when that is done ({error})"
+            ) from error
+        told = _text_of(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {_text_of(error)}"
+        raise PluginError(
+            f"{what} cannot be imported: {told}. Repair or uninstall {entry.distribution or 'it'}"
+        ) from error
+
+
+def described(entry: PluginEntry, kind: str) -> str:
+    """How messages name a plugin: its kind, name, distribution and class."""
+    return f"{kind} '{entry.name}' of {entry.origin} ({entry.value})"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # also of an error's own code
+        return "an error that cannot say what it is"
+
+
+def _is_being_imported(entry: PluginEntry, error: ImportError | AttributeError) -> bool:
+    """Whether a class is missing only because the import that leads to it has come no further yet.
+
+    That is so where a package imports hfcontrast, which looks for all plugins, that package's own among them.
+    """
+    parts = entry.module.split(".")
+    modules = [sys.modules.get(".".join(parts[: number + 1])) for number in range(len(parts))]
+    if any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in modules):
+        return True
+    text = _text_of(error)
+    return "partially initialized module" in text and "module 'hfcontrast" not in text
