@@ -39,10 +39,10 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
     bank, queries, name = evaluation_rows(recipe, training.rows, with_texts and recipe.eval.retrieval)
     batches = partial(Batches, transform=picture_transform(processor), batch_size=recipe.eval.batch_size, size=size)
     settings = recipe.eval
-    judged = batches(queries, settings.max_queries)
+    judged = batches(queries, settings.max_test)
     judged.check()
     evaluation = OnlineEvaluation(
-        batches(bank, settings.max_bank, tests=judged) if bank.labeled and queries.labeled else None,
+        batches(bank, settings.max_train, tests=judged) if bank.labeled and queries.labeled else None,
         judged,
         settings.knn_k,
         settings.knn_temperature,
@@ -79,7 +79,7 @@ def conditions(
         with_texts: Whether the encoder knows texts.
     """
     settings = recipe.eval
-    source = [name, recipe.evaluation_source(), rows, settings.max_bank, settings.max_queries]
+    source = [name, recipe.evaluation_source(), rows, settings.max_train, settings.max_test]
     found = {"images": [source, processing], "knn": [settings.knn_k, settings.knn_temperature]}
     if settings.finetuning:
         found["finetune"] = settings.finetuning.model_dump(exclude_none=True)
@@ -145,7 +145,7 @@ def zero_shot_tasks(
         name = task.task or task.label_column or "label"
         if name in tasks:
             raise DataError(f"two tasks of eval.zero_shot are called {name!r}: give them a name, task: ...")
-        tasks[name] = ZeroShot(batches(rows, recipe.eval.max_queries), tokenizer, names, task.templates)
+        tasks[name] = ZeroShot(batches(rows, recipe.eval.max_test), tokenizer, names, task.templates)
     return tasks
 
 

@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .renamed import with_old_names
+
 if TYPE_CHECKING:
     from .recipe import Recipe
 
@@ -36,5 +38,5 @@ def fingerprint_of(recipe: "Recipe") -> Fingerprint:
         for key in later:
             if getattr(recipe, name).__dict__[key] == type(getattr(recipe, name)).model_fields[key].default:
                 settings[name].pop(key)
-    text = json.dumps(settings, sort_keys=True)
+    text = json.dumps(with_old_names(settings), sort_keys=True)
     return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)

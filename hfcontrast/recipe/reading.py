@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import RecipeError
+from .renamed import new_path, note_override
 
 COMMAND_LINE = "command line"
 MAX_DEPTH = 100  # levels of nesting: far more than a recipe has, far fewer than exhaust Python's stack
@@ -27,12 +28,14 @@ class Document:
         source: What the recipe is called in messages: its file, as the user named it.
         places: From the path of a key to `FILE:LINE` or `command line`.
         overridden: The paths that the command line has set.
+        renamed: The old names of keys that were given, and where.
     """
 
     values: dict[str, Any]
     source: str
     places: dict[KeyPath, str] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
         """Returns where the key at a path, or the nearest mapping around it, was written."""
@@ -226,7 +229,8 @@ def apply_overrides(document: Document, overrides: Iterable[str]) -> None:
 
 def _apply(document: Document, override: str) -> None:
     key, equals, text = override.partition("=")
-    path = tuple(key.strip().split("."))
+    given = tuple(key.strip().split("."))
+    path = new_path(given)
     if not equals or not all(path) or override.startswith("-"):
         raise RecipeError(
             f"{COMMAND_LINE}: {override!r}: expected key.path=value, e.g. optim.lr=0.1 or train.epochs=20"
@@ -238,6 +242,7 @@ def _apply(document: Document, override: str) -> None:
     except RecipeError as error:
         shown = override if len(override) <= 200 else f"{override[:200]}..."
         raise RecipeError(f"{error}, in {shown!r}") from error
+    note_override(document, given, path, COMMAND_LINE)
     target = document.values
     for depth, name in enumerate(path[:-1], start=1):
         inner = target.get(name)

@@ -17,6 +17,7 @@ from .checking import Problem, check_method, check_recipe_views, check_sections,
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
 from .reading import NUMBER, Document, apply_overrides, read_file
+from .renamed import rename_keys, warn_of_old_keys
 from .sections import (
     DataSection,
     EvalSection,
@@ -172,7 +173,10 @@ def load_recipe(
         own = document.values.get("data")
         kept = {name: value for name, value in own.items() if name not in _SOURCE} if isinstance(own, dict) else {}
         document.values["data"] = {**kept, "path": str(held["data"])}
+    rename_keys(document)
     apply_overrides(document, overrides)
+    rename_keys(document)  # an override can be a whole section
+    warn_of_old_keys(document)
     _prefer_overrides(document)
     values = document.values
     sections, problems = check_sections(values)

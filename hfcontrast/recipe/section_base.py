@@ -1,10 +1,12 @@
 """What the sections of a recipe are made of: their common class, and kinds of numbers."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from .renamed import renamed_field
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -16,6 +18,11 @@ class Section(BaseModel):
     """A group of settings: unknown names are refused and no value is converted, except whole numbers to numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    def __getattr__(self, name: str) -> Any:
+        if new := renamed_field(name, type(self).model_fields):
+            return getattr(self, new)
+        return super().__getattr__(name)  # pydantic's, which says that there is no such attribute
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Yields (field, what is wrong) for settings that are fine alone but not together."""

@@ -200,11 +200,11 @@ class EvalSection(SourceFields):
         description="Train the whole encoder with a linear classifier too, before and after the training, which takes minutes: true, "
         "or settings such as {epochs: 30}.",
     )
-    max_bank: Count | None = Field(
+    max_train: Count | None = Field(
         20000,
         description="Training rows that can be neighbors, or that probe and fine-tuning are fitted to, at most; null: all.",
     )
-    max_queries: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
+    max_test: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
     zero_shot: list[ZeroShotTask] | None = Field(
         None,
         description="Classification by the names of classes, for models with a text tower; null: on the rows that are judged "

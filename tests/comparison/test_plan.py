@@ -100,8 +100,8 @@ def test_a_result_counts_for_its_own_recipe_only(recipe_file, tmp_path, result):
 def test_a_run_that_was_judged_otherwise_is_refused(recipe_file, tmp_path, result):
     run = plan([recipe_file("one")], [], tmp_path)[0]
     finish(run, result(run))
-    with pytest.raises(CheckpointError, match=r"eval.max_bank: 64 -> 32.*another --output"):
-        finished_result(plan([recipe_file("one")], ["eval.max_bank=32"], tmp_path)[0])
+    with pytest.raises(CheckpointError, match=r"eval.max_train: 64 -> 32.*another --output"):
+        finished_result(plan([recipe_file("one")], ["eval.max_train=32"], tmp_path)[0])
 
 
 def test_a_run_that_is_only_to_be_judged_by_more_is_not_finished(recipe_file, tmp_path, result):
@@ -142,7 +142,7 @@ def test_baselines_are_shared_by_runs_with_the_same_encoder_and_pictures(recipe_
     assert one.untrained() == two.untrained() != three.untrained()
     assert one.pixels() == two.pixels() == three.pixels()
     larger = plan(files[:1], ["views.view.size=24"], tmp_path)[0]
-    fewer = plan(files[:1], ["eval.max_bank=32"], tmp_path)[0]
+    fewer = plan(files[:1], ["eval.max_train=32"], tmp_path)[0]
     colored = plan(files[:1], ["data.mean=[0.5, 0.5, 0.5]", "data.std=[0.2, 0.2, 0.2]"], tmp_path)[0]
     assert len({run.pixels() for run in (one, larger, fewer, colored)}) == 4
     seeded = plan(files[:1], [], tmp_path, [0, 1])

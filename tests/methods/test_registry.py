@@ -340,7 +340,7 @@ data: {path: builtin/shapes, split: "train[:256]", workers: 0}
 views: {all: {size: 32}}
 optim: {lr: 0.001}
 train: {steps: 4, batch_size: 32, device: cpu, log_every: 1}
-eval: {max_bank: 64, max_queries: 64, baselines: false}
+eval: {max_train: 64, max_test: 64, baselines: false}
 """
 LOAD = """\
 import sys

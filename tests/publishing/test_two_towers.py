@@ -77,7 +77,7 @@ def recipe_of(name, root):
             "text": {"vocab_size": 600, **({} if name == "siglip" else {"max_length": 24})},
             "views": {"all": {"size": 32, "scale": [1.0, 1.0]}},
             "train": {"batch_size": 16, "steps": 3, "device": "cpu", "output": str(root / name)},
-            "eval": {"max_queries": 40, "max_bank": 40},
+            "eval": {"max_test": 40, "max_train": 40},
         }
     )
 

@@ -144,7 +144,7 @@ views: {{view: {{size: 16}}}}
 optim: {{name: sgd, lr: 0.02}}
 data: {{path: builtin/digits, split: "train[:64]"}}
 train: {{batch_size: 32, steps: 4, log_every: 1, device: cpu}}
-eval: {{max_bank: 64, max_queries: 32}}
+eval: {{max_train: 64, max_test: 32}}
 """)
     for name, processes in (("one", 1), ("two", 2)):
         ended = run(recipe, tmp_path / name, processes=processes)

@@ -405,7 +405,7 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
             Image.fromarray(noise).resize((40, 40)).save(file)
     (tmp_path / "train/even/copy.png").write_bytes((tmp_path / "test/even/102.png").read_bytes())
     Image.open(tmp_path / "test/odd/103.png").save(tmp_path / "train/odd/copy.jpg", quality=90)
-    data = (f"data={{path: imagefolder, data_dir: {tmp_path / 'train'}}}", "train.steps=1", "eval.max_bank=null")
+    data = (f"data={{path: imagefolder, data_dir: {tmp_path / 'train'}}}", "train.steps=1", "eval.max_train=null")
     code, output = run(recipe_file("simclr"), tmp_path / "run", *data)
     assert code == 0, output
     told = "8 images, by 40 train images; 2 train images left out as near-duplicates of test images"

@@ -18,7 +18,7 @@ views: {all: {size: 8}}
 optim: {lr: 0.01}
 data: {path: builtin/digits, split: "train[:64]", workers: 0}
 train: {batch_size: 16, steps: 3, log_every: 1, device: cpu}
-eval: {max_bank: 32, max_queries: 32, baselines: false}
+eval: {max_train: 32, max_test: 32, baselines: false}
 """
 
 

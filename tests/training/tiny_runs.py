@@ -55,7 +55,7 @@ optim: {lr: 0.01, warmup_steps: 2, weight_decay: 0.1}
 REST = """
 data: {path: builtin/digits, split: "train[:200]"}
 train: {batch_size: 32, steps: 14, log_every: 1, checkpoint_every: 5, device: cpu}
-eval: {every: 7, max_bank: 64, max_queries: 32}
+eval: {every: 7, max_train: 64, max_test: 32}
 """
 
 
