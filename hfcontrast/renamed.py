@@ -78,6 +78,8 @@ MODULES = {
 }
 # Old public name -> new public name, within hfcontrast.
 NAMES = {
+    "commands.embed.embed": "commands.embed_data.embed",
+    "commands.evaluate.judge": "commands.evaluate_model.evaluate_model",
     "methods.registry.MethodEntry": "entry_points.PluginEntry",
     "nn.ColourViewsConfig": "encoders.ColorViewsConfig",
     "nn.ColourViewsModel": "encoders.ColorViewsModel",

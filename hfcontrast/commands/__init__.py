@@ -1,1 +1,1 @@
-"""The commands that take a model as it is: judging it, and embedding data with it."""
+"""The commands of `hfcontrast`, a file each, and what those that take a model as it is are made of."""

@@ -1,4 +1,4 @@
-"""Arguments of the commands that take a model and data; declared without importing what they are handed to."""
+"""Arguments that several commands have; declared without importing what they are handed to."""
 
 import argparse
 import math
@@ -48,6 +48,12 @@ class DataSource:
     def split_keywords(self) -> dict[str, Any]:
         """Keyword arguments of ``available_splits``."""
         return {name: value for name, value in asdict(self).items() if name in _SPLIT_FIELDS}
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """Declares RECIPE [key.path=value ...], as every command that reads a recipe has it."""
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="the YAML file")
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="settings that go before the file's")
 
 
 def add_model_and_data(parser: argparse.ArgumentParser) -> None:
@@ -135,80 +141,6 @@ def data_files(given: list[str] | None) -> str | list[str] | dict[str, list[str]
     for match in named:
         files.setdefault(match[1], []).append(match[2])
     return files
-
-
-def add_embed(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of `hfcontrast embed`."""
-    add_model_and_data(parser)
-    parser.add_argument("--output", metavar="FOLDER", required=True, help="where the parquet files go")
-    parser.add_argument("--split", default="train", help="which split (default: train)")
-    parser.add_argument(
-        "--what", choices=("images", "texts", "both"), help="default: both, where the model and the data have texts"
-    )
-    parser.add_argument("--normalize", action="store_true", help="scale every embedding to length 1")
-    parser.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="of the written numbers (default: float32)"
-    )
-    parser.add_argument(
-        "--shard-rows", metavar="N", type=count, default=10_000, help="rows of a parquet file (default: 10000)"
-    )
-    parser.add_argument(
-        "--keep", metavar="COLUMN", nargs="+", default=[], help="columns of the data to copy; image for the pictures"
-    )
-
-
-def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of `hfcontrast evaluate`."""
-    add_model_and_data(parser)
-    parser.add_argument(
-        "--task",
-        dest="tasks",
-        action="append",
-        choices=("knn", "linear", "zero-shot", "retrieval", "finetune"),
-        help="can be repeated (default: all that the model and the data allow, but finetune, which takes minutes)",
-    )
-    parser.add_argument(
-        "--split",
-        help="split that is judged (default: test, else validation, else a folder of such a name beside one called train, else a "
-        "fifth of the bank)",
-    )
-    parser.add_argument(
-        "--bank-split",
-        metavar="SPLIT",
-        default="train",
-        help="split of the neighbors, of the linear probe and of fine-tuning (default: train)",
-    )
-    parser.add_argument("--limit", metavar="N", type=count, help="rows of each split at most, spread evenly over it")
-    parser.add_argument(
-        "--epochs", metavar="N", type=count, help="with --task finetune: passes over the data (default: 30)"
-    )
-    parser.add_argument(
-        "--layer-decay",
-        metavar="FACTOR",
-        type=share,
-        help="with --task finetune: learning rate of each layer by that of the layer above, such as 0.75 (default: 1)",
-    )
-    parser.add_argument(
-        "--label-share",
-        metavar="SHARE",
-        type=share,
-        help="with --task finetune: share of each class that is used, at least one picture (default: 1)",
-    )
-    parser.add_argument("--k", metavar="N", type=count, default=20, help="neighbors that vote (default: 20)")
-    parser.add_argument(
-        "--template", metavar="TEXT", action="append", help="prompt with {} for a class's name (can be repeated)"
-    )
-    parser.add_argument(
-        "--templates",
-        metavar="NAME|FILE",
-        help="prompts: plain, photo (default), seven, general, or a file with one a line",
-    )
-    parser.add_argument(
-        "--classes", metavar="NAME", nargs="+", help="names of the classes, by label, instead of the data's own"
-    )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write the figures there as JSON; - prints them instead of the table"
-    )
 
 
 def count(text: str) -> int:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hfcontrast.commands import cli
-from hfcontrast.commands import embed as module
+from hfcontrast.commands import embed_data as module
 from hfcontrast.errors import HFContrastError
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from huggingface_hub.dataclasses import strict
 
 from hfcontrast.commands import cli
+from hfcontrast.commands.arguments import add_recipe_arguments
 from hfcontrast.errors import DataError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig
@@ -98,16 +100,18 @@ def test_any_other_error_keeps_its_traceback(monkeypatch):
     def fail(args):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli.COMMANDS, "fail", cli.Command("fails", lambda parser: None, fail))
+    monkeypatch.setattr("hfcontrast.commands.methods.run", fail)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["fail"])
+        cli.main(["methods"])
 
 
-def test_a_new_command_is_one_entry(monkeypatch, capsys):
+def test_a_new_command_is_one_module_and_its_name(monkeypatch, capsys):
     def run(args):
         raise DataError(f"{args.recipe} {args.overrides}")
 
-    monkeypatch.setitem(cli.COMMANDS, "new", cli.Command("a new one", cli.add_recipe_arguments, run))
+    module = SimpleNamespace(SUMMARY="a new one", add_arguments=add_recipe_arguments, run=run)
+    monkeypatch.setitem(sys.modules, "hfcontrast.commands.new", module)
+    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, "new"))
     assert cli.main(["new", "r.yaml", "optim.lr=1"]) == 2
     assert capsys.readouterr().err == "error: r.yaml ['optim.lr=1']\n"
 
@@ -181,3 +185,17 @@ def test_help_imports_no_deep_learning(tmp_path):
     imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in result.stderr.splitlines()}
     assert "argparse" in imported and "methods" in result.stdout
     assert imported & {"torch", "transformers", "datasets", "timm", "rich", "pydantic"} == set()
+
+
+def test_python_m_hfcontrast_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["-m", "methods", "cli-dmeo"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("hfcontrast", run_name="__main__")
+    assert caught.value.code == 2 and "no method 'cli-dmeo' is installed" in capsys.readouterr().err
+
+
+def test_every_command_explains_itself_and_its_arguments(capsys):
+    for name in cli.COMMANDS:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([name, "--help"])
+        assert caught.value.code == 0 and cli.command(name).SUMMARY in capsys.readouterr().out

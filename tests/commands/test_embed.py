@@ -16,7 +16,8 @@ from rich.console import Console
 from torch.nn import functional as F
 from transformers import BitImageProcessor, ViTModel
 
-from hfcontrast.commands import cli, embed
+from hfcontrast.commands import cli
+from hfcontrast.commands import embed_data as embed
 from hfcontrast.commands import embedding_files as parts
 from hfcontrast.commands.arguments import DataSource, data_files
 from hfcontrast.errors import DataError, HFContrastError, OutputError

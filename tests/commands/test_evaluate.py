@@ -9,7 +9,7 @@ from transformers import BitImageProcessor, ViTConfig, ViTModel
 
 from hfcontrast.commands import cli
 from hfcontrast.commands.arguments import DataSource
-from hfcontrast.commands.evaluate import judge
+from hfcontrast.commands.evaluate_model import evaluate_model
 from hfcontrast.commands.models import open_model
 from hfcontrast.data import load_rows
 from hfcontrast.data.held_out import in_fifth
@@ -44,7 +44,7 @@ def features_by_hand(
 
 
 def test_neighbors_and_probe_of_an_image_encoder(vit_folder, colors_folder):
-    report = judge(vit_folder, DataSource(colors_folder), k=3)
+    report = evaluate_model(vit_folder, DataSource(colors_folder), k=3)
     bank, queries = features_by_hand(vit_folder, range(40), ()), features_by_hand(vit_folder, range(22), (5,), 4)
     # The bank's noise is drawn before a picture is broken, so its others are the same; rows 3 and 17 are left out.
     kept = torch.tensor([n not in (3, 17) for n in range(40)])
@@ -57,7 +57,7 @@ def test_neighbors_and_probe_of_an_image_encoder(vit_folder, colors_folder):
 
 
 def test_all_that_a_model_with_two_towers_allows(clip_folder, colors_folder):
-    report = judge(clip_folder, DataSource(colors_folder, caption_column="captions"), templates=SEVEN)
+    report = evaluate_model(clip_folder, DataSource(colors_folder, caption_column="captions"), templates=SEVEN)
     assert list(report["scores"]) == ["features", "knn", "linear", "zero-shot", "retrieval"]
     rows = load_rows(colors_folder, split="test", captioned=True, caption_column="captions")
     model, processor = tiny_clip(), tiny_processor()
@@ -68,7 +68,9 @@ def test_all_that_a_model_with_two_towers_allows(clip_folder, colors_folder):
 
 def test_fine_tuning_is_done_when_asked_for(vit_folder, colors_folder, tmp_path, capsys):
     settings = FineTuning(epochs=2, batch_size=8, lr=3e-3, label_share=0.5)
-    report = judge(vit_folder, DataSource(colors_folder), tasks=["finetune", "knn"], finetuning=settings, batch_size=7)
+    report = evaluate_model(
+        vit_folder, DataSource(colors_folder), tasks=["finetune", "knn"], finetuning=settings, batch_size=7
+    )
     assert list(report["scores"]) == ["features", "knn", "finetune"] and "(split train)" in report["bank"]
     model = ViTModel.from_pretrained(vit_folder, add_pooling_layer=False)
     processor = BitImageProcessor.from_pretrained(vit_folder)
@@ -102,20 +104,23 @@ def test_fine_tuning_is_done_when_asked_for(vit_folder, colors_folder, tmp_path,
 def test_rows_that_are_not_kept_are_read_anew(vit_folder, colors_folder, monkeypatch):
     settings = FineTuning(epochs=2, batch_size=8, label_share=0.5)
     options = {"tasks": ["finetune"], "finetuning": settings}
-    kept = judge(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]
-    assert kept == judge(vit_folder, DataSource(colors_folder, streaming=True), **options)["scores"]["finetune"]
+    kept = evaluate_model(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]
+    assert (
+        kept == evaluate_model(vit_folder, DataSource(colors_folder, streaming=True), **options)["scores"]["finetune"]
+    )
     monkeypatch.setattr("hfcontrast.evaluation.batches.CACHED_BYTES", 0)
     banks = []
     monkeypatch.setattr(
         Batches, "in_order", lambda self, rows, own=Batches.in_order: banks.append(len(rows)) or own(self, rows)
     )
-    assert 0 <= judge(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]["accuracy"] <= 1
+    assert 0 <= evaluate_model(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]["accuracy"] <= 1
     assert banks == [20, 20]
 
 
 def test_streams_give_the_same_figures(clip_folder, colors_folder):
     reports = [
-        judge(clip_folder, DataSource(colors_folder, streaming=streaming), k=3)["scores"] for streaming in (False, True)
+        evaluate_model(clip_folder, DataSource(colors_folder, streaming=streaming), k=3)["scores"]
+        for streaming in (False, True)
     ]
     assert reports[0].keys() == reports[1].keys() and len(reports[0]) == 5
     for task, values in reports[0].items():
@@ -125,7 +130,7 @@ def test_streams_give_the_same_figures(clip_folder, colors_folder):
 def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
     colored(40).to_parquet(tmp_path / "data.parquet")
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
-    report = judge(vit_folder, source, tasks=["knn"], k=3)
+    report = evaluate_model(vit_folder, source, tasks=["knn"], k=3)
     features, labels = features_by_hand(vit_folder, range(40), ())
     held_out = torch.tensor([in_fifth(i) for i in range(40)])
     expected = knn_accuracy(features[~held_out], labels[~held_out], features[held_out], labels[held_out], 3)
@@ -135,14 +140,16 @@ def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
 
 def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colors_folder):
     source, model, processor = DataSource(colors_folder), tiny_clip(), tiny_processor()
-    report = judge(clip_folder, source, tasks=["zero-shot"], limit=8, class_names=["red", "green", "blue", "gray"])
+    report = evaluate_model(
+        clip_folder, source, tasks=["zero-shot"], limit=8, class_names=["red", "green", "blue", "gray"]
+    )
     rows = load_rows(colors_folder, split="test")
     names = ["red", "green", "blue", "gray"]
     expected = classify_rows(model, processor, rows, class_names=names, limit=8)
     assert list(report["scores"]) == ["features", "zero-shot"] and "bank" not in report
     assert report["scores"]["zero-shot"]["top1"] == pytest.approx(expected["top1"])
     assert report["scores"]["features"]["images"] == 7  # row 5 of rows 0, 2, 5, 8, ... cannot be read
-    report = judge(clip_folder, source, tasks=["retrieval"], split="train")
+    report = evaluate_model(clip_folder, source, tasks=["retrieval"], split="train")
     rows = load_rows(colors_folder, captioned=True)
     assert report["scores"] == {"retrieval": pytest.approx(retrieve_rows(model, processor, rows))}
 
@@ -151,30 +158,33 @@ def test_a_saved_method_is_judged_by_the_encoder_that_it_would_publish(tmp_path,
     method = build(DINO)
     method.save_pretrained(tmp_path)
     BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    report = judge(str(tmp_path), DataSource(colors_folder), tasks=["knn"])
+    report = evaluate_model(str(tmp_path), DataSource(colors_folder), tasks=["knn"])
     method.export_encoder().save_pretrained(tmp_path / "encoder")
     BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
         tmp_path / "encoder"
     )
-    assert judge(str(tmp_path / "encoder"), DataSource(colors_folder), tasks=["knn"])["scores"] == report["scores"]
+    assert (
+        evaluate_model(str(tmp_path / "encoder"), DataSource(colors_folder), tasks=["knn"])["scores"]
+        == report["scores"]
+    )
 
 
 def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colors_folder, tmp_path):
     source = DataSource(colors_folder)
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
-        judge(vit_folder, source, tasks=["zero-shot"])
+        evaluate_model(vit_folder, source, tasks=["zero-shot"])
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
-        judge(vit_folder, source, tasks=["retrieval"])
+        evaluate_model(vit_folder, source, tasks=["retrieval"])
     with pytest.raises(DataError, match="test cannot be judged by its own rows"):
-        judge(vit_folder, source, bank_split="test")
+        evaluate_model(vit_folder, source, bank_split="test")
     with pytest.raises(DataError, match="no column 'sentences'; its columns are image, label, caption"):
-        judge(clip_folder, DataSource(colors_folder, caption_column="sentences"))
+        evaluate_model(clip_folder, DataSource(colors_folder, caption_column="sentences"))
     with pytest.raises(
         HFContrastError, match="no task 'detection'; there are knn, linear, zero-shot, retrieval, finetune"
     ):
-        judge(clip_folder, source, tasks=["detection"])
+        evaluate_model(clip_folder, source, tasks=["detection"])
     with pytest.raises(HFContrastError, match="has no {}"):
-        judge(clip_folder, source, templates=["a photo"])
+        evaluate_model(clip_folder, source, templates=["a photo"])
 
 
 def saved(folder, **splits: Dataset) -> DataSource:
@@ -186,31 +196,31 @@ def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path
     bare = colored(6).select_columns(["image", "number"]).rename_column("number", "size_of_it")
     source = saved(tmp_path / "bare", test=bare)
     with pytest.raises(HFContrastError, match="nothing can be judged: .*has a text tower.*no labels and no captions"):
-        judge(clip_folder, source)
+        evaluate_model(clip_folder, source)
     for task in ("knn", "zero-shot"):
         with pytest.raises(DataError, match="has no labels"):
-            judge(clip_folder, source, tasks=[task])
+            evaluate_model(clip_folder, source, tasks=[task])
     with pytest.raises(DataError, match="no column of captions; its columns are image, size_of_it"):
-        judge(clip_folder, source, tasks=["retrieval"])
+        evaluate_model(clip_folder, source, tasks=["retrieval"])
     numbers = colored(8).select_columns(["image", "label"]).cast_column("label", Value("int64"))
     source = saved(tmp_path / "numbers", test=numbers)
     with pytest.raises(DataError, match="numbers without names"):
-        judge(clip_folder, source, tasks=["zero-shot"])
+        evaluate_model(clip_folder, source, tasks=["zero-shot"])
     with pytest.raises(HFContrastError, match="nothing can be judged"):  # of a test split alone
-        judge(clip_folder, source)
-    assert list(judge(clip_folder, source, class_names=NAMES)["scores"]) == ["features", "zero-shot"]
+        evaluate_model(clip_folder, source)
+    assert list(evaluate_model(clip_folder, source, class_names=NAMES)["scores"]) == ["features", "zero-shot"]
     unlabeled = (
         colored(8, seed=4).select_columns(["image", "label"]).remove_columns("label").add_column("label", [-1] * 8)
     )
     source = saved(tmp_path / "unlabeled", train=numbers, test=unlabeled)
     with pytest.raises(DataError, match="the bank has 8, the queries 0"):
-        judge(vit_folder, source)
+        evaluate_model(vit_folder, source)
 
 
 def test_other_classes_in_the_bank(vit_folder, tmp_path):
     other = colored(8).cast_column("label", colored(1).features["label"].__class__(names=["a", "b", "c", "d"]))
     with pytest.raises(DataError, match="the classes of .*test.* are not those of .*train"):
-        judge(vit_folder, saved(tmp_path, train=colored(8), test=other))
+        evaluate_model(vit_folder, saved(tmp_path, train=colored(8), test=other))
 
 
 def test_the_command_prints_a_table_and_json(clip_folder, colors_folder, tmp_path, capsys, monkeypatch):

@@ -18,7 +18,7 @@ from transformers import AutoModel
 
 import hfcontrast  # noqa: F401  (makes AutoModel know the methods)
 from hfcontrast.commands.arguments import DataSource
-from hfcontrast.commands.evaluate import judge
+from hfcontrast.commands.evaluate_model import evaluate_model
 from hfcontrast.commands.models import open_model
 from hfcontrast.data.decode import decode_image
 from hfcontrast.encoders import encode
@@ -45,7 +45,7 @@ for i, digit in enumerate(digits.target):
     seen[digit] += 1
 
 
-def judge(folder, expression):
+def evaluate_model(folder, expression):
     processor = AutoImageProcessor.from_pretrained(folder)
     model, report = AutoModel.from_pretrained(folder, output_loading_info=True)
     model.eval()
@@ -78,7 +78,7 @@ def judge(folder, expression):
     return result
 
 
-print(json.dumps([judge(folder, expression) for folder, expression in json.loads(sys.argv[1])]))
+print(json.dumps([evaluate_model(folder, expression) for folder, expression in json.loads(sys.argv[1])]))
 """
 
 
@@ -419,7 +419,9 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
         "unlabeled_test_images": 0,
         "unlabeled_train_images": 0,
     }
-    report = judge(str(tmp_path / "run"), DataSource("imagefolder", data_dir=str(tmp_path / "train")), device="cpu")
+    report = evaluate_model(
+        str(tmp_path / "run"), DataSource("imagefolder", data_dir=str(tmp_path / "train")), device="cpu"
+    )
     assert report["near_duplicates"] == 2 and report["scores"]["features"]["images"] == 8
     assert report["judged"].startswith(str(tmp_path / "test"))
 

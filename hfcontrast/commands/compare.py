@@ -1,0 +1,26 @@
+"""`hfcontrast compare`: several recipes trained alike, into one table."""
+
+import argparse
+
+SUMMARY = "train several recipes alike, into one table"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares its arguments."""
+    parser.add_argument("items", metavar="RECIPE", nargs="+", help="the YAML files, one for each method")
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="settings that go before every file's")
+    parser.add_argument(
+        "--output", metavar="FOLDER", default="outputs/compare", help="where to (default: outputs/compare)"
+    )
+    parser.add_argument("--seeds", metavar="N", nargs="+", default=[], help="train each with these; mean ± deviation")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs it."""
+    from ..comparison.compare import compare
+    from ..comparison.plan import split_arguments
+
+    seeds = [int(item) for item in args.seeds if item.isdecimal()]
+    behind_seeds = [item for item in args.seeds if not item.isdecimal()]
+    recipes, overrides = split_arguments([*args.items, *behind_seeds, *args.overrides])
+    return compare(recipes, overrides, args.output, seeds)

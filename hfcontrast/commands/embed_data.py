@@ -1,0 +1,263 @@
+"""The embeddings of a data set's images and texts as parquet files, resumable, in the order of the rows."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from rich.console import Console
+
+from ..atomic import atomic_file, remove_unfinished, try_folder, write_json, writing
+from ..console import plain_console
+from ..data.decode import MAX_PIXELS
+from ..data.sources import Rows, load_rows
+from ..errors import DataError, HFContrastError
+from ..lock import held
+from .arguments import DataSource
+from .embedding_files import OWN_COLUMNS, PartMaker
+from .models import OpenedModel, open_model
+
+MANIFEST = "manifest.json"
+_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on whatever console
+_VERSION = 1  # of the manifest and of what the parts contain
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingOptions:
+    """How a data set is embedded.
+
+    Args:
+        split: Which split; of map-style sets slices too.
+        what: ``images``, ``texts`` or ``both``; None: both where model and data have texts, else images.
+        normalize: Whether embeddings are scaled to length 1.
+        dtype: Of the written numbers, ``float32`` or ``float16``; the model computes in float32.
+        batch_size: Images, or texts, encoded at once.
+        shard_rows: Rows of a file.
+        keep: Columns of the data to copy; ``image`` for the images themselves.
+        revision: Branch, tag or commit of a model on the Hub.
+        device: Such as ``cuda:1``; None takes a GPU where there is one.
+        trust_remote_code: Whether to run Python code that the model brings with it.
+    """
+
+    split: str = "train"
+    what: str | None = None
+    normalize: bool = False
+    dtype: str = "float32"
+    batch_size: int = 64
+    shard_rows: int = 10_000
+    keep: Sequence[str] = ()
+    revision: str | None = None
+    device: str | None = None
+    trust_remote_code: bool = False
+
+
+def embed(
+    model: str, data: DataSource, output: str | Path, *, console: Console | None = None, **options: Any
+) -> dict[str, Any]:
+    """Writes ``part-00000.parquet``, ... with one row for every row of the data, in its order.
+
+    Columns: ``index``, the row's number; ``image_embedding``, a list of D numbers, null where the image cannot be read;
+    ``text_embedding``, in the same way of its caption, and null where that is missing, empty or not UTF-8 (of a column with
+    lists of captions: a list of such lists, one for each caption in its order, null for unusable ones); ``label`` where
+    there are labels; and the columns to keep. The image embedding of a model with two towers is its projected one, that of
+    any other encoder is what ``hfcontrast.encoders.encode`` gives.
+
+    Each file is written atomically, then entered in ``manifest.json``. The same call resumes behind the last complete file
+    and gives the same files as an uninterrupted one (``batch_size`` and ``device`` may change, which changes rounding).
+
+    Args:
+        model: A folder or a name on the Hub, of anything that ``AutoModel`` loads.
+        data: Which data.
+        output: The folder; made if needed.
+        console: Where progress is printed.
+        options: The fields of :class:`EmbeddingOptions`.
+
+    Returns:
+        The manifest: ``options``, ``parts`` (rows and failures of each), ``rows``, ``unreadable_images``,
+        ``unusable_captions``.
+
+    Raises:
+        HFContrastError: Model or data cannot be used for this, or the folder was begun with other options.
+    """
+    console, folder, chosen = console or plain_console(quiet=True), Path(output), EmbeddingOptions(**options)
+    try:
+        try_folder(folder)
+    except OSError as error:
+        raise HFContrastError(f"--output: nothing can be written to {folder} ({error.strerror})") from error
+    opened = open_model(model, chosen.revision, chosen.device, chosen.trust_remote_code)
+    rows, what = open_rows(opened, data, chosen.split, chosen.what, tuple(chosen.keep))
+    chosen = replace(chosen, what=what)
+    written = written_options(opened, data, rows, chosen)
+    make_folder(folder)
+    maker = PartMaker(opened, rows, what, chosen.normalize, chosen.dtype, chosen.batch_size, tuple(chosen.keep))
+    with held(folder, "--output"):
+        return write_parts(maker, folder, written, console)
+
+
+def written_options(opened: OpenedModel, data: DataSource, rows: Rows, chosen: EmbeddingOptions) -> dict[str, Any]:
+    """What the manifest says of how the embeddings were made: all on which they depend."""
+    return {
+        "version": _VERSION,
+        "model": opened.name,
+        "revision": opened.revision,
+        "model_digest": opened.digest(images=chosen.what != "texts", texts=chosen.what != "images"),
+        **{f"data.{name}": value for name, value in asdict(data).items()},
+        "data.split": chosen.split,
+        "data.rows": rows.num_rows,
+        "data.fingerprint": rows.fingerprint(),
+        "what": chosen.what,
+        "normalize": chosen.normalize,
+        "dtype": chosen.dtype,
+        "shard_rows": chosen.shard_rows,
+        "keep": list(chosen.keep),
+    }
+
+
+def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Writes the files that a folder lacks; returns its manifest.
+
+    Raises:
+        HFContrastError: The folder was begun with other options, or cannot be written.
+    """
+    manifest, shard_rows = continue_manifest(folder, options), options["shard_rows"]
+    if manifest["complete"]:
+        return manifest
+    if manifest["parts"]:
+        console.print(f"Going on behind {len(manifest['parts'])} whole files in {folder}", **_PLAIN)
+    for table, part in maker.parts(len(manifest["parts"]) * shard_rows, shard_rows):
+        name = part_name(len(manifest["parts"]))
+        write_part(table, folder / name)
+        manifest["parts"].append(part)
+        write_manifest(manifest, folder)
+        console.print(f"{name}: {part['rows']} rows{failures(part)}", **_PLAIN)
+    for count in ("rows", "unreadable_images", "unusable_captions"):
+        manifest[count] = sum(part[count] for part in manifest["parts"])
+    write_manifest(manifest | {"complete": True}, folder)
+    return manifest | {"complete": True}
+
+
+def open_rows(
+    opened: OpenedModel, data: DataSource, split: str, what: str | None, keep: tuple[str, ...]
+) -> tuple[Rows, str]:
+    """The rows, with captions where texts are embedded, and what is embedded.
+
+    Raises:
+        HFContrastError: Texts are wanted of a model or of data that has none; a column is missing or has a name of ours.
+    """
+    if what in ("texts", "both") and not opened.reads_texts:
+        raise HFContrastError(f"{opened.name} has no text tower: --what {what} needs one; use --what images")
+    if taken := sorted(set(keep) & set(OWN_COLUMNS)):
+        raise DataError(f"column {taken[0]!r} cannot be kept: the embeddings have one of that name")
+    columns = tuple(column for column in keep if column != "image")  # which rows always have, under that name
+    arguments = data.keywords() | {"split": split, "columns": columns}
+    if what == "images" or (what is None and not opened.reads_texts):
+        rows, what = load_rows(**arguments), "images"
+    else:
+        rows = load_rows(**arguments, captioned=True if what else "auto")
+        what = what or ("both" if rows.captions else "images")
+    if renamed := sorted(set(keep) - set(rows.dataset.features)):
+        raise DataError(
+            f"column {renamed[0]!r} is the image or the label column, which is called image or label here: --keep image keeps "
+            "the pictures, labels are kept anyway"
+        )
+    return rows, what
+
+
+def part_name(number: int) -> str:
+    """The name of a parquet file, from 0."""
+    return f"part-{number:05d}.parquet"
+
+
+def write_part(table: pyarrow.Table, path: Path) -> None:
+    """Writes a parquet file that is whole or not there."""
+    with _writing(path), atomic_file(path) as unfinished:
+        pyarrow.parquet.write_table(table, unfinished)
+
+
+def write_manifest(manifest: dict[str, Any], folder: Path) -> None:
+    """Writes the manifest over the one before, in one go."""
+    with _writing(folder / MANIFEST):
+        write_json(folder / MANIFEST, manifest)
+
+
+_writing = partial(writing, advice="free some space; the same command then goes on behind the last whole file")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder.
+
+    Raises:
+        HFContrastError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HFContrastError(f"cannot go on in {folder}: {error}") from error
+
+
+def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The manifest to go on from, with the files that are there and whole; a new one in a new folder.
+
+    Raises:
+        HFContrastError: The folder was begun with other options (they are named), or holds files of someone else's, or cannot be written.
+    """
+    options = json.loads(json.dumps(options))
+    file = folder / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if manifest is None and (found := sorted(folder.glob("part-*.parquet"))):
+            raise HFContrastError(f"{folder} holds {found[0].name} but no {MANIFEST}: choose another --output")
+        if manifest is None:
+            manifest = {"options": options, "parts": [], "complete": False}
+            write_manifest(manifest, folder)
+        remove_unfinished(folder)
+    except (OSError, ValueError) as error:
+        raise HFContrastError(f"cannot go on in {folder}: {error}") from error
+    if (
+        not isinstance(manifest, dict)
+        or not isinstance(manifest.get("parts"), list)
+        or not isinstance(manifest.get("options", {}), dict)
+    ):
+        raise HFContrastError(f"{file} is not one of ours: choose another --output")
+    # What older manifests do not say was so, or is not known to have been otherwise.
+    known = {
+        "data.open_addresses": False,
+        "data.max_pixels": MAX_PIXELS,
+        "data.fingerprint": options.get("data.fingerprint"),
+    }
+    before = manifest.get("options", {})
+    before |= {name: value for name, value in known.items() if name not in before}
+    changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+    if set(changed) in ({"data.fingerprint"}, {"data.fingerprint", "data.rows"}):
+        counts = f"{before.get('data.rows')} rows then, {options.get('data.rows')} now"
+        raise HFContrastError(
+            f"the data has changed since {folder} was begun ({counts}): choose another --output, or remove it"
+        )
+    if changed:
+        named = "; ".join(f"{name} was {before.get(name)!r}, is {options.get(name)!r}" for name in changed)
+        raise HFContrastError(f"{folder} was begun with other options: {named}. Choose another --output, or remove it")
+    whole = [part for part, _ in zip(manifest["parts"], _whole_parts(folder, manifest["parts"]))]
+    complete = manifest["complete"] and len(whole) == len(manifest["parts"])
+    return manifest | {"parts": whole, "complete": complete}
+
+
+def _whole_parts(folder: Path, parts: list[dict[str, Any]]):
+    """As many values as there are whole files from the first on."""
+    for number, part in enumerate(parts):
+        try:
+            if pyarrow.parquet.read_metadata(folder / part_name(number)).num_rows != part["rows"]:
+                return
+        except (OSError, pyarrow.ArrowInvalid):
+            return
+        yield number
+
+
+def failures(part: dict[str, Any]) -> str:
+    """What could not be embedded of a part or of everything, as a sentence goes on; empty where nothing failed."""
+    counts = ((part["unreadable_images"], "unreadable images"), (part["unusable_captions"], "unusable captions"))
+    told = "".join(f", {count:,} {what}" for count, what in counts if count)
+    examples = "; ".join(part.get("examples", []))
+    return f"{told} (null); e.g. {examples}" if examples else told + " (null)" * bool(told)
