@@ -13,7 +13,7 @@ from typing import Any
 
 UNTIL = "0.3"
 
-# Old module -> new module, within hfcontrast.
+# Old module -> new module, within hfcontrast; a module that was split is its package, which has all of its public names.
 MODULES = {
     "cli": "commands.cli",
     "commands.opening": "commands.models",
@@ -25,11 +25,18 @@ MODULES = {
     "data.photometry_torch": "data.augment.color_torch",
     "data.randomness": "data.augment.draws",
     "data.speed": "benchmarks.loader",
-    "losses.memory": "losses.moco",
-    "losses.noise": "losses.nce",
+    "losses.clustering": "losses",
+    "losses.contrastive": "losses",
+    "losses.distillation": "losses",
+    "losses.gaussianity": "losses.sigreg",
+    "losses.memory": "losses.nt_xent",
+    "losses.metric": "losses",
+    "losses.noise": "losses",
     "losses.pairs": "losses.siglip",
     "losses.prediction": "losses.cpc",
-    "losses.spread": "losses.koleo",
+    "losses.redundancy": "losses",
+    "losses.siamese": "losses.negative_cosine",
+    "losses.spread": "losses",
     "methods.entry_points": "entry_points",
     "nn.backbone": "encoders.config",
     "nn.bank": "nn.memory_bank",

@@ -1,19 +1,36 @@
-"""Losses as pure functions of tensors, for use with or without the rest of the framework."""
+"""Losses as pure functions of tensors, for use with or without the rest of the framework; a file is named after its losses.
 
-from .clustering import sinkhorn, swapped_prediction
+They take the embeddings of the whole batch, without knowing of models, processes or epochs. Those that compare unit vectors normalize
+them themselves; a zero vector stays zero, and its similarity with everything is 0. Large matrices of similarities are
+computed in tiles (:mod:`hfcontrast.losses.tiles`).
+"""
+
+from .barlow_twins import barlow_twins
+from .clip import clip_loss
 from .colorization import annealed_mean, color_cross_entropy, rebalancing_weights, soft_encode
-from .contrastive import clip_loss, decoupled, info_nce, nt_xent, queue_info_nce, supcon
 from .cpc import predictive_info_nce
-from .distillation import dino_loss, ibot_loss, sinkhorn_center
-from .gaussianity import sigreg
-from .koleo import alignment, koleo, uniformity
-from .metric import n_pair, pairwise_contrastive, triplet
-from .moco import nt_xent_memory
-from .nce import instance_softmax, invariant_spreading, nce, softmax_nce
+from .dcl import decoupled
+from .dino import dino_loss
+from .ibot import ibot_loss
+from .info_nce import info_nce
+from .instdisc import instance_softmax
+from .invaspread import invariant_spreading
+from .koleo import koleo
+from .moco import queue_info_nce
+from .n_pair import n_pair
+from .nce import nce, softmax_nce
+from .negative_cosine import negative_cosine
+from .nt_xent import nt_xent, nt_xent_memory
+from .pairwise_contrastive import pairwise_contrastive
 from .precision import full_precision
-from .redundancy import barlow_twins, vicreg
-from .siamese import negative_cosine
 from .siglip import siglip_loss
+from .sigreg import sigreg
+from .sinkhorn import sinkhorn, sinkhorn_center
+from .supcon import supcon
+from .swav import swapped_prediction
+from .triplet import triplet
+from .uniformity import alignment, uniformity
+from .vicreg import vicreg
 
 __all__ = [
     "alignment",

@@ -1,4 +1,4 @@
-"""Colorization as classification: soft targets over bins of colors, weights of rare colors, and colors from distributions.
+"""The loss of colorization as classification over color bins: soft targets, class rebalancing, annealed mean.
 
 Zhang, Isola, Efros, 2016, arXiv:1603.08511, section 2. Colors are pairs (a, b) of CIE Lab.
 """
@@ -9,25 +9,25 @@ from torch.nn import functional as F
 
 from .precision import full_precision
 
-_PIECE = 1 << 14  # colors whose distances to all bins are held at a time
+_PIECE = 1 << 14  # colors whose distances to all bins are computed at a time
 
 
 @torch.no_grad()
 @full_precision
 def soft_encode(colors: Tensor, bins: Tensor, neighbors: int = 5, sigma: float = 5.0) -> tuple[Tensor, Tensor]:
-    """The bins next to a color, weighted by a Gaussian of their distances (section 2.2): Z, without its zeros.
+    """The nearest bins of each color, weighted by a Gaussian of their distances (section 2.2): Z, without its zeros.
 
     Args:
         colors: (N, 2).
-        bins: (Q, 2), the bins' middles.
-        neighbors: Bins K that have a share, at most Q.
+        bins: (Q, 2), the centers of the bins.
+        neighbors: Number K of bins with a weight, at most Q.
         sigma: Standard deviation of the Gaussian, above 0.
 
     Returns:
-        Numbers of the bins (N, K) int64, the nearest first, and their shares (N, K), which sum to 1.
+        Indices of the bins (N, K) int64, the nearest first, and their weights (N, K), which sum to 1.
     """
     near, numbers = [], []
-    for piece in colors.split(_PIECE):
+    for piece in torch.split(colors, _PIECE):
         distances = torch.cdist(piece, bins, compute_mode="donot_use_mm_for_euclid_dist")
         found = distances.topk(neighbors, dim=1, largest=False)
         near.append(found.values)
@@ -38,13 +38,13 @@ def soft_encode(colors: Tensor, bins: Tensor, neighbors: int = 5, sigma: float =
 @torch.no_grad()
 @full_precision
 def rebalancing_weights(frequencies: Tensor, bins: Tensor, sigma: float = 5.0, uniform_share: float = 0.5) -> Tensor:
-    """Weights by which rare colors count more (eq. 4): w = 1 / ((1 - lambda) p + lambda / Q), 1 on average.
+    """Class rebalancing: rare colors get larger weights (eq. 4), w = 1 / ((1 - lambda) p + lambda / Q), 1 on average.
 
     Args:
-        frequencies: (Q,) how often each bin is met; only their ratios count.
+        frequencies: (Q,) frequency of each bin; only the ratios matter.
         bins: (Q, 2).
-        sigma: Standard deviation of the Gaussian that smooths them over the plane of colors, above 0. No frequency is lost
-            at the edge.
+        sigma: Standard deviation of the Gaussian that smooths the frequencies over the ab plane, above 0. The sum of the
+            frequencies is kept at the edge too.
         uniform_share: lambda, in [0, 1]: 1 makes all weights equal.
 
     Returns:
@@ -59,12 +59,12 @@ def rebalancing_weights(frequencies: Tensor, bins: Tensor, sigma: float = 5.0, u
 
 @full_precision
 def color_cross_entropy(logits: Tensor, numbers: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy with the soft targets, times the weight of each color's nearest bin (eq. 2 and 3), color by color.
+    """Cross-entropy with the soft targets, times the weight of each color's nearest bin (eq. 2 and 3), per color.
 
     Args:
         logits: (N, Q).
-        numbers: (N, K) int64, bins of the targets, the nearest first.
-        shares: (N, K), theirs in the target.
+        numbers: (N, K) int64, indices of the targets' bins, the nearest first.
+        shares: (N, K), their weights in the target.
         weights: (Q,).
 
     Returns:
@@ -76,12 +76,12 @@ def color_cross_entropy(logits: Tensor, numbers: Tensor, shares: Tensor, weights
 
 @full_precision
 def annealed_mean(logits: Tensor, bins: Tensor, temperature: float = 0.38) -> Tensor:
-    """The mean color of a distribution that is made sharper first (eq. 5).
+    """The annealed mean: the mean color of a sharpened distribution (eq. 5).
 
     Args:
         logits: (..., Q).
         bins: (Q, 2).
-        temperature: T above 0: 1 is the plain mean, which is gray; towards 0 it becomes the likeliest bin.
+        temperature: T above 0: 1 is the plain mean, which is desaturated; towards 0 it becomes the mode.
 
     Returns:
         (..., 2).

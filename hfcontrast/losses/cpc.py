@@ -1,4 +1,4 @@
-"""The loss of predictions of what comes next: which of many candidates it was."""
+"""CPC's InfoNCE of predictions and candidates over inner products (van den Oord et al., 2018)."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def predictive_info_nce(predictions: Tensor, candidates: Tensor, positives: Tens
 
         mean over i of  -log( exp(p_i . z_positive(i)) / sum_j exp(p_i . z_j) )
 
-    log M less this value is a lower bound of the mutual information of context and target, in nats. For unit vectors with a
+    log M minus this value is a lower bound of the mutual information of context and target, in nats. For unit vectors with a
     temperature there is :func:`info_nce`.
 
     Args:
@@ -24,7 +24,7 @@ def predictive_info_nce(predictions: Tensor, candidates: Tensor, positives: Tens
         candidates: (M, D): the targets of all predictions, which are negatives of each other.
         positives: (N,) int64, the candidate of each prediction; several may have the same one.
         tile: Rows and columns of the N x M scores held at a time; None holds them whole while they are few and in tiles
-            above. The value does not depend on it.
+            otherwise. The value does not depend on it.
 
     Returns:
         Scalar >= 0; log M for candidates that are all alike and for predictions of zero, 0 for M = 1. A gradient reaches
@@ -39,6 +39,8 @@ def predictive_info_nce(predictions: Tensor, candidates: Tensor, positives: Tens
             "InfoNCE of predictions takes predictions (N, D), candidates (M, D) and positives (N,), got "
             f"{tuple(predictions.shape)}, {tuple(candidates.shape)} and {tuple(positives.shape)}"
         )
-    temperature = torch.ones((), device=predictions.device)  # as a tensor: then scores of any size are summed safely
+    temperature = torch.ones(
+        (), device=predictions.device
+    )  # as a tensor, so that scores of any size are summed without overflow
     denominators, _ = cross_log_sums(predictions, candidates, temperature, tile=tile)
     return (denominators - (predictions * candidates[positives]).sum(dim=-1)).mean()

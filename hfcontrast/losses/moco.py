@@ -1,45 +1,43 @@
-"""NT-Xent with further negatives from a memory (SimCLR v2)."""
+"""MoCo's loss: InfoNCE with a queue of earlier keys as the negatives (He et al., 2019)."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .precision import full_precision
-from .tiles import cross_log_sums, self_log_sums
+from .tiles import cross_log_sums
 
 
 @full_precision
-def nt_xent_memory(embeddings: Tensor, memory: Tensor, temperature: float, tile: int | None = None) -> Tensor:
-    """NT-Xent whose denominators have a memory's vectors beside the batch's (Chen et al., 2020, arXiv:2006.10029).
+def queue_info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float, tile: int | None = None) -> Tensor:
+    """InfoNCE with a queue of earlier keys as the negatives (MoCo, He et al., 2019, arXiv:1911.05722, eq. 1).
 
-    With unit vectors z and m, for an anchor i and its positive j::
+    With unit vectors q, k and n::
 
-        l(i, j) = -log( exp(z_i . z_j / t) / (sum_{k != i} exp(z_i . z_k / t) + sum_n exp(z_i . m_n / t)) )
+        mean over i of  -log( exp(q_i . k_i / t) / (exp(q_i . k_i / t) + sum_j exp(q_i . n_j / t)) )
 
-    and the mean of it over all ordered pairs of views of one image.
+    The other keys of the batch are not negatives; with them as negatives the loss is :func:`~hfcontrast.losses.info_nce`.
 
     Args:
-        embeddings: (B, V, D), V >= 2; need not be normalized, nor the memory. A zero vector stays zero. Half precision is
-            computed in float32.
-        memory: (K, D), K >= 0; no gradient reaches it. With an empty one the loss is :func:`~hfcontrast.losses.nt_xent`.
-        temperature: t > 0.
+        queries: (B, D); need not be normalized, nor keys nor queue. A zero vector stays zero, so slots of a queue that are not
+            yet filled count as negatives with similarity 0. Half precision is computed in float32.
+        keys: (B, D), the positives; MoCo computes them without gradient.
+        queue: (K, D), K >= 0; no gradient reaches it. An empty one leaves no negative and a loss of 0.
+        temperature: t > 0; 0.07 in the paper, 0.2 in MoCo v2.
         tile: As in :func:`~hfcontrast.losses.nt_xent`.
 
     Returns:
-        Scalar, the mean over B * V * (V - 1) pairs; log(B * V - 1 + K) for embeddings that are all alike.
+        Scalar; log(1 + K) for embeddings that are all alike.
 
     Raises:
-        ValueError: Shapes that do not fit, fewer than two views, or a tile below 1.
+        ValueError: Shapes that do not fit, or a tile below 1.
     """
-    if embeddings.ndim != 3 or embeddings.shape[1] < 2 or memory.ndim != 2 or memory.shape[1] != embeddings.shape[2]:
+    if queries.ndim != 2 or queries.shape != keys.shape or queue.ndim != 2 or queue.shape[1] != queries.shape[1]:
         raise ValueError(
-            "NT-Xent with a memory takes embeddings (B, V, D) of 2 views or more and a memory (K, D), got "
-            f"{tuple(embeddings.shape)} and {tuple(memory.shape)}"
+            "the queue form of InfoNCE takes queries (B, D), keys (B, D) and a queue (K, D), got "
+            f"{tuple(queries.shape)}, {tuple(keys.shape)} and {tuple(queue.shape)}"
         )
-    images, views, _ = embeddings.shape
-    z = F.normalize(embeddings, dim=-1)
-    anchors = z.flatten(0, 1)
-    in_batch = self_log_sums(anchors, temperature, tile=tile)
-    in_memory, _ = cross_log_sums(anchors, F.normalize(memory.detach(), dim=-1), temperature, tile=tile)
-    pairs = z.sum(dim=1).square().sum() - z.square().sum()  # all pairs of views less each with itself
-    return torch.logaddexp(in_batch, in_memory).mean() - pairs / (temperature * images * views * (views - 1))
+    queries, keys, queue = (F.normalize(vectors, dim=-1) for vectors in (queries, keys, queue.detach()))
+    positives = (queries * keys).sum(dim=-1) / temperature
+    negatives, _ = cross_log_sums(queries, queue, temperature, tile=tile)
+    return (torch.logaddexp(positives, negatives) - positives).mean()

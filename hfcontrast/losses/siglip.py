@@ -1,4 +1,6 @@
-"""The sigmoid loss of image-text pairs: every pair of the batch is a decision of its own."""
+"""SigLIP's pairwise sigmoid loss of images and texts (Zhai et al., 2023)."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -6,7 +8,7 @@ from torch.nn import functional as F
 
 from .precision import full_precision
 
-AT_ONCE = 2**24  # similarities that are held at a time, where a tile is not given
+AT_ONCE = 2**24  # similarities held at a time, unless a tile is given
 
 
 @full_precision
@@ -20,12 +22,12 @@ def siglip_loss(
 ) -> Tensor:
     """SigLIP's pairwise sigmoid loss (Zhai et al., 2023, arXiv:2303.15343, eq. 1 and algorithm 1).
 
-    With unit vectors x and y, and z_ij = 1 where image i and text j belong together and -1 elsewhere::
+    With unit vectors x and y, and z_ij = 1 where image i and text j form a pair and -1 elsewhere::
 
         1 / B  sum over i, j of  log(1 + exp(-z_ij (s x_i . y_j + b)))
 
-    It never needs the whole of a matrix: rows are worked through a tile at a time and computed again in the backward
-    pass, so that B x N similarities need the memory of tile x N.
+    The matrix of similarities is computed in tiles of rows, and again in the backward pass, so that B x N similarities
+    need the memory of tile x N.
 
     Args:
         images: (B, D); need not be normalized, nor the texts. A zero vector stays zero. Half precision is computed in
@@ -53,27 +55,27 @@ def siglip_loss(
     images, texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
     scale, bias = (torch.as_tensor(number, dtype=images.dtype, device=images.device) for number in (scale, bias))
     tile = tile or max(1, AT_ONCE // max(len(texts), 1))
-    return _PairSigmoids.apply(images, texts, scale, bias, first, tile) / len(images)
+    total: Tensor = _PairSigmoids.apply(images, texts, scale, bias, first, tile)
+    return total / len(images)
 
 
 class _PairSigmoids(torch.autograd.Function):
     """The sum of log(1 + exp(-z logit)) over all pairs, in tiles of rows."""
 
     @staticmethod
-    def forward(ctx, images, texts, scale, bias, first, tile):
+    def forward(ctx: Any, images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, first: int, tile: int) -> Tensor:
         ctx.save_for_backward(images, texts, scale, bias)
         ctx.first, ctx.tile = first, tile
         total = images.new_zeros(())
         for rows in range(0, len(images), tile):
             part = images[rows : rows + tile]
             logits = scale * (part @ texts.T) + bias
-            total += (
-                F.softplus(logits).sum() - logits.diagonal(first + rows).sum()
-            )  # softplus(-a) = softplus(a) - a where they belong together
+            # softplus(-a) = softplus(a) - a for the pairs on the diagonal
+            total += F.softplus(logits).sum() - logits.diagonal(first + rows).sum()
         return total
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, texts, scale, bias = ctx.saved_tensors
         of_images, of_texts = torch.empty_like(images), torch.zeros_like(texts)
         of_scale, of_bias = torch.zeros_like(scale), torch.zeros_like(bias)

@@ -1,12 +1,14 @@
-"""Log-sum-exps over rows of a similarity matrix that is never held whole: tiles, recomputed in the backward pass.
+"""Log-sum-exps over the rows of a similarity matrix, computed in tiles so that the matrix is never held in memory.
 
-Every loss that contrasts with all others is a few sums over N vectors plus these log-sum-exps, so they are all that
-needs the N x N matrix. Small matrices are computed whole, which is the plain form that autograd differentiates; large
-ones in tiles, with the same values and gradients. Where the matrix is symmetric each pair of tiles is computed once and
-used both ways; where only the mean over all rows is wanted, strips of whole rows are, and nothing is recomputed.
+A loss that compares a sample with all others is a few sums over N vectors plus these log-sum-exps; only they need the
+N x N matrix. Small matrices are computed whole, and autograd differentiates them; large ones in tiles, which are
+recomputed in the backward pass, with the same values and gradients. Where the matrix is symmetric, each pair of tiles is
+computed once and used in both directions; where only the mean over all rows is needed, strips of whole rows are
+computed, and nothing is recomputed.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,22 +39,24 @@ def self_log_sums(
     Args:
         vectors: (N, D), of length at most 1.
         temperature: t > 0; a tensor gets a gradient.
-        group: So many consecutive vectors do not see one another; 1 leaves out the vector itself only.
-        labels: (N,), to see only vectors of one's own label; None sees all.
+        group: Number of consecutive vectors that form a group; 1 leaves out only the vector itself.
+        labels: (N,), to sum only over vectors with the same label; None sums over all.
         tile: Rows and columns held at a time. None decides: the whole matrix up to half a million elements, above that
             tiles of 512 (on an accelerator 4M elements and 4096). A tile of N or more is the whole matrix.
 
     Returns:
-        (N,); minus infinity, with a gradient of zero, for a vector that sees none.
+        (N,); minus infinity, with a gradient of zero, for a vector whose sum is empty.
 
     Raises:
         ValueError: The tile is not positive.
     """
     tile = _tile(vectors, vectors, tile)
     if tile is not None:
-        # Groups end where tiles end, so that only tiles on the diagonal need looking at.
+        # Groups end where tiles end, so that only tiles on the diagonal have to be masked.
         tile = max(1, tile // group) * group
-        return _LogSums.apply(vectors * temperature**-0.5, None, labels, group, tile, _is_safe(temperature), False)[0]
+        safe = _is_safe(temperature)
+        sums: Tensor = _LogSums.apply(vectors * temperature**-0.5, None, labels, group, tile, safe, False)[0]
+        return sums
     logits = vectors @ vectors.T / temperature
     if group == 1:
         logits.fill_diagonal_(-torch.inf)
@@ -66,13 +70,13 @@ def self_log_sums(
 def cross_log_sums(
     queries: Tensor, keys: Tensor, temperature: float | Tensor, columns: bool = False, tile: int | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """For each query log sum_j exp(q_i . k_j / t), and for each key log sum_i exp(q_i . k_j / t) where asked for.
+    """For each query log sum_j exp(q_i . k_j / t), and with ``columns`` for each key log sum_i exp(q_i . k_j / t).
 
     Args:
         queries: (N, D), of length at most 1.
         keys: (M, D), of length at most 1.
         temperature: t > 0; a tensor gets a gradient.
-        columns: Whether the sums over the queries are wanted too.
+        columns: Whether the sums over the queries are computed too.
         tile: As in :func:`self_log_sums`.
 
     Returns:
@@ -83,7 +87,9 @@ def cross_log_sums(
     """
     tile = _tile(queries, keys, tile)
     if tile is not None:
-        return _LogSums.apply(queries / temperature, keys, None, 1, tile, _is_safe(temperature), columns)
+        sums: tuple[Tensor, Tensor | None]
+        sums = _LogSums.apply(queries / temperature, keys, None, 1, tile, _is_safe(temperature), columns)
+        return sums
     logits = queries @ keys.T / temperature
     return logits.logsumexp(dim=1), logits.logsumexp(dim=0) if columns else None
 
@@ -91,7 +97,7 @@ def cross_log_sums(
 def mean_log_sum(queries: Tensor, keys: Tensor, temperature: float | Tensor, tile: int | None = None) -> Tensor:
     """The mean over the queries of log sum_j exp(q_i . k_j / t), faster than by :func:`cross_log_sums`.
 
-    What the gradient is but for a factor is known as soon as a row's sum is, so it is made in the forward pass.
+    The gradient is known up to a factor as soon as the sum of a row is, so it is computed in the forward pass.
 
     Args:
         queries: (N, D), of length at most 1.
@@ -113,7 +119,8 @@ def mean_log_sum(queries: Tensor, keys: Tensor, temperature: float | Tensor, til
     rows = min(tile, max(1, strip // len(keys)))
     queries = queries / temperature
     wanted = tuple(torch.is_grad_enabled() and vectors.requires_grad for vectors in (queries, keys))
-    return _MeanLogSum.apply(queries, keys, rows, _is_safe(temperature), wanted)
+    mean: Tensor = _MeanLogSum.apply(queries, keys, rows, _is_safe(temperature), wanted)
+    return mean
 
 
 def _tile(queries: Tensor, keys: Tensor, tile: int | None) -> int | None:
@@ -144,12 +151,12 @@ def _tiles(
 ) -> Iterator[tuple[slice, slice, bool, Tensor]]:
     """Row span, column span, whether the two are the same vectors, logits; without keys the upper triangle only."""
     symmetric = keys is None
-    keys = queries if symmetric else keys
+    others = queries if keys is None else keys
     for top in range(0, len(queries), tile):
         rows = slice(top, min(top + tile, len(queries)))
-        for left in range(top if symmetric else 0, len(keys), tile):
-            columns = slice(left, min(left + tile, len(keys)))
-            logits = queries[rows] @ keys[columns].T
+        for left in range(top if symmetric else 0, len(others), tile):
+            columns = slice(left, min(left + tile, len(others)))
+            logits = queries[rows] @ others[columns].T
             diagonal = symmetric and left == top
             if diagonal:
                 logits.masked_fill_(_same_group(len(logits), group, logits.device), -torch.inf)
@@ -162,17 +169,27 @@ class _LogSums(torch.autograd.Function):
     """Running log-sum-exps over tiles. Without keys the matrix is symmetric and a tile serves its mirror image too."""
 
     @staticmethod
-    def forward(ctx, queries, keys, labels, group, tile, safe, columns):
-        nothing = 0.0 if safe else -torch.inf  # safe: plain sums of exponentials, their logarithm at the end
-        row_sums = queries.new_full((len(queries),), nothing)
-        column_sums = row_sums if keys is None else keys.new_full((len(keys),), nothing) if columns else None
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor | None,
+        labels: Tensor | None,
+        group: int,
+        tile: int,
+        safe: bool,
+        columns: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        empty = 0.0 if safe else -torch.inf  # safe: plain sums of exponentials, their logarithm at the end
+        row_sums = queries.new_full((len(queries),), empty)
+        column_sums = row_sums if keys is None else keys.new_full((len(keys),), empty) if columns else None
         for rows, across, diagonal, logits in _tiles(queries, keys, labels, group, tile):
-            exponentials = logits.exp_() if safe else None
+            if safe:
+                logits.exp_()
             for sums, span, dim in ((row_sums, rows, 1), (column_sums, across, 0)):
                 if sums is None or (diagonal and dim == 0):
                     continue
                 if safe:
-                    sums[span] += exponentials.sum(dim)
+                    sums[span] += logits.sum(dim)
                 else:
                     sums[span] = torch.logaddexp(sums[span], logits.logsumexp(dim))
         column_sums = None if keys is None else column_sums
@@ -186,7 +203,7 @@ class _LogSums(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, row_upstream, column_upstream):
+    def backward(ctx: Any, row_upstream: Tensor, column_upstream: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, labels, row_sums, column_sums = ctx.saved_tensors
         symmetric = keys is None
         others = queries if symmetric else keys
@@ -231,7 +248,7 @@ class _MeanLogSum(torch.autograd.Function):
     """Value and gradient in one sweep over strips of rows."""
 
     @staticmethod
-    def forward(ctx, queries, keys, rows, safe, wanted):
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, rows: int, safe: bool, wanted: tuple[bool, bool]) -> Tensor:
         to_queries = torch.empty_like(queries) if wanted[0] else None
         to_keys = torch.zeros_like(keys) if wanted[1] else None
         strip = queries.new_empty(min(rows, len(queries)), len(keys))
@@ -245,9 +262,9 @@ class _MeanLogSum(torch.autograd.Function):
                 total += highest.sum()
             sums = weights.exp_().sum(dim=1, keepdim=True)
             total += sums.log().sum()
-            if wanted[0]:
+            if to_queries is not None:
                 torch.mm(weights, keys, out=to_queries[top : top + rows]).div_(sums)
-            if wanted[1]:
+            if to_keys is not None:
                 to_keys.addmm_(weights.T, part / sums)
         ctx.save_for_backward(to_queries, to_keys)
         ctx.count = len(queries)
@@ -255,6 +272,6 @@ class _MeanLogSum(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         upstream = upstream / ctx.count
         return *(None if gradient is None else gradient * upstream for gradient in ctx.saved_tensors), None, None, None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hfcontrast.losses import dino_loss, distillation, ibot_loss, sinkhorn, sinkhorn_center
+from hfcontrast.losses import dino_loss, ibot_loss, sinkhorn, sinkhorn_center, soft_targets
 from hfcontrast.nn import gather
 
 SHAPES = [(1, 1, 2), (1, 2, 2), (3, 2, 2), (3, 2, 6), (2, 3, 5), (2, 1, 4), (2, 3, 3)]  # (B, T, V)
@@ -66,7 +66,7 @@ def test_chunks_do_not_matter(rows, monkeypatch):
     student, teacher, center = random_case(7, 2, 6)
     whole = dino_loss(student, teacher, center, 0.1, 0.04)
     (whole_gradient,) = torch.autograd.grad(whole, student)
-    monkeypatch.setattr(distillation, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(soft_targets, "ROWS_AT_ONCE", rows)
     loss = dino_loss(student, teacher, center, 0.1, 0.04)
     (gradient,) = torch.autograd.grad(loss, student)
     torch.testing.assert_close(loss, whole)
@@ -186,7 +186,7 @@ def test_ibots_chunks_do_not_matter(rows, monkeypatch):
     student, teacher, weights = torch.randn(7, 11, requires_grad=True), torch.randn(7, 11), torch.rand(7)
     whole = ibot_loss(student, teacher, weights)
     (whole_gradient,) = torch.autograd.grad(whole, student)
-    monkeypatch.setattr(distillation, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(soft_targets, "ROWS_AT_ONCE", rows)
     loss = ibot_loss(student, teacher, weights)
     torch.testing.assert_close(loss, whole)
     torch.testing.assert_close(torch.autograd.grad(loss, student)[0], whole_gradient)
@@ -240,7 +240,7 @@ def test_sinkhorns_center_makes_the_softmax_its_assignment(shape, temperature, i
 @pytest.mark.parametrize("rows", [1, 3 * 7, 10**6])
 def test_sinkhorns_center_in_chunks_and_in_half_precision(rows, monkeypatch):
     logits = (30 * torch.randn(20, 7)).bfloat16()  # up to 2000 over the temperature: exp would be infinite
-    monkeypatch.setattr(distillation, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(soft_targets, "ROWS_AT_ONCE", rows)
     with torch.autocast("cpu", torch.bfloat16):
         center = sinkhorn_center(logits, 0.04)
     assert center.dtype == torch.float32 and torch.isfinite(center).all()
@@ -283,7 +283,7 @@ class LargestFloat32(TorchDispatchMode):
 
 
 def test_no_float32_copy_of_all_logits_is_made(monkeypatch):
-    monkeypatch.setattr(distillation, "ROWS_AT_ONCE", 1000)
+    monkeypatch.setattr(soft_targets, "ROWS_AT_ONCE", 1000)
     student, teacher = torch.randn(40, 4, 100).bfloat16().requires_grad_(), torch.randn(40, 2, 100).bfloat16()
     with LargestFloat32() as seen:
         center = sinkhorn_center(teacher.flatten(0, 1), 0.1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hfcontrast.losses import barlow_twins, redundancy, vicreg
+from hfcontrast.losses import barlow_twins, gram, vicreg
 
 SHAPES = [(2, 3), (3, 2), (4, 4), (6, 17), (17, 6), (5, 40)]  # N, D
 
@@ -116,4 +116,4 @@ def test_what_has_no_statistics_is_refused(loss):
 def test_both_ways_to_the_norm_agree():
     a, b = torch.randn(2, 5, 9, dtype=torch.float64)
     for x, y in ((a, b), (a, a), (a[:, :3], b[:, :3])):
-        torch.testing.assert_close(redundancy._squared_norm(x, y), (x.T @ y).square().sum())
+        torch.testing.assert_close(gram.squared_norm(x, y), (x.T @ y).square().sum())

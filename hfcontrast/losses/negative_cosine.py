@@ -1,4 +1,4 @@
-"""Losses that only attract: a prediction from one view meets the target of another."""
+"""Negative cosine similarity of predictions and targets, the loss of SimSiam (Chen and He, 2020) and BYOL."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,39 +1,8 @@
-"""Losses over cluster assignments that are balanced over the batch."""
+"""SwAV's swapped prediction: each view predicts the cluster assignments of the others (Caron et al., 2020)."""
 
-import torch
 from torch import Tensor
 
 from .precision import full_precision
-
-
-@torch.no_grad()
-@full_precision
-def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    """Soft assignments that use all prototypes equally (SwAV, Caron et al., 2020, arXiv:2006.09882, eq. 3 to 5).
-
-    The matrix exp(scores / epsilon) is scaled in turn so that each prototype gets N / K samples and each sample sums to
-    1, as Sinkhorn and Knopp do; here in logarithms, so that no epsilon over- or underflows. The batch must be the whole
-    one.
-
-    Args:
-        scores: (N, K), similarities of N samples with K prototypes. Half precision is computed in float32.
-        epsilon: Smoothness > 0; small values give hard assignments.
-        iterations: How often both are scaled, >= 1; the samples last.
-
-    Returns:
-        (N, K) without gradient, float32 at least. Each row sums to 1; the columns' sums approach N / K. Identical
-        samples are each spread over all prototypes equally.
-
-    Raises:
-        ValueError: No iteration, or not a matrix.
-    """
-    if scores.ndim != 2 or iterations < 1:
-        raise ValueError(f"scores (N, K) and 1 iteration or more are needed, got {tuple(scores.shape)}, {iterations}")
-    logs = scores / epsilon
-    for _ in range(iterations):
-        logs = logs - logs.logsumexp(dim=0)
-        logs = logs - logs.logsumexp(dim=1, keepdim=True)
-    return logs.exp()
 
 
 @full_precision

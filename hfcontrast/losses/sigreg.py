@@ -1,13 +1,14 @@
-"""SIGReg: embeddings that look like an isotropic Gaussian from every direction (LeJEPA)."""
+"""SIGReg, sketched isotropic Gaussian regularization of LeJEPA (Balestriero and LeCun, 2025)."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .precision import full_precision
 
-AT_ONCE = 1 << 16  # projections on a CPU whose cosines are looked at together: they stay in the core's cache
+AT_ONCE = 1 << 16  # projections on a CPU whose cosines are computed together: they stay in the core's cache
 ACCELERATOR_AT_ONCE = 1 << 23
 
 
@@ -18,10 +19,10 @@ def _chunks(samples: Tensor) -> Iterator[slice]:
 
 
 class _Waves(torch.autograd.Function):
-    """Sums over the samples x (N, R) of cos(t x) and sin(t x), (2, T, R); the N x R x T waves are never held."""
+    """Sums over the samples x (N, R) of cos(t x) and sin(t x), (2, T, R); the N x R x T values are never held in memory."""
 
     @staticmethod
-    def forward(ctx, samples, knots):
+    def forward(ctx: Any, samples: Tensor, knots: list[float]) -> Tensor:
         sums = samples.new_zeros(2, len(knots), samples.shape[1])
         for rows in _chunks(samples):
             for k, t in enumerate(knots):
@@ -34,7 +35,7 @@ class _Waves(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (samples,) = ctx.saved_tensors
         gradient = torch.zeros_like(samples)
         for rows in _chunks(samples):
@@ -60,17 +61,17 @@ def sigreg(
 
         N * integral of  |1/N sum_n exp(i t x_n) - exp(-t^2 / 2)|^2  exp(-t^2 / 2) dt,     t from -reach to reach
 
-    by the trapezoidal rule, and averaged over the directions. The integrand is even and 0 at t = 0, so half of the points do.
-    Linear in N: neither the waves nor their graph are held, they are computed again in the backward pass.
+    by the trapezoidal rule, and averaged over the directions. The integrand is even and 0 at t = 0, so half of the points are
+    enough. Memory is linear in N: the cosines and sines are recomputed in the backward pass.
 
     Args:
-        embeddings: (N, ..., D), not normalized. Dimensions between, such as views, are samples of their own: their statistics
-            are averaged. Half precision is computed in float32.
-        directions: (D, M) unit vectors; drawn anew for every batch they cover all of them.
+        embeddings: (N, ..., D), not normalized. Dimensions in between, such as views, are tested separately, and their
+            statistics are averaged. Half precision is computed in float32.
+        directions: (D, M) unit vectors; the paper draws new ones for every batch.
         points: Points of the trapezoidal rule on [-reach, reach], odd, >= 3.
         reach: Largest t of the integral.
         over_processes: Sums a vector (S,) over all processes, with gradients; None for a single process. With it N is the
-            number of the samples of all.
+            number of samples of all processes.
 
     Returns:
         Scalar >= 0. About 1.06 (sqrt(2 pi) - sqrt(2 pi / 3)) in the mean over normal samples, whatever N; 0.409 N for
@@ -88,10 +89,9 @@ def sigreg(
         raise ValueError(f"points is {points}, expected an odd number, 3 or more")
     spacing = 2 * reach / (points - 1)
     knots = [spacing * k for k in range(1, points // 2 + 1)]
-    waves = _Waves.apply((embeddings @ directions.to(embeddings.dtype)).flatten(1), knots)
-    if over_processes is None:
-        samples = len(embeddings)
-    else:
+    waves: Tensor = _Waves.apply((embeddings @ directions.to(embeddings.dtype)).flatten(1), knots)
+    samples: int | Tensor = len(embeddings)
+    if over_processes is not None:
         summed = over_processes(torch.cat([waves.flatten(), waves.new_tensor([len(embeddings)])]))
         waves, samples = summed[:-1].view_as(waves), summed[-1].detach()
     normal = torch.exp(-0.5 * waves.new_tensor(knots).square())
@@ -99,4 +99,5 @@ def sigreg(
     weights[-1] /= 2
     cosines, sines = waves / samples
     distances = (cosines - normal.unsqueeze(1)).square() + sines.square()
-    return samples * (weights @ distances).mean()
+    loss: Tensor = samples * (weights @ distances).mean()
+    return loss
