@@ -48,6 +48,7 @@ class ColorViewsConfig(PreTrainedConfig):
 
     model_type = "colour_views"
     sub_configs = {"backbone_config": AutoConfig}
+    attribute_map = {"colour_space": "color_space"}  # as encoders saved by version 0.1 call it
     default_backbone = "resnet"  # where there is none, or its model_type is missing
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -59,6 +60,7 @@ class ColorViewsConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
+        self.color_space = kwargs.pop("colour_space", self.color_space)
         if self.channel_groups is None:
             self.channel_groups = [list(group) for group in _GROUPS[self.color_space]]
         super().__post_init__(**kwargs)

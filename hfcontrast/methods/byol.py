@@ -43,6 +43,7 @@ class BYOLConfig(MethodConfig):
     """
 
     model_type = "hfcontrast_byol"
+    renamed_settings = {"weight_standardisation": "weight_standardization"}
 
     projection_dim: int = 256
     hidden_dim: int = 4096

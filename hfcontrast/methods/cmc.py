@@ -50,6 +50,7 @@ class CMCConfig(MethodConfig):
     """
 
     model_type = "hfcontrast_cmc"
+    renamed_settings = {"colour_space": "color_space"}
 
     color_space: Literal["lab", "ydbdr", "rgb"] = "lab"
     channel_groups: list[list[int]] | None = None

@@ -49,6 +49,7 @@ class ColorizationConfig(MethodConfig):
     """
 
     model_type = "hfcontrast_colorization"
+    renamed_settings = {"neighbours": "neighbors"}
 
     output_stride: int = 4
     decoder_dim: int = 256

@@ -1,11 +1,12 @@
 """MethodConfig: what every method's configuration has."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from ..encoders.subconfig import whole_config
+from .renamed_settings import accept_old_names, with_new_names
 from .settings import restored
 
 
@@ -18,14 +19,24 @@ class MethodConfig(PreTrainedConfig):
     ``image_mean`` and ``image_std: list | None``, what each color is normalized by. What has to be measured on the pictures
     themselves (color clusters, frequencies) it names in ``Method.measured`` and measures in ``Method.measure``.
 
+    Attributes:
+        renamed_settings: Settings that got a new name, old name -> new name. The old one keeps working wherever a setting is
+            given (recipes, the command line, Python, a saved config.json), with one FutureWarning, and recipes keep their
+            fingerprint: a run that was begun under the old name can be resumed.
+
     Args:
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
     """
 
     sub_configs = {"backbone_config": AutoConfig}
     default_backbone = "resnet"  # where there is none, or its model_type is missing
+    renamed_settings: ClassVar[dict[str, str]] = {}
 
     backbone_config: dict | PreTrainedConfig | None = None
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        accept_old_names(cls)
 
     def __post_init__(self, **kwargs):
         self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
@@ -34,7 +45,7 @@ class MethodConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "MethodConfig":
         """As in transformers; what JSON has as lists comes back as the tuples, sets or keys that the settings' types say."""
-        return super().from_dict(restored(cls, config_dict), **kwargs)
+        return super().from_dict(restored(cls, with_new_names(cls, config_dict)), **kwargs)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """All settings, as defaults may change; and some encoders (pairs of towers) have none to leave out."""

@@ -49,6 +49,7 @@ class MAEConfig(MethodConfig):
     """
 
     model_type = "hfcontrast_mae"
+    renamed_settings = {"normalise_pixels": "normalize_pixels"}
     default_backbone = "vit_mae"
 
     mask_ratio: float | int = 0.75

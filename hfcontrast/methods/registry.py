@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load
 from ..errors import PluginError
 from ..renamed import renamed
+from .renamed_settings import first_names, with_new_names
 from .settings import MethodField, method_fields, type_text
 
 if TYPE_CHECKING:
@@ -17,12 +18,14 @@ __all__ = [
     "PluginEntry",
     "claim",
     "class_made",
+    "first_names",
     "get_method",
     "installed",
     "method_fields",
     "register",
     "register_all",
     "type_text",
+    "with_new_names",
 ]
 
 _in_process: dict[str, "type[Method]"] = {}

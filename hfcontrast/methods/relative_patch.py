@@ -50,6 +50,7 @@ class RelativePatchConfig(MethodConfig):
     """
 
     model_type = "hfcontrast_relative_patch"
+    renamed_settings = {"standardise": "standardize"}
 
     patch_size: int | None = None
     gap: int | None = None

@@ -144,13 +144,24 @@ def find_method(name: Any) -> tuple["type[Method] | None", list[Problem]]:
         return None, [Problem(("method", "name"), str(error))]
 
 
+def without_overridden(method: "type[Method]", options: dict[str, Any], overridden: set[str]) -> dict[str, Any]:
+    """A method's settings without those of the file that the command line sets under their other name, the old or the new one."""
+    renamed = method.config_class.renamed_settings
+    set_here = {renamed.get(name, name) for name in overridden}
+    return {name: v for name, v in options.items() if name in overridden or renamed.get(name, name) not in set_here}
+
+
 def check_method(method: "type[Method]", options: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """Checks a method's own settings; returns all of them with their defaults, and the problems."""
     from huggingface_hub.errors import StrictDataclassError
 
-    from ..methods.registry import method_fields
+    from ..methods.registry import method_fields, with_new_names
 
     known = {field.name: field for field in method_fields(method)}
+    try:
+        options = with_new_names(method.config_class, options)
+    except ValueError as error:
+        return {}, [Problem(("method", str(error).partition(" ")[0]), str(error))]
     problems, given = [], {}
     for name, value in options.items():
         if name not in known:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import PluginError
 from .renamed import with_old_names
 
 if TYPE_CHECKING:
@@ -38,5 +39,17 @@ def fingerprint_of(recipe: "Recipe") -> Fingerprint:
         for key in later:
             if getattr(recipe, name).__dict__[key] == type(getattr(recipe, name)).model_fields[key].default:
                 settings[name].pop(key)
-    text = json.dumps(with_old_names(settings), sort_keys=True)
+    older = with_old_names({**settings, "method": _first_names(settings["method"])})
+    text = json.dumps(older, sort_keys=True)
     return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)
+
+
+def _first_names(method: dict[str, Any]) -> dict[str, Any]:
+    """A method's settings under the names that they had first, so that older hashes stay."""
+    from ..methods.registry import first_names, get_method
+
+    try:
+        first = first_names(get_method(method["name"]).config_class, method)
+    except PluginError:  # a recipe that has been read by its types only can name any method
+        return method
+    return {first[name]: value for name, value in method.items()}

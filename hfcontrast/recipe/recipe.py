@@ -13,7 +13,7 @@ from ..atomic import write_text
 from ..errors import RecipeError
 from ..view import View
 from .backbone import check_backbone
-from .checking import Problem, check_method, check_recipe_views, check_sections, find_method
+from .checking import Problem, check_method, check_recipe_views, check_sections, find_method, without_overridden
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
 from .reading import NUMBER, Document, apply_overrides, read_file
@@ -181,7 +181,7 @@ def load_recipe(
     values = document.values
     sections, problems = check_sections(values)
     if check:
-        resolved, more = _check_rooms(values)
+        resolved, more = _check_rooms(values, document)
         problems += more
         if "method" in sections and "method" in resolved:
             sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
@@ -215,7 +215,7 @@ def _plain(recipe: Mapping[str, Any], source: str) -> dict[str, Any]:
         ) from error
 
 
-def _check_rooms(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def _check_rooms(values: dict[str, Any], document: Document) -> tuple[dict[str, Any], list[Problem]]:
     """Checks what depends on other rooms; returns the method's settings and views in full, and the problems."""
     resolved: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -223,7 +223,10 @@ def _check_rooms(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]
     if isinstance(method, dict):
         cls, problems = find_method(method.get("name"))
         if cls is not None:
-            options = {name: value for name, value in method.items() if name != "name"}
+            overridden = {path[1] for path in document.overridden if path[0] == "method" and len(path) == 2}
+            options = without_overridden(
+                cls, {name: value for name, value in method.items() if name != "name"}, overridden
+            )
             resolved["method"], more = check_method(cls, options)
             problems += more
         if cls is not None and isinstance(views, dict):

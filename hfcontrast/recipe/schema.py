@@ -50,6 +50,8 @@ def _method(name: str, method: "type[Method]") -> dict[str, Any]:
     properties = {"name": {"const": name, "description": (method.__doc__ or name).strip().splitlines()[0]}}
     for field in method_fields(method):
         properties[field.name] = {**_type_schema(field.type), "description": field.meaning, "default": field.default}
+    for old, new in method.config_class.renamed_settings.items():
+        properties[old] = {**properties[new], "description": f"Called {new} now.", "deprecated": True}
     return {
         "title": name,
         "type": "object",
