@@ -23,12 +23,9 @@ from ..console import plain_console
 from ..encoders.features import encode
 from ..encoders.two_towers import text_features
 from ..methods.base import Progress
-from ..methods.calling import call_hook
 from ..recipe import Recipe, load_recipe
 from ..training.build import Training, build_training
-from ..training.loop import clip, detached
 from ..training.memory import memory_of
-from ..training.schedules import set_schedules
 from .loader import loader_speed, torchvision_chain_speed
 
 _SECOND = "_against"  # of the second training's scratch folder
@@ -182,25 +179,9 @@ def floor(training: Training, batch: dict[str, Tensor]) -> None:
 
 def step(training: Training, batches: list[dict[str, Any]], number: int) -> None:
     """One whole optimizer step of the training loop on micro-batches as :func:`prepared` makes them."""
-    method, optimizer, settings = training.method, training.optimizer, training.recipe.train
-    progress = Progress(number, 1_000_000, 100)
-    set_schedules(optimizer, training.recipe.optim, number, 1_000_000, 100, settings.batch_size)
-    method.start_step(progress)
-    outputs = []
-    for batch in batches:
-        with training.accelerator.accumulate(training.model):
-            if training.cache:
-                output = training.cache.backward(batch)
-            else:
-                output = training.model(**batch)
-                training.accelerator.backward(output.loss)
-            if training.accelerator.sync_gradients:
-                clip(training)
-                call_hook(method, "after_backward", progress)
-            optimizer.step()
-            optimizer.zero_grad()
-        outputs.append(detached(output))
-    call_hook(method, "after_step", outputs, progress)
+    optimizer_step = training.optimizer_step()
+    optimizer_step.prepare = dict
+    optimizer_step(batches, Progress(number, 1_000_000, 100))
 
 
 def in_turn(tasks: dict[str, tuple[Callable[[], None], int]], seconds: float, device: torch.device) -> list[Timing]:

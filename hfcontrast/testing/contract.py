@@ -18,10 +18,11 @@ from transformers import AutoModel, PreTrainedModel
 from ..encoders.features import encode
 from ..errors import PluginError, RecipeError
 from ..methods.base import Method, Progress
-from ..methods.calling import call_hook, phases_of
+from ..methods.calling import phases_of
 from ..methods.construction import check_built
 from ..methods.declaration import check_written
 from ..nn.batch_norm import synchronize_batch_norm
+from ..training.step import OptimizerStep
 from .draws import drawn_by_a_step, nothing_dropped
 from .learning import check_learns
 from .mistakes import (
@@ -269,26 +270,18 @@ def _restored(method_class: type[Method], config, state: dict[str, Tensor]) -> M
 
 def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
     """Loss, gradients averaged over processes as DistributedDataParallel does, and the state after a step."""
-    progress = Progress(7, 10, 5)
-    method.start_step(progress)
+    gradients = {}
+
+    def keep(_step: int) -> None:
+        gradients.update((name, p.grad.clone()) for name, p in method.named_parameters() if p.grad is not None)
+
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    step = OptimizerStep(method, torch.optim.SGD(trained, lr=0.1), on_gradients=keep)
     torch.manual_seed(0)
     with nothing_dropped(method):
-        output = method(**batch)
-    output.loss.backward()
-    trained = {name: p for name, p in method.named_parameters() if p.requires_grad and p.grad is not None}
-    if dist.is_initialized():
-        for parameter in trained.values():
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= dist.get_world_size()
-    gradients = {name: parameter.grad.clone() for name, parameter in trained.items()}
-    call_hook(method, "after_backward", progress)
-    with torch.no_grad():
-        for parameter in trained.values():
-            if parameter.grad is not None:
-                parameter -= 0.1 * parameter.grad
-    call_hook(method, "after_step", [output], progress)
+        loss = step([batch], Progress(7, 10, 5)).loss.item()
     state = {name: value.float() for name, value in method.state_dict().items()}
-    return {"loss": output.loss.item(), "gradients": gradients, "state": state}
+    return {"loss": loss, "gradients": gradients, "state": state}
 
 
 def _because(method: Method, batch: dict[str, Tensor]) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method, Progress
-from ..methods.calling import call_hook
+from ..training.step import OptimizerStep
 from .violation import require
 
 
@@ -46,15 +46,7 @@ def _same_parameters(first: Method, second: Method, part: str) -> bool:
 def _losses(method: Method, batch: dict[str, Tensor], steps: int, lr: float) -> tuple[float, float]:
     """First loss, and the mean of the last three, of a training on one batch."""
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=lr)
-    losses = []
-    for step in range(steps):
-        progress = Progress(step, steps, max(steps // 10, 1))
-        method.start_step(progress)
-        output = method(**batch)
-        output.loss.backward()
-        call_hook(method, "after_backward", progress)
-        optimizer.step()
-        optimizer.zero_grad()
-        call_hook(method, "after_step", [output], progress)
-        losses.append(output.loss.item())
+    optimizer_step = OptimizerStep(method, optimizer)
+    progress = (Progress(step, steps, max(steps // 10, 1)) for step in range(steps))
+    losses = [optimizer_step([batch], now).loss.item() for now in progress]
     return losses[0], sum(losses[-3:]) / 3

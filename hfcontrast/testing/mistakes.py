@@ -14,8 +14,9 @@ from transformers import PreTrainedConfig
 
 from ..methods.arguments import OF_A_BATCH
 from ..methods.base import Method, MethodConfig, MethodOutput, Progress
-from ..methods.calling import call_hook, depicted
+from ..methods.calling import depicted
 from ..methods.construction import LIBRARIES, own_modules
+from ..training.step import OptimizerStep
 from .violation import require
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, set, Tensor)
@@ -152,15 +153,10 @@ def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
     before = {name: (tuple(value.shape), value.dtype) for name, value in method.state_dict().items()}
     frozen = {name for name, value in method.named_parameters() if not value.requires_grad}
     unsaved = {name: value.clone() for name, value in method.named_buffers() if name not in before}
-    progress, remembered = Progress(1, 10, 5), []
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    step, remembered = OptimizerStep(method, torch.optim.SGD(trained, lr=0.0)), []
     for _ in range(2):  # twice the same: what differs then is counted up
-        method.start_step(progress)
-        output = method(**batch)
-        output.loss.backward()
-        call_hook(method, "after_backward", progress)
-        method.zero_grad()
-        kept = MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state)
-        call_hook(method, "after_step", [kept], progress)
+        step([batch], Progress(1, 10, 5))
         remembered.append(dict(_remembered(method)))
     after = {name: (tuple(value.shape), value.dtype) for name, value in method.state_dict().items()}
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

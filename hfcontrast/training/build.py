@@ -37,6 +37,7 @@ from .grad_cache import GradientCache, check_cacheable
 from .optim import build_optimizer
 from .output_folder import make_output_folder
 from .same_data import check_same_data
+from .step import OptimizerStep
 from .tokenizer import build_captions, text_facts
 from .tracking import missing_packages
 
@@ -87,6 +88,19 @@ class Training:
     cache: GradientCache | None
     captions: CaptionReader | None
     data: dict[str, Any]
+
+    def optimizer_step(self) -> OptimizerStep:
+        """The step of this training; it takes micro-batches as the loader yields them."""
+        return OptimizerStep(
+            self.method,
+            self.optimizer,
+            self.accelerator,
+            self.model,
+            self.recipe.optim,
+            self.recipe.train.batch_size,
+            self.cache,
+            prepare=lambda batch: self.photometry(batch, self.accelerator.device),
+        )
 
 
 def build_training(recipe: Recipe) -> Training:

@@ -14,13 +14,10 @@ from tqdm.auto import tqdm
 
 from ..atomic import write_json, writing
 from ..errors import CheckpointError, TrainingError
-from ..methods.base import MethodOutput, Progress
-from ..methods.calling import call_hook
+from ..methods.base import Progress
 from ..nn.distributed import all_mean
-from ..nn.running_statistics import average_over_processes
 from ..signals import Interrupted, stopping_at_once
 from .baseline import Evaluate, forget_kept, judge, judge_untrained, judged_at_start
-from .batch_size import too_few_to_normalize
 from .build import Training
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
@@ -29,10 +26,9 @@ from .gradients import GradientWatch
 from .interrupts import Watch
 from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
-from .optim import clip_each_gradient
 from .same_data import DATA
-from .schedules import set_schedules
 from .state_watch import StateWatch
+from .step import StepResult
 from .tracking import Tracking
 
 BEFORE = "stopped before the first step; the same command begins again where this one did"
@@ -57,45 +53,25 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         DataError: Too much of the data is unreadable.
     """
     recipe, accelerator, method = training.recipe, training.accelerator, training.method
-    model, optimizer, loader = training.model, training.optimizer, training.loader
+    loader = training.loader
     with stopping_at_once(BEFORE):
         step, notes, tracking = begin(training, evaluate)
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)
-    state = StateWatch(method)
+    state, optimizer_step = StateWatch(method), training.optimizer_step()
+    optimizer_step.on_gradients = lambda done: meter.warn(gradients.look(done))
     reset_peak_memory(accelerator.device)
 
     # Workers end while signals are only noted: what a finalizer raises is printed and lost.
     with Watch() as watch, meter, contextlib.closing(loader.iter_from(step)) as batches:
         while step < training.total_steps:
             progress = Progress(step, training.total_steps, loader.steps_per_epoch, recipe.train.seed)
-            lr = set_schedules(
-                optimizer, recipe.optim, step, training.total_steps, loader.steps_per_epoch, recipe.train.batch_size
-            )
-            method.start_step(progress)
-            outputs = []
-            for _ in range(recipe.train.accumulation):
-                batch = meter.wait(batches)
-                with accelerator.accumulate(model), too_few_to_normalize():
-                    if training.cache:
-                        output = training.cache.backward(batch)
-                    else:
-                        output = model(**training.photometry(batch, accelerator.device))
-                        accelerator.backward(output.loss)
-                    if accelerator.sync_gradients:
-                        meter.warn(gradients.look(step))
-                        clip(training)
-                        call_hook(method, "after_backward", progress)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                outputs.append(detached(output))
-            looked_at = output.embeddings
-            average_over_processes(method)
-            call_hook(method, "after_step", outputs, progress)
+            micro_batches = (meter.wait(batches) for _ in range(recipe.train.accumulation))
+            done = optimizer_step(micro_batches, progress)
             state.look()
             step += 1
 
-            loss = torch.stack([output.loss for output in outputs]).mean()
+            loss = done.loss
             losses.add(loss)
             stop = watch.step(step, loss)
             last = step == training.total_steps
@@ -105,7 +81,7 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
                 loader.count_together(gather_object)
             if logs:
                 watch.settle()
-                tracking.log(meter.log(outputs, looked_at, step, lr), step)
+                tracking.log(meter.log(done, step), step)
             meter.advance()
             if evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0:
                 watch.settle()
@@ -170,23 +146,6 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
     return step, notes
 
 
-def clip(training: Training) -> None:
-    """Clips the gradients as the recipe says: by their common norm, or each by its own."""
-    settings = training.recipe.optim
-    if settings.clip_grad_norm is None:
-        return
-    if settings.clip_each:
-        training.accelerator.unscale_gradients(training.optimizer)
-        clip_each_gradient(list(training.model.parameters()), settings.clip_grad_norm)
-    else:
-        training.accelerator.clip_grad_norm_(training.model.parameters(), settings.clip_grad_norm)
-
-
-def detached(output: MethodOutput) -> MethodOutput:
-    """What outlives a micro-batch: no graph and no embeddings."""
-    return MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state)
-
-
 class Meter(contextlib.AbstractContextManager):
     """The progress bar, and what a log line holds: losses, learning rate, speed and the share of time spent waiting for data.
 
@@ -221,8 +180,9 @@ class Meter(contextlib.AbstractContextManager):
         self.waited += time.perf_counter() - before
         return batch
 
-    def log(self, outputs: list[MethodOutput], embeddings: Tensor | None, step: int, lr: float) -> dict[str, float]:
+    def log(self, done: StepResult, step: int) -> dict[str, float]:
         """Means over micro-batches and processes, how far the embeddings are spread, and the speed since the last log."""
+        outputs, lr = done.outputs, done.lr
         names = sorted(outputs[0].metrics or {})
         if other := [sorted(o.metrics or {}) for o in outputs if sorted(o.metrics or {}) != names]:
             raise TrainingError(
@@ -230,7 +190,7 @@ class Meter(contextlib.AbstractContextManager):
                 "every step"
             )
         rows = [torch.stack([o.loss.float(), *(o.metrics[n].float() for n in names)]) for o in outputs]
-        spread_out = spread(embeddings)
+        spread_out = spread(done.embeddings)
         means = torch.cat([torch.stack(rows).mean(dim=0), *(value.view(1) for value in spread_out.values())])
         values = dict(zip(["loss", *names, *spread_out], all_mean(means).tolist()))
         self.warn(self.collapse.look(values, step / self.training.total_steps))
