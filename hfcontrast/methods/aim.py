@@ -33,7 +33,7 @@ from ..encoders.patch_tokens import (
 )
 from ..encoders.vit import fix_positions, sincos_positions, xavier_patch_projection
 from ..errors import RecipeError
-from ..nn.term_mean import mean_of_terms
+from ..nn.distributed import mean_of_terms
 from ..nn.transformer import xavier_linears
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput

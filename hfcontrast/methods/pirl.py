@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..encoders.features import patch_size
 from ..losses import softmax_nce
 from ..nn import MemoryBank, chosen_products, sample_others, sample_uniform
-from ..nn.patches.puzzle import cut_patches, patch_side, require_whole_patches
+from ..nn.patches.squares import corners_in_cells, cut_squares, patch_side, require_whole_patches
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
@@ -150,3 +150,19 @@ class PIRL(Method):
         """Moves the images' rows in the bank to their f."""
         for output in outputs:
             self.bank.update(output.state["index"], output.state["f"])
+
+
+def cut_patches(pixel_values: Tensor, side: int, numbers: Tensor) -> Tensor:
+    """Cuts a patch at a random place out of each of 3 x 3 cells, in a random order.
+
+    Args:
+        pixel_values: (B, C, S, S); cells are S // 3 pixels wide.
+        side: Side of the patches, in pixels, at most S // 3.
+        numbers: (B, 27) in [0, 1): where the patches' upper left corners lie in their cells, first the nine rows, then the
+            nine columns; the last nine, by their ranks, shuffle the cells.
+
+    Returns:
+        (B, 9, C, side, side), channels last in memory.
+    """
+    cells = numbers[:, 18:].argsort(dim=1)
+    return cut_squares(pixel_values, *corners_in_cells(numbers[:, :18], cells, pixel_values.shape[-1], side), side)

@@ -2,13 +2,11 @@
 
 from .batch_norm import GlobalBatchNorm, synchronize_batch_norm
 from .collapse import effective_rank, feature_std
-from .context import FuturePredictor, GRUContext, MaskedConvContext
-from .distributed import all_mean, all_sum, gather, rank, world_size
+from .distributed import all_mean, all_sum, gather, mean_of_terms, rank, world_size
 from .ema import MomentumUpdate, momentum_schedule
 from .heads import DINOHead, MLPHead, Prototypes
-from .kmeans import spherical_kmeans
 from .labels import own_classes
-from .masks.blocks import block_masks, crop_masks
+from .masks.blocks import block_masks
 from .memory_bank import MemoryBank
 from .negatives import chosen_products, sample_others
 from .queue import Queue
@@ -19,11 +17,8 @@ from .views import view_by_view
 
 __all__ = [
     "DINOHead",
-    "FuturePredictor",
-    "GRUContext",
     "GlobalBatchNorm",
     "MLPHead",
-    "MaskedConvContext",
     "MemoryBank",
     "MomentumUpdate",
     "Prototypes",
@@ -34,12 +29,12 @@ __all__ = [
     "block_masks",
     "chosen_products",
     "cosine",
-    "crop_masks",
     "effective_rank",
     "feature_std",
     "gather",
     "hash_numbers",
     "linear",
+    "mean_of_terms",
     "momentum_schedule",
     "own_classes",
     "rank",
@@ -47,7 +42,6 @@ __all__ = [
     "sample_uniform",
     "shared_generator",
     "shared_normal",
-    "spherical_kmeans",
     "synchronize_batch_norm",
     "view_by_view",
     "world_size",

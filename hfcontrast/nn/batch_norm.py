@@ -5,7 +5,6 @@ processes has the statistics, and the gradients, of one process (and that tests 
 """
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -72,6 +71,8 @@ def synchronize_batch_norm(module: nn.Module) -> nn.Module:
     timm's architectures keep inside their normalization, which torch's own conversion would drop.
     """
     if any(parameter.is_cuda for parameter in module.parameters()):
+        from timm.layers import convert_sync_batchnorm
+
         return convert_sync_batchnorm(module)
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(child, GlobalBatchNorm):

@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from hfcontrast.encoders import ColorViewsModel, encode
-from hfcontrast.encoders.color_bins import color_bins
 from hfcontrast.encoders.color_views import convert_colors, lab_to_rgb
 from hfcontrast.losses import annealed_mean, rebalancing_weights
 from hfcontrast.methods.colorization import Colorization, ColorizationConfig
+from hfcontrast.methods.colorization.color_bins import color_bins
 from hfcontrast.testing import build, check_method, random_batch
 
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))

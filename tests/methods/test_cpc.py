@@ -12,7 +12,7 @@ from hfcontrast.errors import RecipeError
 from hfcontrast.methods import cpc
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.cpc import CPC, CPCConfig
-from hfcontrast.nn import GRUContext, MaskedConvContext
+from hfcontrast.methods.cpc.context import GRUContext, MaskedConvContext
 from hfcontrast.testing import (
     TINY_BACKBONE,
     build,
@@ -256,5 +256,5 @@ def test_it_learns_how_signals_go_on():
 
 
 def test_the_example_runs():
-    results = doctest.testmod(cpc)
+    results = doctest.testmod(cpc.method)
     assert results.attempted >= 10 and results.failed == 0

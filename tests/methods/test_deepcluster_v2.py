@@ -8,8 +8,9 @@ from hfcontrast import testing
 from hfcontrast.errors import DataError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.deepcluster_v2 import DeepClusterV2, DeepClusterV2Config
+from hfcontrast.methods.deepcluster_v2.kmeans import spherical_kmeans
 from hfcontrast.methods.swav import SwAV
-from hfcontrast.nn import shared_generator, spherical_kmeans
+from hfcontrast.nn import shared_generator
 from hfcontrast.testing import build, check_method, random_batch
 from hfcontrast.training.optim import LARS
 

@@ -8,7 +8,7 @@ from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.jigsaw import Jigsaw, JigsawConfig
-from hfcontrast.nn.patches.puzzle import permutation_set
+from hfcontrast.methods.jigsaw.permutations import permutation_set
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"permutations": 20, "tile_dim": 8, "hidden_dim": 32}

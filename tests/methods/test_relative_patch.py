@@ -8,7 +8,7 @@ from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.relative_patch import NEIGHBORS, RelativePatch, RelativePatchConfig
-from hfcontrast.nn.patches.puzzle import cut_squares
+from hfcontrast.nn.patches.squares import cut_squares
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"hidden_dim": 32}

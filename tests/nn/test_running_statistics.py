@@ -10,9 +10,9 @@ from timm.layers import EvoNorm2dB0, FrozenBatchNormAct2d
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from hfcontrast.methods.moco.shuffle_bn import in_groups
 from hfcontrast.nn import GlobalBatchNorm, synchronize_batch_norm
 from hfcontrast.nn.running_statistics import average_over_processes, batch_norm_layers, hold_when_recomputed
-from hfcontrast.nn.shuffle_bn import in_groups
 
 IMAGES = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -5,37 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..random import sample_uniform
-
 NUMBERS_PER_BLOCK = 4
-_NUMBERS_PER_MASK = 16 * NUMBERS_PER_BLOCK  # after 16 blocks masks are as full as those of DINOv2's authors
-
-
-def crop_masks(
-    index: Tensor, shape: tuple[int, int, int], probability: float, ratios: tuple[float, float], *key: int
-) -> Tensor:
-    """Masks of blocks for some of the crops of each image, drawn by :func:`~hfcontrast.nn.sample_uniform`.
-
-    Args:
-        index: (B,) int64, the samples' positions in their data set.
-        shape: Crops T of an image, and rows H and columns W of the patches of each.
-        probability: Share of the crops that are masked, in [0, 1]; of each image's always as many, or one more. Of two
-            crops a half is one, either of them.
-        ratios: Range of the share of a crop's patches that a mask hides; drawn uniformly.
-        key: What else the masks depend on: seed, step, and a number for what they are used for.
-
-    Returns:
-        (B, T, H, W) bool, true where masked.
-    """
-    crops, height, width = shape
-    numbers = sample_uniform(index, 1 + crops * (1 + _NUMBERS_PER_MASK), *key)
-    start, shares, blocks = numbers.tensor_split((1, 1 + crops), dim=1)
-    # Systematic sampling: a crop is masked where start, start + p, start + 2p, ... pass a whole number.
-    ends = start + probability * torch.arange(crops + 1, device=index.device)
-    masked = ends.floor().diff(dim=1)
-    counts = masked * ((ratios[0] + shares * (ratios[1] - ratios[0])) * (height * width)).floor()
-    masks = block_masks(blocks.reshape(-1, _NUMBERS_PER_MASK), counts.flatten().long(), height, width)
-    return masks.unflatten(0, (-1, crops))
 
 
 def block_masks(
@@ -93,3 +63,9 @@ def rectangles(top: Tensor, left: Tensor, tall: Tensor, wide: Tensor, shape: tup
         places = torch.arange(size, device=top.device)
         spans.append((places >= start.unsqueeze(-1)) & (places < (start + length).unsqueeze(-1)))
     return spans[0].unsqueeze(-1) & spans[1].unsqueeze(-2)
+
+
+def __getattr__(name: str):  # what this module also had under its old name
+    from ...renamed import renamed
+
+    return renamed(__name__, name)

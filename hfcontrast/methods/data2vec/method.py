@@ -1,0 +1,246 @@
+"""data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language. Baevski, Hsu, Xu, and others, 2022.
+
+arXiv:2202.03555, as it learns from images; details that the paper leaves open are those of the authors' code for vision
+(facebookresearch/data2vec_vision, built on BEiT's). The paper says that targets are in general the outputs of the blocks' MLPs
+before the last residual connection; the commands of that code take the blocks' outputs after it, and so do the defaults here
+(``target_features: ffn`` is the other).
+
+Deviations from the paper:
+- Masks are a function of the run's seed, the epoch and the sample, and hide the same number of patches in every image: what 32
+  blocks leave is filled up beside them. The authors draw anew in every step, and some masks are a few patches short.
+- Colors are distorted after the crop; in the authors' code before it, on the whole picture.
+"""
+
+from typing import Literal
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ...encoders.depth_initialization import draw, initialize_by_depth
+from ...encoders.patch_tokens import choose, enlarge, token_grid
+from ...errors import RecipeError
+from ...nn import linear
+from ...nn.feature_colors import PrincipalColors, color_picture
+from ...nn.masks.places import places_of
+from ...view import View
+from ..base import Method, MethodConfig, MethodOutput, Phase, Progress
+from .masks import exact_block_masks, numbers_for_mask
+
+MASKS = 1  # what the random numbers are for
+_POSITIONS = ("use_absolute_position_embeddings", "use_relative_position_bias", "use_shared_relative_position_bias")
+
+
+@strict
+class Data2VecConfig(MethodConfig):
+    """Configuration of data2vec.
+
+    Args:
+        mask_ratio: Share of the patches that are hidden from the student, above 0 and below 1.
+        min_block: Smallest area that is drawn for a block of hidden patches.
+        average_top_k_layers: Blocks of the teacher, counted from the last, whose outputs make the targets.
+        target_features: "block": the blocks' outputs; "ffn": those of their MLPs, before the residual connection.
+        loss_beta: Where the smooth L1 loss turns from squares to absolute values, above 0.
+        ema_decay: Momentum of the teacher at the start.
+        ema_end_decay: Momentum of the teacher at the end; between them it changes along a line. 0.9999 in the second half of
+            the 1600 epochs of the paper's ViT-L.
+        ema_anneal_end_step: Optimizer steps until then; None: all.
+    """
+
+    model_type = "hfcontrast_data2vec"
+    default_backbone = "data2vec-vision"
+
+    mask_ratio: float | int = 0.6
+    min_block: int = 16
+    average_top_k_layers: int = 6
+    target_features: Literal["block", "ffn"] = "block"
+    loss_beta: float | int = 2.0
+    ema_decay: float | int = 0.9998
+    ema_end_decay: float | int = 0.9998
+    ema_anneal_end_step: int | None = None
+
+    def validate_shares(self):
+        """Something is hidden and something is seen; momenta are shares."""
+        if not 0 < self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio is {self.mask_ratio}, expected a number above 0 and below 1")
+        for name in ("ema_decay", "ema_end_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number between 0 and 1")
+
+    def validate_numbers(self):
+        """Blocks, layers and steps are counted; the beta divides."""
+        for name in ("min_block", "average_top_k_layers", "ema_anneal_end_step"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.loss_beta <= 0:
+            raise ValueError(f"loss_beta is {self.loss_beta}, expected a number above 0")
+
+
+class Data2Vec(Method):
+    """data2vec (Baevski et al., 2022, arXiv:2202.03555): from a masked picture, what a teacher makes of the hidden patches.
+
+    The teacher follows the student slowly and sees the whole picture; its targets are the mean of its last blocks' outputs, each
+    normalized. The encoder is a Data2VecVisionModel, which is given a mask token and, if it has no positions at all, a shared
+    relative position bias, as the authors'. The student is published, as the authors fine-tune it.
+    """
+
+    config_class = Data2VecConfig
+    views = (View(size=224, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4),)
+    min_images = 1
+    teachers = {"teacher": "encoder"}
+    collapse_advice = "raise method.ema_decay, lower optim.lr, or lengthen optim.warmup_epochs"
+
+    def __init__(self, config: Data2VecConfig):
+        complete_backbone(config.backbone_config)
+        super().__init__(config)
+        layers = config.backbone_config.num_hidden_layers
+        if config.average_top_k_layers > layers:
+            raise ValueError(
+                f"average_top_k_layers is {config.average_top_k_layers}, but the encoder has {layers} blocks: use at most those"
+            )
+        initialize_encoder(self.encoder)
+        self.encoder.embeddings.mask_token.requires_grad_(True)  # here it is trained
+        self.encoder.config.feature_pooling = "mean"
+        norm = nn.LayerNorm(self.feature_size, eps=1e-6)
+        normalized = isinstance(self.encoder.layernorm, nn.LayerNorm)  # not with use_mean_pooling, the default
+        self.head = nn.Sequential(
+            nn.Identity() if normalized else norm, nn.Linear(self.feature_size, self.feature_size)
+        )
+        self.post_init()
+
+    def reset_parameters(self) -> None:
+        """Initial weights of the head, as the authors'."""
+        draw(self.head[1].weight, self.encoder.config.initializer_range, cut=True)
+        nn.init.zeros_(self.head[1].bias)
+
+    def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Crops (B, V, C, H, W) to what is predicted and what the teacher says.
+
+        Returns:
+            ``prediction`` and ``target`` (B, V, M, D) of the hidden patches; ``features`` (B, V, D), the student's mean.
+        """
+        crops = pixel_values.flatten(0, 1)
+        hidden, _ = places_of(self.masks(index, crops))
+        tokens = self.student(crops, hidden)
+        embeddings = {
+            "prediction": self.head(choose(tokens, hidden)).float(),
+            "target": choose(self.targets(crops), hidden),
+            "features": tokens.mean(dim=1),
+        }
+        return {name: value.unflatten(0, pixel_values.shape[:2]) for name, value in embeddings.items()}
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """Smooth L1, the mean over all hidden patches: of each image as many."""
+        prediction, target = embeddings["prediction"], embeddings["target"].detach()
+        return MethodOutput(
+            loss=F.smooth_l1_loss(prediction, target, beta=float(self.config.loss_beta)),
+            metrics={
+                "prediction_std": prediction.detach().flatten(0, -2).std(dim=0).mean(),
+                "target_std": target.flatten(0, -2).std(dim=0).mean(),
+            },
+            embeddings=embeddings["features"].detach(),
+        )
+
+    def masks(self, index: Tensor, crops: Tensor) -> Tensor:
+        """Which patches of crops (N, C, H, W) the student does not see: (N, T) bool."""
+        grid = token_grid(self.encoder, crops)
+        count, patches, numbers = len(crops), grid[0] * grid[1], numbers_for_mask(*grid)
+        uniform = self.draws(index, count // len(index) * numbers, MASKS).view(count, numbers)
+        hidden = max(min(round(self.config.mask_ratio * patches), patches - 1), 1)
+        return exact_block_masks(uniform, hidden, *grid, least=self.config.min_block).flatten(1)
+
+    def student(self, crops: Tensor, hidden: Tensor) -> Tensor:
+        """Tokens of all patches (N, T, D), of crops without the patches at the hidden places (N, M)."""
+        grid = token_grid(self.encoder, crops)
+        mask = torch.zeros(len(crops), grid[0] * grid[1], dtype=torch.bool, device=crops.device)
+        return self.encoder(crops, bool_masked_pos=mask.scatter(1, hidden, True)).last_hidden_state[:, 1:]
+
+    @torch.no_grad()
+    def targets(self, crops: Tensor) -> Tensor:
+        """The mean of the teacher's last blocks, each normalized, normalized again: (N, T, D) float32."""
+        outputs = self._mlp_outputs(crops) if self.config.target_features == "ffn" else self._block_outputs(crops)
+        chosen = [output[:, 1:].float() for output in outputs[-self.config.average_top_k_layers :]]
+        width = chosen[0].shape[-1:]
+        mean = torch.stack([F.layer_norm(output, width) for output in chosen]).mean(dim=0)
+        return F.layer_norm(mean, width)
+
+    def _block_outputs(self, crops: Tensor) -> list[Tensor]:
+        return list(self.teacher(crops, output_hidden_states=True).hidden_states[1:])
+
+    def _mlp_outputs(self, crops: Tensor) -> list[Tensor]:
+        layers, outputs = self.teacher.encoder.layer, []
+        hooks = [layer.output.register_forward_hook(lambda *call: outputs.append(call[-1])) for layer in layers]
+        try:
+            self.teacher(crops)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        scales = [1.0 if layer.lambda_2 is None else layer.lambda_2 for layer in layers]
+        return [scale * output for scale, output in zip(scales, outputs)]
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the way from one momentum to the other."""
+        config = self.config
+        if config.ema_anneal_end_step is None or config.ema_decay == config.ema_end_decay:
+            return []
+        otherwise = f"the teacher's momentum never reaches {config.ema_end_decay:g}"
+        return [Phase("method.ema_anneal_end_step", config.ema_anneal_end_step, config.ema_anneal_end_step, otherwise)]
+
+    def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
+        """Moves the teacher."""
+        config = self.config
+        steps = config.ema_anneal_end_step or max(progress.total_steps, 1)
+        self.update_teachers(linear(config.ema_decay, config.ema_end_decay, progress.step / steps))
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Both encoders; not the teacher, where its inner outputs are caught."""
+        return [self.encoder] if self.config.target_features == "ffn" else super().compiled_parts()
+
+    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """The masked pictures, and features as colors: the teacher's and, where patches are hidden, the predicted ones."""
+        picture = pixel_values[:, 0]
+        grid, size = token_grid(self.encoder, picture), tuple(picture.shape[-2:])
+        mask = self.masks(index, picture)
+        hidden, _ = places_of(mask)
+        targets = self.targets(picture)
+        in_color = PrincipalColors(targets)
+        predicted = in_color(self.head(choose(self.student(picture, hidden), hidden)))
+        places = hidden.unsqueeze(-1).expand(-1, -1, 3)
+        colors = torch.zeros(*targets.shape[:2], 3, device=picture.device).scatter(1, places, predicted)
+        return {
+            "masked": picture * ~enlarge(mask.unflatten(1, grid), size),
+            "target features": color_picture(in_color(targets), grid, size),
+            "predicted features": color_picture(colors, grid, size),
+            "original": picture,
+        }
+
+
+def initialize_encoder(encoder: PreTrainedModel) -> None:
+    """Initial weights of a Data2VecVisionModel, as the authors'; tables of relative positions stay 0.
+
+    Args:
+        encoder: The encoder; the standard deviation is its ``initializer_range``.
+    """
+    std = encoder.config.initializer_range
+    initialize_by_depth(encoder, encoder.encoder.layer, ("attention.output.dense", "output.dense"), std, cut=True)
+    for name in ("cls_token", "mask_token", "position_embeddings"):
+        if (tokens := getattr(encoder.embeddings, name)) is not None:
+            draw(tokens, std, cut=True)
+
+
+def complete_backbone(config: PreTrainedConfig) -> None:
+    """Sets what data2vec needs of the encoder's configuration: a mask token, and positions of some kind.
+
+    Raises:
+        RecipeError: It is the configuration of another model.
+    """
+    if config.model_type != "data2vec-vision":
+        raise RecipeError(
+            f"data2vec masks patches inside the encoder and reads its blocks, which '{config.model_type}' is not made for: use "
+            "a backbone with model_type data2vec-vision"
+        )
+    config.use_mask_token = True
+    if not any(getattr(config, name) for name in _POSITIONS):
+        config.use_shared_relative_position_bias = True  # the authors'; without any, patches would have no places

@@ -1,0 +1,262 @@
+"""I-JEPA: Self-Supervised Learning from Images with a Joint-Embedding Predictive Architecture. Assran, Duval, and others, 2023.
+
+arXiv:2301.08243; details that the paper leaves open are those of the authors' code (facebookresearch/ijepa). Two of them
+contradict the paper, and are followed: the loss is smooth L1, where the paper has the squared distance; and it is computed on
+the target encoder's features after a normalization of each patch's.
+
+Deviations from the paper:
+- Masks are drawn for each image by itself, as a function of the run's seed, the epoch and the sample. In the authors' code the
+  blocks of a batch have one size, and all masks are cut to the shortest of the batch, from the end; here none is cut, and
+  shorter ones are padded out of sight. So contexts are larger: of 16 x 16 patches 118 in the mean; there 112 before they are cut, and
+  69 to 73 after, in batches of 128 to 64 images (of 14 x 14 patches 91; there 84, and 50 to 54).
+- A target's share and its aspect ratio are drawn apart, and blocks reach every patch; in the authors' code one number decides
+  both, and blocks are at least one patch smaller than the picture and never touch its last row and column.
+- If the targets leave the context too few patches, 8 places of it are tried before a target is left in it; by the authors 20.
+- Position embeddings have the row's half first, the authors' the column's.
+"""
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from ...encoders.depth_initialization import initialize_by_depth
+from ...encoders.patch_tokens import choose, embed_patches, enlarge, require_vit, run_layers, token_grid
+from ...encoders.vit import fix_positions, sincos_positions
+from ...nn import linear
+from ...nn.distributed import mean_of_terms
+from ...nn.feature_colors import PrincipalColors, color_picture
+from ...nn.masks.places import places_of
+from ...nn.transformer import BRANCH_ENDS, TransformerBlocks
+from ...view import View
+from ..base import Method, MethodConfig, MethodOutput, Progress
+from .masks import multi_block_masks, numbers_for_blocks
+
+MASKS = 1  # what the random numbers are for
+
+
+@strict
+class IJEPAConfig(MethodConfig):
+    """Configuration of I-JEPA.
+
+    Args:
+        targets: Target blocks of an image.
+        target_scale: Range of a target block's share of the patches.
+        target_aspect: Range of a target block's height by its width.
+        context_scale: Range of the context block's share of the patches, before the targets are taken out.
+        min_keep: Patches that the context keeps at least; no more than a quarter of all.
+        predictor_width: Width of the predictor, a multiple of 4.
+        predictor_depth: Blocks of the predictor; 12 beside a ViT-L or larger.
+        predictor_heads: Attention heads of the predictor; None takes as many as the encoder has.
+        momentum: Momentum of the target encoder at the start; it rises to 1 along a line.
+    """
+
+    model_type = "hfcontrast_ijepa"
+    default_backbone = "ijepa"
+
+    targets: int = 4
+    target_scale: list | tuple = (0.15, 0.2)
+    target_aspect: list | tuple = (0.75, 1.5)
+    context_scale: list | tuple = (0.85, 1.0)
+    min_keep: int = 10
+    predictor_width: int = 384
+    predictor_depth: int = 6
+    predictor_heads: int | None = None
+    momentum: float | int = 0.996
+
+    def validate_ranges(self):
+        """Two numbers each, the lower one first."""
+        for name, most in (("target_scale", 1), ("target_aspect", float("inf")), ("context_scale", 1)):
+            limits = getattr(self, name)
+            if len(limits) != 2 or not 0 < limits[0] <= limits[1] <= most:
+                bound = "within (0, 1]" if most == 1 else "above 0"
+                raise ValueError(f"{name} is {list(limits)}, expected a range [low, high] {bound}")
+
+    def validate_numbers(self):
+        """Something is predicted, from something."""
+        for name in ("targets", "min_keep", "predictor_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.predictor_width < 4 or self.predictor_width % 4:
+            raise ValueError(f"predictor_width is {self.predictor_width}, expected a multiple of 4")
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum is {self.momentum}, expected a number between 0 and 1")
+
+
+class IJEPA(Method):
+    """I-JEPA (Assran et al., 2023, arXiv:2301.08243): from a block of context, the features of other blocks are predicted.
+
+    The encoder sees the patches of the context alone; a narrow predictor is told a target block's place, and predicts what
+    the target encoder, which follows the encoder slowly and sees the whole picture, says there. Views are not distorted. The
+    encoder is an IJepaModel; the target encoder is published.
+    """
+
+    config_class = IJEPAConfig
+    views = (View(size=224, scale=(0.3, 1.0), interpolation="bilinear", horizontal_flip=0.0, jitter=0.0),)
+    min_images = 1
+    teachers = {"target_encoder": "encoder"}
+    collapse_advice = "raise method.momentum, lower optim.lr, or lengthen optim.warmup_epochs"
+
+    def __init__(self, config: IJEPAConfig):
+        super().__init__(config)
+        require_vit(self.encoder, "I-JEPA", ("ijepa",))
+        heads = config.predictor_heads or self.encoder.config.num_attention_heads
+        std = self.encoder.config.initializer_range
+        initialize_by_depth(self.encoder, self.encoder.layers, BRANCH_ENDS, std)
+        fix_positions(self.encoder)
+        self.predictor = Predictor(self.feature_size, config.predictor_width, config.predictor_depth, heads, std)
+        self.post_init()
+
+    def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Crops (B, V, C, H, W) to the errors of their predictions.
+
+        Returns:
+            ``error`` (B,), the sum of the errors of ``predicted`` (B,) patches, each the mean over the features' entries;
+            ``context`` (B,) patches that the encoder saw; ``features`` (B, V, D): the target encoder's, of whole crops.
+        """
+        count = pixel_values.shape[1]
+        crops = pixel_values.flatten(0, 1)
+        context, targets = self.masks(index, crops)
+        features = self.target_features(crops)
+        wanted = F.layer_norm(features.float(), features.shape[-1:])
+        prediction, places, present = self.predict(crops, context, targets)
+        wanted = choose(wanted, places.flatten(1)).view_as(prediction)
+        errors = F.smooth_l1_loss(prediction.float(), wanted, reduction="none").mean(dim=-1) * present
+        return {
+            "error": errors.sum(dim=(1, 2)).unflatten(0, (-1, count)).sum(dim=1),
+            "predicted": present.sum(dim=(1, 2)).unflatten(0, (-1, count)).sum(dim=1),
+            "context": context.sum(dim=1).unflatten(0, (-1, count)).sum(dim=1),
+            "features": features.mean(dim=1).unflatten(0, (-1, count)),
+        }
+
+    def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
+        """The mean over all patches of all target blocks of the global batch; a patch in two blocks counts twice."""
+        return MethodOutput(
+            loss=mean_of_terms(embeddings["error"], embeddings["predicted"]),
+            metrics={
+                "context_patches": embeddings["context"].float().mean(),
+                "predicted_patches": embeddings["predicted"].float().mean(),
+            },
+            embeddings=embeddings["features"].detach(),
+        )
+
+    def masks(self, index: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """What of crops (N, C, H, W) is context (N, T), and what is target (N, M, T); bool."""
+        config = self.config
+        grid = token_grid(self.encoder, crops)
+        numbers = numbers_for_blocks(config.targets)
+        uniform = self.draws(index, len(crops) // len(index) * numbers, MASKS).view(len(crops), numbers)
+        context, targets = multi_block_masks(
+            uniform,
+            grid,
+            config.targets,
+            tuple(config.target_scale),
+            tuple(config.target_aspect),
+            tuple(config.context_scale),
+            min(config.min_keep, max(grid[0] * grid[1] // 4, 1)),
+        )
+        return context.flatten(1), targets.flatten(2)
+
+    @torch.no_grad()
+    def target_features(self, crops: Tensor) -> Tensor:
+        """Features of all patches by the target encoder, (N, T, D)."""
+        tokens, _ = embed_patches(self.target_encoder, crops)
+        return run_layers(self.target_encoder, tokens)
+
+    def predict(self, crops: Tensor, context: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicts the target blocks' features from the context.
+
+        Returns:
+            Predictions (N, M, K, D) at the places (N, M, K) of the blocks' patches, and which of those are no padding.
+        """
+        tokens, _ = embed_patches(self.encoder, crops)
+        seen, is_seen = places_of(context)
+        encoded = run_layers(self.encoder, choose(tokens, seen), is_seen[:, None, None])
+        places, present = places_of(targets)
+        grid = token_grid(self.encoder, crops)
+        return self.predictor(encoded, seen, is_seen, places, present, grid), places, present
+
+    def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
+        """Moves the target encoder."""
+        self.update_teachers(linear(self.config.momentum, 1.0, progress.fraction))
+
+    def export_encoder(self) -> PreTrainedModel:
+        """The target encoder."""
+        return self.target_encoder
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The layers of both encoders and of the predictor, which are run on a part of the tokens."""
+        return [*self.encoder.layers, *self.target_encoder.layers, *self.predictor.blocks.layers]
+
+    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Context and target blocks of the pictures, and features as colors: the target encoder's and the predicted ones."""
+        picture = pixel_values[:, 0]
+        grid, size = token_grid(self.encoder, picture), tuple(picture.shape[-2:])
+        context, targets = self.masks(index, picture)
+        wanted = self.target_features(picture).float()
+        wanted = F.layer_norm(wanted, wanted.shape[-1:])
+        prediction, places, present = self.predict(picture, context, targets)
+        in_color = PrincipalColors(wanted)
+        colors = torch.zeros(*wanted.shape[:2], 3, device=wanted.device)
+        for block in range(places.shape[1]):  # where blocks overlap, the last one is seen
+            sample, rank = present[:, block].nonzero(as_tuple=True)
+            colors[sample, places[sample, block, rank]] = in_color(prediction[sample, block, rank])
+        shown = [enlarge(mask.unflatten(1, grid), size) for mask in (context, targets.any(dim=1))]
+        return {
+            "context": picture * shown[0],
+            "targets": picture * shown[1],
+            "target features": color_picture(in_color(wanted), grid, size),
+            "predicted features": color_picture(colors, grid, size),
+            "original": picture,
+        }
+
+
+class Predictor(nn.Module):
+    """I-JEPA's predictor: from the features of the context and the places of a target block to the features there.
+
+    Args:
+        feature_size: Width D of the encoder's tokens.
+        width: Width of the predictor's own.
+        depth: Number of its blocks.
+        heads: Attention heads.
+        std: Standard deviation of the initial weights.
+    """
+
+    def __init__(self, feature_size: int, width: int, depth: int, heads: int, std: float = 0.02):
+        super().__init__()
+        self.width, self.std = width, std
+        self.embed = nn.Linear(feature_size, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, width))
+        self.blocks = TransformerBlocks(width, depth, heads)
+        self.project = nn.Linear(width, feature_size)
+
+    def forward(
+        self, encoded: Tensor, seen: Tensor, is_seen: Tensor, places: Tensor, present: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
+        """Predicts every target block by itself.
+
+        Args:
+            encoded: (N, L, D) features of the context.
+            seen: (N, L) its places.
+            is_seen: (N, L) bool, which of them are no padding.
+            places: (N, M, K) places of the target blocks' patches.
+            present: (N, M, K) bool, which of them are no padding.
+            grid: Rows and columns of the patches.
+
+        Returns:
+            (N, M, K, D).
+        """
+        count = places.shape[1]
+        context = self.embed(encoded)
+        positions = sincos_positions(*grid, self.width).to(context)
+        context = (context + positions[seen]).repeat_interleave(count, dim=0)
+        queries = (self.mask_token.to(context.dtype) + positions[places]).flatten(0, 1)
+        visible = torch.cat([is_seen.repeat_interleave(count, dim=0), present.flatten(0, 1)], dim=1)
+        decoded = self.blocks(torch.cat([context, queries], dim=1), visible[:, None, None])
+        return self.project(decoded[:, context.shape[1] :]).unflatten(0, (-1, count))
+
+    def reset_parameters(self) -> None:
+        """Initial weights, as the authors'."""
+        initialize_by_depth(self, self.blocks.layers, BRANCH_ENDS, self.std)
+        nn.init.trunc_normal_(self.mask_token, std=self.std)
