@@ -65,9 +65,9 @@ NARROW = {
         "captions",
         "decode",
         "duplicates",
-        "evaluation",
-        "map_rows",
-        "reading_on",
+        "evaluation_loader",
+        "row_reader",
+        "stream_errors",
     },
     ("recipe", "encoders"): {"config"},
     ("recipe", "methods"): {"registry", "base"},
@@ -236,7 +236,6 @@ def test_a_direct_draw_is_found(source, draws):
 LONG_MODULES = {"methods/base.py", "training/build.py"}
 LONG_FUNCTIONS = {
     "commands/evaluate_model.py::evaluate_model",
-    "data/sources.py::load_rows",
     "publishing/card.py::build_card",
     "training/build.py::build_training",
     "training/loop.py::train",

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from hfcontrast.data.augment.color import Photometry
+from hfcontrast.data.augment.color import ColorAugmentation
 from hfcontrast.data.loader import TrainLoader
 from hfcontrast.data.sources import Rows
 from hfcontrast.view import View
@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 def loader_speed(
     rows: Rows, views: tuple[View, ...], mean: Sequence[float], std: Sequence[float], seconds: float
 ) -> float:
-    """Images a second on one core through ``TrainLoader`` and ``Photometry``, decoding included.
+    """Images a second on one core through ``TrainLoader`` and ``ColorAugmentation``, decoding included.
 
     Args:
         rows: Map-style rows.
@@ -47,7 +47,7 @@ def loader_speed(
     batch_size = min(_BATCH, rows.num_rows)
     with one_thread():
         batches = iter(TrainLoader(rows, views, batch_size=batch_size, workers=0, cache=False))
-        photometry = Photometry(views, mean, std)
+        photometry = ColorAugmentation(views, mean, std)
         return _images_a_second(lambda: photometry(next(batches), "cpu"), batch_size, seconds)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..data.cache import cpus_of_this_process
 from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.decode import UnreadableImage
-from ..data.reading import ImageReader
+from ..data.image_reader import ImageReader
 from ..data.sources import Rows
 from ..encoders.features import encode, feature_size
 from ..evaluation.inputs import evaluating, picture_transform, text_embeddings

@@ -1,17 +1,19 @@
-"""Data: rows from anywhere, crops in workers, photometry on the training device."""
+"""Data: rows from anywhere, crops in workers, color augmentation on the training device."""
 
-from hfcontrast.data.augment.color import Photometry
+from hfcontrast.data.augment.color import ColorAugmentation
 from hfcontrast.data.augment.draws import draw_views
 from hfcontrast.data.decode import UnreadableImage, decode_image
-from hfcontrast.data.evaluation import evaluation_batches
+from hfcontrast.data.evaluation_loader import evaluation_batches
+from hfcontrast.data.image_reader import ImageReader, read_bytes
 from hfcontrast.data.loader import TrainLoader
-from hfcontrast.data.reading import ImageReader, read_bytes
-from hfcontrast.data.sources import Rows, available_splits, load_rows
+from hfcontrast.data.sources import Columns, Rows, Source, available_splits, load_rows
 
 __all__ = [
+    "ColorAugmentation",
+    "Columns",
     "ImageReader",
-    "Photometry",
     "Rows",
+    "Source",
     "TrainLoader",
     "UnreadableImage",
     "available_splits",
@@ -21,3 +23,9 @@ __all__ = [
     "load_rows",
     "read_bytes",
 ]
+
+
+def __getattr__(name: str):
+    from hfcontrast.renamed import renamed
+
+    return renamed(__name__, name)

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from hfcontrast.data.augment.crops import CropCutter
-from hfcontrast.data.augment.draws import PARAMETERS, draw_views
+from hfcontrast.data.augment.draws import PARAMETERS, SUFFIX, draw_views
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.tensor_columns import stacked
 from hfcontrast.view import View
 
-SUFFIX = "_photometry"
 _PIXELS_AT_ONCE = 16_000_000  # decoded images that wait for their crops: about 50 MB
 
 
@@ -80,7 +79,7 @@ class BatchBuilder:
             rows: How many.
 
         Returns:
-            For each key uint8 (rows, V, size, size, 3) and under ``{key}_photometry`` float32 (rows, V, 8); ``index``
+            For each key uint8 (rows, V, size, size, 3) and under ``{key}_color`` float32 (rows, V, 8); ``index``
             (rows,) int64; ``labels`` (rows,) int64 where the rows are labeled; ``input_ids`` and ``attention_mask``
             (rows, T) int64 where captions are read; further columns as lists, or as tensors (rows, ...) where a method
             takes them.
@@ -128,4 +127,4 @@ class BatchBuilder:
         draws = draw_views(self.views, self.seed, samples[0].epoch, ids, heights, widths)
         self.cutter.cut(images, draws, crops, start)
         for key, drawn in draws.items():
-            parameters[key][start : start + len(samples)] = torch.from_numpy(drawn.photometry)
+            parameters[key][start : start + len(samples)] = torch.from_numpy(drawn.color)

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from hfcontrast.data.decode import UnreadableImage
-from hfcontrast.data.reading import ImageReader
+from hfcontrast.data.image_reader import ImageReader
 
 _CHUNK = 1024  # rows decoded into one buffer
 _SAMPLE = 64  # rows whose size is looked at for the estimate

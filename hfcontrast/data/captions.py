@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from datasets import Features, Value
 
-from hfcontrast.data.augment.draws import uniforms
 from hfcontrast.data.decode import UnreadableRow
+from hfcontrast.data.keyed_random import uniforms
 
 _CHOICE = 2**32 + 1  # a view number that no crop has: its random number chooses the caption
 NAMES = ("caption", "captions", "text", "texts", "txt")

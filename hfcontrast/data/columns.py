@@ -1,15 +1,62 @@
 """Columns: which of a data set's columns hold the images, labels and captions, under names that are always the same."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
 from datasets import Dataset, Features, Image, IterableDataset, Value
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
-from hfcontrast.data.archives import IMAGE
 from hfcontrast.data.captions import find_captions, holds_texts
 from hfcontrast.data.labels import find_labels, missing_column, warn_of_negative, with_labels
 from hfcontrast.errors import DataError
 
 KEY = "__key__"  # the column of an archive's samples
+IMAGE = "image"  # what the image of a sample is called, whatever its ending
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is read of a row.
+
+    Attributes:
+        image: The column with the images; None takes ``image``, or else the first column of images.
+        label: The column with the labels, whole numbers or class labels (of map-style sets also texts), or a field of one,
+            ``COLUMN.FIELD``; None takes ``label``, or else the first column of class labels, or none.
+        caption: The column with the captions (texts or lists of texts), or a field of one, ``COLUMN.FIELD``; None
+            takes ``caption``, ``captions``, ``text``, ``texts`` or ``txt``.
+        captioned: Whether captions are wanted at all; ``auto``: where there are some, or their column is named.
+        further: Further columns to keep.
+        tensors: Columns that are batched as tensors, for a method that takes them as arguments.
+    """
+
+    image: str | None = None
+    label: str | None = None
+    caption: str | None = None
+    captioned: bool | Literal["auto"] = False
+    further: Sequence[str] = ()
+    tensors: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, columns: "Columns | Sequence[str]", **keywords: Any) -> "Columns":
+        """Columns as they are, or made of the names of further ones and the keywords of ``ColumnKeywords``."""
+        if not isinstance(columns, Columns):
+            named = {name.removesuffix("_column"): value for name, value in keywords.items()}
+            return cls(further=tuple(columns), **named)
+        if keywords:
+            raise TypeError(f"{', '.join(keywords)} belongs to the Columns: give Columns alone, or keywords")
+        return columns
+
+
+class ColumnKeywords(TypedDict, total=False):
+    """The fields of ``Columns``, but for the further columns, as keywords of a function."""
+
+    image_column: str | None
+    label_column: str | None
+    caption_column: str | None
+    captioned: bool | Literal["auto"]
+    tensors: Sequence[str]
 
 
 def select_columns(

@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from hfcontrast.data.batches import BatchBuilder
 from hfcontrast.data.cache import DecodedRows, cpus_of_this_process, fits_in_memory
 from hfcontrast.data.captions import CaptionReader
-from hfcontrast.data.map_rows import Division, MapBatches, RowReader
-from hfcontrast.data.reading import detail_of
+from hfcontrast.data.image_reader import detail_of
+from hfcontrast.data.map_batches import Division, MapBatches
+from hfcontrast.data.row_reader import RowReader
 from hfcontrast.data.shards import Shards
 from hfcontrast.data.sources import Rows
-from hfcontrast.data.streams import FRESH, Share, StreamBatches
+from hfcontrast.data.stream_batches import FRESH, Share, StreamBatches
 from hfcontrast.data.unreadable import UnreadableRows
 from hfcontrast.errors import CheckpointError, DataError
 from hfcontrast.signals import held_back, ignore
@@ -32,8 +33,8 @@ class TrainLoader:
     not on workers or processes. Of a stream the same holds for each row, but each process reads shards of its own, so which rows share a
     batch depends on how many there are.
 
-    A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_photometry`` float32 (B, V, 8) (both
-    for ``Photometry``), ``index`` (B,) int64 the position in the data set (of a stream whose shards' lengths are not
+    A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_color`` float32 (B, V, 8) (both
+    for ``ColorAugmentation``), ``index`` (B,) int64 the position in the data set (of a stream whose shards' lengths are not
     known: the shard's number times 2**32 and the position in it), ``labels`` (B,) int64 where the rows have labels,
     ``input_ids`` and ``attention_mask`` (B, T) where captions are read, and the rows' further columns as lists, or as
     tensors where the method takes them.

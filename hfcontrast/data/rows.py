@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Unpack
 
 from datasets import ClassLabel, Dataset, IterableDataset
 
-from hfcontrast.data.columns import locate_captions, select_columns
+from hfcontrast.data.columns import ColumnKeywords, Columns, locate_captions, select_columns
 from hfcontrast.data.fingerprint import fingerprint_of_rows
-from hfcontrast.data.reading import ImageReader
+from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.tensor_columns import check_tensor_columns
 from hfcontrast.errors import DataError
 
@@ -74,37 +74,36 @@ def rows_of(
     num_rows: int | None,
     description: str,
     *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    caption_column: str | None = None,
-    captioned: bool | Literal["auto"] = False,
-    columns: Sequence[str] = (),
-    tensors: Sequence[str] = (),
+    columns: Columns | Sequence[str] = (),
+    **keywords: Unpack[ColumnKeywords],
 ) -> Rows:
-    """Rows of a data set that is open already; the columns as in ``load_rows``.
+    """Rows of a data set that is open already.
 
     Args:
         dataset: Map-style or streaming.
         num_rows: How many rows there are; None where a stream does not know.
         description: What this is, for messages.
+        columns: What is read of a row: ``Columns``, or the names of further columns beside the keywords.
+        keywords: The other fields of ``Columns``: ``image_column``, ``label_column``, ``caption_column``, ``captioned``, ``tensors``.
 
     Raises:
         DataError: A column does not exist or holds something else.
     """
+    chosen = Columns.of(columns, **keywords)
     if dataset.features is None:  # some streams know their columns only after a look at the first rows
         dataset = dataset._resolve_features()
     captions = None
-    if captioned:
+    if chosen.captioned:
         try:
-            captions = locate_captions(dataset.features, caption_column, description)
+            captions = locate_captions(dataset.features, chosen.caption, description)
         except DataError:
-            if captioned != "auto" or caption_column is not None:
+            if chosen.captioned != "auto" or chosen.caption is not None:
                 raise
-    check_tensor_columns(dataset.features, tensors, description)
-    wanted = (*columns, *tensors, *(captions[:1] if captions else ()))
-    dataset, kept = select_columns(dataset, description, image_column, label_column, wanted)
+    check_tensor_columns(dataset.features, chosen.tensors, description)
+    wanted = (*chosen.further, *chosen.tensors, *(captions[:1] if captions else ()))
+    dataset, kept = select_columns(dataset, description, chosen.image, chosen.label, wanted)
     label = dataset.features.get("label")
     class_names = list(label.names) if isinstance(label, ClassLabel) else None
-    further = tuple(column for column in kept if column in (*columns, *tensors))
+    further = tuple(column for column in kept if column in (*chosen.further, *chosen.tensors))
     streaming = isinstance(dataset, IterableDataset)
-    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tuple(tensors))
+    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tuple(chosen.tensors))

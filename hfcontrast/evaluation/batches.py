@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..data.decode import UnreadableImage
 from ..data.duplicates import COLUMNS, hashes_of, near_duplicates
-from ..data.evaluation import evaluation_batches
-from ..data.map_rows import RowReader
+from ..data.evaluation_loader import evaluation_batches
+from ..data.row_reader import RowReader
 from ..data.sources import Rows
 from ..errors import DataError
 from .features import join_processes

@@ -13,7 +13,7 @@ from datasets import Sequence as SequenceOf
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..data.evaluation import evaluation_batches
+from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from .features import extract_features
 from .inputs import as_rows, picture_transform, share_out

@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.decode import UnreadableImage
-from ..data.reading_on import read_on
 from ..data.sources import Rows
+from ..data.stream_errors import read_batches
 from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import rank
@@ -173,7 +173,7 @@ def caption_batches(
     unreadable: list[str] = []
     without = 0
     names = rows.dataset.column_names or list(rows.dataset.features)
-    for columns in read_on(rows.dataset.iter(batch_size), rows.description):
+    for columns in read_batches(rows.dataset.iter(batch_size), rows.description):
         pictures, captions = [], []
         for values in zip(*(columns[name] for name in names)):
             row = dict(zip(names, values))

@@ -12,7 +12,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..data.evaluation import evaluation_batches
+from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from ..encoders.features import feature_size
 from ..encoders.two_towers import is_two_towers

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from ..atomic import remove_unfinished
-from ..data.augment.color import Photometry
+from ..data.augment.color import ColorAugmentation
 from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
@@ -76,7 +76,7 @@ class Training:
     model: nn.Module
     optimizer: Optimizer
     loader: TrainLoader
-    photometry: Photometry
+    photometry: ColorAugmentation
     rows: Rows
     views: tuple[View, ...]
     mean: tuple[float, ...]
@@ -161,7 +161,7 @@ def build_training(recipe: Recipe) -> Training:
     if accelerator.num_processes > 1:
         # The weights are equal now; masks of dropout are to differ.
         set_seed((settings.seed + accelerator.process_index) % 2**32)
-    photometry = Photometry(views, mean, std, channels_last=channels_last)
+    photometry = ColorAugmentation(views, mean, std, channels_last=channels_last)
     total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
     return Training(
         recipe=recipe,
@@ -227,7 +227,7 @@ def faster_channels_last(encoder: PreTrainedModel, device: torch.device) -> bool
 
 
 def build_cache(
-    recipe: Recipe, accelerator: Accelerator, method: Method, photometry: Photometry
+    recipe: Recipe, accelerator: Accelerator, method: Method, photometry: ColorAugmentation
 ) -> GradientCache | None:
     """The gradient cache, where the recipe wants one.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..atomic import write_text
-from ..data.evaluation import evaluation_batches
+from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from ..errors import DataError
 from ..methods.base import Method

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..data.augment.color import SUFFIX, Photometry
+from ..data.augment.color import SUFFIX, ColorAugmentation
 from ..errors import RecipeError
 from ..methods.base import Method, MethodOutput
 from ..nn.distributed import world_size
@@ -33,7 +33,7 @@ class GradientCache:
         rows: Samples of a piece.
     """
 
-    def __init__(self, method: Method, accelerator: Accelerator, photometry: Photometry, rows: int):
+    def __init__(self, method: Method, accelerator: Accelerator, photometry: ColorAugmentation, rows: int):
         self.method = method
         self.accelerator = accelerator
         self.photometry = photometry

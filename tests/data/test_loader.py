@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from hfcontrast.data import Photometry, TrainLoader
+from hfcontrast.data import ColorAugmentation, TrainLoader
 from hfcontrast.data.augment.crops import cut_crop
 from hfcontrast.data.augment.draws import draw_views
 from hfcontrast.data.decode import decode_pixels
@@ -46,9 +46,9 @@ def test_what_a_batch_holds(expected, map_rows):
     shapes = {key: (tuple(value.shape), value.dtype) for key, value in batch.items()}
     assert shapes == {
         "pixel_values": ((12, 2, 24, 24, 3), torch.uint8),
-        "pixel_values_photometry": ((12, 2, 8), torch.float32),
+        "pixel_values_color": ((12, 2, 8), torch.float32),
         "local_pixel_values": ((12, 3, 16, 16, 3), torch.uint8),
-        "local_pixel_values_photometry": ((12, 3, 8), torch.float32),
+        "local_pixel_values_color": ((12, 3, 8), torch.float32),
         "index": ((12,), torch.int64),
         "labels": ((12,), torch.int64),
     }
@@ -62,7 +62,7 @@ def test_crops_are_those_drawn_for_the_row(expected, map_rows, views):
         draws = draw_views(views, 5, epoch, np.array([row]), *(np.array([side]) for side in image.shape[:2]))
         for key, modes in (("pixel_values", ("bicubic", "bilinear")), ("local_pixel_values", ("bicubic",) * 3)):
             drawn = draws[key]
-            assert np.array_equal(batch[key + "_photometry"][3].numpy(), drawn.photometry[0])
+            assert np.array_equal(batch[key + "_color"][3].numpy(), drawn.color[0])
             for number, mode in enumerate(modes):
                 box, flips = drawn.boxes[0, number].tolist(), drawn.flips[0, number].tolist()
                 crop = cut_crop(image, box, batch[key].shape[2], mode, *flips)
@@ -144,7 +144,7 @@ def test_global_randomness_is_left_alone(map_rows, views):
     for workers in (0, 1):
         loader = TrainLoader(map_rows, views, batch_size=12, workers=workers)
         for batch in take(loader, 2):
-            Photometry(views, (0.5,) * 3, (0.5,) * 3)(batch, "cpu")
+            ColorAugmentation(views, (0.5,) * 3, (0.5,) * 3)(batch, "cpu")
     assert torch.equal(torch.get_rng_state(), before) and pickle.dumps(np.random.get_state()) == numpy_before
 
 

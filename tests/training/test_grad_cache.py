@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from tiny_runs import RECIPES, REST, metrics, run
 
-from hfcontrast.data.augment.color import Photometry
+from hfcontrast.data.augment.color import ColorAugmentation
 from hfcontrast.errors import RecipeError
 from hfcontrast.losses import siglip as pairs
 from hfcontrast.losses import tiles
@@ -36,7 +36,7 @@ def raw_batch(views, rows):
     for view in views:
         shape = (rows, view.count, view.size, view.size, 3)
         batch[view.key] = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-        batch[view.key + "_photometry"] = torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 2]).repeat(rows, view.count, 1)
+        batch[view.key + "_color"] = torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 2]).repeat(rows, view.count, 1)
     return batch
 
 
@@ -45,7 +45,7 @@ def test_the_gradients_are_those_of_one_graph(name):
     """The reference keeps the graphs of all pieces, so that its masks of dropout are the same."""
     method_class, options = METHODS[name]
     method = build(method_class, VIT, **options)
-    photometry, batch = Photometry(VIEWS[name], [0.5] * 3, [0.5] * 3), raw_batch(VIEWS[name], 8)
+    photometry, batch = ColorAugmentation(VIEWS[name], [0.5] * 3, [0.5] * 3), raw_batch(VIEWS[name], 8)
     reference = copy.deepcopy(method)
     pieces = [{key: value[start : start + 3] for key, value in batch.items()} for start in (0, 3, 6)]
     torch.manual_seed(5)
@@ -75,7 +75,7 @@ class HeadInEmbed(SimCLR):
 
 
 def cached(method, rows):
-    return GradientCache(method, Accelerator(cpu=True), Photometry(VIEWS["simclr"], [0.5] * 3, [0.5] * 3), rows)
+    return GradientCache(method, Accelerator(cpu=True), ColorAugmentation(VIEWS["simclr"], [0.5] * 3, [0.5] * 3), rows)
 
 
 def test_batch_statistics_in_pieces_are_refused():
@@ -137,7 +137,7 @@ def test_pieces_of_pairs_and_tiles_of_similarities_give_the_gradients_of_the_pla
     views = (View(size=32),)
     method = build(method_class)
     batch = random_batch(method_class, 24) | raw_batch(views, 24)
-    photometry = Photometry(views, [0.5] * 3, [0.5] * 3)
+    photometry = ColorAugmentation(views, [0.5] * 3, [0.5] * 3)
     reference = copy.deepcopy(method)
     whole = reference(**photometry(batch, "cpu"))
     whole.loss.backward()

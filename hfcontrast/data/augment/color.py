@@ -1,30 +1,23 @@
-"""Photometry: color jitter, grayscale, blur, solarization and normalization of whole batches, on the training device.
+"""Color augmentation of whole batches on the training device: jitter, grayscale, blur, solarization and normalization.
 
-Each crop has parameters of its own (drawn by ``randomness.draw_views``, shipped in the batch), and the maths are those
-of torchvision's v2 functional operations on float images. Two back ends compute the same: plain torch for any device
-(this file), and compiled loops for the CPU (``photometry_cpu``), taken where numba is installed.
-
-Deviation from torchvision: the kernel of the blur reaches ``ceil(4 sigma)`` pixels to each side (at most the crop's
-side less one) instead of a fixed size; what is cut off weighs less than 1e-4.
+Each crop has parameters of its own (drawn by ``draws.draw_views``, shipped in the batch). What the operations are is in ``definition``;
+here the execution is chosen: compiled loops on a CPU (``cpu_color``), plain torch on any device (``gpu``).
 """
 
 from collections.abc import Sequence
 
 import torch
 
-from hfcontrast.data.augment import color_torch as photometry_torch
+from hfcontrast.data.augment import gpu
+from hfcontrast.data.augment.draws import SUFFIX
+from hfcontrast.data.augment.execution import describe, loops
 from hfcontrast.view import View
 
-try:
-    from hfcontrast.data.augment import color_cpu as photometry_cpu
-except ImportError:  # numba is optional
-    photometry_cpu = None
-
-SUFFIX = "_photometry"
+__all__ = ["SUFFIX", "ColorAugmentation"]
 
 
-class Photometry:
-    """Turns the uint8 crops of a batch into distorted, normalized floats on the training device.
+class ColorAugmentation:
+    """Turns the uint8 crops of a batch into augmented, normalized floats on the training device.
 
     Args:
         views: The views of the method; they name the batch keys.
@@ -49,7 +42,7 @@ class Photometry:
     ):
         if backend not in ("auto", "torch", "numba"):
             raise ValueError(f"backend is {backend!r}, expected auto, torch or numba")
-        if backend == "numba" and photometry_cpu is None:
+        if backend == "numba" and loops("color") is None:
             raise ImportError("the numba back end needs numba: pip install numba, or take backend='torch'")
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f"mean {mean} and std {std} must have three values each, std above 0")
@@ -59,10 +52,10 @@ class Photometry:
         self.backend = backend
 
     def __call__(self, batch: dict, device: torch.device | str) -> dict:
-        """Distorts and normalizes the crops and moves the batch.
+        """Augments and normalizes the crops and moves the batch.
 
         Args:
-            batch: What a loader yields: for each key uint8 (B, V, H, W, 3) and, under ``{key}_photometry``, float32
+            batch: What a loader yields: for each key uint8 (B, V, H, W, 3) and, under ``{key}_color``, float32
                 (B, V, 8) parameters, both on the CPU; other tensors are only moved, other values passed on.
             device: Where the method runs.
 
@@ -73,17 +66,27 @@ class Photometry:
         result = {}
         for key, value in batch.items():
             if key in self.keys:
-                result[key] = self._distort(value, batch[key + SUFFIX], device)
+                result[key] = self._augment(value, batch[key + SUFFIX], device)
             elif key.removesuffix(SUFFIX) in self.keys:
                 continue
             else:
                 result[key] = value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         return result
 
-    def _distort(self, pixels: torch.Tensor, parameters: torch.Tensor, device: torch.device) -> torch.Tensor:
+    def describe(self, device: torch.device | str) -> str:
+        """One line that says which form of the augmentation runs for a training on this device, and why."""
+        return describe(torch.device(device).type, self.backend)
+
+    def _augment(self, pixels: torch.Tensor, parameters: torch.Tensor, device: torch.device) -> torch.Tensor:
         rows, views = pixels.shape[:2]
         pixels, parameters = pixels.flatten(0, 1), parameters.flatten(0, 1)
-        compiled = photometry_cpu is not None and device.type == "cpu" and self.backend != "torch"
-        distort = photometry_cpu.distort if compiled else photometry_torch.distort
-        result = distort(pixels, parameters, self.mean, self.std, self.channels_last, device)
+        compiled = loops("color") if device.type == "cpu" and self.backend != "torch" else None
+        augment_color = (compiled or gpu).augment_color
+        result = augment_color(pixels, parameters, self.mean, self.std, self.channels_last, device)
         return result.unflatten(0, (rows, views))
+
+
+def __getattr__(name: str):
+    from hfcontrast.renamed import renamed
+
+    return renamed(__name__, name)

@@ -1,21 +1,12 @@
-"""Crops: decoded images and drawn boxes to uint8 pixels of one size, antialiased."""
+"""Crops: decoded images and drawn boxes to uint8 pixels of one size, antialiased; small ones by compiled loops, where numba is."""
 
 import numpy as np
 import torch
 
+from hfcontrast.data.augment.definition import cut_crop
 from hfcontrast.data.augment.draws import Draws
+from hfcontrast.data.augment.execution import loops
 from hfcontrast.view import View
-
-try:
-    from hfcontrast.data.augment import crops_cpu
-except ImportError:  # numba is optional
-    crops_cpu = None
-
-# The operators behind F.interpolate(antialias=True) without its checks, which take longer than a crop of 32 pixels.
-_RESIZE = {
-    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
-    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
-}
 
 
 class CropCutter:
@@ -36,6 +27,7 @@ class CropCutter:
         sizes = {view.key: view.size for view in views}
         for key, modes in self._modes.items():
             self.buffers[key] = (len(modes), sizes[key], sizes[key], 3)
+        loops("crops")  # imported here, so that workers that are forked have them
 
     def allocate(self, rows: int) -> dict[str, torch.Tensor]:
         """Buffers for a batch: uint8 (rows, V, size, size, 3) for each key."""
@@ -52,40 +44,14 @@ class CropCutter:
             buffers: What ``allocate`` gave.
             start: The first row to fill.
         """
+        compiled = loops("crops")
         for key, drawn in draws.items():
             boxes, flips, modes, out = drawn.boxes.tolist(), drawn.flips.tolist(), self._modes[key], buffers[key]
             size, array = self.buffers[key][1], out.numpy()
             for row, image in enumerate(images):
                 for number, mode in enumerate(modes):
                     box, flip = boxes[row][number], flips[row][number]
-                    if crops_cpu is not None and box[2] * max(box[3], size) <= crops_cpu.WORK:
-                        crops_cpu.cut_small(image, *box, mode == "bicubic", *flip, array[start + row, number])
+                    if compiled is not None and box[2] * max(box[3], size) <= compiled.WORK:
+                        compiled.cut_small(image, *box, mode == "bicubic", *flip, array[start + row, number])
                     else:
                         out[start + row, number].copy_(cut_crop(image, box, size, mode, *flip))
-
-
-def cut_crop(
-    image: np.ndarray, box: list[int], size: int, mode: str, flip_horizontally: bool, flip_vertically: bool
-) -> torch.Tensor:
-    """Cuts one box out of an image and resizes it as ``torchvision.transforms.v2.functional.resized_crop`` does.
-
-    Args:
-        image: (H, W, 3) uint8.
-        box: Top, left, height, width in pixels.
-        size: Side of the result in pixels.
-        mode: ``bilinear`` or ``bicubic``.
-        flip_horizontally: Whether the result is mirrored left to right.
-        flip_vertically: Whether the result is mirrored top to bottom.
-
-    Returns:
-        (size, size, 3) uint8.
-    """
-    top, left, height, width = box
-    crop = torch.from_numpy(image[top : top + height, left : left + width])
-    # (1, 3, h, w) in channels-last memory takes the vectorized uint8 kernel, with fixed-point weights like Pillow's.
-    pixels = _RESIZE[mode](crop[None].permute(0, 3, 1, 2), [size, size], False, None, None)
-    if flip_horizontally:
-        pixels = pixels.flip(-1)
-    if flip_vertically:
-        pixels = pixels.flip(-2)
-    return pixels[0].permute(1, 2, 0)

@@ -1,10 +1,4 @@
-"""Randomness that is a pure function of (seed, epoch, sample id, view number): who computes it does not matter.
-
-A counter-based generator (the splitmix64 sequence of Steele, Lea and Flood, 2014, "Fast splittable pseudorandom number
-generators", with a start that is hashed from the four numbers) gives the k-th uniform number of a crop without the
-ones before it, for a whole batch at once, and needs no state. So the views of a sample are the same with 0 or 8
-workers, on 1 or 8 processes, before and after a restart.
-"""
+"""What is drawn for each crop: its box, its flips and the parameters of its color augmentation, from (seed, epoch, sample, view)."""
 
 import math
 from itertools import permutations
@@ -12,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hfcontrast.data.keyed_random import uniforms
 from hfcontrast.view import View
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _ATTEMPTS = 10  # of RandomResizedCrop, before it falls back to a central crop
 
-# The columns of the photometric parameters of a crop; at its neutral value an operation changes nothing.
+SUFFIX = "_color"  # of the batch key that has the color parameters of a key's crops
+# The columns of the color parameters of a crop; at its neutral value an operation changes nothing.
 BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAYSCALE, BLUR, SOLARIZE = range(8)
 PARAMETERS = 8
 NEUTRAL = np.array([1, 1, 1, 0, 0, 0, 0, 2], dtype=np.float32)  # sigma 0: no blur; threshold 2: nothing is above it
@@ -35,57 +29,14 @@ class Draws(NamedTuple):
     Attributes:
         boxes: (B, V, 4) int64: top, left, height, width of each crop in its image, in pixels.
         flips: (B, V, 2) bool: mirrored left to right, mirrored top to bottom.
-        photometry: (B, V, 8) float32: factors of brightness, contrast, saturation; hue shift in turns; number of the
+        color: (B, V, 8) float32: factors of brightness, contrast, saturation; hue shift in turns; number of the
             permutation in ``JITTER_ORDERS``; grayscale 0/1; sigma of the blur in pixels (0: none); threshold of the
             solarization in 0..1 (2: none).
     """
 
     boxes: np.ndarray
     flips: np.ndarray
-    photometry: np.ndarray
-
-
-def _mix(state: np.ndarray) -> np.ndarray:
-    state = (state ^ (state >> np.uint64(30))) * _MIX1
-    state = (state ^ (state >> np.uint64(27))) * _MIX2
-    return state ^ (state >> np.uint64(31))
-
-
-def hash_numbers(*numbers: int | np.ndarray) -> np.ndarray:
-    """Hashes whole numbers, in their order, to 64 bits.
-
-    Args:
-        numbers: Integers or integer arrays that broadcast together; negative ones count modulo 2**64.
-
-    Returns:
-        uint64 array of the broadcast shape (at least one dimension).
-    """
-    state = np.zeros(1, dtype=np.uint64)
-    for number in numbers:
-        if isinstance(number, np.ndarray):
-            number = number.astype(np.uint64)
-        else:
-            number = np.array([int(number) % 2**64], dtype=np.uint64)
-        state = _mix((state ^ number) + _GOLDEN)
-    return state
-
-
-def uniforms(seed: int, epoch: int, ids: np.ndarray, view: int | np.ndarray, count: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) for every sample.
-
-    Args:
-        seed: The run's seed.
-        epoch: The epoch.
-        ids: (B,) integers that name the samples.
-        view: The number of the crop within its sample, or an array of numbers that broadcasts with ``ids``.
-        count: How many numbers each gets.
-
-    Returns:
-        float64 of the shape that ``ids`` and ``view`` broadcast to, with ``count`` appended.
-    """
-    state = hash_numbers(seed, epoch, np.asarray(ids), view)
-    steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
-    return (_mix(state[..., None] + steps) >> np.uint64(11)) * 2.0**-53
+    color: np.ndarray
 
 
 def draw_views(
@@ -114,7 +65,7 @@ def draw_views(
         draws = uniforms(seed, epoch, np.asarray(ids)[:, None], numbers[None, :], _DRAWS)
         flips = draws[..., _FLIPS : _FLIPS + 2] < (view.horizontal_flip, view.vertical_flip)
         boxes = _boxes(view, draws[..., _BOX:], np.asarray(heights)[:, None], np.asarray(widths)[:, None])
-        parts.setdefault(view.key, []).append(Draws(boxes, flips, _photometry(view, draws)))
+        parts.setdefault(view.key, []).append(Draws(boxes, flips, _color_parameters(view, draws)))
         first += view.count
     return {key: Draws(*(np.concatenate(a, axis=1) for a in zip(*part, strict=True))) for key, part in parts.items()}
 
@@ -149,7 +100,7 @@ def _central_boxes(view: View, heights: np.ndarray, widths: np.ndarray) -> np.nd
     return np.stack([(heights - crop_h) // 2, (widths - crop_w) // 2, crop_h, crop_w], -1)
 
 
-def _photometry(view: View, draws: np.ndarray) -> np.ndarray:
+def _color_parameters(view: View, draws: np.ndarray) -> np.ndarray:
     parameters = np.empty((*draws.shape[:-1], PARAMETERS), dtype=np.float32)
     parameters[:] = NEUTRAL
     jittered = draws[..., _JITTER] < view.jitter

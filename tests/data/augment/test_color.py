@@ -1,4 +1,4 @@
-"""Both back ends compute what torchvision's v2 functional operations do on float images, one crop at a time."""
+"""The definition and both executions compute what torchvision's v2 functional operations do on float images, one crop at a time."""
 
 import math
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from hfcontrast.data.augment.color import Photometry, photometry_cpu
+from hfcontrast.data.augment.color import ColorAugmentation
+from hfcontrast.data.augment.definition import augment_color
 from hfcontrast.data.augment.draws import (
     BLUR,
     BRIGHTNESS,
@@ -21,9 +22,12 @@ from hfcontrast.data.augment.draws import (
     SOLARIZE,
     draw_views,
 )
+from hfcontrast.data.augment.execution import describe, loops
 from hfcontrast.view import View
 
-BACKENDS = ["torch", pytest.param("numba", marks=pytest.mark.skipif(photometry_cpu is None, reason="needs numba"))]
+NUMBA = pytest.param("numba", marks=pytest.mark.skipif(loops("color") is None, reason="needs numba"))
+BACKENDS = ["torch", NUMBA]
+FORMS = ["definition", *BACKENDS]
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 ADJUST = {
     BRIGHTNESS: functional.adjust_brightness,
@@ -60,9 +64,12 @@ def crops(count: int, side: int = 20) -> torch.Tensor:
 
 
 def run(pixels: torch.Tensor, values: np.ndarray, backend: str, mean=PLAIN[0], std=PLAIN[1], **options) -> torch.Tensor:
-    photometry = Photometry((View(size=pixels.shape[2]),), mean, std, backend=backend, **options)
-    batch = {"pixel_values": pixels, "pixel_values_photometry": torch.from_numpy(values[:, None])}
-    return photometry(batch, "cpu")["pixel_values"][:, 0]
+    if backend == "definition":
+        made = [augment_color(p[0], v, mean, std) for p, v in zip(pixels, values)]
+        return torch.stack(made).float()
+    augmentation = ColorAugmentation((View(size=pixels.shape[2]),), mean, std, backend=backend, **options)
+    batch = {"pixel_values": pixels, "pixel_values_color": torch.from_numpy(values[:, None])}
+    return augmentation(batch, "cpu")["pixel_values"][:, 0]
 
 
 def check(pixels: torch.Tensor, values: np.ndarray, backend: str, tolerance: float, mean=PLAIN[0], std=PLAIN[1]):
@@ -84,7 +91,7 @@ OPERATIONS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", FORMS)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_each_operation(operation, backend):
     settings = [(column, value) for column, values in OPERATIONS[operation].items() for value in values] or [(ORDER, 0)]
@@ -94,7 +101,7 @@ def test_each_operation(operation, backend):
     check(crops(len(settings)), values, backend, 2e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", FORMS)
 @pytest.mark.parametrize("side", [2, 3, 5, 33])
 def test_every_size(side, backend):
     """Also those on which the blur's kernel is wider than the crop."""
@@ -105,7 +112,7 @@ def test_every_size(side, backend):
     check(pixels, values, backend, 2e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", FORMS)
 def test_the_jitter_in_every_order(backend):
     values = np.tile(NEUTRAL, (24, 1))
     values[:, :4] = [1.6, 0.5, 1.7, 0.17]
@@ -113,12 +120,12 @@ def test_the_jitter_in_every_order(backend):
     check(crops(24), values, backend, 2e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", FORMS)
 def test_the_whole_chain_as_drawn(backend):
     # Without solarization: a pixel that lies on its threshold within the last bit may fall on either side.
     view = View(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, grayscale=0.3, blur=0.5)
     sides = np.full(64, 20)
-    values = draw_views((view,), 0, 0, np.arange(64), sides, sides)["pixel_values"].photometry[:, 0]
+    values = draw_views((view,), 0, 0, np.arange(64), sides, sides)["pixel_values"].color[:, 0]
     check(crops(64), values, backend, 1e-4, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -151,14 +158,14 @@ def test_memory_format_and_other_entries(backend, channels_last):
     views = (View(name="a", size=8), View(name="b", key="local_pixel_values", size=4, count=2))
     batch = {
         "pixel_values": torch.randint(0, 256, (6, 1, 8, 8, 3), dtype=torch.uint8),
-        "pixel_values_photometry": torch.from_numpy(np.tile(NEUTRAL, (6, 1, 1))),
+        "pixel_values_color": torch.from_numpy(np.tile(NEUTRAL, (6, 1, 1))),
         "local_pixel_values": torch.randint(0, 256, (6, 2, 4, 4, 3), dtype=torch.uint8),
-        "local_pixel_values_photometry": torch.from_numpy(np.tile(NEUTRAL, (6, 2, 1))),
+        "local_pixel_values_color": torch.from_numpy(np.tile(NEUTRAL, (6, 2, 1))),
         "labels": torch.arange(6),
         "caption": ["a"] * 6,
     }
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    result = Photometry(views, mean, std, channels_last, backend)(batch, "cpu")
+    result = ColorAugmentation(views, mean, std, channels_last, backend)(batch, "cpu")
     assert set(result) == {"pixel_values", "local_pixel_values", "labels", "caption"} and len(batch) == 6
     assert torch.equal(result["labels"], batch["labels"]) and result["caption"] == batch["caption"]
     for key, shape in (("pixel_values", (6, 1, 3, 8, 8)), ("local_pixel_values", (6, 2, 3, 4, 4))):
@@ -175,7 +182,7 @@ def test_memory_format_and_other_entries(backend, channels_last):
 def test_result_depends_on_neither_batch_nor_threads(backend):
     view = View(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, grayscale=0.3, blur=0.5, solarize=0.2)
     sides = np.full(33, 20)
-    values = draw_views((view,), 0, 0, np.arange(33), sides, sides)["pixel_values"].photometry[:, 0]
+    values = draw_views((view,), 0, 0, np.arange(33), sides, sides)["pixel_values"].color[:, 0]
     pixels = crops(33)
     before = torch.get_num_threads()
     try:
@@ -189,12 +196,17 @@ def test_result_depends_on_neither_batch_nor_threads(backend):
     assert torch.allclose(torch.cat(parts), one, atol=1e-5)
 
 
-def test_without_numba(monkeypatch):
+@pytest.mark.skipif(loops("color") is None, reason="needs numba")
+def test_without_numba_plain_torch_runs_and_it_is_said(monkeypatch):
     values = np.tile(NEUTRAL, (3, 1))
     values[:, HUE] = 0.2
     pixels = crops(3)
     expected = run(pixels, values, "torch")
-    monkeypatch.setattr("hfcontrast.data.augment.color.photometry_cpu", None)
+    assert "crops and color by loops compiled by numba" in describe("cpu")
+    assert describe("cuda").endswith("color by plain torch on cuda")
+    monkeypatch.setattr("hfcontrast.data.augment.color.loops", lambda _: None)
+    monkeypatch.setattr("hfcontrast.data.augment.execution.loops", lambda _: None)
+    assert describe("cpu").startswith("augmentation: plain torch, as numba cannot be imported")
     assert torch.equal(run(pixels, values, "auto"), expected)
     with pytest.raises(ImportError, match="pip install numba"):
         run(pixels, values, "numba")
@@ -203,4 +215,4 @@ def test_without_numba(monkeypatch):
 @pytest.mark.parametrize("settings", [{"backend": "cuda"}, {"mean": (0.5,)}, {"std": (1.0, 0.0, 1.0)}])
 def test_wrong_settings(settings):
     with pytest.raises(ValueError):
-        Photometry((View(),), **({"mean": PLAIN[0], "std": PLAIN[1]} | settings))
+        ColorAugmentation((View(),), **({"mean": PLAIN[0], "std": PLAIN[1]} | settings))

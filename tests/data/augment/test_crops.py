@@ -6,12 +6,14 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from hfcontrast.data.augment.crops import CropCutter, crops_cpu, cut_crop
+from hfcontrast.data.augment.crops import CropCutter
+from hfcontrast.data.augment.definition import cut_crop
 from hfcontrast.data.augment.draws import draw_views
+from hfcontrast.data.augment.execution import loops
 from hfcontrast.view import View
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image_of(height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(height)
     small = torch.from_numpy(rng.integers(0, 256, (3, 9, 9), dtype=np.uint8))
     noise = rng.integers(-20, 20, (height, width, 3))
@@ -23,7 +25,7 @@ def picture(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("box", [[3, 5, 70, 100], [0, 0, 20, 9], [10, 60, 32, 32], [0, 0, 90, 130], [44, 7, 1, 1]])
 @pytest.mark.parametrize("flips", [(False, False), (True, False), (True, True)])
 def test_equals_torchvision(mode, box, flips):
-    image = picture(90, 130)
+    image = image_of(90, 130)
     expected = functional.resized_crop(
         torch.from_numpy(image).permute(2, 0, 1), *box, [32, 32], InterpolationMode(mode), antialias=True
     )
@@ -36,11 +38,11 @@ def test_equals_torchvision(mode, box, flips):
     assert (crop.int() - expected.permute(1, 2, 0).int()).abs().max() <= 1
 
 
-@pytest.mark.skipif(crops_cpu is None, reason="needs numba")
+@pytest.mark.skipif(loops("crops") is None, reason="needs numba")
 @pytest.mark.parametrize("size", [1, 7, 16, 32])
 def test_small_crops_are_the_same_bit_for_bit(size):
     """Whether numba is installed, or a crop counts as small, changes no pixel."""
-    image = picture(90, 130)
+    image = image_of(90, 130)
     rng = np.random.default_rng(size)
     for number in range(100):
         height, width = int(rng.integers(1, 91)), int(rng.integers(1, 131))
@@ -48,7 +50,7 @@ def test_small_crops_are_the_same_bit_for_bit(size):
         box = [int(rng.integers(0, 91 - height)), int(rng.integers(0, 131 - width)), height, width]
         mode, flips = ("bilinear", "bicubic")[number % 2], [bool(flip) for flip in rng.integers(0, 2, 2)]
         out = np.zeros((size, size, 3), dtype=np.uint8)
-        crops_cpu.cut_small(image, *box, mode == "bicubic", *flips, out)
+        loops("crops").cut_small(image, *box, mode == "bicubic", *flips, out)
         assert np.array_equal(out, cut_crop(image, box, size, mode, *flips).numpy()), (box, mode)
 
 
@@ -57,7 +59,7 @@ def test_cutter_fills_its_rows_only():
         View(name="a", count=2, size=24),
         View(name="b", key="local_pixel_values", size=8, interpolation="bilinear"),
     )
-    images = [picture(40, 50), picture(30, 20)]
+    images = [image_of(40, 50), image_of(30, 20)]
     draws = draw_views(views, 0, 0, np.array([5, 6]), np.array([40, 30]), np.array([50, 20]))
     cutter = CropCutter(views)
     buffers = cutter.allocate(4)

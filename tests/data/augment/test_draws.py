@@ -17,8 +17,8 @@ from hfcontrast.data.augment.draws import (
     SATURATION,
     SOLARIZE,
     draw_views,
-    uniforms,
 )
+from hfcontrast.data.keyed_random import uniforms
 from hfcontrast.view import View
 
 IDS = np.arange(20_000)
@@ -77,7 +77,7 @@ def test_probabilities_and_ranges():
     color = {"brightness": 0.4, "contrast": 1.5, "saturation": 0.2, "hue": 0.1, "grayscale": 0.3}
     view = View(jitter=0.6, **color, blur=0.7, blur_sigma=(0.5, 2.0), solarize=0.2, vertical_flip=0.1)
     drawn = draw(view)
-    values = drawn.photometry[:, 0]
+    values = drawn.color[:, 0]
     shares = {BRIGHTNESS: 0.6, CONTRAST: 0.6, SATURATION: 0.6, HUE: 0.6, GRAYSCALE: 0.3, BLUR: 0.7, SOLARIZE: 0.2}
     for column, share in shares.items():
         assert abs((values[:, column] != NEUTRAL[column]).mean() - share) < 0.02
@@ -94,9 +94,9 @@ def test_probabilities_and_ranges():
 
 def test_what_is_switched_off_is_neutral():
     drawn = draw(View(jitter=0.0, brightness=0.5, hue=0.5, horizontal_flip=0.0))
-    order = drawn.photometry[..., ORDER].copy()
-    drawn.photometry[..., ORDER] = 0
-    assert (drawn.photometry == NEUTRAL).all() and not drawn.flips.any() and order.max() == 23
+    order = drawn.color[..., ORDER].copy()
+    drawn.color[..., ORDER] = 0
+    assert (drawn.color == NEUTRAL).all() and not drawn.flips.any() and order.max() == 23
 
 
 def test_views_of_one_key_are_stacked_and_every_crop_is_its_own():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hfcontrast.data import digits, shapes
+from hfcontrast.data.builtin import digits, shapes
 
 
 @pytest.fixture(scope="module")

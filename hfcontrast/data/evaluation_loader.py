@@ -8,9 +8,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hfcontrast.data.decode import UnreadableImage
-from hfcontrast.data.map_rows import RowReader
-from hfcontrast.data.reading_on import read_on
+from hfcontrast.data.row_reader import RowReader
 from hfcontrast.data.sources import Rows
+from hfcontrast.data.stream_errors import read_batches
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class _EvaluationRows(IterableDataset):
 
     def _stream_batches(self) -> Iterator[tuple[list, list]]:
         dataset = self.rows.dataset if self.limit is None else self.rows.dataset.take(self.limit)
-        for batch in read_on(dataset.iter(self.batch_size), self.rows.description):
+        for batch in read_batches(dataset.iter(self.batch_size), self.rows.description):
             labels = batch.get("label", [])
             yield batch["image"], [-1 if label is None else label for label in labels]
 

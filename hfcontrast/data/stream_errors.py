@@ -1,17 +1,19 @@
-"""Reading a stream on to its end: what is damaged in its files is told in one sentence, with the file where that is known."""
+"""Errors of reading data: what is damaged in a stream's or a data set's files is one sentence, with the file where that is known."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import datasets
 import pyarrow
 
 from hfcontrast.errors import DataError
 
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, datasets.exceptions.DatasetsError)
 READING_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, pyarrow.ArrowException)
 
 
-def read_on(batches: Iterable[dict[str, list[Any]]], description: str) -> Iterator[dict[str, list[Any]]]:
-    """The batches of a stream.
+def read_batches(batches: Iterable[dict[str, list[Any]]], description: str) -> Iterator[dict[str, list[Any]]]:
+    """The batches of a stream, up to its end.
 
     Args:
         batches: As ``IterableDataset.iter`` gives them.
@@ -28,13 +30,13 @@ def read_on(batches: Iterable[dict[str, list[Any]]], description: str) -> Iterat
             return
         except READING_ERRORS as error:
             raise DataError(
-                f"{description} cannot be read on after {rows} rows: {told(error)}; repair it, or leave that file out"
+                f"{description} cannot be read on after {rows} rows: {error_text(error)}; repair it, or leave that file out"
             ) from error
         rows += len(next(iter(batch.values()), []))
         yield batch
 
 
-def told(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An error with the file that was read, where that is known: the readers of ``datasets`` only log it."""
     file, traceback = None, error.__traceback__
     while traceback is not None:

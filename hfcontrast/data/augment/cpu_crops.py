@@ -1,24 +1,17 @@
-"""Small crops by a compiled loop: the arithmetic of torch's antialiased uint8 resize, bit for bit.
+"""Small crops on the CPU by a compiled loop: the arithmetic of torch's antialiased uint8 resize (``definition.cut_crop``), bit for bit.
 
 The weights are Pillow's: 16-bit fixed-point numbers with as many fractional bits as the largest one allows; rows first,
 rounded to bytes, then columns. On small crops a call of torch costs more than what its vectorized kernel gains.
 """
 
-import numba
 import numpy as np
+
+from hfcontrast.data.augment.execution import compile_loop
 
 WORK = 2048  # up to so many rows times the larger of input and output columns the loop is the faster one
 
 
-def _compile(function):
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no writable folder for the compiled code
-        return numba.njit(**options)(function)
-
-
-@_compile
+@compile_loop()
 def _filter(x, cubic):
     x = abs(x)
     if not cubic:
@@ -30,7 +23,7 @@ def _filter(x, cubic):
     return 0.0
 
 
-@_compile
+@compile_loop()
 def _weights(source, target, cubic):
     """For each output position the first input position, their number and weights; and the fractional bits."""
     scale = source / target
@@ -59,9 +52,9 @@ def _weights(source, target, cubic):
     return first, count, fixed, bits
 
 
-@_compile
+@compile_loop()
 def cut_small(image, top, left, height, width, cubic, flip_horizontally, flip_vertically, out):
-    """As ``crops.cut_crop``, written into ``out``, a (size, size, 3) uint8 array."""
+    """As ``definition.cut_crop``, written into ``out``, a (size, size, 3) uint8 array."""
     size = out.shape[0]
     lines = np.empty((height, size * 3), np.uint8)
     first, count, weights, bits = _weights(width, size, cubic)

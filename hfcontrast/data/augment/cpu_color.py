@@ -1,4 +1,4 @@
-"""Photometry on the CPU: all operations on one crop at a time in compiled loops, the crops spread over threads.
+"""Color augmentation on the CPU: all operations on one crop at a time in compiled loops, the crops spread over threads.
 
 A crop stays in the cache of its core from the first operation to the last, and the loops have no branches on pixels,
 so that the compiler vectorizes them. Threads are plain ones: no OpenMP pool that a fork could break.
@@ -7,32 +7,25 @@ so that the compiler vectorizes them. Threads are plain ones: no OpenMP pool tha
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import torch
 
+from hfcontrast.data.augment.definition import GRAY_WEIGHTS
 from hfcontrast.data.augment.draws import BLUR, GRAYSCALE, JITTER_ORDERS, ORDER, SOLARIZE
+from hfcontrast.data.augment.execution import compile_loop
 
 # Sums in another order, multiply-add, reciprocals: results differ in the last bits only. There is no NaN in pixels.
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz", "nnan"}
-_GRAY = np.array([0.2989, 0.587, 0.114], dtype=np.float32)
+_GRAY = np.array(GRAY_WEIGHTS, dtype=np.float32)
 _ZERO, _ONE, _TWO, _FOUR, _SIX = (np.float32(v) for v in (0, 1, 2, 4, 6))
 
 
-def _compile(function):
-    options = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no writable folder for the compiled code
-        return numba.njit(**options)(function)
-
-
-@_compile
+@compile_loop(_FASTMATH)
 def _clip(value):
     return min(max(value, _ZERO), _ONE)
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _sum_block(values):
     total = _ZERO
     for i in range(values.size):
@@ -40,7 +33,7 @@ def _sum_block(values):
     return total
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _sum(values):
     total = 0.0
     for start in range(0, values.size, 1024):  # float32 within a block, float64 between blocks
@@ -48,7 +41,7 @@ def _sum(values):
     return total
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _load(pixels, red, green, blue):
     for i in range(red.size):
         red[i] = np.float32(pixels[3 * i]) / np.float32(255)
@@ -56,13 +49,13 @@ def _load(pixels, red, green, blue):
         blue[i] = np.float32(pixels[3 * i + 2]) / np.float32(255)
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _blend_constant(values, factor, constant):
     for i in range(values.size):
         values[i] = _clip(factor * values[i] + constant)
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _saturate(red, green, blue, factor):
     rest = _ONE - factor
     for i in range(red.size):
@@ -73,13 +66,13 @@ def _saturate(red, green, blue, factor):
         blue[i] = _clip(factor * b + gray)
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _channel(top, spread, turn):
     turn = turn - _SIX if turn >= _SIX else turn
     return top - spread * _clip(min(turn, _FOUR - turn))
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _shift_hue(red, green, blue, shift):
     shift = shift * _SIX
     for i in range(red.size):
@@ -97,7 +90,7 @@ def _shift_hue(red, green, blue, shift):
         blue[i] = _channel(top, spread, sextant + np.float32(1))
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _jitter(red, green, blue, operation, factor):
     if operation == 3:
         if factor != _ZERO:
@@ -115,7 +108,7 @@ def _jitter(red, green, blue, operation, factor):
         _blend_constant(blue, factor, constant)
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _to_gray(red, green, blue):
     for i in range(red.size):
         gray = _GRAY[0] * red[i] + _GRAY[1] * green[i] + _GRAY[2] * blue[i]
@@ -124,7 +117,7 @@ def _to_gray(red, green, blue):
         blue[i] = gray
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _weigh(source, center, step, size, weights, result):
     """result[x] = sum over d of weights[abs(d)] * source[center + d * step + x]; weights[1:] come in fours."""
     middle = source[center : center + size]
@@ -142,14 +135,14 @@ def _weigh(source, center, step, size, weights, result):
             result[x] += first + (w3 * (a3[x] + b3[x]) + w4 * (a4[x] + b4[x]))
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _reflect(position, size):
     position = abs(position)
     position = position if position < size else 2 * (size - 1) - position
     return min(max(position, 0), size - 1)  # beyond one reflection the weights are 0
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _blur_plane(plane, height, width, weights, wide, tall):
     """Along the rows, then along the columns, each over the whole plane at once.
 
@@ -177,7 +170,7 @@ def _blur_plane(plane, height, width, weights, wide, tall):
         plane[y * width : (y + 1) * width] = wide[y * pitch : y * pitch + width]
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _kernel(sigma, side):
     """Weights from the center outwards, zeros at the end to make them come in fours."""
     reach = min(int(np.ceil(np.float32(4) * sigma)), side - 1)
@@ -190,7 +183,7 @@ def _kernel(sigma, side):
     return weights / np.float32(total)
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _store_interleaved(red, green, blue, threshold, scale, shift, out):
     for i in range(red.size):
         r, g, b = red[i], green[i], blue[i]
@@ -202,15 +195,15 @@ def _store_interleaved(red, green, blue, threshold, scale, shift, out):
         out[3 * i + 2] = b * scale[2] + shift[2]
 
 
-@_compile
+@compile_loop(_FASTMATH)
 def _store_plane(values, threshold, scale, shift, out):
     for i in range(values.size):
         value = _ONE - values[i] if values[i] >= threshold else values[i]
         out[i] = value * scale + shift
 
 
-@_compile
-def _distort_some(pixels, parameters, orders, height, width, scale, shift, interleaved, out):
+@compile_loop(_FASTMATH)
+def _augment_some(pixels, parameters, orders, height, width, scale, shift, interleaved, out):
     """Crops as rows: pixels (N, H * W * 3) uint8, out (N, H * W * 3) float32, interleaved or in planes."""
     size = height * width
     planes = np.empty((3, size), np.float32)
@@ -251,11 +244,11 @@ def _threads() -> ThreadPoolExecutor:
     global _pool
     wanted = (os.getpid(), torch.get_num_threads())
     if _pool is None or _pool[:2] != wanted:
-        _pool = (*wanted, ThreadPoolExecutor(wanted[1], thread_name_prefix="photometry"))
+        _pool = (*wanted, ThreadPoolExecutor(wanted[1], thread_name_prefix="color_augmentation"))
     return _pool[2]
 
 
-def distort(
+def augment_color(
     pixels: torch.Tensor,
     parameters: torch.Tensor,
     mean: tuple[float, ...],
@@ -263,7 +256,7 @@ def distort(
     channels_last: bool,
     device: torch.device,
 ) -> torch.Tensor:
-    """As ``photometry_torch.distort``, on the CPU."""
+    """As ``gpu.augment_color``, on the CPU."""
     rows, height, width, _ = pixels.shape
     source = pixels.contiguous().view(rows, -1).numpy()
     values = np.ascontiguousarray(parameters.numpy())
@@ -274,7 +267,7 @@ def distort(
 
     def work(part: slice) -> None:
         arguments = (source[part], values[part], JITTER_ORDERS, height, width, scale, shift, channels_last)
-        _distort_some(*arguments, target[part])
+        _augment_some(*arguments, target[part])
 
     threads = min(torch.get_num_threads(), rows)
     if threads <= 1:

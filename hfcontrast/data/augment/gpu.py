@@ -1,4 +1,4 @@
-"""Photometry in plain torch, for any device: whole batches, each crop with parameters of its own.
+"""Color augmentation in plain torch, for any device: whole batches, each crop with parameters of its own.
 
 The parameters are known on the CPU, so what concerns which crop is decided there and the device is never waited for.
 """
@@ -6,6 +6,7 @@ The parameters are known on the CPU, so what concerns which crop is decided ther
 import numpy as np
 import torch
 
+from hfcontrast.data.augment.definition import GRAY_WEIGHTS
 from hfcontrast.data.augment.draws import (
     BLUR,
     CONTRAST,
@@ -17,10 +18,8 @@ from hfcontrast.data.augment.draws import (
     SOLARIZE,
 )
 
-GRAY_WEIGHTS = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
-
-def distort(
+def augment_color(
     pixels: torch.Tensor,
     parameters: torch.Tensor,
     mean: tuple[float, ...],
@@ -32,7 +31,7 @@ def distort(
 
     Args:
         pixels: (N, H, W, 3) uint8.
-        parameters: (N, 8) float32 on the CPU, columns as in ``randomness``.
+        parameters: (N, 8) float32 on the CPU, columns as in ``draws``.
         mean: Mean of the normalization.
         std: Standard deviation of the normalization.
         channels_last: Memory format of the result.

@@ -14,7 +14,7 @@ from datasets import Dataset, Image
 from PIL import Image as PILImage
 
 from hfcontrast.data import ImageReader, TrainLoader, UnreadableImage, evaluation_batches, load_rows
-from hfcontrast.data.reading import detail_of
+from hfcontrast.data.image_reader import detail_of
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
 from tests.data.conftest import pictures, rows_of
@@ -147,7 +147,7 @@ def test_crops_of_a_smaller_decoded_image_are_those_of_the_whole():
 
 
 def test_an_evaluation_keeps_few_decoded_images(monkeypatch):
-    monkeypatch.setattr("hfcontrast.data.evaluation._PIXELS_AT_ONCE", 5_000)
+    monkeypatch.setattr("hfcontrast.data.evaluation_loader._PIXELS_AT_ONCE", 5_000)
     seen = []
 
     def transform(images):

@@ -14,13 +14,13 @@ import fsspec.asyn
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from hfcontrast.data.augment.draws import hash_numbers
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow
-from hfcontrast.data.reading import ImageReader
-from hfcontrast.data.reading_on import READING_ERRORS, told
+from hfcontrast.data.image_reader import ImageReader
+from hfcontrast.data.keyed_random import hash_numbers
 from hfcontrast.data.shards import Cursor, Placed, Shards
+from hfcontrast.data.stream_errors import READING_ERRORS, error_text
 from hfcontrast.data.tensor_columns import without_value
 from hfcontrast.errors import DataError
 
@@ -179,7 +179,7 @@ class _Reader:
             shard = cursor.shard
             raise DataError(
                 f"shard {shard} of the stream (of {self.shards.count}, counted from 0) cannot be read on: "
-                f"{told(error)}; the same command goes on from the newest checkpoint once it can be"
+                f"{error_text(error)}; the same command goes on from the newest checkpoint once it can be"
             ) from error
 
     def _decode(self, placed: Placed) -> Sample | None:

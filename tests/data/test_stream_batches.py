@@ -45,7 +45,7 @@ def views_of(batches: list[dict], start: int = 0, stop: int | None = None) -> li
     samples = [
         (crops.numpy().tobytes(), parameters.numpy().tobytes(), int(label))
         for batch in batches
-        for crops, parameters, label in zip(batch["pixel_values"], batch["pixel_values_photometry"], batch["labels"])
+        for crops, parameters, label in zip(batch["pixel_values"], batch["pixel_values_color"], batch["labels"])
     ]
     return sorted(samples[start:stop])
 
@@ -86,7 +86,7 @@ def keyed(batches: list[dict]) -> dict[int, list[tuple]]:
     """By the row's index its crops with their parameters, in the order of the passes."""
     found: dict[int, list[tuple]] = {}
     for batch in batches:
-        columns = (batch["index"].tolist(), batch["pixel_values"], batch["pixel_values_photometry"])
+        columns = (batch["index"].tolist(), batch["pixel_values"], batch["pixel_values_color"])
         for index, crops, parameters in zip(*columns):
             found.setdefault(index, []).append((crops.numpy().tobytes(), parameters.numpy().tobytes()))
     return found

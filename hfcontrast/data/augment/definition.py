@@ -1,0 +1,137 @@
+"""What each operation of the augmentation does to one image: the definition that the executions are tested against.
+
+Crops are those of torchvision's ``resized_crop`` on bytes: torch's own antialiased resize, whose fixed-point weights are Pillow's.
+Color operations are those of torchvision's v2 functional operations on float images, here in double precision and as plainly as
+they can be said; the executions compute them for whole batches.
+
+Deviation from torchvision: the kernel of the blur reaches ``ceil(4 sigma)`` pixels to each side (at most the crop's
+side less one) instead of a fixed size; what is cut off weighs less than 1e-4.
+"""
+
+import colorsys
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hfcontrast.data.augment.draws import (
+    BLUR,
+    BRIGHTNESS,
+    CONTRAST,
+    GRAYSCALE,
+    HUE,
+    JITTER_ORDERS,
+    NEUTRAL,
+    ORDER,
+    SATURATION,
+    SOLARIZE,
+)
+
+GRAY_WEIGHTS = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
+# The operators behind F.interpolate(antialias=True) without its checks, which take longer than a crop of 32 pixels.
+_RESIZE = {
+    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
+    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
+}
+
+
+def cut_crop(
+    image: np.ndarray, box: Sequence[int], size: int, mode: str, flip_horizontally: bool, flip_vertically: bool
+) -> Tensor:
+    """Cuts one box out of an image and resizes it as ``torchvision.transforms.v2.functional.resized_crop`` does.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: Top, left, height, width in pixels.
+        size: Side of the result in pixels.
+        mode: ``bilinear`` or ``bicubic``.
+        flip_horizontally: Whether the result is mirrored left to right.
+        flip_vertically: Whether the result is mirrored top to bottom.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    top, left, height, width = box
+    crop = torch.from_numpy(image[top : top + height, left : left + width])
+    # (1, 3, h, w) in channels-last memory takes the vectorized uint8 kernel, with fixed-point weights like Pillow's.
+    pixels = _RESIZE[mode](crop[None].permute(0, 3, 1, 2), [size, size], False, None, None)
+    if flip_horizontally:
+        pixels = pixels.flip(-1)
+    if flip_vertically:
+        pixels = pixels.flip(-2)
+    return pixels[0].permute(1, 2, 0)
+
+
+def augment_color(pixels: Tensor, parameters: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """All color operations on one crop, in their order, and normalization.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        parameters: (8,), columns as in ``draws``.
+        mean: Mean of the normalization for each channel, for values in 0..1.
+        std: Standard deviation of the normalization for each channel.
+
+    Returns:
+        (3, H, W) float64.
+    """
+    image = pixels.permute(2, 0, 1).double() / 255
+    for column in JITTER_ORDERS[int(parameters[ORDER])]:
+        if parameters[column] != NEUTRAL[column]:
+            image = _JITTER[column](image, float(parameters[column]))
+    if parameters[GRAYSCALE]:
+        image = to_gray(image).expand_as(image)
+    if parameters[BLUR]:
+        image = blur(image, float(parameters[BLUR]))
+    image = torch.where(image >= float(parameters[SOLARIZE]), 1 - image, image)
+    return (image - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def change_brightness(image: Tensor, factor: float) -> Tensor:
+    """Towards black (factor 0) or away from it, clipped; images are (3, H, W) in 0..1."""
+    return (factor * image).clamp(0, 1)
+
+
+def change_contrast(image: Tensor, factor: float) -> Tensor:
+    """Towards the mean gray of the image (factor 0) or away from it, clipped."""
+    return (factor * image + (1 - factor) * to_gray(image).mean()).clamp(0, 1)
+
+
+def change_saturation(image: Tensor, factor: float) -> Tensor:
+    """Each pixel towards its gray (factor 0) or away from it, clipped."""
+    return (factor * image + (1 - factor) * to_gray(image)).clamp(0, 1)
+
+
+def shift_hue(image: Tensor, shift: float) -> Tensor:
+    """Turns the hue of each pixel in HSV; the shift is in turns."""
+    shifted = torch.empty_like(image)
+    for y in range(image.shape[1]):
+        for x in range(image.shape[2]):
+            hue, saturation, value = colorsys.rgb_to_hsv(*image[:, y, x].tolist())
+            shifted[:, y, x] = torch.tensor(
+                colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value), dtype=image.dtype
+            )
+    return shifted
+
+
+def to_gray(image: Tensor) -> Tensor:
+    """(1, H, W) gray levels."""
+    return sum(weight * channel for weight, channel in zip(GRAY_WEIGHTS, image))[None]
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur along the rows and the columns, with the image mirrored at its edges (the edge pixel once)."""
+    side = min(image.shape[1:])
+    reach = min(math.ceil(np.float32(4) * np.float32(sigma)), side - 1)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=image.dtype) / sigma) ** 2)
+    weights = weights / weights.sum()
+    for axis in (1, 2):
+        positions = torch.arange(-reach, image.shape[axis] + reach).abs()
+        last = image.shape[axis] - 1
+        padded = image.index_select(axis, torch.where(positions > last, 2 * last - positions, positions))
+        image = (padded.unfold(axis, len(weights), 1) * weights).sum(-1)
+    return image
+
+
+_JITTER = {BRIGHTNESS: change_brightness, CONTRAST: change_contrast, SATURATION: change_saturation, HUE: shift_hue}

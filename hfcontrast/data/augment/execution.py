@@ -1,0 +1,56 @@
+"""Which form of the augmentation runs: loops that numba compiles, or plain torch; decided, compiled and said in one place."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any, Literal
+
+
+def compile_loop(fastmath: bool | set[str] = False) -> Callable[[Callable], Any]:
+    """Decorates a function that numba compiles at its first call, and keeps compiled for later processes.
+
+    Args:
+        fastmath: As in ``numba.njit``.
+
+    Raises:
+        ImportError: There is no numba.
+    """
+    import numba
+
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+
+    def decorate(function: Callable) -> Any:
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no writable folder for the compiled code
+            return numba.njit(**options)(function)
+
+    return decorate
+
+
+@cache
+def loops(of: Literal["crops", "color"]) -> ModuleType | None:
+    """The module of the compiled loops for crops or for color augmentation; None where numba cannot be imported."""
+    try:
+        return import_module(f"{__package__}.cpu_{of}")
+    except ImportError:
+        return None
+
+
+def describe(device_type: str, backend: str = "auto") -> str:
+    """One line that says which form runs, and why.
+
+    Args:
+        device_type: The type of the training device.
+        backend: As in ``ColorAugmentation``.
+    """
+    if loops("crops") is None:
+        return "augmentation: plain torch, as numba cannot be imported (slower on a CPU: pip install numba)"
+    compiled = f"loops compiled by numba {version('numba')}"
+    if device_type != "cpu":
+        return f"augmentation: crops by {compiled}, color by plain torch on {device_type}"
+    if backend == "torch":
+        return f"augmentation: crops by {compiled}, color by plain torch, as backend is 'torch'"
+    return f"augmentation: crops and color by {compiled}"

@@ -1,0 +1,89 @@
+"""Reading rows of a map-style data set: undecoded images, labels and captions by position, and decoded samples."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from datasets import Dataset
+
+from hfcontrast.data.batches import Sample
+from hfcontrast.data.cache import DecodedRows
+from hfcontrast.data.captions import captions_of, usable_captions
+from hfcontrast.data.decode import UnreadableRow
+from hfcontrast.data.image_reader import ImageReader
+from hfcontrast.data.tensor_columns import without_value
+
+
+class RowReader:
+    """Reads rows of a map-style data set with the columns ``image`` and, where labeled, ``label``.
+
+    Args:
+        dataset: The rows, images undecoded.
+        columns: Further columns to read.
+        captions: Where the captions are, when they are to be read (see ``find_captions``).
+        tensors: The columns that must have a value in every row (see ``Rows.tensors``).
+        reader: Reads the images.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        columns: tuple[str, ...] = (),
+        captions: tuple[str, ...] | None = None,
+        tensors: tuple[str, ...] = (),
+        reader: ImageReader | None = None,
+    ):
+        self.reader = reader or ImageReader()
+        dataset = dataset.with_format("arrow")  # whole batches without a conversion a row
+        self.num_rows = len(dataset)
+        self.columns = columns
+        self.tensors = tensors
+        self.labeled = "label" in dataset.column_names
+        self.cache: DecodedRows | None = None
+        self._images = dataset.select_columns(["image"])
+        self._further = dataset.select_columns(list(columns)) if columns else None
+        self._path = captions
+        self._captions = dataset.select_columns([captions[0]]) if captions else None
+        if self.labeled:
+            labels = dataset.select_columns(["label"])[:]["label"].cast("int64").fill_null(-1)
+            self._labels = np.asarray(labels, dtype=np.int64)
+
+    def images(self, rows: Sequence[int]) -> list[dict | None]:
+        """The undecoded images of some rows."""
+        return self._images[rows]["image"].to_pylist()
+
+    def labels(self, rows: list[int]) -> list[int]:
+        """The labels of some rows, -1 where a row has none; empty where no row has one."""
+        return self._labels[rows].tolist() if self.labeled else []
+
+    def captions(self, rows: Sequence[int]) -> list:
+        """What some rows hold as captions: texts or lists of them; None for each where captions are not read."""
+        if self._path is None:
+            return [None] * len(rows)
+        column = self._path[0]
+        return [captions_of({column: value}, self._path) for value in self._captions[rows][column].to_pylist()]
+
+    def read(self, rows: list[int], epoch: int) -> Iterator[tuple[int, Sample | UnreadableRow, str]]:
+        """Each row with its sample, or why there is none, and the row's name."""
+        images = self.images(rows) if self.cache is None else [None] * len(rows)
+        extra, captions = self._extra(rows), self.captions(rows)
+        for position, (row, image) in enumerate(zip(rows, images, strict=True)):
+            label = int(self._labels[row]) if self.labeled else -1
+            try:
+                if cause := without_value(extra[position], self.columns, self.tensors):
+                    raise UnreadableRow(cause)
+                texts = usable_captions(captions[position]) if self._path else None
+                pixels = self.reader.pixels(image) if self.cache is None else self.cache.pixels(row)
+                yield row, Sample(pixels, row, epoch, row, label, extra[position], texts), ""
+            except UnreadableRow as error:
+                yield row, error, self.name(row)
+
+    def _extra(self, rows: list[int]) -> list[tuple]:
+        if not self.columns:
+            return [()] * len(rows)
+        table = self._further[rows]
+        return list(zip(*(table[column].to_pylist() for column in self.columns), strict=True))
+
+    def name(self, row: int) -> str:
+        """How a row is named in messages."""
+        path = (self.images([row])[0] or {}).get("path")
+        return f"row {row} ({path})" if path else f"row {row}"

@@ -1,0 +1,118 @@
+"""Whatever ``datasets.load_dataset`` takes: data sets of the Hub, folders, and files of a format."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import datasets
+from datasets import DatasetBuilder
+from datasets.download.streaming_download_manager import StreamingDownloadManager
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+from datasets.utils.info_utils import is_small_dataset
+
+from hfcontrast.data.fingerprint import fingerprint_of_files
+from hfcontrast.data.sources.archives import guarded
+from hfcontrast.data.sources.row_counts import count_rows
+from hfcontrast.data.sources.source import Opened, Source
+from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
+from hfcontrast.errors import DataError
+from hfcontrast.hub import reaching_hub
+
+_NOTHING = "corresponds to no data"  # what datasets says of a split that it has found no file for
+_FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
+
+
+def takes(source: Source) -> bool:
+    """Any path: of the kinds of sources, this is the last."""
+    return True
+
+
+def splits(source: Source) -> list[str]:
+    """The names of its splits."""
+    _check_local(source)
+    with _reaching_hub(source) as unreachable:
+        try:
+            return _split_names(source)
+        except LOADING_ERRORS as error:
+            raise DataError(f"{source.path} cannot be opened as a data set: {error}{unreachable}") from error
+
+
+def open_split(source: Source, split: str, streaming: bool) -> Opened:
+    """One split; of map-style sets also slices and sums."""
+    _check_local(source)
+    if streaming and ("[" in split or "+" in split):
+        raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
+    with _reaching_hub(source) as unreachable:
+        try:
+            return _open_streaming(source, split) if streaming else _open_prepared(source, split)
+        except LOADING_ERRORS as error:
+            raise DataError(_explain(error, source, split) + unreachable) from error
+
+
+def _reaching_hub(source: Source) -> AbstractContextManager[str]:
+    is_format = source.path in _PACKAGED_DATASETS_MODULES
+    return nullcontext("") if is_format else reaching_hub(source.path)
+
+
+def _builder(source: Source) -> DatasetBuilder:
+    # Only what was given: some builders do not take what they have no use for.
+    arguments = {"data_dir": source.data_dir, "data_files": source.data_files, "revision": source.revision}
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    path = str(source.folder) if source.folder.exists() else source.path
+    return guarded(datasets.load_dataset_builder(path, source.name, **arguments))
+
+
+def _split_names(source: Source) -> list[str]:
+    builder = _builder(source)
+    if builder.info.splits:
+        return list(builder.info.splits)
+    try:
+        found = builder._split_generators(StreamingDownloadManager(base_path=builder.base_path))
+    except LOADING_ERRORS:
+        raise
+    except Exception as error:  # whatever the reader of a format raises at what is not of that format
+        raise DataError(f"its files cannot be read: {type(error).__name__}: {error}") from error
+    return [generator.name for generator in found]
+
+
+def _check_local(source: Source) -> None:
+    if source.path.startswith((".", "/", "~")) and not source.folder.exists():
+        raise DataError(f"data.path {source.path} does not exist")
+    folder = source.data_dir if source.path in _FORMATS else None
+    if folder is not None and "://" not in folder and not Path(folder).expanduser().exists():
+        raise DataError(f"data.data_dir {folder} does not exist")
+    if source.path in _FORMATS and source.data_dir is None and source.data_files is None:
+        raise DataError(f"{source.path} is a format, not a data set: say where the files are, data_dir or data_files")
+
+
+def _open_prepared(source: Source, split: str) -> Opened:
+    builder = _builder(source)
+    builder.download_and_prepare()
+    dataset = builder.as_dataset(split=split, in_memory=is_small_dataset(builder.info.dataset_size))
+    return Opened(dataset, [len(dataset)], None)
+
+
+def _open_streaming(source: Source, split: str) -> Opened:
+    builder = _builder(source)
+    dataset = builder.as_streaming_dataset(split=split)
+    known = (dataset.info.splits or {}).get(split)
+    sizes = count_rows(builder, split)
+    if sizes is None and known and known.num_examples:
+        sizes = [known.num_examples]
+    return Opened(dataset, sizes, fingerprint_of_files(builder, split))
+
+
+def _explain(error: Exception, source: Source, split: str) -> str:
+    if _NOTHING in str(error):
+        where = source.data_dir or source.data_files or source.path
+        return f"{where} holds no images: no file there (split {split}) ends as one does, in .jpg, .png or the like"
+    if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
+        error = DataError(error_text(error.__cause__))  # which says what was wrong
+    try:
+        names = _split_names(source)
+    except (*LOADING_ERRORS, DataError):
+        hint = "" if source.folder.exists() or source.path in _FORMATS else " (there is no such folder here either)"
+        return f"{source.path} cannot be opened as a data set{hint}: {error}"
+    wanted = {part.split("[")[0].strip() for part in split.split("+")}
+    if unknown := sorted(wanted - set(names)):
+        return f"{source.path} has no split {unknown[0]!r}; there are {', '.join(names)}"
+    return f"{source.path}, split {split}, cannot be opened: {error}"
