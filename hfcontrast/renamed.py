@@ -115,6 +115,7 @@ NAMES = {
     "nn.build_encoder": "encoders.build_encoder",
     "nn.crop_masks": "methods.dinov2.masks.crop_masks",
     "nn.encode": "encoders.encode",
+    "nn.feature_colors.color_picture": "nn.feature_colors.color_image",
     "nn.feature_size": "encoders.feature_size",
     "nn.masks.blocks.crop_masks": "methods.dinov2.masks.crop_masks",
     "nn.patches.squares.cut_patches": "methods.pirl.cut_patches",

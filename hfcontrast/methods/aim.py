@@ -69,7 +69,7 @@ class AIMConfig(MethodConfig):
 class AIM(Method):
     """AIM (El-Nouby et al., 2024, arXiv:2401.08541): a ViT predicts the pixels of the next patch, row by row.
 
-    The first patches of a picture, of a random number, are its prefix: they see each other, and nothing of them is
+    The first patches of an image, of a random number, are its prefix: they see each other, and nothing of them is
     predicted. Each patch after them sees the patches before it. So the encoder also learns to look both ways, as it does
     when it is published: without any mask.
     """
@@ -95,7 +95,7 @@ class AIM(Method):
         crops = pixel_values.flatten(0, 1)
         patches = patchify(crops, self.encoder.config.patch_size).float()
         if patches.shape[1] < 2:
-            raise RecipeError("AIM predicts a patch from those before it, and a picture of this size has but one")
+            raise RecipeError("AIM predicts a patch from those before it, and an image of this size has but one")
         share = self.draws(index, count, PREFIX).flatten()
         prefix = 1 + (share * (patches.shape[1] - 1)).long()  # uniform in 1..T - 1
         if self.config.causal:
@@ -142,21 +142,21 @@ class AIM(Method):
         return [*self.encoder.layers]
 
     def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The prefix, here the first third; each later patch as predicted from the true ones before it; the picture."""
-        picture, side = pixel_values[:, 0], self.encoder.config.patch_size
-        patches = patchify(picture, side).float()
+        """The prefix, here the first third; each later patch as predicted from the true ones before it; the image."""
+        image, side = pixel_values[:, 0], self.encoder.config.patch_size
+        patches = patchify(image, side).float()
         _, mean, std = normalize_patches(patches)
-        grid = token_grid(self.encoder, picture)
+        grid = token_grid(self.encoder, image)
         length = max(patches.shape[1] // 3, 1)
-        prefix = torch.full((len(picture),), 0 if self.config.causal else length, device=picture.device)
-        hidden = self.encode_in_order(picture, prefix)
-        every = torch.ones(hidden.shape[:2], dtype=torch.bool, device=picture.device)
+        prefix = torch.full((len(image),), 0 if self.config.causal else length, device=image.device)
+        hidden = self.encode_in_order(image, prefix)
+        every = torch.ones(hidden.shape[:2], dtype=torch.bool, device=image.device)
         predicted = self.head(hidden, grid, every).float().view(*hidden.shape[:2], -1) * std[:, 1:] + mean[:, 1:]
         known, rest = patches[:, :length], patches[:, length:]
         return {
             "prefix": unpatchify(torch.cat([known, torch.zeros_like(rest)], dim=1), side, grid[0]),
             "predicted": unpatchify(torch.cat([known, predicted[:, length - 1 :]], dim=1), side, grid[0]),
-            "original": picture,
+            "original": image,
         }
 
 

@@ -9,7 +9,7 @@ Deviations from the paper:
   token has the last position, where the last pixel would stand, from which nothing is predicted. Released weights, which were
   trained after a start token, begin with their positions moved to this order.
 - Only the autoregressive objective; the paper's BERT objective needs attention in both directions.
-- Crops: the share of the picture is drawn from a range; the authors resize the short side to 256 to 384 px and cut 224 out.
+- Crops: the share of the image is drawn from a range; the authors resize the short side to 256 to 384 px and cut 224 out.
 - Color clusters are fitted to some hundred thousand pixels of the training data; the authors' to ImageNet's.
 """
 
@@ -35,11 +35,11 @@ class IGPTConfig(MethodConfig):
     """Configuration of iGPT.
 
     Args:
-        num_clusters: Colors that the pictures are reduced to, K; fewer where the data has fewer.
+        num_clusters: Colors that the images are reduced to, K; fewer where the data has fewer.
         feature_layer: Block whose normalized input is the feature, averaged over the pixels: from 1 to one less than the
             blocks; None takes the middle one. The later blocks are published no more.
         clusters: (K, 3) colors in [-1, 1]; measured by the training, or those of pretrained weights.
-        image_mean: Mean of each color that pictures are normalized by; filled in by the training.
+        image_mean: Mean of each color that images are normalized by; filled in by the training.
         image_std: Standard deviation of each color; filled in by the training.
     """
 
@@ -70,7 +70,7 @@ class IGPTConfig(MethodConfig):
 class IGPT(Method):
     """iGPT (Chen et al., 2020): the next pixel is predicted from all before it, row by row, as a language model does words.
 
-    Pictures are small and reduced to K colors. The encoder is an ImageGPTModel of transformers; published are its first
+    Images are small and reduced to K colors. The encoder is an ImageGPTModel of transformers; published are its first
     blocks, up to the one whose features are best read by a linear layer, about the middle, as an ImageGPTModel of so many
     blocks whose last normalization is the next block's first. Nearest neighbors of these features say little.
     """
@@ -112,7 +112,7 @@ class IGPT(Method):
         return {"clusters": torch.from_numpy(fitted.cluster_centers_).float().tolist()}
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, V, C, H, W) to ``error`` (B, V): the mean negative log-likelihood of a picture's pixels, in nats."""
+        """(B, V, C, H, W) to ``error`` (B, V): the mean negative log-likelihood of an image's pixels, in nats."""
         tokens = self.tokens(pixel_values.flatten(0, 1))
         logits = self.logits(tokens).float()
         error = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none").mean(dim=1)
@@ -127,11 +127,11 @@ class IGPT(Method):
         return self.head(torch.cat([first, others], dim=1))
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """The mean over pictures (eq. 1)."""
+        """The mean over images (eq. 1)."""
         return MethodOutput(loss=embeddings["error"].mean())
 
     def tokens(self, pixel_values: Tensor) -> Tensor:
-        """The colors of normalized pictures (N, 3, H, W), row by row: (N, H * W)."""
+        """The colors of normalized images (N, 3, H, W), row by row: (N, H * W)."""
         values = pixel_values.float()
         mean, std = (values.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
         return color_tokens(self.encoder, (values * std + mean) * 2 - 1)
@@ -154,9 +154,9 @@ class IGPT(Method):
         return model
 
     def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The upper half, three completions that are sampled from the model, and the picture in its colors."""
-        picture = pixel_values[:, 0]
-        tokens = self.tokens(picture)
+        """The upper half, three completions that are sampled from the model, and the image in its colors."""
+        image = pixel_values[:, 0]
+        tokens = self.tokens(image)
         given = tokens.shape[1] // 2
         sampled = self.generator().generate(
             tokens[:, :given],
@@ -167,7 +167,7 @@ class IGPT(Method):
             pad_token_id=len(self.config.clusters),
         )
         half = tokens.masked_fill(torch.arange(tokens.shape[1], device=tokens.device) >= given, -1)
-        size = picture.shape[-2:]
+        size = image.shape[-2:]
         return {
             "given": self.colors(half, size),
             "sampled": self.colors(sampled, size).unflatten(0, (-1, 3)),
@@ -175,7 +175,7 @@ class IGPT(Method):
         }
 
     def colors(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
-        """Tokens (N, H * W) as normalized pictures; those below 0 are gray."""
+        """Tokens (N, H * W) as normalized images; those below 0 are gray."""
         clusters = torch.tensor(self.config.clusters, device=tokens.device)
         pixels = (clusters[tokens.clamp(0, len(clusters) - 1)] + 1) / 2
         mean, std = (torch.tensor(v, device=tokens.device) for v in (self.config.image_mean, self.config.image_std))

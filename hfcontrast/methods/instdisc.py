@@ -6,7 +6,7 @@ Deviations from the paper:
 - An image is never among its own negatives; the authors' draws may hit it.
 - The proximal term of section 3.3 is part of the method, and stands beside the NCE sum of an image as in equation 11. The paper gives
   no value for its weight lambda, and the authors' released code and models have no such term: 0, as in the recipe for ImageNet. The
-  default of 30 is ours and heavy, for short trainings: 20 short epochs on generated pictures learned with it and not without. The
+  default of 30 is ours and heavy, for short trainings: 20 short epochs on generated images learned with it and not without. The
   term pulls an embedding to its row with a force of 2 lambda, NCE with at most 1 / temperature: 60 against 14. They are equal at
   lambda = 1 / (2 temperature), 7 at 0.07.
 - Gray images follow the color jitter instead of preceding it; distortions work on values in [0, 1] without rounding to 8 bits.

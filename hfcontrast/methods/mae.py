@@ -135,20 +135,20 @@ class MAE(Method):
         return [*self.encoder.layers, *self.decoder.blocks.layers]
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """What the encoder sees, what the decoder makes of it, and the picture."""
-        picture, side = pixel_values[:, 0], self.encoder.config.patch_size
-        prediction, hidden, _ = self.predict(picture, index)
-        patches = patchify(picture, side)
+        """What the encoder sees, what the decoder makes of it, and the image."""
+        image, side = pixel_values[:, 0], self.encoder.config.patch_size
+        prediction, hidden, _ = self.predict(image, index)
+        patches = patchify(image, side)
         if self.config.normalize_pixels:
             _, mean, std = normalize_patches(patches)
             prediction = prediction * choose(std, hidden) + choose(mean, hidden)
         places = hidden.unsqueeze(-1).expand(-1, -1, patches.shape[-1])
-        rows = token_grid(self.encoder, picture)[0]
+        rows = token_grid(self.encoder, image)[0]
         masked = patches.scatter(1, places, 0.0)
         return {
             "masked": unpatchify(masked, side, rows),
             "reconstruction": unpatchify(patches.scatter(1, places, prediction.to(patches.dtype)), side, rows),
-            "original": picture,
+            "original": image,
         }
 
 

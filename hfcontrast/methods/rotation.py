@@ -26,15 +26,15 @@ class RotationConfig(MethodConfig):
 
 
 class Rotation(Method):
-    """Rotation (Gidaris et al., 2018, arXiv:1803.07728): by which of four angles is the picture turned?
+    """Rotation (Gidaris et al., 2018, arXiv:1803.07728): by which of four angles is the image turned?
 
-    All four copies of a picture are in the batch (section 3), turned without any interpolation.
+    All four copies of an image are in the batch (section 3), turned without any interpolation.
     """
 
     config_class = RotationConfig
     views = (View(name="crop", size=224, scale=(0.08, 1.0), interpolation="bilinear", jitter=0.0),)
     min_images = 1
-    collapse_advice = "lower optim.lr, take views without vertical flips, and pictures that have an upside"
+    collapse_advice = "lower optim.lr, take views without vertical flips, and images that have an upside"
 
     def __init__(self, config: RotationConfig):
         super().__init__(config)
@@ -42,11 +42,11 @@ class Rotation(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, V, C, S, S) to the features of the turned pictures, (B, V, 4, D)."""
+        """(B, V, C, S, S) to the features of the turned images, (B, V, 4, D)."""
         return {"h": self.encode(turn(pixel_values).flatten(0, 1)).unflatten(0, pixel_values.shape[:2])}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """Cross-entropy of the four rotations, the mean over the pictures and their copies (eq. 2 and 3)."""
+        """Cross-entropy of the four rotations, the mean over the images and their copies (eq. 2 and 3)."""
         h = embeddings["h"]
         logits = self.classifier(h).float().flatten(0, 2)
         angles = torch.arange(ROTATIONS, device=h.device).repeat(len(logits) // ROTATIONS)
@@ -59,14 +59,14 @@ class Rotation(Method):
 
     def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """The four copies, and what each is when it is turned back by the predicted angle."""
-        pictures = pixel_values[:, :1]
-        turned = turn(pictures)[:, 0]
-        angles = self.classifier(self.embed(pictures)["h"][:, 0]).argmax(dim=-1)  # (B, 4)
+        images = pixel_values[:, :1]
+        turned = turn(images)[:, 0]
+        angles = self.classifier(self.embed(images)["h"][:, 0]).argmax(dim=-1)  # (B, 4)
         back = torch.stack([torch.rot90(turned, -angle, (-2, -1)) for angle in range(ROTATIONS)], dim=2)
         chosen = angles.view(*angles.shape, 1, 1, 1, 1).expand(-1, -1, 1, *turned.shape[2:])
         return {"rotated": turned, "turned back": back.gather(2, chosen).squeeze(2)}
 
 
-def turn(pictures: Tensor) -> Tensor:
-    """Square pictures (B, V, C, S, S) turned by 0, 90, 180 and 270 degrees counterclockwise, (B, V, 4, C, S, S)."""
-    return torch.stack([torch.rot90(pictures, angle, (-2, -1)) for angle in range(ROTATIONS)], dim=2)
+def turn(images: Tensor) -> Tensor:
+    """Square images (B, V, C, S, S) turned by 0, 90, 180 and 270 degrees counterclockwise, (B, V, 4, C, S, S)."""
+    return torch.stack([torch.rot90(images, angle, (-2, -1)) for angle in range(ROTATIONS)], dim=2)

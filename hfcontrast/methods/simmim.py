@@ -85,7 +85,7 @@ class SimMIM(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """(B, V, C, H, W) to ``error`` (B, V): mean absolute error over the hidden pixels of each picture."""
+        """(B, V, C, H, W) to ``error`` (B, V): mean absolute error over the hidden pixels of each image."""
         crops = pixel_values.flatten(0, 1)
         prediction, hidden = self.predict(crops, index)
         distance = (prediction.float() - crops.float()).abs() * hidden
@@ -93,15 +93,15 @@ class SimMIM(Method):
         return {"error": error.unflatten(0, pixel_values.shape[:2])}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """The mean over pictures: of each as many pixels are hidden."""
+        """The mean over images: of each as many pixels are hidden."""
         return MethodOutput(loss=embeddings["error"].mean())
 
     def predict(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The pixels as the method has them, (N, C, H, W), and which were hidden from it, (N, 1, H, W) bool.
 
         Args:
-            crops: (B * V, C, H, W), those of a picture side by side.
-            index: (B,) the pictures' positions in their data set.
+            crops: (B * V, C, H, W), those of an image side by side.
+            index: (B,) the images' positions in their data set.
         """
         size = tuple(crops.shape[-2:])
         squares = self.masks(index, len(crops), size)
@@ -142,13 +142,13 @@ class SimMIM(Method):
         draw(self.encoder.embeddings.mask_token, 0.02, cut=self.encoder.config.model_type in VITS)
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """What the encoder sees, what the method makes of it, and the picture."""
-        picture = pixel_values[:, 0]
-        prediction, hidden = self.predict(picture, index)
+        """What the encoder sees, what the method makes of it, and the image."""
+        image = pixel_values[:, 0]
+        prediction, hidden = self.predict(image, index)
         return {
-            "masked": picture.masked_fill(hidden, 0.0),
-            "reconstruction": torch.where(hidden, prediction.to(picture.dtype), picture),
-            "original": picture,
+            "masked": image.masked_fill(hidden, 0.0),
+            "reconstruction": torch.where(hidden, prediction.to(image.dtype), image),
+            "original": image,
         }
 
 

@@ -31,6 +31,12 @@ class PrincipalColors:
         return colors.clamp(-_LIMIT, _LIMIT).to(features.device, torch.float32)
 
 
-def color_picture(colors: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Colors of patches (N, T, 3), row by row, as pictures (N, 3, H, W)."""
+def color_image(colors: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Colors of patches (N, T, 3), row by row, as images (N, 3, H, W)."""
     return F.interpolate(colors.mT.unflatten(2, grid), size, mode="nearest")
+
+
+def __getattr__(name: str):  # old names
+    from ..renamed import renamed
+
+    return renamed(__name__, name)

@@ -2,7 +2,7 @@
 
 import torch
 
-from hfcontrast.nn.feature_colors import PrincipalColors, color_picture
+from hfcontrast.nn.feature_colors import PrincipalColors, color_image
 
 
 def test_colors_are_the_first_three_components_by_variance():
@@ -36,7 +36,7 @@ def test_features_that_are_all_alike_have_no_color():
 
 def test_pictures_show_the_patches_at_their_places():
     colors = torch.arange(12.0).view(1, 4, 3)
-    picture = color_picture(colors, (2, 2), (4, 6))
+    picture = color_image(colors, (2, 2), (4, 6))
     assert picture.shape == (1, 3, 4, 6)
     assert torch.equal(picture[0, :, 0, 0], colors[0, 0]) and torch.equal(picture[0, :, 1, 5], colors[0, 1])
     assert torch.equal(picture[0, :, 3, 2], colors[0, 2]) and torch.equal(picture[0, :, 2, 3], colors[0, 3])

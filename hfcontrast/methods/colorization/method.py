@@ -4,12 +4,12 @@ arXiv:1603.08511; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - The bins of colors are the 261 in which a color of sRGB lies; the authors' list has 313.
-- The encoder is any that makes a map or tokens, and a small decoder goes on from its last ones, at 1/32 of the picture's side for
+- The encoder is any that makes a map or tokens, and a small decoder goes on from its last ones, at 1/32 of the image's side for
   a ResNet; the authors' dilated VGG keeps 1/8.
 - The colors to predict are means of 4 x 4 pixels; the authors take every fourth pixel. They share each out to 10 bins, the paper
-  to 5; and leave gray pictures out, which the paper does not mention.
-- The frequencies of colors are measured on some hundreds of pictures of the data, the authors' on all of ImageNet.
-- The loss is the mean over the places of a picture, whatever their weights; the paper's is the sum.
+  to 5; and leave gray images out, which the paper does not mention.
+- The frequencies of colors are measured on some hundreds of images of the data, the authors' on all of ImageNet.
+- The loss is the mean over the places of an image, whatever their weights; the paper's is the sum.
 - Weights start as the architecture's, and not from k-means of the data.
 """
 
@@ -28,7 +28,7 @@ from ...view import View
 from ..base import Method, MethodConfig, MethodOutput
 from .color_bins import color_bins
 
-_PICTURES = 32  # that are measured at a time
+_IMAGES = 32  # that are measured at a time
 
 
 @strict
@@ -36,13 +36,13 @@ class ColorizationConfig(MethodConfig):
     """Configuration of colorization.
 
     Args:
-        output_stride: Side of the picture by that of the map of colors that is predicted.
+        output_stride: Side of the image by that of the map of colors that is predicted.
         decoder_dim: Channels of the decoder.
         neighbors: Bins that a color to predict is shared out to, the nearest ones.
         encoding_sigma: Standard deviation of the Gaussian that shares it out, above 0; a bin is 10 wide.
         smoothing_sigma: Standard deviation of the Gaussian that smooths the frequencies of colors, above 0.
         uniform_share: lambda, the share of the uniform distribution in what rare colors are weighted by (eq. 4), in [0, 1].
-        temperature: Temperature T of the annealed mean that makes a picture of a prediction (eq. 5), above 0.
+        temperature: Temperature T of the annealed mean that makes an image of a prediction (eq. 5), above 0.
         color_frequencies: How often each bin is met; measured by the training.
         image_mean: Mean of each color that images are normalized by; filled in by the training.
         image_std: Standard deviation of each color that they are normalized by; filled in by the training.
@@ -88,7 +88,7 @@ class ColorizationConfig(MethodConfig):
 
 
 class Colorization(Method):
-    """Colorization (Zhang et al., 2016, arXiv:1603.08511): from the lightness of a picture, the distribution of its colors.
+    """Colorization (Zhang et al., 2016, arXiv:1603.08511): from the lightness of an image, the distribution of its colors.
 
     The colors are classes, of which rare ones count more. The published encoder takes ordinary RGB images, of which it uses
     the lightness only.
@@ -133,13 +133,13 @@ class Colorization(Method):
         """How often each bin of colors is met, as shares of all."""
         bins, stride = color_bins(), options.get("output_stride") or cls.config_class.output_stride
         counts = torch.zeros(len(bins), dtype=torch.long)
-        for pictures in images.split(_PICTURES):
-            numbers, _ = soft_encode(shrunken_colors(pictures, stride).movedim(1, -1).reshape(-1, 2), bins, 1)
+        for batch in images.split(_IMAGES):
+            numbers, _ = soft_encode(shrunken_colors(batch, stride).movedim(1, -1).reshape(-1, 2), bins, 1)
             counts += numbers.flatten().bincount(minlength=len(bins))
         return {"color_frequencies": (counts / counts.sum()).tolist()}
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, V, 3, S, S) to ``loss``, the mean over the places of each picture, and ``correct``, (B, V) each."""
+        """(B, V, 3, S, S) to ``loss``, the mean over the places of each image, and ``correct``, (B, V) each."""
         crops, config = pixel_values.flatten(0, 1), self.config
         targets = shrunken_colors(self._rgb(crops), config.output_stride)
         logits = self.predict(crops).movedim(1, -1).flatten(0, 2)
@@ -152,7 +152,7 @@ class Colorization(Method):
         return {"loss": means[0], "correct": means[1].detach()}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """The mean over pictures: all have as many places."""
+        """The mean over images: all have as many places."""
         return MethodOutput(loss=embeddings["loss"].mean(), metrics={"accuracy": embeddings["correct"].detach().mean()})
 
     def predict(self, crops: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class Colorization(Method):
         return self.classifier(F.relu(self.after(hidden)))
 
     def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The lightness, the picture with the colors that the method gives it, and with its own."""
+        """The lightness, the image with the colors that the method gives it, and with its own."""
         crops = pixel_values[:, 0]
         with torch.autocast(crops.device.type, enabled=False):
             lab = convert_colors(self._rgb(crops), "lab")
@@ -188,7 +188,7 @@ class Colorization(Method):
 
 
 def shrunken_colors(rgb: Tensor, stride: int) -> Tensor:
-    """a and b of pictures (N, 3, H, W) in [0, 1], averaged over fields of ``stride`` pixels: (N, 2, H / stride, W / stride)."""
+    """a and b of images (N, 3, H, W) in [0, 1], averaged over fields of ``stride`` pixels: (N, 2, H / stride, W / stride)."""
     with torch.autocast(rgb.device.type, enabled=False):
         colors = convert_colors(rgb, "lab")[:, 1:]
         return F.adaptive_avg_pool2d(colors, (rgb.shape[-2] // stride, rgb.shape[-1] // stride))

@@ -8,7 +8,7 @@ before the last residual connection; the commands of that code take the blocks' 
 Deviations from the paper:
 - Masks are a function of the run's seed, the epoch and the sample, and hide the same number of patches in every image: what 32
   blocks leave is filled up beside them. The authors draw anew in every step, and some masks are a few patches short.
-- Colors are distorted after the crop; in the authors' code before it, on the whole picture.
+- Colors are distorted after the crop; in the authors' code before it, on the whole image.
 """
 
 from typing import Literal
@@ -23,7 +23,7 @@ from ...encoders.depth_initialization import draw, initialize_by_depth
 from ...encoders.patch_tokens import choose, enlarge, token_grid
 from ...errors import RecipeError
 from ...nn import linear
-from ...nn.feature_colors import PrincipalColors, color_picture
+from ...nn.feature_colors import PrincipalColors, color_image
 from ...nn.masks.places import places_of
 from ...view import View
 from ..base import Method, MethodConfig, MethodOutput, Phase, Progress
@@ -79,9 +79,9 @@ class Data2VecConfig(MethodConfig):
 
 
 class Data2Vec(Method):
-    """data2vec (Baevski et al., 2022, arXiv:2202.03555): from a masked picture, what a teacher makes of the hidden patches.
+    """data2vec (Baevski et al., 2022, arXiv:2202.03555): from a masked image, what a teacher makes of the hidden patches.
 
-    The teacher follows the student slowly and sees the whole picture; its targets are the mean of its last blocks' outputs, each
+    The teacher follows the student slowly and sees the whole image; its targets are the mean of its last blocks' outputs, each
     normalized. The encoder is a Data2VecVisionModel, which is given a mask token and, if it has no positions at all, a shared
     relative position bias, as the authors'. The student is published, as the authors fine-tune it.
     """
@@ -199,21 +199,21 @@ class Data2Vec(Method):
         return [self.encoder] if self.config.target_features == "ffn" else super().compiled_parts()
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """The masked pictures, and features as colors: the teacher's and, where patches are hidden, the predicted ones."""
-        picture = pixel_values[:, 0]
-        grid, size = token_grid(self.encoder, picture), tuple(picture.shape[-2:])
-        mask = self.masks(index, picture)
+        """The masked images, and features as colors: the teacher's and, where patches are hidden, the predicted ones."""
+        image = pixel_values[:, 0]
+        grid, size = token_grid(self.encoder, image), tuple(image.shape[-2:])
+        mask = self.masks(index, image)
         hidden, _ = places_of(mask)
-        targets = self.targets(picture)
+        targets = self.targets(image)
         in_color = PrincipalColors(targets)
-        predicted = in_color(self.head(choose(self.student(picture, hidden), hidden)))
+        predicted = in_color(self.head(choose(self.student(image, hidden), hidden)))
         places = hidden.unsqueeze(-1).expand(-1, -1, 3)
-        colors = torch.zeros(*targets.shape[:2], 3, device=picture.device).scatter(1, places, predicted)
+        colors = torch.zeros(*targets.shape[:2], 3, device=image.device).scatter(1, places, predicted)
         return {
-            "masked": picture * ~enlarge(mask.unflatten(1, grid), size),
-            "target features": color_picture(in_color(targets), grid, size),
-            "predicted features": color_picture(colors, grid, size),
-            "original": picture,
+            "masked": image * ~enlarge(mask.unflatten(1, grid), size),
+            "target features": color_image(in_color(targets), grid, size),
+            "predicted features": color_image(colors, grid, size),
+            "original": image,
         }
 
 

@@ -10,7 +10,7 @@ Deviations from the paper:
   shorter ones are padded out of sight. So contexts are larger: of 16 x 16 patches 118 in the mean; there 112 before they are cut, and
   69 to 73 after, in batches of 128 to 64 images (of 14 x 14 patches 91; there 84, and 50 to 54).
 - A target's share and its aspect ratio are drawn apart, and blocks reach every patch; in the authors' code one number decides
-  both, and blocks are at least one patch smaller than the picture and never touch its last row and column.
+  both, and blocks are at least one patch smaller than the image and never touch its last row and column.
 - If the targets leave the context too few patches, 8 places of it are tried before a target is left in it; by the authors 20.
 - Position embeddings have the row's half first, the authors' the column's.
 """
@@ -26,7 +26,7 @@ from ...encoders.patch_tokens import choose, embed_patches, enlarge, require_vit
 from ...encoders.vit import fix_positions, sincos_positions
 from ...nn import linear
 from ...nn.distributed import mean_of_terms
-from ...nn.feature_colors import PrincipalColors, color_picture
+from ...nn.feature_colors import PrincipalColors, color_image
 from ...nn.masks.places import places_of
 from ...nn.transformer import BRANCH_ENDS, TransformerBlocks
 from ...view import View
@@ -88,7 +88,7 @@ class IJEPA(Method):
     """I-JEPA (Assran et al., 2023, arXiv:2301.08243): from a block of context, the features of other blocks are predicted.
 
     The encoder sees the patches of the context alone; a narrow predictor is told a target block's place, and predicts what
-    the target encoder, which follows the encoder slowly and sees the whole picture, says there. Views are not distorted. The
+    the target encoder, which follows the encoder slowly and sees the whole image, says there. Views are not distorted. The
     encoder is an IJepaModel; the target encoder is published.
     """
 
@@ -190,13 +190,13 @@ class IJEPA(Method):
         return [*self.encoder.layers, *self.target_encoder.layers, *self.predictor.blocks.layers]
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Context and target blocks of the pictures, and features as colors: the target encoder's and the predicted ones."""
-        picture = pixel_values[:, 0]
-        grid, size = token_grid(self.encoder, picture), tuple(picture.shape[-2:])
-        context, targets = self.masks(index, picture)
-        wanted = self.target_features(picture).float()
+        """Context and target blocks of the images, and features as colors: the target encoder's and the predicted ones."""
+        image = pixel_values[:, 0]
+        grid, size = token_grid(self.encoder, image), tuple(image.shape[-2:])
+        context, targets = self.masks(index, image)
+        wanted = self.target_features(image).float()
         wanted = F.layer_norm(wanted, wanted.shape[-1:])
-        prediction, places, present = self.predict(picture, context, targets)
+        prediction, places, present = self.predict(image, context, targets)
         in_color = PrincipalColors(wanted)
         colors = torch.zeros(*wanted.shape[:2], 3, device=wanted.device)
         for block in range(places.shape[1]):  # where blocks overlap, the last one is seen
@@ -204,11 +204,11 @@ class IJEPA(Method):
             colors[sample, places[sample, block, rank]] = in_color(prediction[sample, block, rank])
         shown = [enlarge(mask.unflatten(1, grid), size) for mask in (context, targets.any(dim=1))]
         return {
-            "context": picture * shown[0],
-            "targets": picture * shown[1],
-            "target features": color_picture(in_color(wanted), grid, size),
-            "predicted features": color_picture(colors, grid, size),
-            "original": picture,
+            "context": image * shown[0],
+            "targets": image * shown[1],
+            "target features": color_image(in_color(wanted), grid, size),
+            "predicted features": color_image(colors, grid, size),
+            "original": image,
         }
 
 

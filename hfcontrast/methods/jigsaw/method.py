@@ -6,8 +6,8 @@ Deviations from the paper:
 - A tile's features are the encoder's pooled ones; the paper's fc6 sees where in the tile they come from.
 - No dropout between the layers of the head: masks of the moment would differ with gradient caching and the number of processes.
 - The set of permutations begins with the one that changes nothing, and not with a random one.
-- 30 % of the pictures are gray, as in the paper; in the authors' code half are, and half of the others lose a part of their color.
-- Color channels are shifted in pictures without color too, which thereby get fringes; and a tile's mean and standard deviation
+- 30 % of the images are gray, as in the paper; in the authors' code half are, and half of the others lose a part of their color.
+- Color channels are shifted in images without color too, which thereby get fringes; and a tile's mean and standard deviation
   are those of each channel.
 - Encoder and head start as torch's do, the authors' as Caffe's.
 """
@@ -64,14 +64,14 @@ class JigsawConfig(MethodConfig):
 
 
 class Jigsaw(Method):
-    """Jigsaw (Noroozi and Favaro, 2016, arXiv:1603.09246): in which of 1000 orders have the nine tiles of a picture been put?
+    """Jigsaw (Noroozi and Favaro, 2016, arXiv:1603.09246): in which of 1000 orders have the nine tiles of an image been put?
 
     Every tile goes through the encoder alone, so that it has to say what part of a thing it shows: the context-free network.
     Only the head, which is thrown away, sees all nine.
     """
 
     config_class = JigsawConfig
-    # the central square, 30 % of the pictures gray (section 3.3)
+    # the central square, 30 % of the images gray (section 3.3)
     views = (
         View(
             name="jigsaw",
@@ -115,7 +115,7 @@ class Jigsaw(Method):
         )
 
     def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """The tiles as they were put, as the method puts them, and the picture."""
+        """The tiles as they were put, as the method puts them, and the image."""
         crops, size = pixel_values[:, 0], pixel_values.shape[-1]
         tiles = self._cut(crops, index, 0)
         predicted = self._logits(self.embed(pixel_values[:, :1], index)["h"]).argmax(dim=1)
@@ -132,7 +132,7 @@ class Jigsaw(Method):
         return self.puzzle_head(self.tile_head(features.flatten(0, 1)).flatten(1)).float()
 
     def _chosen(self, index: Tensor, count: int) -> Tensor:
-        """Number of the permutation of each of ``count`` crops, as many of every picture: (count,) int64."""
+        """Number of the permutation of each of ``count`` crops, as many of every image: (count,) int64."""
         numbers = self.draws(index, count // len(index), PERMUTATIONS)
         return (numbers.flatten() * self.config.permutations).long()
 

@@ -3,9 +3,9 @@
 arXiv:1505.05192; details that the paper leaves open are those of the authors' code (cdoersch/deepcontext, train.py).
 
 Deviations from the paper:
-- One pair of patches is cut out of a picture in a step; the authors' grid gives all pairs of neighbors among some dozens.
-- The pair lies at a random place of a square crop, of the size that the paper's pictures have; the authors' grid begins at a
-  random place of the whole picture.
+- One pair of patches is cut out of an image in a step; the authors' grid gives all pairs of neighbors among some dozens.
+- The pair lies at a random place of a square crop, of the size that the paper's images have; the authors' grid begins at a
+  random place of the whole image.
 - The features are the encoder's pooled ones; the paper's fc6 sees where in the patch they come from.
 - The noise in place of dropped colors is normal, as the paper has it; the authors' code draws it uniformly, as strong for all.
 - Settings for patches of other sizes than 96 px are ours.
@@ -78,7 +78,7 @@ class RelativePatch(Method):
     """
 
     config_class = RelativePatchConfig
-    # 400 px of a picture that has 150,000 to 450,000 of them
+    # 400 px of an image that has 150,000 to 450,000 of them
     views = (View(name="crop", size=400, scale=(0.36, 1.0), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0),)
     min_images = 1
     min_images_normalized = 3
@@ -132,7 +132,7 @@ class RelativePatch(Method):
             return lay_out(patches, corners[:, :, 0], corners[:, :, 1], size)
 
         return {
-            "picture": crops,
+            "image": crops,
             "true place": beside(self._neighbors(index, len(crops))),
             "predicted place": beside(predicted),
         }
@@ -159,7 +159,7 @@ class RelativePatch(Method):
         return self.draws(index, count // len(index) * DRAWS, PAIRS).view(count, DRAWS)
 
     def _neighbors(self, index: Tensor, count: int) -> Tensor:
-        """Which of the neighbors is taken, for each of ``count`` crops, as many of every picture: (count,) int64."""
+        """Which of the neighbors is taken, for each of ``count`` crops, as many of every image: (count,) int64."""
         return (self._pair_numbers(index, count)[:, 0] * len(NEIGHBORS)).long()
 
     def _pairs(self, index: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Pieces of a puzzle: patches cut out of a picture and laid out again, and the orders of nine that differ most."""
+"""Pieces of a puzzle: patches cut out of an image and laid out again, and the orders of nine that differ most."""
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ def patch_side(patch_size: int | None, unit: int, size: int) -> int:
 
 
 def cut_squares(pixel_values: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """Cuts squares out of pictures.
+    """Cuts squares out of images.
 
     Args:
         pixel_values: (B, C, H, W).
@@ -62,13 +62,13 @@ def cut_squares(pixel_values: Tensor, top: Tensor, left: Tensor, side: int) -> T
 
 
 def lay_out(patches: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Puts patches on empty pictures: the inverse of :func:`cut_squares` where the corners are the same.
+    """Puts patches on empty images: the inverse of :func:`cut_squares` where the corners are the same.
 
     Args:
         patches: (B, N, C, side, side).
         top: (B, N) int64, row of the upper left corner of each; moved where the patch would stand out.
         left: (B, N) int64, its column.
-        size: Side of the pictures, in pixels.
+        size: Side of the images, in pixels.
 
     Returns:
         (B, C, size, size), zero where no patch lies.
@@ -92,7 +92,7 @@ def corners_in_cells(numbers: Tensor, cells: Tensor, size: int, side: int) -> tu
     Args:
         numbers: (B, 18) in [0, 1): where the corners lie in their cells, first the nine rows, then the nine columns.
         cells: (B, 9) int64, which cell each square is in, row by row.
-        size: Side of the picture; cells are size // 3 pixels wide.
+        size: Side of the image; cells are size // 3 pixels wide.
         side: Side of the squares, in pixels, at most size // 3.
 
     Returns:
