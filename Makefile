@@ -1,11 +1,12 @@
 # Two commands do all the set-up: `make quickstart` and `make test`. Both need Python >= 3.11 and nothing else.
+# `make types` checks types, `make lint` formats and fixes what it can.
 # `make test-slow` runs what takes minutes: runs that are killed at random moments, again and again.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint lock clean
+.PHONY: quickstart test test-slow types lint lock clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/accelerate launch -m hfcontrast.run recipes/dino_vit.yaml
@@ -18,12 +19,15 @@ test: $(VENV)/.installed-test
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow
 
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # The versions that the tests ran with. Never let a resolver choose them: see CONTRIBUTING.md.
-lock: $(VENV)/.installed-test
+lock: $(VENV)/.installed-dev
 	$(BIN)/python -m pip list --format=freeze --exclude-editable \
 		| grep -viE '^(pip|setuptools|wheel|hfcontrast|nvidia|cuda|triton)' > requirements.lock
 
@@ -40,5 +44,9 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[test]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[dev]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

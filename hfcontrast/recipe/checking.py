@@ -77,7 +77,7 @@ def check_sections(values: dict[str, Any]) -> tuple[dict[str, Section], list[Pro
             try:
                 sections[name] = SECTIONS[name].model_validate_json(json.dumps(value or {}))
             except ValidationError as error:
-                problems += _section_problems(name, value or {}, error)
+                problems += _section_problems(name, value if isinstance(value, dict) else {}, error)
     return sections, problems + _contradictions(sections)
 
 

@@ -24,7 +24,7 @@ class InMemory(str):
         text.dataset = dataset
         return text
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["InMemory"], tuple[Any]]:
         return InMemory, (self.dataset,)
 
 

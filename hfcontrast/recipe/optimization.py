@@ -1,5 +1,6 @@
 """The settings of the optimizer and its schedules, the section `optim`."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +16,8 @@ def scaled_lr(lr: float, rule: str, global_batch: int) -> float:
         rule: "linear": lr * batch / 256 (Goyal et al., 2017); "sqrt": lr * sqrt(batch) (SimCLR, appendix B.1); "none".
         global_batch: Samples of one optimizer step over all processes and accumulation.
     """
-    return {"linear": lr * global_batch / 256, "sqrt": lr * global_batch**0.5, "none": lr}[rule]
+    scaled: dict[str, float] = {"linear": lr * global_batch / 256, "sqrt": lr * global_batch**0.5, "none": lr}
+    return scaled[rule]
 
 
 class OptimSection(Section):
@@ -76,7 +78,7 @@ class OptimSection(Section):
         """The peak learning rate for so many samples a step."""
         return scaled_lr(self.lr, self.scale_lr, global_batch)
 
-    def contradictions(self):
+    def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.warmup_steps is not None and self.warmup_epochs > 0:
             yield "warmup_steps", "warmup_steps and warmup_epochs are both set: keep one of them"
         if (self.schedule == "drops") != bool(self.lr_drops):

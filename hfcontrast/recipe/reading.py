@@ -48,10 +48,10 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """Composes nodes with YAML 1.2's plain scalars: only true/false are booleans, 1e-4 is a number, dates are text."""
 
-    yaml_implicit_resolvers: dict = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}
     depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.depth > MAX_DEPTH:
             raise yaml.composer.ComposerError(
                 None, None, f"nested more than {MAX_DEPTH} levels deep", self.peek_event().start_mark

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -107,7 +107,7 @@ class Recipe(BaseModel):
         if method is None:
             method, problems = find_method(self.method.name)
             _raise(problems, Document({}, self._source or "recipe"))
-        views, problems = check_recipe_views(method, self.views)
+        views, problems = check_recipe_views(cast("type[Method]", method), self.views)
         _raise(problems, Document({}, self._source or "recipe"))
         return views
 
@@ -187,7 +187,7 @@ def load_recipe(
             sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
     _raise(problems, document)
     result = Recipe(
-        **sections,
+        **cast(dict[str, Any], sections),
         backbone=values["backbone"],
         views=resolved["views"] if check else {name: view or {} for name, view in (values.get("views") or {}).items()},
     )
@@ -207,12 +207,13 @@ def _plain(recipe: Mapping[str, Any], source: str) -> dict[str, Any]:
         RecipeError: They are something else.
     """
     try:
-        return json.loads(json.dumps(recipe))
+        copy: dict[str, Any] = json.loads(json.dumps(recipe))
     except (TypeError, ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise RecipeError(
             f"{source}: settings are mappings, lists, texts, numbers, true, false and null: {why}"
         ) from error
+    return copy
 
 
 def _check_rooms(values: dict[str, Any], document: Document) -> tuple[dict[str, Any], list[Problem]]:
@@ -265,7 +266,7 @@ def _raise(problems: list[Problem], document: Document) -> None:
         for problem in problems
         for place in [document.place(problem.path)]
     }
-    raise RecipeError("\n".join(sorted(lines, key=lines.get)))
+    raise RecipeError("\n".join(sorted(lines, key=lines.__getitem__)))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -286,7 +287,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 class _Dumper(yaml.SafeDumper):
     """Writes lists in one line, and numbers and texts so that YAML 1.1 and 1.2 readers agree on them."""
 
-    def represent_list(self, values):
+    def represent_list(self, values: Any) -> yaml.SequenceNode:
         return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
 
 

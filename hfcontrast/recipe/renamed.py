@@ -72,7 +72,7 @@ def note_override(document: "Document", given: KeyPath, path: KeyPath, place: st
         (old for old, at in document.renamed.items() if at == place and new_path(tuple(old.split("."))) == path), None
     )
     if (old and not other and path in document.overridden) or (other and not old):
-        raise RecipeError(_both(place, old or other, ".".join(path)))
+        raise RecipeError(_both(place, old or other or "", ".".join(path)))
     if old:
         document.renamed[old] = place
 
@@ -121,9 +121,10 @@ def _mapping(values: dict[str, Any], path: list[str], make: bool = False) -> dic
     for name in path:
         if values.get(name) is None and make:
             values[name] = {}
-        values = values.get(name)
-        if not isinstance(values, dict):
+        inner = values.get(name)
+        if not isinstance(inner, dict):
             return None
+        values = inner
     return values
 
 

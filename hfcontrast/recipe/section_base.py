@@ -1,7 +1,7 @@
 """What the sections of a recipe are made of: their common class, and kinds of numbers."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,14 +22,14 @@ class Section(BaseModel):
     def __getattr__(self, name: str) -> Any:
         if new := renamed_field(name, type(self).model_fields):
             return getattr(self, new)
-        return super().__getattr__(name)  # pydantic's, which says that there is no such attribute
+        return super().__getattr__(name)  # type: ignore[misc]  # pydantic's, which says that there is no such attribute
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Yields (field, what is wrong) for settings that are fine alone but not together."""
         return iter(())
 
     @model_validator(mode="after")
-    def _refuse_contradictions(self):
+    def _refuse_contradictions(self) -> Self:
         if found := list(self.contradictions()):
             raise PydanticCustomError(
                 "contradiction", "{text}", {"text": "; ".join(t for _, t in found), "found": found}

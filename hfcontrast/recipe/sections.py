@@ -1,5 +1,6 @@
 """The sections of a recipe: one typed model per room of the framework, with what every setting means."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -85,7 +86,7 @@ class DataSection(SourceFields):
         None, description="Standard deviation of each color; null: the pretrained encoder's own, else ImageNet's."
     )
 
-    def contradictions(self):
+    def contradictions(self) -> Iterator[tuple[str, str]]:
         if (self.mean is None) != (self.std is None):
             yield ("std" if self.std is None else "mean"), "mean and std go together: give both or neither"
         if self.streaming and self.cache is True:
@@ -153,7 +154,7 @@ class TrainSection(Section):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="What to compute on.")
 
-    def contradictions(self):
+    def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.output is not None and not self.output.strip():
             yield "output", "it is empty: name a folder, or leave it out for outputs/RECIPE_NAME"
         if self.epochs is None and self.steps is None:
