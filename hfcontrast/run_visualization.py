@@ -11,7 +11,7 @@ from .atomic import atomic_file, writing
 from .data.sources import Rows
 from .errors import PluginError
 from .evaluation.inputs import evaluating
-from .methods.calling import depicted
+from .methods.calling import visualized
 from .publishing.card import PREDICTIONS
 from .report.sheet import picture_sheet
 from .training.build import Training
@@ -31,7 +31,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
         rows: What it was judged on.
 
     Returns:
-        The file; None where there is none, as where the method's ``depict`` fails, which is a warning.
+        The file; None where there is none, as where the method's ``visualize`` fails, which is a warning.
     """
     accelerator = training.accelerator
     if not accelerator.is_main_process or accelerator.distributed_type in SHARDED:
@@ -42,10 +42,10 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
     try:
         with evaluating(method), torch.random.fork_rng(devices=devices), accelerator.autocast():
             torch.manual_seed(training.recipe.train.seed)  # completions are sampled
-            columns = depicted(method, batch)
+            columns = visualized(method, batch)
         sheet = picture_sheet(columns, training.mean, training.std) if columns else None
     except Exception as error:  # whatever it is: the training has been done
-        found = str(error) if isinstance(error, PluginError) else f"depict() raised {type(error).__name__}: {error}"
+        found = str(error) if isinstance(error, PluginError) else f"visualize() raised {type(error).__name__}: {error}"
         accelerator.print(f"warning: there is no {PREDICTIONS}: {' '.join(found.split())}", file=sys.stderr)
         return None
     if sheet is None:

@@ -96,7 +96,7 @@ class AIM(Method):
         patches = patchify(crops, self.encoder.config.patch_size).float()
         if patches.shape[1] < 2:
             raise RecipeError("AIM predicts a patch from those before it, and an image of this size has but one")
-        share = self.draws(index, count, PREFIX).flatten()
+        share = self.random_uniform(index, count, PREFIX).flatten()
         prefix = 1 + (share * (patches.shape[1] - 1)).long()  # uniform in 1..T - 1
         if self.config.causal:
             prefix = torch.zeros_like(prefix)
@@ -141,7 +141,7 @@ class AIM(Method):
         """The layers, which are run with a mask."""
         return [*self.encoder.layers]
 
-    def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """The prefix, here the first third; each later patch as predicted from the true ones before it; the image."""
         image, side = pixel_values[:, 0], self.encoder.config.patch_size
         patches = patchify(image, side).float()

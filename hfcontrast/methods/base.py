@@ -20,6 +20,7 @@ from .calling import call_hook
 from .config import MethodConfig
 from .declaration import called, check_declaration, check_modules, without_source
 from .loading import check_model_type, make_whole
+from .old_names import follow_old_names
 from .output import MethodOutput
 from .progress import Phase, Progress
 from .registry import class_made
@@ -50,7 +51,8 @@ class Method(PreTrainedModel):
             images, 1 where each has a target of its own.
         min_images_normalized: Fewest images that batch normalization in the heads has to see at once: 1 without any, 2 where
             it sees all views together, 3 where it sees one view (normalized, two rows are 1 and -1 whatever they were).
-        measured: Settings with the default None that :meth:`measure` finds from the pictures before the training.
+        data_statistics: Settings with the default None that :meth:`compute_data_statistics` finds from images of the data
+            before the training.
         progress: Where the training is; set before every step.
     """
 
@@ -61,7 +63,7 @@ class Method(PreTrainedModel):
     collapse_advice: str = "lower optim.lr, raise train.batch_size, or weaken the augmentation"
     min_images: int = 2
     min_images_normalized: int = 1
-    measured: tuple[str, ...] = ()
+    data_statistics: tuple[str, ...] = ()
     progress: Progress = Progress(0, 1)
     main_input_name = "pixel_values"
     base_model_prefix = ""
@@ -71,6 +73,7 @@ class Method(PreTrainedModel):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        follow_old_names(cls)
         if not inspect.isabstract(cls) and not cls.__dict__.get("abstract", False):
             check_declaration(cls, Method, MethodConfig)
             class_made(cls)
@@ -124,7 +127,7 @@ class Method(PreTrainedModel):
         """The encoder that is evaluated and published: a native model, made of modules and parameters of this method."""
         return self.encoder
 
-    def depict(self, **batch: Tensor) -> dict[str, Tensor]:
+    def visualize(self, **batch: Tensor) -> dict[str, Tensor]:
         """What the method predicts, as pictures to look at: the columns of a sheet by their headings, from left to right.
 
         Called after the training in evaluation mode, without gradients, on one process only (so it must not gather), with
@@ -136,8 +139,8 @@ class Method(PreTrainedModel):
         return {}
 
     @classmethod
-    def measure(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
-        """Finds the settings that ``measured`` names; called once a run, the result is kept with it.
+    def compute_data_statistics(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """Finds the settings that ``data_statistics`` names; called once a run, the result is kept with it.
 
         Args:
             images: (N, 3, H, W) undistorted pictures of the size of the first view, RGB in [0, 1], some hundreds spread
@@ -165,7 +168,7 @@ class Method(PreTrainedModel):
         self.progress = progress
         call_hook(self, "before_step", progress)
 
-    def draws(self, index: Tensor, count: int, purpose: int) -> Tensor:
+    def random_uniform(self, index: Tensor, count: int, purpose: int) -> Tensor:
         """Uniform numbers for masks and the like: a function of the run's seed, the epoch and the sample, as views are.
 
         Args:
@@ -255,13 +258,13 @@ class Method(PreTrainedModel):
         self._momentum_update = None
         self.train(self.training)
 
-    def hold_still(self, *names: str) -> None:
+    def keep_in_eval_mode(self, *names: str) -> None:
         """Keeps modules in evaluation mode in every training step: no dropout, and batch statistics as they are.
 
         Args:
             names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are kept still too.
         """
-        check_modules(self, names, "hold_still")
+        check_modules(self, names, "keep_in_eval_mode")
         of_teachers = [
             teacher + name[len(source) :]
             for name in names
@@ -318,3 +321,6 @@ class Method(PreTrainedModel):
         return (model, info) if wants_info else model
 
     _named_by = staticmethod(arguments.named_by)
+
+
+follow_old_names(Method)

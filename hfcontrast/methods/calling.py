@@ -19,8 +19,8 @@ _SIGNATURES = {
     "after_step": "outputs, progress",
     "phases": "steps_per_epoch, batch_size",
     "fewest_images": "options",
-    "measure": "images, options",
-    "depict": "...",
+    "compute_data_statistics": "images, options",
+    "visualize": "...",
 }
 _REMINDERS = {
     "after_step": "; outputs is a list, one MethodOutput a micro-batch, with the state that objective() gave it, or None",
@@ -76,42 +76,44 @@ def fewest_images_of(method_class: "type[Method]", options: dict[str, Any]) -> t
     return tuple(found)
 
 
-def measured_by(
+def data_statistics_of(
     method_class: "type[Method]", images: Tensor, options: dict[str, Any], names: list[str]
 ) -> dict[str, Any]:
-    """What ``measure`` finds for the settings that are missing.
+    """What ``compute_data_statistics`` finds for the settings that are missing.
 
     Raises:
         PluginError: It fails, leaves out one of them, or finds what is neither a number, a text nor a list of such.
     """
-    found = call_hook(method_class, "measure", images, options)
+    found = call_hook(method_class, "compute_data_statistics", images, options)
     if not isinstance(found, dict) or not set(names) <= found.keys():
-        raise PluginError(_returned(method_class, "measure", found, f"a dict with {', '.join(map(repr, names))}"))
+        raise PluginError(
+            _returned(method_class, "compute_data_statistics", found, f"a dict with {', '.join(map(repr, names))}")
+        )
     for name in names:
         if not _is_plain(found[name]):
             kind = type(found[name]).__name__
             raise PluginError(
-                f"{_where(method_class)}: measure() returned {kind} for {name!r}, expected numbers, texts or lists of these, as "
+                f"{_where(method_class)}: compute_data_statistics() returned {kind} for {name!r}, expected numbers, texts or lists of these, as "
                 "JSON has them (tensor.tolist())"
             )
     return {name: found[name] for name in names}
 
 
-def depicted(method: "Method", batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What ``depict`` makes of the entries of a batch that it names.
+def visualized(method: "Method", batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What ``visualize`` makes of the entries of a batch that it names.
 
     Raises:
         PluginError: It fails, or returns anything but images by their headings, of equally many samples.
     """
-    columns = call_hook(method, "depict", **named_by(method.depict, batch))
+    columns = call_hook(method, "visualize", **named_by(method.visualize, batch))
     if not isinstance(columns, dict):
-        raise PluginError(_returned(method, "depict", columns, "a dict of images by their headings, {} for none"))
+        raise PluginError(_returned(method, "visualize", columns, "a dict of images by their headings, {} for none"))
     for name, images in columns.items():
         fits = isinstance(images, Tensor) and images.ndim in (4, 5) and images.shape[-3] == 3
         if not fits or len(images) != len(batch["index"]):
             kind = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
             raise PluginError(
-                f"{_where(method)}: depict() returned {kind} for {name!r}, expected images (B, 3, H, W) or (B, P, 3, H, W) with "
+                f"{_where(method)}: visualize() returned {kind} for {name!r}, expected images (B, 3, H, W) or (B, P, 3, H, W) with "
                 f"B = {len(batch['index'])}"
             )
     return columns

@@ -16,8 +16,9 @@ class MethodConfig(PreTrainedConfig):
 
     What a method has to know of the data it declares as a field with the default None, which the training fills in:
     ``num_images: int | None``, the number of images in the data set (for a memory bank; a stream has none), and
-    ``image_mean`` and ``image_std: list | None``, what each color is normalized by. What has to be measured on the pictures
-    themselves (color clusters, frequencies) it names in ``Method.measured`` and measures in ``Method.measure``.
+    ``image_mean`` and ``image_std: list | None``, what each color is normalized by. What has to be computed from the
+    images themselves (color clusters, frequencies) it names in ``Method.data_statistics`` and computes in
+    ``Method.compute_data_statistics``.
 
     Attributes:
         renamed_settings: Settings that got a new name, old name -> new name. The old one keeps working wherever a setting is

@@ -108,7 +108,7 @@ def _check_names(cls: type, where: str) -> None:
         name for name, source in teachers.items() if name == source or name == "encoder" or hasattr(cls, name)
     ]:
         raise PluginError(f"{where}: teachers has a copy called {wrong[0]!r}, a name that is taken: choose another")
-    for name in ("constant_lr", "measured"):
+    for name in ("constant_lr", "data_statistics"):
         value = getattr(cls, name)
         if isinstance(value, str) or not all(isinstance(item, str) for item in value):
             raise PluginError(f"{where}: {name} is {value!r}, expected a tuple of names, such as ('predictor',)")

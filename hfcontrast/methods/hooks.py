@@ -14,13 +14,13 @@ HOOKS = (
     "after_backward",
     "after_step",
     "export_encoder",
-    "depict",
-    "measure",
+    "visualize",
+    "compute_data_statistics",
     "compiled_parts",
     "phases",
     "fewest_images",
 )
-ATTRIBUTES = ("views", "teachers", "constant_lr", "collapse_advice", "min_images", "measured", "config_class")
+ATTRIBUTES = ("views", "teachers", "constant_lr", "collapse_advice", "min_images", "data_statistics", "config_class")
 _CLOSE = 0.85
 
 
@@ -53,7 +53,7 @@ def _would_fit(value: Any, hook: str, base: type) -> bool:
         [p for p in inspect.signature(_plain(function)).parameters.values() if p.kind is not p.VAR_KEYWORD]
         for function in (value, inspect.getattr_static(base, hook))
     )
-    by_name = hook in ("embed", "objective", "depict")  # entries of the batch follow
+    by_name = hook in ("embed", "objective", "visualize")  # entries of the batch follow
     return len(given) > len(wanted) if by_name else len(given) == len(wanted)
 
 
@@ -73,7 +73,7 @@ def misfitting(cls: type, base: type) -> Iterator[str]:
     for name in HOOKS[2:]:
         own, expected = getattr(cls, name), inspect.signature(getattr(base, name))
         names = [p.name for p in expected.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-        if not _takes(own, len(names), partly=name == "depict"):
+        if not _takes(own, len(names), partly=name == "visualize"):
             given = ", ".join(word for word in names if word != "self")
             yield f"{name}{inspect.signature(own)} cannot be called as {name}({given})"
 

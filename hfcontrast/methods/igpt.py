@@ -78,7 +78,7 @@ class IGPT(Method):
     config_class = IGPTConfig
     views = (View(size=32, scale=(0.34, 0.77), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0),)
     min_images = 1
-    measured = ("clusters",)
+    data_statistics = ("clusters",)
 
     def __init__(self, config: IGPTConfig):
         if config.backbone_config.model_type != "imagegpt":
@@ -100,7 +100,7 @@ class IGPT(Method):
         self.post_init()
 
     @classmethod
-    def measure(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def compute_data_statistics(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """The color clusters: k-means of the pixels (section 3.1: K = 512 of RGB values)."""
         pixels = images.permute(0, 2, 3, 1).reshape(-1, 3)
         pixels = pixels[:: max(len(pixels) // _PIXELS, 1)] * 2 - 1
@@ -153,7 +153,7 @@ class IGPT(Method):
         model.transformer, model.lm_head = self.encoder, self.head.linear
         return model
 
-    def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """The upper half, three completions that are sampled from the model, and the image in its colors."""
         image = pixel_values[:, 0]
         tokens = self.tokens(image)

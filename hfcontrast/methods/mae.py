@@ -120,7 +120,7 @@ class MAE(Method):
         """
         tokens, first = embed_patches(self.encoder, crops)
         count, patches = tokens.shape[:2]
-        noise = self.draws(index, count // len(index) * patches, MASKS).view(count, patches)
+        noise = self.random_uniform(index, count // len(index) * patches, MASKS).view(count, patches)
         order = noise.argsort(dim=1)
         seen, hidden = order.tensor_split([max(int(patches * (1 - self.config.mask_ratio)), 1)], dim=1)
         encoded = run_layers(self.encoder, torch.cat([first, choose(tokens, seen)], dim=1))
@@ -134,7 +134,7 @@ class MAE(Method):
         """The layers, which are run on a part of the tokens."""
         return [*self.encoder.layers, *self.decoder.blocks.layers]
 
-    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """What the encoder sees, what the decoder makes of it, and the image."""
         image, side = pixel_values[:, 0], self.encoder.config.patch_size
         prediction, hidden, _ = self.predict(image, index)

@@ -57,7 +57,7 @@ class Rotation(Method):
             embeddings=h[:, :, 0].detach(),
         )
 
-    def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """The four copies, and what each is when it is turned back by the predicted angle."""
         images = pixel_values[:, :1]
         turned = turn(images)[:, 0]

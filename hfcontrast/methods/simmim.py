@@ -123,7 +123,7 @@ class SimMIM(Method):
                 f"{self.patch_size} px: method.mask_patch_size must divide the view and be a multiple of the patch"
             )
         rows, columns = size[0] // side, size[1] // side
-        numbers = self.draws(index, count // len(index) * rows * columns, MASKS).view(count, -1)
+        numbers = self.random_uniform(index, count // len(index) * rows * columns, MASKS).view(count, -1)
         ranks = numbers.argsort(dim=1).argsort(dim=1)
         hidden = ranks < math.ceil(rows * columns * self.config.mask_ratio)
         return hidden.unflatten(1, (rows, columns))
@@ -141,7 +141,7 @@ class SimMIM(Method):
         """The mask token starts as in the authors' code."""
         draw(self.encoder.embeddings.mask_token, 0.02, cut=self.encoder.config.model_type in VITS)
 
-    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """What the encoder sees, what the method makes of it, and the image."""
         image = pixel_values[:, 0]
         prediction, hidden = self.predict(image, index)

@@ -44,5 +44,5 @@ def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:
         return ""
     return (
         f"a step draws from the generator of {' and '.join(names)}, whose numbers differ between processes and in a resumed run: "
-        "draw with self.draws(index, ...), which gives each sample its own"
+        "draw with self.random_uniform(index, ...), which gives each sample its own"
     )

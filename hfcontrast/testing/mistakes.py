@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig
 
 from ..methods.arguments import OF_A_BATCH
 from ..methods.base import Method, MethodConfig, MethodOutput, Progress
-from ..methods.calling import depicted
+from ..methods.calling import visualized
 from ..methods.construction import LIBRARIES, own_modules
 from ..training.step import OptimizerStep
 from .violation import require
@@ -50,12 +50,12 @@ def check_settings(method_class: type[Method]) -> None:
             require(
                 not taken, f"{where} has a setting {name!r}, a name of transformers or of the recipe: choose another"
             )
-    for name in method_class.measured:
-        require(name in known, f"`measured` names {name!r}, which is no setting of {where}")
-    if method_class.measured:
+    for name in method_class.data_statistics:
+        require(name in known, f"`data_statistics` names {name!r}, which is no setting of {where}")
+    if method_class.data_statistics:
         require(
-            method_class.measure.__func__ is not Method.measure.__func__,
-            "`measured` names settings, and measure() is missing",
+            method_class.compute_data_statistics.__func__ is not Method.compute_data_statistics.__func__,
+            "`data_statistics` names settings, and compute_data_statistics() is missing",
         )
 
 
@@ -138,13 +138,13 @@ def check_output(method: Method, batch: dict[str, Tensor], output: MethodOutput)
 
 
 def check_depict(method: Method, batch: dict[str, Tensor]) -> None:
-    """``depict`` makes pictures in evaluation mode, of the views and ``index`` alone."""
-    if type(method).depict is Method.depict:
+    """``visualize`` makes pictures in evaluation mode, of the views and ``index`` alone."""
+    if type(method).visualize is Method.visualize:
         return
     method = copy.deepcopy(method).eval()
     shown = {name: batch[name] for name in (*(view.key for view in method.views), "index")}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        depicted(method, shown)
+        visualized(method, shown)
 
 
 def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:

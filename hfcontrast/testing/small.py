@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method
-from ..methods.calling import measured_by
+from ..methods.calling import data_statistics_of
 
 TINY_BACKBONE = {
     "model_type": "dinov2",
@@ -69,9 +69,9 @@ def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **
     known = {name: value for name, value in _OF_THE_DATA.items() if name in config_class.__dataclass_fields__}
     small = TINY_TOWERS if method_class.needs_captions() else TINY_BACKBONE
     options = {**known, **options}
-    if missing := [name for name in method_class.measured if options.get(name) is None]:
+    if missing := [name for name in method_class.data_statistics if options.get(name) is None]:
         pictures = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-        options |= measured_by(method_class, pictures, options, missing)
+        options |= data_statistics_of(method_class, pictures, options, missing)
     config = config_class(backbone_config=copy.deepcopy(backbone or small), **options)
     return method_class(config).train()
 

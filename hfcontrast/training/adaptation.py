@@ -57,7 +57,7 @@ def _lock(method: Method, locked: list[str], loaded: Loaded | None) -> str:
                 f"backbone.locked: the {tower} tower has random weights, which are not worth keeping: name pretrained ones"
             )
         still += freeze_tower(method.encoder, tower, loaded.names)
-        method.hold_still(f"encoder.{tower}_model")
+        method.keep_in_eval_mode(f"encoder.{tower}_model")
     but = f", but {', '.join(still[:3])}{' ...' if len(still) > 3 else ''}, which start at random" if still else ""
     return f"the {locked[0]} tower is locked{but}"
 
@@ -87,5 +87,5 @@ def _add_adapters(
     norms = [
         name for name, module in encoder.named_modules() if isinstance(module, _BatchNorm) and name.startswith(parts)
     ]
-    method.hold_still(*(f"encoder.{name}" for name in norms))
+    method.keep_in_eval_mode(*(f"encoder.{name}" for name in norms))
     return describe(encoder, settings["r"], layers)

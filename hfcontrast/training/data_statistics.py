@@ -15,7 +15,7 @@ from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from ..errors import DataError
 from ..methods.base import Method
-from ..methods.calling import measured_by
+from ..methods.calling import data_statistics_of
 from ..recipe import Recipe
 
 IMAGES = 512  # pictures that are looked at, spread evenly over the data; the first ones of a stream
@@ -25,7 +25,7 @@ _FILE = "checkpoints/measured.json"
 def measured_settings(
     recipe: Recipe, method_class: type[Method], rows: Rows, size: int, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """What the method's ``measured`` names and the recipe does not give, by name.
+    """What the method's ``data_statistics`` names and the recipe does not give, by name.
 
     Measured by one process, once a run: a resumed run goes on with what the first measured.
 
@@ -41,13 +41,13 @@ def measured_settings(
         PluginError: The method measures something else.
     """
     options = recipe.method.options
-    missing = [name for name in method_class.measured if options.get(name) is None]
+    missing = [name for name in method_class.data_statistics if options.get(name) is None]
     if not missing:
         return {}
     file = Path(recipe.train.output) / _FILE
     going_on = any(file.parent.glob("step_*"))
     if accelerator.is_main_process and not (going_on and file.is_file()):
-        found = measured_by(method_class, sample_pictures(rows, size), options, missing)
+        found = data_statistics_of(method_class, sample_pictures(rows, size), options, missing)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(found))
     accelerator.wait_for_everyone()

@@ -75,7 +75,7 @@ def test_the_loss_is_the_mean_over_the_patches_after_the_prefix(backbone, causal
     method, batch = build(AIM, backbone, **SMALL, causal=causal), random_batch(AIM, 5)
     method.start_step(Progress(9, 20, 5, seed=3))
     crops = batch["pixel_values"][:, 0]
-    prefix = [0] * 5 if causal else [1 + int(15 * u) for u in method.draws(batch["index"], 1, 1).flatten()]
+    prefix = [0] * 5 if causal else [1 + int(15 * u) for u in method.random_uniform(batch["index"], 1, 1).flatten()]
     hidden, targets = method.encode_in_order(crops, torch.tensor(prefix)), numbers(crops)[0]
     errors = []
     for sample, length in enumerate(prefix):
@@ -133,7 +133,7 @@ def test_pictures_show_prefix_prediction_and_original():
     method, batch = build(AIM, VIT, **SMALL).eval(), random_batch(AIM, 3)
     crops = batch["pixel_values"][:, 0]
     with torch.no_grad():
-        pictures = method.depict(batch["pixel_values"])
+        pictures = method.visualize(batch["pixel_values"])
         hidden = method.encode_in_order(crops, torch.full((3,), 5))
         assert list(pictures) == ["prefix", "predicted", "original"]
         prefix, predicted, original = (numbers(picture) for picture in pictures.values())

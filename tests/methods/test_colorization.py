@@ -75,15 +75,18 @@ def test_what_is_predicted_depends_on_the_lightness_only():
 def test_frequencies_are_shares_of_the_places():
     rgb = torch.cat([torch.full((3, 3, 16, 16), 0.5), torch.zeros(1, 3, 16, 16)])
     rgb[3, 0] = 1.0  # red: a 80, b 67
-    found = Colorization.measure(rgb, {})["color_frequencies"]
+    found = Colorization.compute_data_statistics(rgb, {})["color_frequencies"]
     bins = color_bins().tolist()
     assert found[bins.index([0.0, 0.0])] == 0.75 and found[bins.index([80.0, 70.0])] == 0.25 and sum(found) == 1
     stripes = torch.zeros(1, 3, 8, 8)
     stripes[:, :, :, ::2] = 1.0
     stripes[:, 1:, :, ::4] = 0.0
-    of_means = Colorization.measure(stripes, {"output_stride": 8})["color_frequencies"]
-    assert max(of_means) == 1 and Colorization.measure(stripes, {"output_stride": 1})["color_frequencies"] != of_means
-    assert Colorization.measured == ("color_frequencies",)
+    of_means = Colorization.compute_data_statistics(stripes, {"output_stride": 8})["color_frequencies"]
+    assert (
+        max(of_means) == 1
+        and Colorization.compute_data_statistics(stripes, {"output_stride": 1})["color_frequencies"] != of_means
+    )
+    assert Colorization.data_statistics == ("color_frequencies",)
 
 
 def test_rare_colors_weigh_more():
@@ -101,7 +104,7 @@ def test_rare_colors_weigh_more():
 def test_the_sheet_shows_the_predicted_colors():
     method = build(Colorization, **SMALL).eval()
     rgb, pixels = pictures(3)
-    sheet = method.depict(pixel_values=pixels)
+    sheet = method.visualize(pixel_values=pixels)
     assert list(sheet) == ["lightness", "colorized", "original"]
     assert torch.equal(sheet["original"], pixels[:, 0])
     lab = convert_colors(rgb, "lab")
@@ -172,7 +175,7 @@ def test_half_precision_leaves_colors_and_loss_exact():
     exact = method.embed(batch["pixel_values"])["loss"]
     with torch.autocast("cpu", torch.bfloat16):
         output = method(**batch)
-        sheet = method.depict(batch["pixel_values"])
+        sheet = method.visualize(batch["pixel_values"])
     assert output.loss.dtype == torch.float32
     torch.testing.assert_close(output.loss, exact.mean(), rtol=0.02, atol=0.02)
     rgb = (batch["pixel_values"][:, 0] * STD + MEAN).clamp(0, 1)

@@ -194,7 +194,7 @@ def test_activation_checkpointing_changes_nothing(features):
 def test_pictures_show_the_mask_and_features():
     method, batch = build(Data2Vec, VIT, **SMALL).eval(), random_batch(Data2Vec, 4)
     with torch.no_grad():
-        pictures = method.depict(batch["pixel_values"], batch["index"])
+        pictures = method.visualize(batch["pixel_values"], batch["index"])
     assert list(pictures) == ["masked", "target features", "predicted features", "original"]
     assert all(picture.shape == (4, 3, 32, 32) for picture in pictures.values())
     mask = method.masks(batch["index"], batch["pixel_values"][:, 0])

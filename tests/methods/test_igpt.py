@@ -125,10 +125,12 @@ def test_methods_saved_before_are_evaluated_on_the_sequence_that_they_were_train
 
 def test_colors_are_clusters_of_the_pixels():
     images = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]).repeat(4, 1)[:, :, None, None]
-    found = IGPT.measure((images + 0.01 * torch.randn(12, 3, 4, 4)).clamp(0, 1), {"num_clusters": 3})["clusters"]
+    found = IGPT.compute_data_statistics((images + 0.01 * torch.randn(12, 3, 4, 4)).clamp(0, 1), {"num_clusters": 3})[
+        "clusters"
+    ]
     for color in ((-1, -1, -1), (1, 1, 1), (1, -1, -1)):
         assert min((torch.tensor(c) - torch.tensor(color)).abs().max() for c in found) < 0.05
-    few = IGPT.measure(images.expand(-1, -1, 4, 4), {"num_clusters": 100})["clusters"]
+    few = IGPT.compute_data_statistics(images.expand(-1, -1, 4, 4), {"num_clusters": 100})["clusters"]
     assert sorted(few) == [[-1, -1, -1], [1, -1, -1], [1, 1, 1]], "no more clusters than colors"
 
 
@@ -161,7 +163,7 @@ def test_the_published_processor_makes_the_tokens_that_are_evaluated(tmp_path):
 def test_the_pictures_keep_the_upper_half():
     method = with_random_head(build(IGPT, GPT, **SMALL))
     with torch.no_grad():
-        columns = method.depict(pixels_of())
+        columns = method.visualize(pixels_of())
     assert columns["sampled"].shape == (3, 3, 3, 8, 8)
     upper = columns["original"][:, None, :, :4].expand(-1, 3, -1, -1, -1)
     assert torch.equal(columns["sampled"][:, :, :, :4], upper)

@@ -157,7 +157,7 @@ def test_several_views_of_an_image_have_masks_of_their_own():
 def test_pictures_show_context_targets_and_features():
     method, batch = build(IJEPA, VIT, **SMALL).eval(), random_batch(IJEPA, 4)
     with torch.no_grad():
-        pictures = method.depict(batch["pixel_values"], batch["index"])
+        pictures = method.visualize(batch["pixel_values"], batch["index"])
     assert list(pictures) == ["context", "targets", "target features", "predicted features", "original"]
     assert all(picture.shape == (4, 3, 32, 32) for picture in pictures.values())
     context, targets = method.masks(batch["index"], batch["pixel_values"][:, 0])

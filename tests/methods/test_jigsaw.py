@@ -102,7 +102,7 @@ def test_a_puzzle_that_is_solved_lies_as_the_picture_does():
     chosen = method._chosen(index, 6)
     method.puzzle_head[2].weight.zero_()
     method.puzzle_head[2].bias.copy_(F.one_hot(chosen[0], 20).float())  # right for the first picture
-    sheet = method.depict(pixel_values=pixels, index=index)
+    sheet = method.visualize(pixel_values=pixels, index=index)
     assert list(sheet) == ["shuffled", "solved", "original"]
     assert torch.equal(sheet["original"], pixels[:, 0])
     tiles = method._cut(pixels[:, 0], index, 0)

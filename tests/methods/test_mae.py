@@ -57,7 +57,7 @@ def test_it_fulfils_the_contract():
 def test_the_loss_is_that_of_transformers_model_for_the_same_mask(normalize):
     method = build(MAE, {**VIT_MAE, "layer_norm_eps": 1e-6}, normalize_pixels=normalize, **SMALL).eval()
     batch = batch_of()
-    noise = method.draws(batch["index"], 16, 1)
+    noise = method.random_uniform(batch["index"], 16, 1)
     expected = reference(method, normalize).eval()(batch["pixel_values"][:, 0], noise=noise)
     torch.testing.assert_close(method(**batch).loss, expected.loss, rtol=1e-5, atol=1e-6)
     prediction, hidden, seen = method.predict(batch["pixel_values"][:, 0], batch["index"])
@@ -120,7 +120,7 @@ def test_the_pictures_show_what_was_hidden_and_keep_what_was_seen():
     method = build(MAE, VIT_MAE, **SMALL).eval()
     batch = batch_of()
     with torch.no_grad():
-        columns = method.depict(**batch)
+        columns = method.visualize(**batch)
         _, hidden, seen = method.predict(batch["pixel_values"][:, 0], batch["index"])
     assert list(columns) == ["masked", "reconstruction", "original"]
     masked, reconstruction, original = (patchify(picture, 8) for picture in columns.values())

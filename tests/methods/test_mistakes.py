@@ -190,7 +190,7 @@ IN_THE_CLASS = [
     ({"teachers": {"head": "head"}}, "teachers has a copy called 'head', a name that is taken"),
     ({"teachers": {"encoder": "head"}}, "teachers has a copy called 'encoder', a name that is taken"),
     ({"constant_lr": "head"}, "constant_lr is 'head', expected a tuple of names"),
-    ({"measured": "width"}, "measured is 'width', expected a tuple of names"),
+    ({"data_statistics": "width"}, "data_statistics is 'width', expected a tuple of names"),
     ({"after_steps": lambda self, outputs, progress: None}, "defines after_steps, which nothing calls or reads; did you mean"),
     ({"befor_step": lambda self, progress: None}, "did you mean before_step?"),
     ({"export_encoders": lambda self: None}, "did you mean export_encoder?"),
@@ -198,7 +198,7 @@ IN_THE_CLASS = [
     ({"constant_lrs": ("head",)}, "did you mean constant_lr?"),
     ({"before_step": lambda self: None}, "before_step(self) cannot be called as before_step(progress)"),
     ({"after_step": lambda self, progress: None}, "after_step(self, progress) cannot be called as after_step(outputs, progress)"),
-    ({"measure": lambda self, images, options: {}}, "measure(self, images, options) cannot be called as measure(images, options)"),
+    ({"compute_data_statistics": lambda self, images, options: {}}, "compute_data_statistics(self, images, options) cannot be called as compute_data_statistics(images, options)"),
     ({"objective": lambda self: None}, "objective(self) cannot be called as objective(embeddings, labels=...)"),
     ({"embed": lambda self, pixel_values, /: None}, "has pixel_values by position only, and a batch is handed over by names"),
     ({"__init__": takes_more}, "__init__(self, config, width) cannot be called as __init__(config)"),
@@ -239,7 +239,7 @@ OF_THE_SUITE = [
     ({"config_class": OldStyle}, "OldStyle defines __init__: write settings as typed fields"),
     ({"config_class": config(num_labels=(int, 3))}, "has a setting 'num_labels', a name of transformers or of the recipe"),
     ({"config_class": config(name=(str, "x"))}, "has a setting 'name'"),
-    ({"measured": ("clusters",)}, "`measured` names 'clusters', which is no setting"),
+    ({"data_statistics": ("clusters",)}, "`data_statistics` names 'clusters', which is no setting"),
     ({"views": (View(key="crops"),)}, "is made under the key 'crops', which neither embed() nor objective() takes; they take pixel_values"),
     ({"embed": lambda self, pixel_value: None}, "is made under the key 'pixel_values', which neither"),
     (built(lambda self: setattr(self, "anchors", torch.ones(3))), "self.anchors is a tensor that is neither parameter nor buffer"),
@@ -261,18 +261,18 @@ OF_THE_SUITE = [
     ({"after_step": counted}, "self.count is counted up by steps and is not saved"),
     ({"objective": noise}, "a step draws from the generator of torch, whose numbers differ between processes"),
     ({"objective": numpy_noise}, "a step draws from the generator of numpy, whose numbers differ between processes"),
-    ({"depict": lambda self, pixel_values: [pixel_values]}, "depict(...) returned list"),
-    ({"depict": lambda self, pixel_values: {"a": pixel_values[:, :, 0]}}, "depict() returned shape (8, 2, 32, 32) for 'a', expected images"),
-    ({"depict": lambda self, pixel_values, labels: {}}, "Wrong: depict(...) raised TypeError"),
+    ({"visualize": lambda self, pixel_values: [pixel_values]}, "visualize(...) returned list"),
+    ({"visualize": lambda self, pixel_values: {"a": pixel_values[:, :, 0]}}, "visualize() returned shape (8, 2, 32, 32) for 'a', expected images"),
+    ({"visualize": lambda self, pixel_values, labels: {}}, "Wrong: visualize(...) raised TypeError"),
     ({"after_step": lambda self, outputs, progress: outputs.loss}, "Wrong: after_step(outputs, progress) raised AttributeError: 'list' object has no attribute 'loss'"),
     ({"after_step": lambda self, outputs, progress: outputs[0].state["y"]}, "Wrong: after_step(outputs, progress) raised KeyError: 'y'"),
     ({"after_step": lambda self, outputs, progress: None}, "teachers has 'teacher_head' follow 'head', and no step moves it"),
     ({"before_step": lambda self, progress: progress.loss}, "Wrong: before_step(progress) raised AttributeError"),
     ({"phases": lambda self, steps_per_epoch, batch_size: None}, "returned None, expected a list of instances of hfcontrast.Phase"),
     ({"fewest_images": classmethod(lambda cls, options: 2)}, "fewest_images(options) returned int 2, expected (min_images, min_images_normalized)"),
-    ({"measured": ("levels",), "measure": classmethod(lambda cls, images, options: None), "config_class": config(levels=(list | None, None))}, "measure(images, options) returned None, expected a dict with 'levels'"),
-    ({"measured": ("levels",), "measure": classmethod(lambda cls, images, options: {"levels": images}), "config_class": config(levels=(list | None, None))}, "measure() returned Tensor for 'levels', expected numbers"),
-    (built(lambda self: self.hold_still("haed")), "hold_still('haed') names no module of it; its modules are encoder, head"),
+    ({"data_statistics": ("levels",), "compute_data_statistics": classmethod(lambda cls, images, options: None), "config_class": config(levels=(list | None, None))}, "compute_data_statistics(images, options) returned None, expected a dict with 'levels'"),
+    ({"data_statistics": ("levels",), "compute_data_statistics": classmethod(lambda cls, images, options: {"levels": images}), "config_class": config(levels=(list | None, None))}, "compute_data_statistics() returned Tensor for 'levels', expected numbers"),
+    (built(lambda self: self.keep_in_eval_mode("haed")), "keep_in_eval_mode('haed') names no module of it; its modules are encoder, head"),
     ({"__init__": without_the_base}, "its __init__ does not begin with super().__init__(config)"),
     ({"reset_parameters": filled, "after_step": move_unsaved} | built(lambda self: self.register_buffer("scratch", torch.zeros(1), persistent=False)), "a step changes the buffer scratch, which is not saved"),
     (embed_as(lambda self, z: {"z": z["z"] + torch.ones(8)}), "a step mixes tensors of the CPU with those of the device"),
@@ -409,7 +409,7 @@ def test_dropout_in_a_head_and_a_buffer_that_is_filled_again_are_fine():
             self.drop = nn.Dropout(0.2)
             self.register_buffer("mean", torch.zeros(8))
             self.register_buffer("scratch", torch.zeros(8), persistent=False)
-            self.hold_still("head")
+            self.keep_in_eval_mode("head")
             self.post_init()
 
         reset_parameters = filled

@@ -124,7 +124,7 @@ def test_patches_are_as_the_settings_say():
 def test_the_sheet_shows_both_places():
     method = build(RelativePatch, **SMALL).eval()
     pixels, index = torch.randn(3, 1, 3, 48, 48), torch.arange(3)
-    sheet = method.depict(pixel_values=pixels, index=index)
+    sheet = method.visualize(pixel_values=pixels, index=index)
     assert list(sheet) == ["image", "true place", "predicted place"]
     side, gap, _ = method._sizes(48)
     patches = cut_squares(pixels[:, 0], *method._pairs(index, 3, 48), side)

@@ -51,7 +51,7 @@ def test_several_crops_are_several_pictures():
 @torch.no_grad()
 def test_pictures_are_turned_back_by_the_predicted_angle():
     method, pixels = build(Rotation).eval(), random_batch(Rotation, 4)["pixel_values"]
-    sheet = method.depict(pixel_values=pixels)
+    sheet = method.visualize(pixel_values=pixels)
     assert list(sheet) == ["rotated", "turned back"] and sheet["rotated"].shape == (4, 4, 3, 32, 32)
     assert torch.equal(sheet["rotated"], turn(pixels)[:, 0])
     predicted = method.classifier(method.embed(pixels)["h"][:, 0]).argmax(dim=-1)
@@ -61,7 +61,7 @@ def test_pictures_are_turned_back_by_the_predicted_angle():
             assert torch.equal(sheet["turned back"][image, copy], expected)
     method.classifier.weight.zero_()
     method.classifier.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0]))
-    back = method.depict(pixel_values=pixels)["turned back"]
+    back = method.visualize(pixel_values=pixels)["turned back"]
     assert torch.equal(back[:, 2], pixels[:, 0])  # half a turn is predicted for all, and right for the third
 
 

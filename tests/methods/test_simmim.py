@@ -90,7 +90,7 @@ def test_the_pictures():
     method = build(SimMIM, VIT, **SMALL).eval()
     batch = batch_of()
     with torch.no_grad():
-        columns = method.depict(**batch)
+        columns = method.visualize(**batch)
         prediction, hidden = method.predict(batch["pixel_values"][:, 0], batch["index"])
     hidden = hidden.expand_as(prediction)
     assert (columns["masked"][hidden] == 0).all()

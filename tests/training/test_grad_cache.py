@@ -99,7 +99,7 @@ def test_batch_statistics_in_pieces_are_refused():
 
 def test_batch_normalization_that_is_held_still_is_exact():
     method, batch = build(SimCLR, TINY_RESNET), raw_batch(VIEWS["simclr"], 8)
-    method.hold_still("encoder")
+    method.keep_in_eval_mode("encoder")
     check_cacheable(method, 3, 8)
     plain = copy.deepcopy(method)
     plain(**cached(plain, 3).photometry(batch, "cpu")).loss.backward()

@@ -6,9 +6,11 @@ from huggingface_hub.dataclasses import strict
 from torch.nn import functional as F
 
 from hfcontrast.data import load_rows
+from hfcontrast.encoders.config import backbone_config
 from hfcontrast.errors import DataError, PluginError, TrainingError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
+from hfcontrast.methods.old_names import RENAMED
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run_visualization import write_predictions
 from hfcontrast.testing import check_method
@@ -173,13 +175,13 @@ def test_a_mistake_in_a_hook_ends_the_run_with_its_name_and_its_line(recipe):
 
 
 def test_wrong_pictures_are_a_warning(recipe, capsys):
-    def depict(self, pixel_values):
+    def visualize(self, pixel_values):
         return {"a": pixel_values.mean(2)}
 
-    training = build_training(recipe(type("Wrong", (OfShapes,), {"depict": depict, "__module__": __name__})))
+    training = build_training(recipe(type("Wrong", (OfShapes,), {"visualize": visualize, "__module__": __name__})))
     assert write_predictions(training, training.rows) is None
     assert "warning: there is no predictions.png: method" in (said := capsys.readouterr().err)
-    assert "Wrong: depict() returned shape (8, 1, 16, 16) for 'a', expected images" in said
+    assert "Wrong: visualize() returned shape (8, 1, 16, 16) for 'a', expected images" in said
 
 
 def test_a_misspelled_hook_ends_the_run_before_the_data_are_opened(recipe):
@@ -188,3 +190,77 @@ def test_a_misspelled_hook_ends_the_run_before_the_data_are_opened(recipe):
         PluginError, match="defines after_steps, which nothing calls or reads; did you mean after_step?"
     ):
         build_training(recipe(method))
+
+
+@strict
+class OldKindConfig(MethodConfig):
+    """Configuration of a method as it was written for version 0.1.
+
+    Args:
+        level: Mean of the images.
+    """
+
+    model_type = "hfcontrast_old_kind"
+    level: float | None = None
+
+
+def old_kind():
+    """A class that knows all members of the contract by their first names."""
+
+    class OldKind(OfShapes):
+        """A method of a plugin that has not been changed for years."""
+
+        config_class = OldKindConfig
+        measured = ("level",)
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.hold_still("encoder.embeddings")
+
+        @classmethod
+        def measure(cls, images, options):
+            return {**super().measure(images, options), "level": images.mean().item()}
+
+        def embed(self, pixel_values, index):
+            kept = self.draws(index, pixel_values.shape[-1], purpose=1)[:, None, None, None] < 0.9
+            return super().embed(pixel_values * kept)
+
+        def depict(self, pixel_values):
+            return {**super().depict(), "image": pixel_values[:, 0]}
+
+        def after_backward(self, progress):
+            if progress.epoch < 1:
+                self.head.bias.grad = None
+
+    return OldKind
+
+
+def test_a_class_of_the_old_kind_trains_with_one_warning_for_each_old_name(recipe):
+    with pytest.warns(FutureWarning) as warned:
+        method_class = old_kind()
+        training = build_training(recipe(method_class, steps=4))
+        before = training.method.head.bias.clone()
+        train(training)
+        assert write_predictions(training, training.rows) is not None
+    told = [str(warning.message) for warning in warned if "OldKind" in str(warning.message)]
+    for old, new in RENAMED.items():
+        assert [f"OldKind: {old} is called {new} now" in text for text in told].count(True) == 1, (old, told)
+    method = training.method
+    assert method.config.level > 0 and not method.encoder.embeddings.training and method.encoder.encoder.training
+    assert not torch.equal(method.head.bias, before)  # from the second epoch on
+
+
+def test_old_names_of_methods_that_have_the_new_ones_can_be_called():
+    class NewKind(OfShapes):
+        def visualize(self, pixel_values):
+            return {"image": pixel_values[:, 0]}
+
+    class OnTop(NewKind):
+        def depict(self, pixel_values):
+            return {**super().depict(pixel_values), "again": pixel_values[:, 0]}
+
+    method = OnTop(AskedConfig(backbone_config=backbone_config(VIT, [16])))
+    assert list(method.visualize(torch.zeros(2, 1, 3, 16, 16))) == ["image", "again"]
+    method.hold_still("head")
+    assert not method.head.training
+    assert OnTop.measured == OnTop.data_statistics == ()

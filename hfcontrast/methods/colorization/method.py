@@ -98,7 +98,7 @@ class Colorization(Method):
     # 176 of 256 px, mirrored (the authors' v2 model)
     views = (View(name="crop", size=176, scale=(0.47, 0.47), ratio=(1.0, 1.0), interpolation="bilinear", jitter=0.0),)
     min_images = 1
-    measured = ("color_frequencies",)
+    data_statistics = ("color_frequencies",)
 
     def __init__(self, config: ColorizationConfig):
         super().__init__(config)
@@ -129,7 +129,7 @@ class Colorization(Method):
         self.post_init()
 
     @classmethod
-    def measure(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    def compute_data_statistics(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """How often each bin of colors is met, as shares of all."""
         bins, stride = color_bins(), options.get("output_stride") or cls.config_class.output_stride
         counts = torch.zeros(len(bins), dtype=torch.long)
@@ -164,7 +164,7 @@ class Colorization(Method):
         hidden = F.interpolate(hidden, smaller, mode="bilinear")
         return self.classifier(F.relu(self.after(hidden)))
 
-    def depict(self, pixel_values: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """The lightness, the image with the colors that the method gives it, and with its own."""
         crops = pixel_values[:, 0]
         with torch.autocast(crops.device.type, enabled=False):

@@ -147,7 +147,7 @@ class Data2Vec(Method):
         """Which patches of crops (N, C, H, W) the student does not see: (N, T) bool."""
         grid = token_grid(self.encoder, crops)
         count, patches, numbers = len(crops), grid[0] * grid[1], numbers_for_mask(*grid)
-        uniform = self.draws(index, count // len(index) * numbers, MASKS).view(count, numbers)
+        uniform = self.random_uniform(index, count // len(index) * numbers, MASKS).view(count, numbers)
         hidden = max(min(round(self.config.mask_ratio * patches), patches - 1), 1)
         return exact_block_masks(uniform, hidden, *grid, least=self.config.min_block).flatten(1)
 
@@ -198,7 +198,7 @@ class Data2Vec(Method):
         """Both encoders; not the teacher, where its inner outputs are caught."""
         return [self.encoder] if self.config.target_features == "ffn" else super().compiled_parts()
 
-    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """The masked images, and features as colors: the teacher's and, where patches are hidden, the predicted ones."""
         image = pixel_values[:, 0]
         grid, size = token_grid(self.encoder, image), tuple(image.shape[-2:])

@@ -146,7 +146,7 @@ class IJEPA(Method):
         config = self.config
         grid = token_grid(self.encoder, crops)
         numbers = numbers_for_blocks(config.targets)
-        uniform = self.draws(index, len(crops) // len(index) * numbers, MASKS).view(len(crops), numbers)
+        uniform = self.random_uniform(index, len(crops) // len(index) * numbers, MASKS).view(len(crops), numbers)
         context, targets = multi_block_masks(
             uniform,
             grid,
@@ -189,7 +189,7 @@ class IJEPA(Method):
         """The layers of both encoders and of the predictor, which are run on a part of the tokens."""
         return [*self.encoder.layers, *self.target_encoder.layers, *self.predictor.blocks.layers]
 
-    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Context and target blocks of the images, and features as colors: the target encoder's and the predicted ones."""
         image = pixel_values[:, 0]
         grid, size = token_grid(self.encoder, image), tuple(image.shape[-2:])

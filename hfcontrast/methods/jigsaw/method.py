@@ -114,7 +114,7 @@ class Jigsaw(Method):
             loss=F.cross_entropy(logits, truth), metrics={"accuracy": accuracy}, embeddings=h.mean(dim=2).detach()
         )
 
-    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """The tiles as they were put, as the method puts them, and the image."""
         crops, size = pixel_values[:, 0], pixel_values.shape[-1]
         tiles = self._cut(crops, index, 0)
@@ -133,18 +133,18 @@ class Jigsaw(Method):
 
     def _chosen(self, index: Tensor, count: int) -> Tensor:
         """Number of the permutation of each of ``count`` crops, as many of every image: (count,) int64."""
-        numbers = self.draws(index, count // len(index), PERMUTATIONS)
+        numbers = self.random_uniform(index, count // len(index), PERMUTATIONS)
         return (numbers.flatten() * self.config.permutations).long()
 
     def _cut(self, crops: Tensor, index: Tensor, shift: int) -> Tensor:
         """Cuts the tiles out of crops (N, C, S, S) and puts them in order: (N, 9, C, side, side)."""
         count, channels, size, _ = crops.shape
         side = patch_side(self.config.patch_size, self._unit, size)
-        places = self.draws(index, count // len(index) * 2 * CELLS, PLACES).view(count, 2 * CELLS)
+        places = self.random_uniform(index, count // len(index) * 2 * CELLS, PLACES).view(count, 2 * CELLS)
         top, left = corners_in_cells(places, self.orders[self._chosen(index, count)], size, side)
         if not shift:
             return cut_squares(crops, top, left, side)
-        moves = self.draws(index, count // len(index) * 2 * CELLS * channels, SHIFTS)
+        moves = self.random_uniform(index, count // len(index) * 2 * CELLS * channels, SHIFTS)
         moves = (moves * (2 * shift + 1)).long().view(count, 2, CELLS, channels) - shift
         rows, columns = (
             (corners.unsqueeze(2) + moves[:, axis]).clamp(0, size - side) for axis, corners in enumerate((top, left))

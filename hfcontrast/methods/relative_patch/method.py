@@ -119,7 +119,7 @@ class RelativePatch(Method):
             loss=F.cross_entropy(logits, places), metrics={"accuracy": accuracy}, embeddings=h[:, :, 0].detach()
         )
 
-    def depict(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """A patch in the middle with its neighbor where it belongs, and where the method thinks that it belongs."""
         crops, size = pixel_values[:, 0], pixel_values.shape[-1]
         side, gap, _ = self._sizes(size)
@@ -156,7 +156,7 @@ class RelativePatch(Method):
         return side, gap, jitter
 
     def _pair_numbers(self, index: Tensor, count: int) -> Tensor:
-        return self.draws(index, count // len(index) * DRAWS, PAIRS).view(count, DRAWS)
+        return self.random_uniform(index, count // len(index) * DRAWS, PAIRS).view(count, DRAWS)
 
     def _neighbors(self, index: Tensor, count: int) -> Tensor:
         """Which of the neighbors is taken, for each of ``count`` crops, as many of every image: (count,) int64."""
@@ -182,7 +182,7 @@ class RelativePatch(Method):
         count = len(flat) // len(index)
 
         def numbers(each: int, purpose: int) -> Tensor:
-            return self.draws(index, count * each, purpose).view(len(flat), each)
+            return self.random_uniform(index, count * each, purpose).view(len(flat), each)
 
         with torch.autocast(patches.device.type, enabled=False):
             flat = flat.float()
