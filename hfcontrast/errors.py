@@ -1,5 +1,8 @@
 """The errors a user can meet. Each says what happened, where, what was expected and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HFContrastError(Exception):
     """Base of every error that hfcontrast raises on purpose; the command line prints it without a traceback."""
@@ -7,6 +10,23 @@ class HFContrastError(Exception):
 
 class RecipeError(HFContrastError):
     """A recipe cannot be used as written: an unknown key, a value of the wrong type, settings that contradict."""
+
+
+class ArgumentError(RecipeError):
+    """A building block cannot do what its arguments ask for. It knows no recipe: who does puts the key before, see :func:`under`.
+
+    Args:
+        text: What is wrong; begins with the argument's name where there is one, as in ``target_modules: there is no ...``.
+        argument: That name; empty where the text is about the whole.
+    """
+
+    def __init__(self, text: str, argument: str = ""):
+        super().__init__(text)
+        self.argument = argument
+
+    def under(self, key: str) -> "ArgumentError":
+        """The same, said of an argument of ``key``."""
+        return ArgumentError(f"{key}{'.' if self.argument else ': '}{self}", f"{key}.{self.argument}".rstrip("."))
 
 
 class PluginError(HFContrastError):
@@ -31,6 +51,15 @@ class TrainingError(HFContrastError):
 
 class LauncherError(HFContrastError):
     """The processes were started in a way that does not fit: an engine that is not supported, or some of them have not joined."""
+
+
+@contextmanager
+def under(key: str) -> Iterator[None]:
+    """Puts a key, of a recipe or of an outer argument, before what building blocks say of their arguments inside."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise error.under(key) from error.__cause__
 
 
 NO_TENSORS = (

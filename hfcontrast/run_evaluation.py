@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from .data.held_out import held_out_sources, in_fifth
 from .data.sources import Rows, load_rows
-from .encoders.families import layer_distances
+from .encoders.layers import layer_distances
 from .encoders.two_towers import is_two_towers
-from .errors import DataError, RecipeError
+from .errors import DataError, RecipeError, under
 from .evaluation.batches import Batches
 from .evaluation.finetune import FineTuning
 from .evaluation.inputs import picture_transform
@@ -55,7 +55,8 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
         evaluation.finetuning = FineTuning(**settings.finetuning.model_dump())
         evaluation.trained = trained_names(encoder, training.method)
         if settings.finetuning.layer_decay is not None:
-            layer_distances(encoder)  # refuses an encoder whose layers are not known, before the training
+            with under("eval.finetune.layer_decay"):
+                layer_distances(encoder)  # refuses an encoder whose layers are not known, before the training
     if with_texts:
         tokenizer = training.captions.tokenizer
         evaluation.zero_shot = zero_shot_tasks(recipe, queries, judged, batches, tokenizer)

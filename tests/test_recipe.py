@@ -191,7 +191,7 @@ def test_settings_that_contradict_each_other_are_refused(recipe_file, overrides,
 @pytest.mark.parametrize(
     "backbone, text",
     [
-        ("facebook/dinov2-small", "to go on from its weights write {pretrained: facebook/dinov2-small}"),
+        ("facebook/dinov2-small", "to start from its weights write {pretrained: facebook/dinov2-small}"),
         ("{model_type: vitt}", "backbone.model_type: transformers has no model_type 'vitt'; did you mean 'vit'?"),
         ("{model_type: vit, hiden_size: 3}", "backbone.hiden_size: unknown key; did you mean 'hidden_size'?"),
         ("{model_type: vit, hidden_size: a}", "backbone.hidden_size: Field 'hidden_size' expected int"),
@@ -273,7 +273,8 @@ def test_an_override_of_the_wrong_form_is_explained(recipe_file, override, text)
 )
 def test_scalars_are_those_of_yaml_1_2(recipe_file, text, value):
     backbone = load_recipe(recipe_file(), [f"backbone={{model_type: x, a: {text}}}"], check=False).backbone
-    assert backbone["a"] == value and type(backbone["a"]) is type(value)
+    found = backbone.fields["a"]
+    assert found == value and type(found) is type(value)
 
 
 @pytest.mark.parametrize(

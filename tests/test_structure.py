@@ -69,7 +69,7 @@ NARROW = {
         "row_reader",
         "stream_errors",
     },
-    ("recipe", "encoders"): {"config"},
+    ("recipe", "encoders"): {"config", "own_architectures", "timm_names"},
     ("recipe", "methods"): {"registry", "base"},
 }
 
@@ -232,6 +232,76 @@ def test_a_direct_draw_is_found(source, draws):
     assert len(direct_draws(source)) == draws
 
 
+# Facts of architectures stand in encoders/, and others ask for them (encoders/families.py). These few name one, because their paper is about it.
+NAMES_ARCHITECTURES = {
+    "methods/data2vec/method.py": "masks inside the encoder and reads its blocks, as data2vec-vision is made for",
+    "methods/dinov2/method.py": "masks inside the encoder, as DINOv2's are made for",
+    "methods/igpt.py": "predicts the pixels of an ImageGPT",
+    "methods/simmim.py": "draws the first weights of Swin and ViT as its authors do",
+}
+OF_ONE_ARCHITECTURE = {"timm_model", "depths", "num_register_tokens", "mask_ratio", "get_image_features"}
+
+
+def architectures_named(source: str) -> list[str]:
+    """Where a module compares a model_type with a name, or looks for what only some architectures have."""
+    tree = ast.parse(source)
+    texts = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and _is_text(node.value, set())
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            types = any("model_type" in ast.unparse(side) for side in sides)
+            if types and any(_is_text(side, texts) for side in sides):
+                found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("hasattr", "getattr")
+            and getattr(node.args[1], "value", None) in OF_ONE_ARCHITECTURE
+        ):
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def _is_text(node: ast.expr, names: set[str]) -> bool:
+    """Whether an expression is a text or a collection of texts, or the name of one."""
+    if isinstance(node, ast.Tuple | ast.Set | ast.List):
+        return bool(node.elts) and all(_is_text(item, names) for item in node.elts)
+    if isinstance(node, ast.Name):
+        return node.id in names
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value != "model_type"
+
+
+def test_architectures_are_known_in_one_place():
+    for path in MODULES:
+        name = path.relative_to(PACKAGE).as_posix()
+        if not name.startswith("encoders/"):
+            found = architectures_named(path.read_text(encoding="utf-8"))
+            assert bool(found) == (name in NAMES_ARCHITECTURES), f"{name}: {found or 'names none any more'}"
+
+
+@pytest.mark.parametrize(
+    "source, named",
+    [
+        ('if encoder.config.model_type == "vit": pass', 1),
+        ('VITS = ("vit", "deit")\nx = backbone.model_type not in VITS', 1),
+        ('pads = "siglip" in model.config.model_type', 1),
+        ('hasattr(encoder, "timm_model")', 1),
+        ('getattr(encoder.config, "num_register_tokens", 0)', 1),
+        ("found == cls.config_class.model_type", 0),
+        ('name == "model_type"', 0),
+        ('str(config.get("model_type")).startswith("hfcontrast_")', 0),
+    ],
+)
+def test_a_named_architecture_is_found(source, named):
+    assert len(architectures_named(source)) == named
+
+
 # What is still too long. To be emptied: nothing is added.
 LONG_MODULES = {"methods/base.py", "training/build.py"}
 LONG_FUNCTIONS = {
@@ -272,6 +342,8 @@ def test_the_command_line_starts_without_heavy_libraries():
     source = (
         "import sys; sys.argv = ['hfcontrast']\n"
         "import hfcontrast.commands.cli, hfcontrast.recipe, hfcontrast.methods.registry, hfcontrast.view\n"
+        "from hfcontrast.recipe.backbone import check_backbone\n"
+        "assert check_backbone('timm/resnet18') == []\n"
         "heavy = {'torch', 'transformers', 'datasets', 'accelerate', 'timm', 'numba', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..console import plain_console
 from ..data.sources import Rows
-from ..encoders.families import layer_distances
-from ..errors import DataError, HFContrastError
+from ..encoders.layers import layer_distances
+from ..errors import DataError, HFContrastError, under
 from ..evaluation.batches import Batches
 from ..evaluation.counts import label_counts, told_unlabeled
 from ..evaluation.features import extract_features
@@ -88,7 +88,8 @@ def evaluate_model(
     chosen = list(dict.fromkeys(tasks)) if tasks else possible_tasks(opened, rows, banks, class_names)
     check_tasks(opened, rows, chosen, class_names)
     if "finetune" in chosen and finetuning and finetuning.layer_decay is not None:
-        layer_distances(opened.model)  # refuses an encoder whose layers are not known, before the rest is evaluated
+        with under("layer_decay"):
+            layer_distances(opened.model)  # refuses an encoder whose layers are not known, before the rest is evaluated
     bank, queries = None, rows
     if _BY_BANK & set(chosen):
         if source == data and held_out == bank_split:

@@ -15,6 +15,7 @@ import xxhash
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from ..encoders.families import family_of
 from ..encoders.features import encode
 from ..encoders.pretrained import missing_keys, reason
 from ..encoders.two_towers import is_two_towers
@@ -144,15 +145,14 @@ def open_model(
         logger.warning("%s: %d tensors are not in the weights and stay random, e.g. %s", name, len(missing), missing[0])
     if hasattr(model, "export_encoder"):
         model = model.export_encoder()
-    if model.config.model_type == "vit_mae":
-        model.config.mask_ratio = 0.0
+    family = family_of(model)
+    family.configure(model.config)
     try:
         model = model.to(place)
     except RuntimeError as error:
         raise HFContrastError(f"{name} cannot be put on {place}: {_first_line(error)}") from error
     opened = OpenedModel(model.eval(), name, getattr(model.config, "_commit_hash", None), options)
-    if model.config.model_type == "imagegpt" and getattr(model.config, "clusters", None) is None:
-        model.config.clusters = opened.image_processor.clusters.tolist()
+    family.from_processor(model.config, lambda: opened.image_processor)
     return opened
 
 

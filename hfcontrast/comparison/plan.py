@@ -60,7 +60,7 @@ class PlannedRun:
     def pixels(self) -> str:
         """What raw pixels are judged by, as text: runs with the same share this baseline."""
         data, backbone = self.recipe.data, self.recipe.backbone
-        pretrained = isinstance(backbone, dict) and backbone.get("pretrained")  # its color statistics are taken
+        pretrained = isinstance(backbone.written, dict) and backbone.pretrained  # its color statistics are taken
         ratio = self.recipe.publish.resize_ratio
         settings = {name: value for name, value in judged(self.recipe).items() if name != "finetune"}
         source = [data.source(), data.mean, data.std, settings]
@@ -69,7 +69,7 @@ class PlannedRun:
     def untrained(self) -> str:
         """What the untrained encoder is judged by, but for its seed: runs with the same share this baseline."""
         finetune = judged(self.recipe)["finetune"]
-        return json.dumps([self.recipe.backbone, self.pixels(), finetune], sort_keys=True, default=str)
+        return json.dumps([self.recipe.backbone.written, self.pixels(), finetune], sort_keys=True, default=str)
 
 
 def plan(

@@ -1,18 +1,31 @@
 """Encoders: all that is known of architectures, and only here: configurations, first weights, features, towers."""
 
-from .color_views import ColorViewsConfig, ColorViewsModel
-from .features import build_encoder, encode, feature_size
-from .signal_encoder import SignalEncoderConfig, SignalEncoderModel
-from .small_resnet import SmallResNetConfig, SmallResNetModel
+from importlib import import_module
 
-__all__ = [
-    "ColorViewsConfig",
-    "ColorViewsModel",
-    "SignalEncoderConfig",
-    "SignalEncoderModel",
-    "SmallResNetConfig",
-    "SmallResNetModel",
-    "build_encoder",
-    "encode",
-    "feature_size",
-]
+# Public name -> its module, imported when the name is asked for: what only reads a recipe need not wait for torch.
+_HOMES = {
+    "Backbone": "config",
+    "ColorViewsConfig": "color_views",
+    "ColorViewsModel": "color_views",
+    "Family": "families",
+    "SignalEncoderConfig": "signal_encoder",
+    "SignalEncoderModel": "signal_encoder",
+    "SmallResNetConfig": "small_resnet",
+    "SmallResNetModel": "small_resnet",
+    "build_encoder": "build",
+    "encode": "features",
+    "feature_size": "features",
+    "register_family": "families",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

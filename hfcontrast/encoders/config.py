@@ -1,192 +1,185 @@
-"""From what a recipe says of the backbone to the encoder's configuration and its first weights."""
+"""The typed backbone of a recipe: which encoder, where its first weights come from, and how much of them is trained.
 
-from pathlib import Path
-from typing import Any
+Nothing heavy is imported here: a recipe is read and checked before torch is.
+"""
 
-import timm
-import torch
-from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, PreTrainedConfig
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from ..errors import RecipeError
-from .pretrained import read_pretrained
-from .small_resnet import SmallResNetConfig
-from .tower_configs import (
-    PAIR,
-    adapt_to_tokenizer,
-    is_two_towers_config,
-    joint_config,
-    known_fields,
-    pair_config,
-    refuse_unknown,
-    text_fields,
-)
+from pydantic import Field
 
-__all__ = ["backbone_config", "has_own_towers", "known_fields"]
-
-# What stands beside an architecture or beside weights and says how they are trained.
-ADAPTATION_KEYS = ("min_matched", "lora", "locked")
+PAIR = "vision-text-dual-encoder"  # transformers' name for two towers that are put together
+TIMM = "timm_wrapper"  # and for an encoder of timm
+# Architectures of hfcontrast's own, see own_architectures.py: transformers knows them only once that is imported.
+OWN = ("small_resnet", "encoder_with_head", "signal_encoder", "colour_views")
+TOWERS = ("vision", "text")
+Tower = Literal["vision", "text"]
+_TIMM_PREFIX = "timm/"
 
 
-def backbone_config(backbone: str | dict[str, Any], sizes: list[int], text: Any = None) -> PreTrainedConfig:
-    """Configuration of the encoder that a recipe asks for.
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters on released weights; what is None takes the default of :func:`~.lora.add_lora`.
 
-    Args:
-        backbone: ``timm/ARCHITECTURE``, ``{model_type: ..., ...}`` or ``{pretrained: FOLDER_OR_HUB_NAME}``; two towers of any
-            kind as ``{model_type: vision-text-dual-encoder, projection_dim: ..., vision: BACKBONE, text: BACKBONE}``.
-        sizes: Sizes of the views in pixels; the first one is the image size where the recipe does not give one.
-        text: Facts of the tokenizer (see :func:`~.tower_configs.text_fields`) for a method that learns from texts; None takes
-            the image tower out of a pretrained model that has a text tower too.
-
-    Raises:
-        RecipeError: The architecture or the pretrained model cannot be found or built.
+    Attributes:
+        r: Rank.
+        alpha: A change is scaled by alpha / r.
+        dropout: Share of an adapter's inputs that is dropped, in [0, 1).
+        target_modules: Names, or ends of names, of the layers that get adapters.
+        towers: Which towers of a model with two get adapters.
     """
-    if isinstance(backbone, str):
-        if not backbone.startswith("timm/"):
-            raise RecipeError(
-                f"backbone: {backbone!r} is not known; write timm/ARCHITECTURE or {{pretrained: {backbone}}}"
-            )
-        backbone = {"model_type": "timm_wrapper", "architecture": backbone.removeprefix("timm/")}
-    if "pretrained" in backbone:
-        return _pretrained_config(backbone, sizes, text)
-    fields = {name: value for name, value in backbone.items() if name not in ADAPTATION_KEYS}
-    if fields.get("model_type") not in CONFIG_MAPPING:
-        raise RecipeError(f"backbone: transformers has no model_type {fields.get('model_type')!r}")
-    config_class = CONFIG_MAPPING[fields.pop("model_type")]
-    if config_class.model_type == PAIR:
-        return _pair_config(fields, sizes, text)
-    if config_class.model_type == "timm_wrapper":
-        return _timm_config(config_class, fields, sizes)
-    if config_class is SmallResNetConfig and (given := sorted({"depths", "hidden_sizes", "layer_type"} & set(fields))):
-        raise RecipeError(
-            f"backbone: small_resnet takes its {', '.join(given)} from depth (18, 34 or 50): leave them out, or use "
-            "model_type: resnet for other sizes"
-        )
-    if "image_size" in config_class.__dataclass_fields__:
-        fields.setdefault("image_size", sizes[0])
-    if config_class.model_type == "imagegpt":  # a token for every pixel
-        fields.setdefault("n_positions", sizes[0] ** 2)
-    try:
-        if has_own_towers(config_class):
-            return joint_config(config_class, fields, sizes[0], text)
-        return config_class(**fields)
-    except RecipeError:
-        raise
-    except Exception as error:  # every architecture checks its configuration in its own way
-        raise RecipeError(f"backbone: {config_class.__name__} does not accept {fields}: {error}") from error
+
+    r: Annotated[int, Field(ge=1)] | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    target_modules: Annotated[list[str], Field(min_length=1)] | None = None
+    towers: Annotated[list[Tower], Field(min_length=1)] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What is given, as arguments of :func:`~.lora.add_lora`."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def has_own_towers(config_class: type[PreTrainedConfig]) -> bool:
-    """Whether the configuration has an image and a text tower of its own kind, each with known fields, as CLIP's and SigLIP's."""
-    towers = [config_class.sub_configs.get(name) for name in ("vision_config", "text_config")]
+@dataclass(frozen=True)
+class Weights:
+    """Released weights: a folder or a name on the Hub.
+
+    Attributes:
+        name: Folder or name.
+        revision: Branch, tag or commit on the Hub.
+        argument: Which part of the backbone names them: ``pretrained``, ``vision.pretrained`` or ``text.pretrained``.
+    """
+
+    name: str
+    revision: str | None = None
+    argument: str = "pretrained"
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """The encoder that a recipe asks for, parsed by :meth:`read`.
+
+    Attributes:
+        written: As the recipe has it: ``timm/ARCHITECTURE`` or a mapping.
+        model_type: transformers' name of the architecture; None where released weights say it.
+        fields: Fields of its configuration.
+        pretrained: Folder or Hub name of the released weights that it starts from.
+        revision: Branch, tag or commit of these on the Hub.
+        vision: The image tower of a pair of towers.
+        text: Its text tower.
+        min_matched: Share of the encoder's tensors that the weights must have, in (0, 1].
+        lora: Adapters that are trained instead of the weights.
+        locked: Towers that keep their released weights.
+    """
+
+    written: str | dict[str, Any]
+    model_type: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    pretrained: str | None = None
+    revision: str | None = None
+    vision: "Backbone | None" = None
+    text: "Backbone | None" = None
+    min_matched: Annotated[float, Field(gt=0, le=1)] | None = None
+    lora: LoRA | None = None
+    locked: list[Tower] | None = None
+
+    @classmethod
+    def read(cls, written: "str | Mapping[str, Any] | Backbone", tower: bool = False) -> "Backbone":
+        """Parses what a recipe says, without checking it: a value of the wrong type stays in ``written`` alone.
+
+        Args:
+            written: ``timm/ARCHITECTURE``, ``{model_type: ..., ...}`` or ``{pretrained: FOLDER_OR_HUB_NAME}``; two towers of any
+                kind as ``{model_type: vision-text-dual-encoder, projection_dim: ..., vision: BACKBONE, text: BACKBONE}``.
+            tower: Whether it is one tower of a pair, where ``lora``, ``locked`` and ``min_matched`` are no keys.
+        """
+        if isinstance(written, cls):
+            return written
+        if isinstance(written, str):
+            if not written.startswith(_TIMM_PREFIX):
+                return cls(written)
+            return cls(written, TIMM, {"architecture": written.removeprefix(_TIMM_PREFIX)})
+        fields = copy.deepcopy(dict(written))
+        own: dict[str, Any] = {}
+        if not tower:
+            own = {name: fields.pop(name, None) for name in ADAPTATION}
+            own["lora"] = _read_lora(own["lora"])
+        if "pretrained" in fields:
+            own |= {name: fields.pop(name, None) for name in WEIGHTS}
+        else:
+            own["model_type"] = fields.pop("model_type", None)
+            if own["model_type"] == PAIR:
+                own |= {name: cls._read_tower(fields.pop(name, None)) for name in TOWERS}
+        return cls(copy.deepcopy(dict(written)), fields=fields, **own)
+
+    @classmethod
+    def _read_tower(cls, written: Any) -> "Backbone | None":
+        return cls.read(written, tower=True) if written and isinstance(written, str | Mapping | cls) else None
+
+    @property
+    def weights(self) -> dict[str, Weights]:
+        """The released weights by tower, ``vision`` and ``text``, or by ``""`` for the encoder as a whole; none: random ones."""
+        parts = {"": self, "vision": self.vision, "text": self.text}
+        return {
+            tower: Weights(part.pretrained, part.revision, f"{tower}.pretrained".lstrip("."))
+            for tower, part in parts.items()
+            if part is not None and part.pretrained
+        }
+
+    def weights_of(self, tower: Tower) -> Weights | None:
+        """The released weights of one tower, of its own or as part of the whole; None for random ones."""
+        return self.weights.get("" if getattr(self, tower) is None else tower)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to another backbone, or to what a recipe says, that is written in the same way."""
+        return self.written == getattr(other, "written", other)
+
+    __hash__ = None
+
+    # Until version 0.3 it can be read as the text or mapping that recipe.backbone was.
+
+    def __getitem__(self, key: str) -> Any:
+        _warn_of_mapping()
+        return self.written[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A key of :attr:`written`."""
+        _warn_of_mapping()
+        return self.written.get(key, default)
+
+    def keys(self) -> Any:
+        """The keys of :attr:`written`."""
+        _warn_of_mapping()
+        return self.written.keys()
+
+
+ADAPTATION = (
+    "min_matched",
+    "lora",
+    "locked",
+)  # keys beside an architecture or weights that say what is trained of these
+WEIGHTS = ("pretrained", "revision")
+
+
+def _read_lora(written: Any) -> LoRA | None:
+    if not isinstance(written, Mapping):
+        return None
+    return LoRA(**{name: value for name, value in written.items() if name in LoRA.__dataclass_fields__})
+
+
+def _warn_of_mapping() -> None:
+    text = "recipe.backbone is a Backbone now, whose `written` is the mapping; reading it as one works until hfcontrast 0.3"
+    warnings.warn(text, FutureWarning, stacklevel=3)
+
+
+def known_fields(config_class: Any) -> set[str]:
+    """Names that a configuration class of transformers has; it keeps any other silently, to no effect."""
+    return set(config_class.__dataclass_fields__) | set(config_class.attribute_map)
+
+
+def has_own_towers(config_class: Any) -> bool:
+    """Whether a configuration class has an image and a text tower of its own kind, each with known fields, as CLIP's has."""
+    towers = [config_class.sub_configs.get(f"{tower}_config") for tower in TOWERS]
     return all(isinstance(tower, type) and hasattr(tower, "__dataclass_fields__") for tower in towers)
-
-
-def _pair_config(fields: dict[str, Any], sizes: list[int], text: Any) -> PreTrainedConfig:
-    towers = {name: fields.pop(name, None) for name in ("vision", "text")}
-    if missing := [name for name, tower in towers.items() if not tower]:
-        raise RecipeError(f"backbone.{missing[0]} is missing: {PAIR} is put together from vision and text")
-    vision = backbone_config(towers["vision"], sizes)
-    return pair_config(vision, _text_config(towers["text"], text), fields, sizes[0])
-
-
-def _text_config(backbone: str | dict[str, Any], text: Any) -> PreTrainedConfig:
-    """Configuration of the text tower of a pair."""
-    if isinstance(backbone, str):
-        raise RecipeError(
-            f"backbone.text: expected a mapping such as {{model_type: bert}} or {{pretrained: {backbone}}}, got {backbone!r}"
-        )
-    if "pretrained" in backbone:
-        config = _read_config(backbone, "backbone.text.pretrained")
-        config = getattr(config, "text_config", config)
-        if text is not None:
-            adapt_to_tokenizer(config, text, str(backbone["pretrained"]))
-        return config
-    fields = dict(backbone)
-    if fields.get("model_type") not in CONFIG_MAPPING:
-        raise RecipeError(f"backbone.text: transformers has no model_type {fields.get('model_type')!r}")
-    config_class = CONFIG_MAPPING[fields.pop("model_type")]
-    refuse_unknown(config_class, fields, "backbone.text")
-    try:
-        return config_class(**text_fields(config_class, fields, text, "backbone.text"))
-    except RecipeError:
-        raise
-    except Exception as error:  # every architecture checks its configuration in its own way
-        raise RecipeError(f"backbone.text: {config_class.__name__} does not accept {fields}: {error}") from error
-
-
-def _read_config(backbone: dict[str, Any], setting: str) -> PreTrainedConfig:
-    name, problem = backbone["pretrained"], "cannot be loaded"
-    if not (Path(name) / "config.json").is_file():
-        problem = "is neither a folder with a model nor a model on the Hub that can be reached"
-    return read_pretrained(AutoConfig, name, setting, backbone.get("revision"), problem)
-
-
-def _pretrained_config(backbone: dict[str, Any], sizes: list[int], text: Any) -> PreTrainedConfig:
-    config = _read_config(backbone, "backbone.pretrained")
-    if text is not None:
-        if not is_two_towers_config(config):
-            raise RecipeError(
-                f"backbone.pretrained: {backbone['pretrained']!r} ({config.model_type}) has no image and text tower: take one "
-                f"that has, or {{model_type: {PAIR}, vision: {{pretrained: ...}}, text: {{pretrained: ...}}}}"
-            )
-        adapt_to_tokenizer(config.text_config, text, str(backbone["pretrained"]))
-        _settle_timm(config.vision_config, sizes)
-        return config
-    config = getattr(config, "vision_config", config)
-    _settle_timm(config, sizes)
-    if config.model_type == "imagegpt" and getattr(config, "clusters", None) is None:
-        config.clusters = _clusters_of(backbone)
-    return config
-
-
-def _clusters_of(backbone: dict[str, Any]) -> list[list[float]]:
-    """The colors that the tokens of a pretrained ImageGPT stand for: only its image processor knows them."""
-    problem = "has no image processor with `clusters`, the colors that its tokens stand for"
-    name, setting = backbone["pretrained"], "backbone.pretrained"
-    processor = read_pretrained(AutoImageProcessor, name, setting, backbone.get("revision"), problem)
-    if getattr(processor, "clusters", None) is None:
-        raise RecipeError(f"{setting}: {name!r} {problem}")
-    return torch.as_tensor(processor.clusters).tolist()
-
-
-def _settle_timm(config: PreTrainedConfig, sizes: list[int]) -> None:
-    """Makes an encoder of timm take the sizes of the views, where it can."""
-    if config.model_type == "timm_wrapper":
-        config.num_labels = 0
-        config.model_args = dict(config.model_args or {})
-        trained_at = (
-            config.model_args.get("img_size")
-            or (getattr(config, "pretrained_cfg", None) or {}).get("input_size", [0])[-1]
-        )
-        resizing = {**config.model_args, "dynamic_img_size": True}
-        if set(sizes) != {trained_at} and _build_timm(config.architecture, resizing) is None:
-            config.model_args = resizing
-
-
-def _build_timm(architecture: str, arguments: dict[str, Any]) -> Exception | None:
-    """Tries to build an architecture, without memory for its weights; returns why it cannot be."""
-    try:
-        with torch.device("meta"):
-            timm.create_model(architecture, num_classes=0, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        return error
-    return None
-
-
-def _timm_config(config_class, fields: dict[str, Any], sizes: list[int]) -> PreTrainedConfig:
-    architecture = fields.pop("architecture", "resnet50")
-    if not timm.is_model(architecture):
-        near = [name for name in timm.list_models() if name.startswith(architecture[:6])][:5]
-        raise RecipeError(
-            f"backbone: timm has no architecture {architecture!r}; there are {', '.join(near) or 'others'}"
-        )
-    given = fields.pop("model_args", None) or {}
-    # Architectures with position embeddings are built for one image size; those without do not know the arguments.
-    guesses = [{"img_size": sizes[0]}, {}]
-    if len(set(sizes)) > 1:
-        guesses.insert(0, {"img_size": sizes[0], "dynamic_img_size": True})
-    for guess in guesses:
-        arguments = {**guess, **given}
-        if (failure := _build_timm(architecture, arguments)) is None:
-            return config_class(architecture=architecture, model_args=arguments, num_labels=0, **fields)
-    raise RecipeError(f"backbone: timm cannot build {architecture!r} with {given}: {failure}")

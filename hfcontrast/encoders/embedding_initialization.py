@@ -1,28 +1,14 @@
-"""First values of the embeddings of ViTs, where transformers passes over them or draws them otherwise than the authors."""
+"""First values of DINOv2's embeddings, which transformers draws otherwise than the authors."""
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, ViTMAEModel
+from transformers import PreTrainedModel
+
+from ..renamed import renamed
 
 
-@torch.no_grad()
-def initialize_mae_embeddings(encoder: ViTMAEModel) -> None:
-    """Gives a ViTMAE the positions, class token and patch projection that transformers means it to start from.
-
-    Its ``initialize_weights`` returns without doing anything where the patch projection has been initialized, and transformers
-    initializes children before their parents: the positions, which are never trained, stay 0. So the mark is taken off.
-
-    After it, position embeddings are fixed 2-D sines and cosines, the column's half first as in the released weights and 0 for
-    the class token, which is N(0, initializer_range); the patch projection is Xavier uniform as a linear layer.
-
-    Args:
-        encoder: A model with random weights.
-    """
-    projection: nn.Module = encoder.embeddings.patch_embeddings.projection
-    marked = getattr(projection, "_is_hf_initialized", False)
-    projection._is_hf_initialized = False
-    encoder.embeddings.initialize_weights()
-    projection._is_hf_initialized = marked
+def __getattr__(name: str):
+    return renamed(__name__, name)
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..errors import RecipeError
+from ..errors import ArgumentError
+from .families import family_of
 from .two_towers import is_two_towers
 
 ADAPTER = "default"  # peft's name for the only adapter
@@ -58,7 +59,7 @@ def add_lora(
         Names of the layers with adapters.
 
     Raises:
-        RecipeError: There is no layer of these names, or no attention that is known.
+        ArgumentError: There is no layer of these names, or no attention that is known.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -88,7 +89,7 @@ def find_targets(encoder: PreTrainedModel, names: list[str] | None, parts: list[
     """Full names of the layers that get adapters, within the towers whose names start with one of ``parts``.
 
     Raises:
-        RecipeError: There are none; lists those that there are.
+        ArgumentError: There are none; lists those that there are.
     """
     layers = {
         name: module
@@ -100,24 +101,22 @@ def find_targets(encoder: PreTrainedModel, names: list[str] | None, parts: list[
     }
     kind = getattr(encoder.config, "architecture", None) or encoder.config.model_type
     if names is None:
-        if found := [
-            name for name, layer in layers.items() if _ATTENTION.search(name) and isinstance(layer, nn.Linear)
-        ]:
+        attention = re.compile(family_of(encoder).attention or _ATTENTION)
+        if found := [name for name, layer in layers.items() if attention.search(name) and isinstance(layer, nn.Linear)]:
             return found
-        raise RecipeError(
-            f"backbone.lora: no attention that is known in {kind!r}; name layers in backbone.lora.target_modules, of "
-            f"{_ends(layers) or 'which there are none'}"
+        raise ArgumentError(
+            f"no attention that is known in {kind!r}; name layers in target_modules, of {_ends(layers) or 'which there are none'}"
         )
     found = {wanted: [name for name in layers if name == wanted or name.endswith(f".{wanted}")] for wanted in names}
     for wanted, matches in found.items():
         if not matches:
             near = difflib.get_close_matches(wanted, _ends(layers).split(", "), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {_ends(layers)}"
-            raise RecipeError(f"backbone.lora.target_modules: {kind!r} has no linear layer {wanted!r}; {hint}")
+            raise ArgumentError(f"target_modules: {kind!r} has no linear layer {wanted!r}; {hint}", "target_modules")
     chosen = [name for name in layers if any(name in matches for matches in found.values())]
     if grouped := [name for name in chosen if getattr(layers[name], "groups", 1) > 1]:
-        raise RecipeError(
-            f"backbone.lora.target_modules: {grouped[0]!r} is a convolution in groups, which LoRA cannot change"
+        raise ArgumentError(
+            f"target_modules: {grouped[0]!r} is a convolution in groups, which LoRA cannot change", "target_modules"
         )
     return chosen
 

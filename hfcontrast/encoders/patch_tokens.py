@@ -1,6 +1,6 @@
-"""A ViT of transformers run in parts: patches to tokens, some of the tokens through the layers; and patches of pixels.
+"""A ViT of transformers run in parts: patches to tokens, and some of the tokens through the layers.
 
-What methods need that show an encoder a part of the picture (MAE, I-JEPA) or let a token see only some of the others (AIM). For
+What methods need that show an encoder a part of the image (MAE, I-JEPA) or let a token see only some of the others (AIM). For
 models that are made as transformers' ViT is: ``embeddings``, ``layers`` and ``layernorm``.
 """
 
@@ -11,27 +11,37 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from ..errors import RecipeError
+from ..errors import ArgumentError
+from ..renamed import renamed
+from . import families
 from .features import tokens_before_patches
 
-VIT_LIKE = ("vit", "vit_mae", "ijepa")
+
+def __getattr__(name: str):
+    return renamed(__name__, name)
 
 
-def require_vit(encoder: PreTrainedModel, method: str, model_types: Collection[str] = VIT_LIKE) -> None:
+def require_vit(encoder: PreTrainedModel, method: str, model_types: Collection[str] = ()) -> None:
     """Refuses encoders that cannot be run in parts.
 
+    Args:
+        encoder: The encoder.
+        method: Who runs it in parts, for the error.
+        model_types: The architectures that the method takes; empty for all that can be.
+
     Raises:
-        RecipeError: Names those that can.
+        ArgumentError: Names those that can.
     """
+    model_types = model_types or families.model_types(as_vit=True)
     if encoder.config.model_type not in model_types:
-        raise RecipeError(
+        raise ArgumentError(
             f"{method} runs the layers of the encoder on a part of the tokens, which '{encoder.config.model_type}' is not made "
             f"for: use a backbone with model_type {' or '.join(model_types)}"
         )
 
 
 def token_grid(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[int, int]:
-    """Rows and columns of the patches of pictures (..., H, W)."""
+    """Rows and columns of the patches of images (..., H, W)."""
     patch = encoder.config.patch_size
     height, width = (patch, patch) if isinstance(patch, int) else patch
     return pixel_values.shape[-2] // height, pixel_values.shape[-1] // width
@@ -81,44 +91,6 @@ def run_layers(encoder: PreTrainedModel, tokens: Tensor, attention_mask: Tensor 
 def choose(tokens: Tensor, places: Tensor) -> Tensor:
     """Tokens (N, T, D) at places (N, K): (N, K, D)."""
     return tokens.gather(1, places.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-
-
-def patchify(pixel_values: Tensor, side: int) -> Tensor:
-    """Cuts pictures into patches.
-
-    Args:
-        pixel_values: (N, C, H, W).
-        side: Side of a patch, in pixels; divides H and W.
-
-    Returns:
-        (N, T, side * side * C): patches row by row, in each the pixels row by row with the channels last, as MAE has them.
-    """
-    count, channels, height, width = pixel_values.shape
-    patches = pixel_values.reshape(count, channels, height // side, side, width // side, side)
-    return patches.permute(0, 2, 4, 3, 5, 1).reshape(count, -1, side * side * channels)
-
-
-def unpatchify(patches: Tensor, side: int, rows: int) -> Tensor:
-    """The inverse of :func:`patchify`: (N, T, side * side * C) to (N, C, H, W), of so many rows of patches."""
-    count, number, size = patches.shape
-    channels = size // side**2
-    grid = patches.reshape(count, rows, number // rows, side, side, channels)
-    return grid.permute(0, 5, 1, 3, 2, 4).reshape(count, channels, rows * side, -1)
-
-
-def normalize_patches(patches: Tensor, epsilon: float = 1e-6) -> tuple[Tensor, Tensor, Tensor]:
-    """Patches less their own mean, by their own standard deviation (He et al., 2021, arXiv:2111.06377, section 3).
-
-    Args:
-        patches: (N, T, P).
-        epsilon: Added to the variance, which is the unbiased one, as in the authors' code.
-
-    Returns:
-        Normalized patches (N, T, P), and the means and standard deviations (N, T, 1) that bring the pixels back.
-    """
-    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
-    std = (variance + epsilon).sqrt()
-    return (patches - mean) / std, mean, std
 
 
 def enlarge(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,9 +6,16 @@ from position 0 on: every pixel meets its neighbor's position. Encoders that are
 their configuration says so with ``start_token: false``.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ..errors import ArgumentError
+
+EXPRESSION = "outputs.last_hidden_state[:, :-1].mean(1)"  # the features of one that is trained here
 
 
 def begins_with_start(encoder: PreTrainedModel) -> bool:
@@ -53,3 +60,42 @@ def color_tokens(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     with torch.autocast(pixel_values.device.type, enabled=False):
         distances = (pixels**2).sum(dim=1)[:, None] - 2 * pixels @ colors.T + (colors**2).sum(dim=1)
     return distances.argmin(dim=1).view(len(pixel_values), -1)
+
+
+def a_token_each_pixel(fields: dict[str, Any], image_size: int) -> None:
+    """Fills in how many tokens the sequence has, of images with a side of so many pixels."""
+    fields.setdefault("n_positions", image_size**2)
+
+
+def train_without_start(encoder: PreTrainedModel, config: PreTrainedConfig) -> None:
+    """Notes in both configurations that sequences have no start token, as those of an encoder that is trained here."""
+    config.start_token = encoder.config.start_token = False
+
+
+def take_colors(config: PreTrainedConfig, read_processor: Callable[[], Any]) -> None:
+    """Fills in the colors that the tokens of released weights stand for, which only their image processor knows.
+
+    Args:
+        config: The configuration; one that has ``clusters`` stays as it is.
+        read_processor: Reads the image processor.
+
+    Raises:
+        ArgumentError: The processor does not have them either.
+    """
+    if getattr(config, "clusters", None) is not None:
+        return
+    if getattr(processor := read_processor(), "clusters", None) is None:
+        raise ArgumentError("it has no image processor with `clusters`, the colors that its tokens stand for")
+    config.clusters = torch.as_tensor(processor.clusters).tolist()
+
+
+def move_start_to_end(source: PreTrainedModel) -> None:
+    """Moves the positions of the pixels to the front in weights that were trained with a start token, and its own to the end."""
+    if begins_with_start(source):
+        positions = source.wpe.weight.data
+        positions.copy_(positions.roll(-1, dims=0))
+
+
+def token_processor_settings(config: PreTrainedConfig) -> dict[str, Any]:
+    """Settings of the image processor that makes the tokens of its colors."""
+    return {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "clusters": config.clusters}

@@ -1,11 +1,11 @@
-"""Reading what somebody has released: no code of theirs is run, and whatever is wrong with it is one sentence."""
+"""Reading what somebody has released: no code of theirs is run, and an error about it is one sentence."""
 
 import os
 from typing import Any
 
 from transformers.utils import logging
 
-from ..errors import NO_TENSORS, HFContrastError, RecipeError, is_pickled
+from ..errors import NO_TENSORS, ArgumentError, HFContrastError, is_pickled
 from ..hub import reaching_hub
 from . import own_architectures  # noqa: F401 (so that transformers knows them)
 
@@ -27,13 +27,13 @@ def read_pretrained(
     Args:
         auto_class: Such as ``AutoModel``.
         name: The folder or name.
-        setting: Which setting of a recipe names it.
+        setting: Which argument of the caller, or setting of a recipe, names it.
         revision: Branch, tag or commit on the Hub.
         problem: How the error begins.
         options: Further arguments.
 
     Raises:
-        RecipeError: It cannot be read.
+        ArgumentError: It cannot be read.
     """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is said by us, and of what is needed only
@@ -44,7 +44,7 @@ def read_pretrained(
         except HFContrastError:
             raise
         except Exception as error:  # whatever a damaged file raises in the libraries that read it
-            raise RecipeError(f"{setting}: {name!r} {problem}: {reason(error)}{unreachable}") from error
+            raise ArgumentError(f"{setting}: {name!r} {problem}: {reason(error)}{unreachable}", setting) from error
         finally:
             logging.set_verbosity(verbosity)
 

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .families import family_of
+from .features import is_hierarchical
+
 _POSITIONS = ("pos_embed", "position_embeddings", "position_embedding.weight")
 _CLASS_TOKENS = ("cls_token", "class_embedding")
 _MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens in front of the patches
@@ -38,7 +41,7 @@ def sincos_positions(height: int, width: int, dim: int) -> Tensor:
 
 def patch_projection(encoder: PreTrainedModel) -> nn.Conv2d | None:
     """The convolution that projects the patches of a ViT-like encoder; None for other encoders."""
-    if hasattr(encoder.config, "depths"):  # hierarchical: Swin, ConvNeXt, PVT
+    if is_hierarchical(encoder):
         return None
     first = next((module for module in encoder.modules() if isinstance(module, nn.Conv2d)), None)
     if first is None or first.kernel_size != first.stride or min(first.kernel_size) < 2:
@@ -87,9 +90,10 @@ def fix_positions(encoder: PreTrainedModel) -> bool:
         Whether the encoder has learned, absolute position embeddings; others are left as they are.
     """
     projection = patch_projection(encoder)
-    if projection is None or (size := _image_size(encoder)) is None:
+    if projection is None or (size := family_of(encoder).image_size(encoder)) is None:
         return False
-    grid = [side // patch for side, patch in zip(size, projection.kernel_size)]
+    sides = (size, size) if isinstance(size, int) else size
+    grid = [side // patch for side, patch in zip(sides, projection.kernel_size)]
     for name, parameter in encoder.named_parameters():
         extra = parameter.numel() // projection.out_channels - grid[0] * grid[1]
         if name.endswith(_POSITIONS) and 0 <= extra <= _MOST_EXTRA_TOKENS:
@@ -99,12 +103,3 @@ def fix_positions(encoder: PreTrainedModel) -> bool:
             parameter.requires_grad_(False)
             return True
     return False
-
-
-def _image_size(encoder: PreTrainedModel) -> tuple[int, int] | None:
-    """Height and width that the position embeddings were made for."""
-    if hasattr(encoder, "timm_model"):
-        size = getattr(getattr(encoder.timm_model, "patch_embed", None), "img_size", None)
-    else:
-        size = getattr(encoder.config, "image_size", None)
-    return (size, size) if isinstance(size, int) else None if size is None else tuple(size)

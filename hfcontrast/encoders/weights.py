@@ -1,5 +1,6 @@
 """Released weights for an encoder: whole models, the image tower of a model with two, or each tower from elsewhere."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from ..errors import RecipeError
-from .pixel_sequence import begins_with_start
+from ..errors import ArgumentError
+from .config import Backbone, Weights
+from .families import family_of
 from .pretrained import missing_keys, read_pretrained
 from .two_towers import is_two_towers
 
@@ -34,7 +36,7 @@ class Loaded:
         return tower in self.sources or "" in self.sources
 
 
-def load_weights(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> Loaded | None:
+def load_weights(encoder: PreTrainedModel, backbone: Backbone | str | Mapping[str, Any]) -> Loaded | None:
     """Loads the weights of ``{pretrained: ...}``, and of the towers of a pair, into the encoder.
 
     A model with two towers is loaded whole, projections and temperature included; into an encoder of images alone goes its image
@@ -45,33 +47,27 @@ def load_weights(encoder: PreTrainedModel, backbone: str | dict[str, Any]) -> Lo
         What was loaded; None when the backbone starts from random weights.
 
     Raises:
-        RecipeError: The weights cannot be loaded, or too many tensors of the encoder are not among them.
+        ArgumentError: The weights cannot be loaded, or too many tensors of the encoder are not among them.
     """
-    if isinstance(backbone, str):
-        return None
-    least = backbone.get("min_matched") or 1.0
-    if "pretrained" in backbone:
-        names, sentence = _load(encoder, encoder, backbone, "", least)
-        return Loaded(names, sentence, {"": backbone["pretrained"]})
+    backbone = Backbone.read(backbone)
+    least = backbone.min_matched or 1.0
     names, sentences, sources = frozenset(), [], {}
-    for tower in ("vision", "text"):
-        inner = backbone.get(tower)
-        if is_two_towers(encoder) and isinstance(inner, dict) and "pretrained" in inner:
-            prefix = f"{tower}_model"
-            found, sentence = _load(encoder, getattr(encoder, prefix), inner, tower, least)
-            names |= {f"{prefix}.{name}" for name in found}
-            sentences.append(sentence)
-            sources[tower] = inner["pretrained"]
+    for tower, weights in backbone.weights.items():
+        if tower and not is_two_towers(encoder):
+            continue
+        prefix = f"{tower}_model." if tower else ""
+        target = getattr(encoder, prefix[:-1]) if tower else encoder
+        found, sentence = _load(target, weights, tower, least)
+        names |= {f"{prefix}{name}" for name in found}
+        sentences.append(sentence)
+        sources[tower] = weights.name
     return Loaded(names, "; ".join(sentences), sources) if sources else None
 
 
-def _load(
-    encoder: PreTrainedModel, target: PreTrainedModel, backbone: dict[str, Any], tower: str, least: float
-) -> tuple[frozenset[str], str]:
+def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) -> tuple[frozenset[str], str]:
     """Loads one model, or a tower of it, into the encoder or a tower of that; returns the loaded names and a sentence."""
-    name = backbone["pretrained"]
-    setting, what = (f"backbone.{tower}.pretrained", f"{tower} tower") if tower else ("backbone.pretrained", "encoder")
-    weights = _read(name, backbone.get("revision"), setting, None if is_two_towers(target) else tower or "vision")
+    name, what = source.name, f"{tower} tower" if tower else "encoder"
+    weights = _read(source, None if is_two_towers(target) else tower or "vision")
     wanted = target.state_dict()
     absent = {key: "" for key in wanted if key not in weights}
     reshaped = {
@@ -85,10 +81,11 @@ def _load(
     needed = [key for key in missing if not key.endswith("mask_token")]
     if needed and len(wanted) - len(needed) < least * len(wanted):
         first = needed[0]
-        raise RecipeError(
-            f"{setting}: {name!r} lacks {len(missing)} of the {what}'s {len(wanted)} tensors, among them {first!r}"
-            f"{missing[first]}; what is missing starts at random when backbone.min_matched allows it: at most "
-            f"{int(len(matched) / len(wanted) * 1000) / 1000} here, and it is {least:g}"
+        raise ArgumentError(
+            f"{source.argument}: {name!r} lacks {len(missing)} of the {what}'s {len(wanted)} tensors, among them {first!r}"
+            f"{missing[first]}; what is missing starts at random when min_matched allows it: at most "
+            f"{int(len(matched) / len(wanted) * 1000) / 1000} here, and it is {least:g}",
+            source.argument,
         )
     with torch.no_grad():
         for key in matched:
@@ -96,20 +93,18 @@ def _load(
     return matched, _sentence(len(matched), len(wanted), what, name, missing)
 
 
-def _read(name: str, revision: str | None, setting: str, tower: str | None) -> dict[str, Tensor]:
+def _read(weights: Weights, tower: str | None) -> dict[str, Tensor]:
     """The tensors that a model, or one of its two towers, has stored weights for, by the names of transformers' modules."""
     # Tensors of another shape than the configuration says are missing too, and are said by us.
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    source, info = read_pretrained(AutoModel, name, setting, revision, **options)
-    if source.config.model_type == "imagegpt" and begins_with_start(source):
-        positions = source.wpe.weight.data  # those of the pixels move to the front, the start token's to the end
-        positions.copy_(positions.roll(-1, dims=0))
+    source, info = read_pretrained(AutoModel, weights.name, weights.argument, weights.revision, **options)
+    family_of(source).align(source)
     drawn = missing_keys(info)  # transformers fills up what the files do not have with random numbers
-    weights = {key: value for key, value in source.state_dict().items() if key not in drawn}
+    tensors = {key: value for key, value in source.state_dict().items() if key not in drawn}
     prefix = f"{tower}_model."
     if tower and hasattr(source, prefix[:-1]):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    return weights
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return tensors
 
 
 def _sentence(matched: int, wanted: int, what: str, name: str, missing: dict[str, str]) -> str:

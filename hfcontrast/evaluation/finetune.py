@@ -27,8 +27,9 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from ..encoders.families import layer_distances, named_kinds
 from ..encoders.features import encode, feature_size
+from ..encoders.layers import layer_distances, named_kinds
+from ..errors import under
 from ..nn.batch_norm import GlobalBatchNorm
 from ..nn.distributed import all_sum, rank, world_size
 from ..nn.running_statistics import average_over_processes
@@ -183,7 +184,8 @@ def fit(model: nn.Module, rows: ShuffledRows, settings: FineTuning) -> bool:
 def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float | None = None) -> list[dict]:
     """What is trained, with and without weight decay, and by the factor on the learning rate, ``lr_scale``."""
     encoder, prefix = (model.encoder, "encoder.") if isinstance(model, _Classifier) else (model, "")
-    distances = {} if layer_decay is None else layer_distances(encoder)
+    with under("layer_decay"):
+        distances = {} if layer_decay is None else layer_distances(encoder)
     kinds, groups = named_kinds(model), {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.sources import Rows, rows_of
+from ..encoders.families import family_of
 from ..encoders.features import feature_size
 from ..encoders.two_towers import text_features
 from ..errors import DataError
@@ -120,7 +121,7 @@ def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> di
         list(texts),
         truncation=True,
         max_length=_max_length(model, tokenizer),
-        padding="max_length" if "siglip" in model.config.model_type else "longest",
+        padding="max_length" if family_of(model).pads_texts else "longest",
         return_tensors="pt",
     )
     device = next(model.parameters()).device

@@ -24,16 +24,14 @@ from torch import Tensor, nn
 
 from ..encoders.patch_tokens import (
     embed_patches,
-    normalize_patches,
-    patchify,
     require_vit,
     run_layers,
     token_grid,
-    unpatchify,
 )
 from ..encoders.vit import fix_positions, sincos_positions, xavier_patch_projection
 from ..errors import RecipeError
 from ..nn.distributed import mean_of_terms
+from ..nn.patches.cut import normalize_patches, patchify, unpatchify
 from ..nn.transformer import xavier_linears
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput

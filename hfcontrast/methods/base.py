@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..encoders.features import build_encoder, encode, feature_size
+from ..encoders.build import build_encoder
+from ..encoders.features import encode, feature_size
 from ..errors import PluginError
 from ..nn.ema import MomentumUpdate
 from ..nn.random import sample_uniform

@@ -15,18 +15,16 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..encoders.families import family_of
 from ..encoders.patch_tokens import (
     choose,
     embed_patches,
-    normalize_patches,
-    patchify,
     require_vit,
     run_layers,
     token_grid,
-    unpatchify,
 )
 from ..encoders.vit import fix_positions, sincos_positions, xavier_patch_projection
-from ..encoders.weight_sharing import vit_of_mae
+from ..nn.patches.cut import normalize_patches, patchify, unpatchify
 from ..nn.transformer import TransformerBlocks, xavier_linears
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
@@ -128,7 +126,7 @@ class MAE(Method):
 
     def export_encoder(self) -> PreTrainedModel:
         """The encoder as a ViTModel, over the same parameters."""
-        return vit_of_mae(self.encoder) if self.encoder.config.model_type == "vit_mae" else self.encoder
+        return family_of(self.encoder).published(self.encoder)
 
     def compiled_parts(self) -> list[nn.Module]:
         """The layers, which are run on a part of the tokens."""
@@ -166,7 +164,7 @@ def initialize_vit(encoder: PreTrainedModel) -> None:
     encoder.embeddings.patch_embeddings.projection.reset_parameters()
     xavier_patch_projection(encoder)
     nn.init.normal_(encoder.embeddings.cls_token, std=0.02)
-    if encoder.config.model_type == "vit":
+    if encoder.embeddings.position_embeddings.requires_grad:
         fix_positions(encoder)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders.features import patch_size
+from ..errors import under
 from ..losses import softmax_nce
 from ..nn import MemoryBank, chosen_products, sample_others, sample_uniform
 from ..nn.patches.squares import corners_in_cells, cut_squares, patch_side, require_whole_patches
@@ -107,8 +108,9 @@ class PIRL(Method):
         """Images (B, V, C, H, W) to features (B, V, D); jigsaws (B, J, C, S, S) to those of shuffled patches, (B, J, 9, D)."""
         jigsaws = jigsaw_pixel_values.shape[1]
         numbers = sample_uniform(index, _DRAWS * jigsaws, self.progress.seed, self.progress.step, _JIGSAW)
-        side = patch_side(self.config.patch_size, self._unit, jigsaw_pixel_values.shape[-1])
-        patches = cut_patches(jigsaw_pixel_values.flatten(0, 1), side, numbers.reshape(-1, _DRAWS))
+        with under("views.jigsaw"):
+            side = patch_side(self.config.patch_size, self._unit, jigsaw_pixel_values.shape[-1])
+        patches = cut_puzzle(jigsaw_pixel_values.flatten(0, 1), side, numbers.reshape(-1, _DRAWS))
         features = self.encode(patches).unflatten(0, (-1, jigsaws))
         return {"image": self.encode(pixel_values), "patches": features}
 
@@ -152,7 +154,7 @@ class PIRL(Method):
             self.bank.update(output.state["index"], output.state["f"])
 
 
-def cut_patches(pixel_values: Tensor, side: int, numbers: Tensor) -> Tensor:
+def cut_puzzle(pixel_values: Tensor, side: int, numbers: Tensor) -> Tensor:
     """Cuts a patch at a random place out of each of 3 x 3 cells, in a random order.
 
     Args:

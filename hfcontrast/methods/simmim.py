@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from ..encoders.depth_initialization import draw, initialize_by_depth
 from ..encoders.feature_map import feature_map
+from ..encoders.features import coarsest_stride, is_hierarchical
 from ..encoders.patch_tokens import enlarge
 from ..encoders.weight_sharing import share
 from ..errors import RecipeError
@@ -73,11 +74,10 @@ class SimMIM(Method):
         self.given_mask_token = give_mask_token(self.encoder)
         initialize_encoder(self.encoder)
         backbone = self.encoder.config
-        hierarchical = hasattr(backbone, "depths")
-        if not hierarchical and config.pooling == "mean":
+        if not is_hierarchical(self.encoder) and config.pooling == "mean":
             backbone.feature_pooling = "mean"
         self.patch_size = backbone.patch_size
-        self.stride = self.patch_size * 2 ** (len(backbone.depths) - 1 if hierarchical else 0)
+        self.stride = coarsest_stride(self.encoder)
         self.decoder = nn.Sequential(
             nn.Conv2d(self.feature_size, self.stride**2 * backbone.num_channels, kernel_size=1),
             nn.PixelShuffle(self.stride),

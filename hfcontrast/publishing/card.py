@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
+from ..encoders.families import family_of
 from ..encoders.features import feature_size
 from ..evaluation.counts import told_counts
 from ..recipe import Recipe
@@ -50,7 +51,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     """
     recipe, method = training.recipe, training.method
     encoder = method.export_encoder()
-    size, timm = published_size(recipe, training.views), hasattr(encoder, "timm_model")
+    size, timm = published_size(recipe, training.views), family_of(encoder).processor_in_config
     name = training.output.name
     columns, rows = score_table(notes, released=training.weights is not None)
     lines = usage(encoder, size)
@@ -114,7 +115,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
 
 def _text_arguments(encoder: PreTrainedModel, max_length: int) -> str:
     """What a zero-shot pipeline has to be told: it pads the texts of a SigLIP to 64 tokens, whatever the model takes."""
-    padded = "siglip" in encoder.config.model_type and max_length != _PIPELINE_TOKENS
+    padded = family_of(encoder).pads_texts and max_length != _PIPELINE_TOKENS
     return f', tokenizer_kwargs={{"max_length": {max_length}}}' if padded else ""
 
 

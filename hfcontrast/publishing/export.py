@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..atomic import move_files
+from ..encoders.families import family_of
 from ..encoders.lora import lora_layers, merged_state_dict, save_adapter
 from .usage import identity_pooler
 
@@ -39,12 +40,13 @@ def export_encoder(
     unfinished = folder / ".unfinished_export"
     shutil.rmtree(unfinished, ignore_errors=True)
     weights = {name: value.contiguous() for name, value in merged_state_dict(encoder, state_dict).items()}
-    if hasattr(encoder, "timm_model"):
+    family = family_of(encoder)
+    weights = {name.removeprefix(family.weight_prefix): value for name, value in weights.items()}
+    if family.processor_in_config:
         encoder.config.pretrained_cfg = timm_settings
-        weights = {name.removeprefix("timm_model."): value for name, value in weights.items()}
     with _class_token_pooled(encoder, weights):
         encoder.save_pretrained(unfinished, state_dict=weights)
-    if not hasattr(encoder, "timm_model"):  # timm's processor lives in config.json
+    if not family.processor_in_config:
         processor.save_pretrained(unfinished)
     if lora_layers(encoder):
         adapter = folder / f".unfinished_{ADAPTER_FOLDER}"

@@ -2,22 +2,11 @@
 
 from typing import Any
 
-from transformers import (
-    BitImageProcessor,
-    CLIPImageProcessor,
-    CLIPProcessor,
-    ImageGPTImageProcessor,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    ProcessorMixin,
-    SiglipProcessor,
-    VisionTextDualEncoderProcessor,
-)
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
 
-from ..encoders.two_towers import is_two_towers
-
-_OF_TWO_TOWERS = {"clip": CLIPProcessor, "siglip": SiglipProcessor}
+from ..encoders.families import family_of
 
 
 def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
@@ -39,22 +28,20 @@ def build_processor(
 
     Args:
         encoder: timm's encoders get timm's transform, models with a text tower CLIP's, ImageGPT one that makes tokens of
-            colors, all others that of ``BitImageProcessor``, which is CLIP's under another name.
+            colors, all others ``BitImageProcessor``, which is CLIP's under another name (see
+            :class:`~hfcontrast.encoders.families.Family`).
         size: Side of the square images it makes, in pixels.
         ratio: Share of the resized short side that the crop keeps, in (0, 1].
         mean: Mean of each color, in [0, 1].
         std: Standard deviation of each color.
     """
-    if hasattr(encoder, "timm_model"):
+    family = family_of(encoder)
+    if family.processor_in_config:
         return TimmWrapperImageProcessor(
             timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture
         )
-    own = {"image_mean": list(mean), "image_std": list(std)}
-    kind = CLIPImageProcessor if is_two_towers(encoder) else BitImageProcessor
-    if encoder.config.model_type == "imagegpt":
-        kind = ImageGPTImageProcessor
-        own = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "clusters": encoder.config.clusters}
-    return kind(
+    own = {"image_mean": list(mean), "image_std": list(std)} | family.processor_settings(encoder.config)
+    return getattr(transformers, family.image_processor)(
         do_convert_rgb=True,
         do_resize=True,
         size={"shortest_edge": round(size / ratio)},
@@ -75,5 +62,5 @@ def with_tokenizer(encoder: PreTrainedModel, images: Any, tokenizer: PreTrainedT
         images: Its image processor.
         tokenizer: The tokenizer that its text tower was trained with.
     """
-    kind = _OF_TWO_TOWERS.get(encoder.config.model_type, VisionTextDualEncoderProcessor)
+    kind = getattr(transformers, family_of(encoder).joint_processor)
     return kind(image_processor=images, tokenizer=tokenizer)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from ..encoders.families import family_of
 from ..encoders.features import feature_expression, pools_patches
 from ..encoders.two_towers import is_two_towers
-
-_IMAGE_TOWERS = {"clip": "CLIPVisionModelWithProjection", "siglip": "SiglipVisionModel"}
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,11 @@ def usage(encoder: PreTrainedModel, size: int) -> Usage:
     """
     expression = feature_expression(encoder)
     if is_two_towers(encoder):
-        tower = _IMAGE_TOWERS.get(encoder.config.model_type)
+        family = family_of(encoder)
         own = getattr(encoder.config.vision_config, "image_size", size) in (size, [size, size])
         arguments = "" if own else ", interpolate_pos_encoding=True"
-        pooled = encoder.config.model_type == "siglip"
-        piped = None if tower is None or not own else _piped("", pooled)
-        return Usage(expression, arguments, tower, piped, pooled)
+        piped = None if family.image_tower is None or not own else _piped("", family.pools_image_tower)
+        return Usage(expression, arguments, family.image_tower, piped, family.pools_image_tower)
     takes_any = "interpolate_pos_encoding" not in inspect.signature(encoder.forward).parameters
     own = takes_any or getattr(encoder.config, "image_size", None) in (size, [size, size])
     pooled = identity_pooler(encoder) is not None and not pools_patches(encoder)

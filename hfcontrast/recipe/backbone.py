@@ -3,32 +3,22 @@
 import os
 import re
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import Field
 
+from ..encoders.config import ADAPTATION as _ADAPTATION
+from ..encoders.config import OWN, PAIR, TIMM, TOWERS, WEIGHTS, Backbone, LoRA, has_own_towers, known_fields
+from ..encoders.timm_names import architectures, is_architecture
 from .checking import EXAMPLES, Problem, fits
 from .wording import did_you_mean, mismatch, nearest
 
-PAIR = "vision-text-dual-encoder"
-Tower = Literal["vision", "text"]
-WEIGHTS = {"pretrained": str, "revision": str | None}
-ADAPTATION = {
-    "min_matched": Annotated[float, Field(gt=0, le=1)] | None,
-    "lora": dict | None,
-    "locked": list[Tower] | None,
-}
-LORA = {
-    "r": Annotated[int, Field(ge=1)] | None,
-    "alpha": Annotated[float, Field(gt=0)] | None,
-    "dropout": Annotated[float, Field(ge=0, lt=1)] | None,
-    "target_modules": Annotated[list[str], Field(min_length=1)] | None,
-    "towers": Annotated[list[Tower], Field(min_length=1)] | None,
-}
+ADAPTATION = {name: get_type_hints(Backbone, include_extras=True)[name] for name in _ADAPTATION} | {"lora": dict | None}
+LORA = get_type_hints(LoRA, include_extras=True)
 
 
 def check_backbone(backbone: str | dict[str, Any]) -> list[Problem]:
-    """Checks the names and types in a backbone, as far as they are known without its weights."""
+    """Checks the names and types in a backbone as it is written, as far as they are known without its weights."""
     if isinstance(backbone, str):
         return _check_name(backbone, ("backbone",))
     problems = _check_types(backbone, ADAPTATION, ("backbone",))
@@ -54,16 +44,14 @@ def _check_types(values: dict[str, Any], kinds: dict[str, Any], path: tuple[str,
 
 def _contradictions(backbone: dict[str, Any]) -> list[Problem]:
     """What is fine alone, but not together."""
-    lora, locked = backbone.get("lora"), backbone.get("locked") or []
-    towers = {name: backbone.get(name) for name in ("vision", "text")} if backbone.get("model_type") == PAIR else {}
-    loaded = {name for name, tower in towers.items() if isinstance(tower, dict) and "pretrained" in tower}
-    if "pretrained" in backbone:
-        loaded = {"vision", "text"}
+    parsed = Backbone.read(backbone)
+    lora, locked = backbone.get("lora"), parsed.locked or []
+    loaded = {tower for tower in TOWERS if parsed.weights_of(tower)}
     problems = []
     for name in ("min_matched", "lora", "locked"):
         if backbone.get(name) and not loaded:
             problems.append(
-                Problem(("backbone", name), "there are no weights to go on from: name them with pretrained")
+                Problem(("backbone", name), "there are no weights to start from: name them with pretrained")
             )
     if problems:
         return problems
@@ -87,7 +75,7 @@ def _check_name(backbone: str, path: tuple[str, ...]) -> list[Problem]:
     if backbone.startswith("timm/") and path[-1] != "text":
         return _check_timm(backbone.removeprefix("timm/"), path)
     expected = "{model_type: ...}" if path[-1] == "text" else "timm/ARCHITECTURE or a mapping"
-    hint = f"to go on from its weights write {{pretrained: {backbone}}}"
+    hint = f"to start from its weights write {{pretrained: {backbone}}}"
     return [Problem(path, f"expected {expected}, got {backbone!r}; {hint}")]
 
 
@@ -105,12 +93,9 @@ def _check_mapping(backbone: dict[str, Any], path: tuple[str, ...], known: list[
 
 
 def _check_timm(architecture: str, path: tuple[str, ...]) -> list[Problem]:
-    import timm
-
-    if timm.is_model(architecture):
+    if is_architecture(architecture):
         return []
-    known = timm.list_models()
-    hint = did_you_mean(architecture, known, otherwise="; timm.list_models() gives the names")
+    hint = did_you_mean(architecture, architectures(), otherwise="; timm.list_models() gives the names")
     return [Problem(path, f"timm has no architecture {architecture!r}{hint}")]
 
 
@@ -156,11 +141,8 @@ def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Probl
     from transformers import CONFIG_MAPPING, PreTrainedConfig
     from transformers.utils import logging
 
-    from ..encoders.config import (  # also makes transformers know hfcontrast's architectures
-        has_own_towers,
-        known_fields,
-    )
-
+    if backbone["model_type"] in OWN:
+        from ..encoders import own_architectures  # noqa: F401 (so that transformers knows them)
     name, given = backbone["model_type"], {key: value for key, value in backbone.items() if key != "model_type"}
     if name not in CONFIG_MAPPING or name.startswith("hfcontrast_"):
         hint = did_you_mean(name, CONFIG_MAPPING.keys(), otherwise="; it is the model_type of a config.json, e.g. vit")
@@ -178,7 +160,7 @@ def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Probl
         for key in values
         if key not in known_fields(part) and not (key == "model_type" and values[key] == part.model_type)
     ]
-    if not problems and name == "timm_wrapper":
+    if not problems and name == TIMM:
         problems = _check_timm(str(given.get("architecture")), (*path, "architecture"))
     if problems:
         return problems

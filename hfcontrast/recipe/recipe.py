@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, PrivateAttr, WithJsonSchema
 
 from ..atomic import write_text
+from ..encoders.config import Backbone
 from ..errors import RecipeError
 from ..view import View
 from .backbone import check_backbone
@@ -47,9 +48,11 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     method: MethodSection = Field(description="The method and its own settings.")
-    backbone: str | dict[str, Any] = Field(
+    backbone: Annotated[
+        Backbone, PlainValidator(Backbone.read), PlainSerializer(lambda backbone: backbone.written), WithJsonSchema({})
+    ] = Field(
         description="The encoder: timm/ARCHITECTURE, a transformers configuration {model_type: vit, ...}, both with "
-        "random weights; or {pretrained: NAME_OR_FOLDER} to go on from weights, with lora: {r: 16} or locked: [vision]. Two towers: "
+        "random weights; or {pretrained: NAME_OR_FOLDER} to start from weights, with lora: {r: 16} or locked: [vision]. Two towers: "
         "{model_type: clip, ...}, or {model_type: vision-text-dual-encoder, vision: BACKBONE, text: BACKBONE}."
     )
     data: DataSection = Field(description="What is trained on, and how it is read.")
@@ -63,6 +66,9 @@ class Recipe(BaseModel):
     track: TrackSection = Field(default_factory=TrackSection, description="Where the curves go.")
     publish: PublishSection = Field(default_factory=PublishSection, description="What is published.")
     _source: str | None = PrivateAttr(None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, Backbone.read(value) if name == "backbone" else value)
 
     @property
     def source(self) -> str | None:
@@ -124,10 +130,7 @@ class Recipe(BaseModel):
     @property
     def released_weights(self) -> tuple[str, ...]:
         """Folders and names on the Hub that the encoder, or its towers, get their first weights from; none: random ones."""
-        if not isinstance(self.backbone, dict):
-            return ()
-        parts = [self.backbone, *(self.backbone.get(tower) for tower in ("vision", "text"))]
-        return tuple(part["pretrained"] for part in parts if isinstance(part, dict) and part.get("pretrained"))
+        return tuple(weights.name for weights in self.backbone.weights.values())
 
     def fingerprint(self) -> Fingerprint:
         """Returns what must be equal to continue a run: all but how it is reported and which machine computes it."""

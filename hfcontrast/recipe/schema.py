@@ -86,7 +86,7 @@ def _backbone() -> list[dict[str, Any]]:
         {"type": "string", "pattern": "^timm/.+", "description": "A timm architecture with random weights."},
         {
             "type": "object",
-            "description": "Weights to go on from.",
+            "description": "Weights to start from.",
             "required": ["pretrained"],
             "additionalProperties": False,
             "properties": {

@@ -1,19 +1,16 @@
 """How much of released weights is trained: towers that stay locked, and LoRA."""
 
-from typing import Any
-
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..encoders.config import TOWERS, Backbone
 from ..encoders.lora import add_lora, describe
 from ..encoders.two_towers import freeze_tower, is_two_towers
 from ..encoders.weights import Loaded
-from ..errors import RecipeError
+from ..errors import RecipeError, under
 from ..methods.base import Method
 
-TOWERS = ("vision", "text")
 
-
-def adapt(method: Method, backbone: str | dict[str, Any], loaded: Loaded | None) -> list[str]:
+def adapt(method: Method, backbone: Backbone, loaded: Loaded | None) -> list[str]:
     """Locks towers and puts in adapters, as the recipe's ``backbone.locked`` and ``backbone.lora`` say.
 
     A locked tower (LiT: Zhai et al., 2022, arXiv:2111.07991) keeps its weights, drops nothing out and leaves batch statistics
@@ -31,12 +28,11 @@ def adapt(method: Method, backbone: str | dict[str, Any], loaded: Loaded | None)
     Raises:
         RecipeError: There are no released weights to keep, or nothing would be left to train.
     """
-    locked, lora = ([], None) if isinstance(backbone, str) else (backbone.get("locked"), backbone.get("lora"))
     sentences = []
-    if locked:
-        sentences.append(_lock(method, locked, loaded))
-    if lora is not None:
-        sentences.append(_add_adapters(method, lora, backbone, locked or [], loaded))
+    if backbone.locked:
+        sentences.append(_lock(method, backbone.locked, loaded))
+    if backbone.lora is not None:
+        sentences.append(_add_adapters(method, backbone, loaded))
     return sentences
 
 
@@ -62,13 +58,11 @@ def _lock(method: Method, locked: list[str], loaded: Loaded | None) -> str:
     return f"the {locked[0]} tower is locked{but}"
 
 
-def _add_adapters(
-    method: Method, lora: dict[str, Any], backbone: dict[str, Any], locked: list[str], loaded: Loaded | None
-) -> str:
-    encoder = method.encoder
+def _add_adapters(method: Method, backbone: Backbone, loaded: Loaded | None) -> str:
+    encoder, locked = method.encoder, backbone.locked or []
     if loaded is None:
         raise RecipeError("backbone.lora changes released weights a little: name some, with pretrained")
-    settings = {"r": 16, **{name: value for name, value in lora.items() if value is not None}}
+    settings = {"r": 16, **backbone.lora.settings()}
     towers = settings.pop("towers", None)
     if is_two_towers(encoder):
         if both := sorted(set(towers or ()) & set(locked)):
@@ -80,9 +74,10 @@ def _add_adapters(
     elif towers:
         raise RecipeError(f"backbone.lora.towers is {towers}, but the encoder is of images alone: leave it out")
     single = loaded.sources.get("")
-    layers = add_lora(
-        encoder, **settings, towers=towers, loaded=loaded.names, base=single, revision=backbone.get("revision")
-    )
+    with under("backbone.lora"):
+        layers = add_lora(
+            encoder, **settings, towers=towers, loaded=loaded.names, base=single, revision=backbone.revision
+        )
     parts = tuple(f"{tower}_model." for tower in towers) if is_two_towers(encoder) else ("",)
     norms = [
         name for name, module in encoder.named_modules() if isinstance(module, _BatchNorm) and name.startswith(parts)

@@ -17,7 +17,7 @@ from ..data.augment.color import ColorAugmentation
 from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
-from ..encoders.tower_configs import PAIR
+from ..encoders.families import family_of
 from ..errors import CheckpointError, OutputError, RecipeError
 from ..lock import hold
 from ..methods.base import Method
@@ -253,9 +253,9 @@ def recompute_activations(method: Method) -> None:
     """
     encoder = method.encoder
     newest = "activation_checkpointing_enable"  # the name in newer transformers
-    parts = [encoder.vision_model, encoder.text_model] if encoder.config.model_type == PAIR else [encoder]
+    parts = family_of(encoder).recomputed(encoder)
     try:
-        for part in parts:  # a pair cannot do it as a whole, though its towers can
+        for part in parts:
             getattr(part, newest if hasattr(part, newest) else "gradient_checkpointing_enable")()
         hold_when_recomputed(method)
     except (ValueError, NotImplementedError) as error:

@@ -6,12 +6,12 @@ from typing import Any
 from transformers import AutoImageProcessor
 
 from ..data.sources import Rows
-from ..encoders.config import backbone_config
 from ..encoders.features import check_image_size
+from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
 from ..encoders.tower_configs import is_two_towers_config
 from ..encoders.weights import load_weights
-from ..errors import DataError, RecipeError
+from ..errors import ArgumentError, DataError, RecipeError, under
 from ..methods.base import Method
 from ..methods.construction import check_built
 from ..methods.registry import get_method
@@ -57,7 +57,7 @@ def build_method(
         recipe: The recipe.
         views: The views in use.
         known: Settings that the data gives where the recipe does not.
-        text: Facts of the tokenizer (see :func:`~hfcontrast.encoders.config.backbone_config`), for a method that learns from texts.
+        text: Facts of the tokenizer (see :func:`~hfcontrast.encoders.model_config.backbone_config`), for a method that learns from texts.
 
     Raises:
         RecipeError: The method refuses its settings or the encoder, or the encoder a size or the weights.
@@ -65,7 +65,8 @@ def build_method(
     method_class = get_method(recipe.method.name)
     options = recipe.method.options
     options |= {name: value for name, value in known.items() if options.get(name) is None}
-    config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
+    with under("backbone"):
+        config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
     if not method_class.needs_captions() and is_two_towers_config(config):
         raise RecipeError(
             f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
@@ -73,6 +74,8 @@ def build_method(
         )
     try:
         method = method_class(method_class.config_class(backbone_config=config, **options))
+    except ArgumentError as error:  # of the encoder that the method builds
+        raise error.under("backbone") from error.__cause__
     except (ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "negative dimension" not in str(error):
             raise  # a mistake in its code, of which the traceback says more
@@ -86,7 +89,8 @@ def build_method(
     for view in views:
         check_image_size(method.encoder, view.size, f"view '{view.name}'")
     check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")
-    loaded = load_weights(method.encoder, recipe.backbone)
+    with under("backbone"):
+        loaded = load_weights(method.encoder, recipe.backbone)
     sentences = [loaded.sentence] if loaded else []
     sentences += adapt(method, recipe.backbone, loaded)
     if loaded:
@@ -107,14 +111,12 @@ def color_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ..
     """
     if recipe.data.mean is not None:
         return tuple(recipe.data.mean), tuple(recipe.data.std)
-    backbone = recipe.backbone if isinstance(recipe.backbone, dict) else {}
-    if isinstance(backbone.get("vision"), dict):  # of a pair, the image tower
-        backbone = backbone["vision"]
-    if name := backbone.get("pretrained"):
+    if weights := recipe.backbone.weights_of("vision"):
         try:
-            processor = read_pretrained(AutoImageProcessor, name, "backbone.pretrained", backbone.get("revision"))
+            setting = f"backbone.{weights.argument}"
+            processor = read_pretrained(AutoImageProcessor, weights.name, setting, weights.revision)
         except RecipeError:
-            if (Path(name) / "preprocessor_config.json").exists():
+            if (Path(weights.name) / "preprocessor_config.json").exists():
                 raise  # it is there, and nobody knows what it says
             return IMAGENET_MEAN, IMAGENET_STD  # weights without a processor
         source = getattr(processor, "data_config", None) or {"mean": processor.image_mean, "std": processor.image_std}

@@ -1,7 +1,7 @@
 """What is said before the first step: what a run never comes to, and which settings nothing reads."""
 
 from ..data.rows import Rows
-from ..encoders.families import KINDS, named_kinds
+from ..encoders.layers import KINDS, named_kinds
 from ..methods.base import Method
 from ..methods.calling import phases_of
 from ..recipe import Recipe

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..encoders.families import KINDS, is_patch_embedding, layer_distances, named_kinds
-from ..errors import RecipeError
+from ..encoders.layers import KINDS, is_patch_embedding, layer_distances, named_kinds
+from ..errors import RecipeError, under
 from ..recipe.optimization import OptimSection
 
 
@@ -145,7 +145,8 @@ def lr_scales(model: nn.Module, settings: OptimSection) -> dict[str, float]:
     encoder, scales = getattr(model, "encoder", model), {}
     prefix = "" if encoder is model else "encoder."
     if settings.layer_decay is not None:
-        distances = layer_distances(encoder)
+        with under("optim.layer_decay"):
+            distances = layer_distances(encoder)
         scales = {prefix + name: settings.layer_decay**distance for name, distance in distances.items()}
     if settings.patch_embed_lr_mult is not None:
         patches = [prefix + name for name, _ in encoder.named_parameters() if is_patch_embedding(name)]

@@ -13,6 +13,7 @@ from ..atomic import atomic_folder
 from ..data.captions import CaptionReader, all_captions, captions_of
 from ..data.sources import Rows
 from ..data.tokenizer import train_tokenizer
+from ..encoders.families import family_of_type
 from ..encoders.pretrained import read_pretrained
 from ..errors import RecipeError
 from ..recipe import Recipe
@@ -65,16 +66,13 @@ def text_facts(captions: CaptionReader) -> TextFacts:
 
 def is_siglip(recipe: Recipe) -> bool:
     """Whether the text tower is SigLIP's, which looks at the last of ``max_length`` tokens and at no mask."""
-    backbone = recipe.backbone if isinstance(recipe.backbone, dict) else {}
-    text = backbone.get("text")
-    inner = text if isinstance(text, dict) else backbone
-    if name := inner.get("pretrained"):
+    if weights := recipe.backbone.weights_of("text"):
         try:
-            config = read_pretrained(AutoConfig, name, "backbone.pretrained", inner.get("revision"))
+            config = read_pretrained(AutoConfig, weights.name, f"backbone.{weights.argument}", weights.revision)
         except RecipeError:
             return False  # what is wrong with it is said where it is loaded
-        inner = {"model_type": getattr(config, "text_config", config).model_type}
-    return str(inner.get("model_type", "")).startswith("siglip")
+        return family_of_type(getattr(config, "text_config", config).model_type).pads_texts
+    return family_of_type((recipe.backbone.text or recipe.backbone).model_type).pads_texts
 
 
 def _usual_length(siglip: bool) -> int:
@@ -87,7 +85,8 @@ def load_tokenizer(name: str, setting: str, recipe: Recipe) -> PreTrainedTokeniz
     Raises:
         RecipeError: There is none, or it cannot say what it cut off and cannot pad.
     """
-    revision = recipe.backbone.get("revision") if setting == "backbone.pretrained" else None
+    weights = recipe.backbone.weights_of("text")
+    revision = weights.revision if weights and setting == f"backbone.{weights.argument}" else None
     problem = "has no tokenizer that can be loaded (name one in text.tokenizer, or leave both out and one is trained on the captions)"
     tokenizer = read_pretrained(AutoTokenizer, name, setting, revision, problem)
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
@@ -98,13 +97,10 @@ def load_tokenizer(name: str, setting: str, recipe: Recipe) -> PreTrainedTokeniz
 
 def _chosen(recipe: Recipe) -> tuple[str | None, str]:
     """Where the tokenizer is loaded from, and which setting says so; None to train one."""
-    backbone = recipe.backbone if isinstance(recipe.backbone, dict) else {}
-    text = backbone.get("text")
     if recipe.text.tokenizer is not None:
         return recipe.text.tokenizer, "text.tokenizer"
-    if isinstance(text, dict) and text.get("pretrained"):
-        return text["pretrained"], "backbone.text.pretrained"
-    return backbone.get("pretrained"), "backbone.pretrained"
+    weights = recipe.backbone.weights_of("text")
+    return (weights.name, f"backbone.{weights.argument}") if weights else (None, "backbone.pretrained")
 
 
 def _trained(recipe: Recipe, rows: Rows, accelerator: Accelerator, mask: bool) -> PreTrainedTokenizerBase:

@@ -7,7 +7,7 @@ from transformers import AutoModel
 
 from hfcontrast.encoders import ColorViewsConfig, ColorViewsModel, encode, feature_size
 from hfcontrast.encoders.color_views import convert_colors, lab_to_rgb
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"}
 VIT = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hfcontrast.encoders import build_encoder
-from hfcontrast.encoders.config import backbone_config
 from hfcontrast.encoders.feature_map import feature_map
+from hfcontrast.encoders.model_config import backbone_config
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
 ENCODERS = {

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hfcontrast.encoders import build_encoder, encode, feature_size
-from hfcontrast.encoders.config import backbone_config
 from hfcontrast.encoders.features import check_image_size, feature_expression
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.encoders.weights import load_weights
 from hfcontrast.errors import RecipeError
 
@@ -109,7 +109,7 @@ def test_timm_configurations_know_the_sizes():
     ],
 )
 def test_what_cannot_be_built_is_explained(backbone, words):
-    with pytest.raises(RecipeError, match="backbone") as error:
+    with pytest.raises(RecipeError) as error:
         backbone_config(backbone, [32])
     assert words in str(error.value)
 

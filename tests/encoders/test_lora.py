@@ -11,7 +11,6 @@ from torch import nn
 from transformers import AutoModel
 
 from hfcontrast.encoders import build_encoder, encode
-from hfcontrast.encoders.config import backbone_config
 from hfcontrast.encoders.lora import (
     add_lora,
     describe,
@@ -21,6 +20,7 @@ from hfcontrast.encoders.lora import (
     save_adapter,
     trained_modules,
 )
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.encoders.two_towers import freeze_tower, text_features
 from hfcontrast.encoders.weights import load_weights
 from hfcontrast.errors import RecipeError
@@ -162,8 +162,8 @@ def test_named_layers_get_adapters():
 @pytest.mark.parametrize(
     "name, options, words",
     [
-        ("convnext", {}, "no attention that is known in 'convnext'; name layers in backbone.lora.target_modules, of patch_embeddings, dwconv, pwconv1, pwconv2"),
-        ("resnet", {}, "no attention that is known in 'resnet'; name layers in backbone.lora.target_modules, of convolution"),
+        ("convnext", {}, "no attention that is known in 'convnext'; name layers in target_modules, of patch_embeddings, dwconv, pwconv1, pwconv2"),
+        ("resnet", {}, "no attention that is known in 'resnet'; name layers in target_modules, of convolution"),
         ("vit", {"target_modules": ["query"]}, "'vit' has no linear layer 'query'; there are projection, q_proj, k_proj"),
         ("vit", {"target_modules": ["q_prj"]}, "'vit' has no linear layer 'q_prj'; did you mean 'q_proj'?"),
         ("clip", {"target_modules": ["visual_projection"]}, "no linear layer 'visual_projection'"),

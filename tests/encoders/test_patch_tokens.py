@@ -1,4 +1,4 @@
-"""A ViT run in parts is the ViT; patches of pixels come back; blocks and shared modules."""
+"""A ViT run in parts is the ViT; blocks and shared modules."""
 
 import pytest
 import torch
@@ -8,13 +8,11 @@ from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.patch_tokens import (
     choose,
     embed_patches,
-    normalize_patches,
-    patchify,
     run_layers,
     token_grid,
-    unpatchify,
 )
-from hfcontrast.encoders.weight_sharing import share, vit_of_mae
+from hfcontrast.encoders.vit_mae import vit_of_mae
+from hfcontrast.encoders.weight_sharing import share
 from hfcontrast.nn.transformer import TransformerBlocks
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -53,23 +51,6 @@ def test_choosing_tokens():
     tokens = torch.arange(24.0).view(2, 4, 3)
     found = choose(tokens, torch.tensor([[3, 0], [1, 1]]))
     assert torch.equal(found, torch.stack([tokens[0, [3, 0]], tokens[1, [1, 1]]]))
-
-
-def test_patches_come_back_as_pictures():
-    pixels = torch.randn(2, 3, 8, 12)
-    patches = patchify(pixels, 4)
-    assert patches.shape == (2, 6, 48)
-    assert torch.equal(patches[1, 4].view(4, 4, 3), pixels[1, :, 4:8, 4:8].permute(1, 2, 0))
-    assert torch.equal(unpatchify(patches, 4, 2), pixels)
-
-
-def test_normalized_patches_have_mean_0_and_variance_1_and_come_back():
-    patches = torch.randn(2, 5, 27) * 3 + 1
-    normalized, mean, std = normalize_patches(patches)
-    torch.testing.assert_close(normalized.mean(-1), torch.zeros(2, 5), atol=1e-5, rtol=0)
-    torch.testing.assert_close(normalized.var(-1), torch.ones(2, 5), atol=1e-4, rtol=0)
-    torch.testing.assert_close(normalized * std + mean, patches)
-    assert normalize_patches(torch.ones(1, 1, 12))[0].isfinite().all()
 
 
 def test_blocks_keep_the_shape_and_refuse_heads_that_do_not_fit():

@@ -8,9 +8,10 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from hfcontrast.commands.models import open_model
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders import build_encoder
+from hfcontrast.encoders.config import Backbone
 from hfcontrast.encoders.encoder_with_head import EncoderWithHeadConfig, EncoderWithHeadModel
-from hfcontrast.encoders.features import build_encoder
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.encoders.small_resnet import SmallResNetConfig, SmallResNetModel
 from hfcontrast.encoders.weights import load_weights
 from hfcontrast.errors import HFContrastError, RecipeError
@@ -61,7 +62,7 @@ def test_code_that_a_model_brings_is_neither_run_nor_asked_about(folder, nobody_
     planted = {"AutoImageProcessor": "planted.Planted"}
     plant(folder, "preprocessor_config.json", image_processor_type="Planted", auto_map=planted)
     plant(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["planted.Planted", None]})
-    recipe = SimpleNamespace(backbone={"pretrained": str(folder)}, data=SimpleNamespace(mean=None))
+    recipe = SimpleNamespace(backbone=Backbone.read({"pretrained": str(folder)}), data=SimpleNamespace(mean=None))
     for action in (
         lambda: use(folder),
         lambda: load_weights(build_encoder(ViTConfig(**TINY)), {"pretrained": str(folder)}),
@@ -139,8 +140,8 @@ def test_damaged_or_foreign_weights_are_one_sentence(name, folder):
 
 
 def test_a_damaged_image_processor_is_not_taken_for_none(folder):
-    recipe = SimpleNamespace(backbone={"pretrained": str(folder)}, data=SimpleNamespace(mean=None))
+    recipe = SimpleNamespace(backbone=Backbone.read({"pretrained": str(folder)}), data=SimpleNamespace(mean=None))
     assert color_statistics(recipe)[0] == (0.485, 0.456, 0.406)  # there is none
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1,')
-    with pytest.raises(RecipeError, match="backbone.pretrained: .* cannot be loaded"):
+    with pytest.raises(RecipeError, match="pretrained: .* cannot be loaded"):
         color_statistics(recipe)

@@ -11,8 +11,8 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModel
 
 from hfcontrast.encoders import build_encoder, encode, feature_size
-from hfcontrast.encoders.config import backbone_config
 from hfcontrast.encoders.features import check_image_size, feature_expression, patch_size
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.encoders.two_towers import freeze_tower, image_features, is_two_towers, text_features
 from hfcontrast.errors import RecipeError
 
@@ -106,18 +106,18 @@ def test_positions_of_robertas_begin_after_the_padding():
 @pytest.mark.parametrize(
     "backbone, text, words",
     [
-        ({**CLIP, "text_config": {"hiden_size": 8}}, TEXT, "backbone.text_config.hiden_size: unknown key; did you mean 'hidden_size'"),
-        ({**CLIP, "vision_config": {"zzzzz": 8}}, TEXT, "backbone.vision_config.zzzzz: unknown key; CLIPVisionConfig has no"),
+        ({**CLIP, "text_config": {"hiden_size": 8}}, TEXT, "text_config.hiden_size: unknown key; did you mean 'hidden_size'"),
+        ({**CLIP, "vision_config": {"zzzzz": 8}}, TEXT, "vision_config.zzzzz: unknown key; CLIPVisionConfig has no"),
         ({**CLIP, "text_config": {"vocab_size": 49}}, TEXT, "vocab_size is 49, but the tokenizer has 50 entries"),
         ({**CLIP, "text_config": {"max_position_embeddings": 11}}, TEXT, "texts have up to 12 tokens: give at least 12"),
         ({**CLIP, "text_config": {"eos_token_id": 3}}, TEXT, "eos_token_id is 3, but the tokenizer ends texts with 49"),
         (CLIP, {**TEXT, "eos_token_id": None}, "needs a tokenizer with an end token"),
         (CLIP, {**TEXT, "eos_token_id": 2}, "end token has the id 2"),
         ({**CLIP, "text_config": {"hidden_size": 15}}, TEXT, "CLIPConfig does not accept"),
-        (pair(VISION["vit"], {**TEXTS["bert"], "hiden_size": 8}), BERT_TEXT, "backbone.text.hiden_size: unknown key"),
-        (pair(VISION["vit"], {"model_type": "bertt"}), BERT_TEXT, "backbone.text: transformers has no model_type 'bertt'"),
-        (pair(VISION["vit"], "timm/resnet18"), BERT_TEXT, "backbone.text: expected a mapping"),
-        (pair(VISION["vit"], None), BERT_TEXT, "backbone.text is missing"),
+        (pair(VISION["vit"], {**TEXTS["bert"], "hiden_size": 8}), BERT_TEXT, "text.hiden_size: unknown key"),
+        (pair(VISION["vit"], {"model_type": "bertt"}), BERT_TEXT, "text: transformers has no model_type 'bertt'"),
+        (pair(VISION["vit"], "timm/resnet18"), BERT_TEXT, "text: expected a mapping"),
+        (pair(VISION["vit"], None), BERT_TEXT, "text is missing"),
         ({"model_type": "clipp"}, TEXT, "transformers has no model_type 'clipp'"),
     ],
 )  # fmt: skip
@@ -130,13 +130,13 @@ def test_what_cannot_be_configured_is_explained(backbone, text, words):
 @pytest.mark.parametrize(
     "vision, text, words",
     [
-        ({"model_type": "resnet"}, TEXTS["bert"], "backbone.vision: 'resnet' cannot be one of two towers: its pooled output has the shape (N, 2048, 1, 1)"),
-        ({"model_type": "vit_mae", **PATCHES}, TEXTS["bert"], "backbone.vision: 'vit_mae' cannot be one of two towers: it gives no pooled output"),
-        ({"model_type": "small_resnet"}, TEXTS["bert"], "backbone.vision: 'small_resnet' cannot be one of two towers: transformers alone"),
-        (VISION["vit"], {"model_type": "distilbert", "n_layers": 1, "n_heads": 2, "dim": 16}, "backbone.text: 'distilbert' cannot be one of two towers: it gives no pooled output"),
+        ({"model_type": "resnet"}, TEXTS["bert"], "vision: 'resnet' cannot be one of two towers: its pooled output has the shape (N, 2048, 1, 1)"),
+        ({"model_type": "vit_mae", **PATCHES}, TEXTS["bert"], "vision: 'vit_mae' cannot be one of two towers: it gives no pooled output"),
+        ({"model_type": "small_resnet"}, TEXTS["bert"], "vision: 'small_resnet' cannot be one of two towers: transformers alone"),
+        (VISION["vit"], {"model_type": "distilbert", "n_layers": 1, "n_heads": 2, "dim": 16}, "text: 'distilbert' cannot be one of two towers: it gives no pooled output"),
         (VISION["vit"], {"model_type": "electra", **TOWER}, "take bert, roberta, xlm-roberta, mpnet, albert or clip_text_model"),
-        (VISION["vit"], {"model_type": "siglip_text_model", **TOWER}, "backbone.text: 'siglip_text_model' cannot be one of two towers"),
-        (VISION["vit"], {"model_type": "deberta-v2", **TOWER}, "backbone.text: 'deberta-v2' cannot be one of two towers: it gives no pooled output"),
+        (VISION["vit"], {"model_type": "siglip_text_model", **TOWER}, "text: 'siglip_text_model' cannot be one of two towers"),
+        (VISION["vit"], {"model_type": "deberta-v2", **TOWER}, "text: 'deberta-v2' cannot be one of two towers: it gives no pooled output"),
     ],
 )  # fmt: skip
 def test_towers_that_transformers_cannot_put_together_are_refused(vision, text, words):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hfcontrast.encoders import build_encoder, encode
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError
 from hfcontrast.evaluation.features import extract_features, join_processes
 from hfcontrast.evaluation.knn import knn_accuracy

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hfcontrast.encoders import build_encoder
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import HFContrastError
 from hfcontrast.evaluation.metrics import (
     RetrievalEvaluator,

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hfcontrast.data import load_rows
 from hfcontrast.encoders import build_encoder
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation import ranks, retrieval
 from hfcontrast.evaluation.inputs import as_rows, picture_transform

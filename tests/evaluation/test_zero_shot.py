@@ -18,7 +18,7 @@ from transformers import (
 from hfcontrast.data import evaluation_batches
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.encoders import build_encoder
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation import inputs, zero_shot
 from hfcontrast.evaluation.inputs import as_rows, picture_transform, share_out, text_embeddings, tokenize

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hfcontrast.methods.cpc.patches import DRAWS, cut_patches, distort_patches, turn_grid
+from hfcontrast.methods.cpc.patches import DRAWS, distort_patches, turn_grid
+from hfcontrast.nn.patches.cut import cut_patches
 
 
 def test_a_picture_of_256_pixels_has_seven_by_seven_patches():

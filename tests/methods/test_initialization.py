@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from hfcontrast.encoders.config import backbone_config
-from hfcontrast.encoders.features import build_encoder, encode
+from hfcontrast.encoders import build_encoder, encode
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.methods import registry
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.build_method import build_method
@@ -390,8 +390,8 @@ def test_the_papers_resnets_start_as_timms():
         load_recipe(RECIPES / "imagenet" / f"{name}.yaml") for name in ("simclr_resnet50", "simclr_v2", "dcl", "nnclr")
     ]
     backbone = recipes[0].backbone
-    assert all(recipe.backbone == backbone for recipe in recipes) and backbone["architecture"] == "resnet50"
-    encoder = build_encoder(backbone_config({**backbone, "architecture": "resnet18"}, [32]))
+    assert all(recipe.backbone == backbone for recipe in recipes) and backbone.fields["architecture"] == "resnet50"
+    encoder = build_encoder(backbone_config({**backbone.written, "architecture": "resnet18"}, [32]))
     blocks = [part for part in encoder.modules() if type(part).__name__ == "BasicBlock"]
     assert len(blocks) == 8
     for block in blocks:

@@ -129,7 +129,7 @@ def test_tiles_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px"):
         build(Jigsaw, patch_size=12, **SMALL)
     method = build(Jigsaw, patch_size=16, **SMALL)
-    with pytest.raises(RecipeError, match="cells of 10 px.* no patch of 16 px: set views.jigsaw.size to 48 or more"):
+    with pytest.raises(RecipeError, match="cells of 10 px.* no patch of 16 px: give 48 or more"):
         method(**random_batch(Jigsaw, 2))
 
 

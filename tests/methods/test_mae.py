@@ -6,11 +6,11 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import AutoModel, ViTMAEConfig, ViTMAEForPreTraining, ViTModel
 
 from hfcontrast.encoders import encode
-from hfcontrast.encoders.patch_tokens import patchify
 from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.mae import MAE, MAEConfig
+from hfcontrast.nn.patches.cut import patchify
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
 VIT_MAE = {"model_type": "vit_mae", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from hfcontrast.encoders.config import backbone_config
-from hfcontrast.encoders.features import build_encoder
+from hfcontrast.encoders import build_encoder
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.methods.registry import get_method
 from hfcontrast.recipe import load_recipe
 from hfcontrast.testing import build
@@ -25,7 +25,7 @@ ZERO_GAINS |= {"deepcluster_v2": False, "byol": True, "barlow_twins": True, "vic
 def test_residual_gains_start_as_the_authors(name, zero):
     backbone = load_recipe(RECIPES / "imagenet" / f"{name}.yaml", check=False).backbone
     encoder = build_encoder(
-        backbone_config({**backbone, "architecture": "resnet10t"}, [64])
+        backbone_config({**backbone.written, "architecture": "resnet10t"}, [64])
     )  # the same code, quicker made
     last = [block.bn2.weight for stage in (1, 4) for block in getattr(encoder.timm_model, f"layer{stage}")]
     assert [float(weight.detach().abs().max()) for weight in last] == [0.0 if zero else 1.0] * 2
@@ -42,9 +42,9 @@ def test_moco_v3s_hint_makes_its_resnet():
     """The authors' LARS leaves norms and biases out (moco/optimizer.py), and their ResNet-50 is the encoder."""
     overrides = hint("imagenet/moco_v3.yaml", "method.projector_layers=2", "; with 1000 epochs")
     recipe = load_recipe(RECIPES / "imagenet" / "moco_v3.yaml", overrides)
-    assert recipe.backbone["architecture"] == "resnet50" and recipe.optim.name == "lars"
+    assert recipe.backbone.fields["architecture"] == "resnet50" and recipe.optim.name == "lars"
     small = {"projection_dim": 8, "hidden_dim": 16}
-    backbone = {**recipe.backbone, "architecture": "resnet10t"}
+    backbone = {**recipe.backbone.written, "architecture": "resnet10t"}
     method = build(get_method("moco_v3"), backbone, **{**recipe.method.options, **small})
     assert float(method.encoder.timm_model.layer1[0].bn2.weight.detach().abs().max()) == 0.0
     vectors = {id(p) for p in method.parameters() if p.ndim == 1}

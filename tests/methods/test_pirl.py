@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
-from hfcontrast.methods.pirl import PIRL, PIRLConfig, cut_patches
+from hfcontrast.methods.pirl import PIRL, PIRLConfig, cut_puzzle
 from hfcontrast.nn import sample_others
 from hfcontrast.testing import build, check_method, random_batch
 
@@ -36,7 +36,7 @@ def corners(patches):
 @pytest.mark.parametrize("size, side", [(255, 64), (32, 8), (31, 10)])
 def test_patches_are_whole_and_each_cell_gives_one(size, side):
     cell = size // 3
-    patches = cut_patches(coordinates(6, size), side, torch.rand(6, 27))
+    patches = cut_puzzle(coordinates(6, size), side, torch.rand(6, 27))
     assert patches.shape == (6, 9, 3, side, side)
     top, left = corners(patches)
     for image in range(6):
@@ -51,7 +51,7 @@ def test_patches_are_whole_and_each_cell_gives_one(size, side):
 
 
 def test_places_and_orders_are_all_reached():
-    top, left = corners(cut_patches(coordinates(3000, 9), 2, torch.rand(3000, 27)))
+    top, left = corners(cut_puzzle(coordinates(3000, 9), 2, torch.rand(3000, 27)))
     for places in (top, left):
         counts = torch.bincount((places % 3).flatten())
         assert len(counts) == 2 and (counts / counts.sum() - 0.5).abs().max() < 0.02
@@ -63,7 +63,7 @@ def test_places_and_orders_are_all_reached():
 
 
 def test_the_largest_number_stays_inside():
-    top, left = corners(cut_patches(coordinates(1, 255), 64, torch.full((1, 27), 1 - 2.0**-24)))
+    top, left = corners(cut_puzzle(coordinates(1, 255), 64, torch.full((1, 27), 1 - 2.0**-24)))
     assert (top % 85 == 21).all() and (left % 85 == 21).all()
 
 
@@ -147,7 +147,7 @@ def test_a_patch_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px"):
         build(PIRL, patch_size=12)
     method = build(PIRL, **SMALL, patch_size=16)
-    with pytest.raises(RecipeError, match="cells of 10 px.* no patch of 16 px: set views.jigsaw.size to 48 or more"):
+    with pytest.raises(RecipeError, match="cells of 10 px.* no patch of 16 px: give 48 or more"):
         method(**random_batch(PIRL, 2))
 
 

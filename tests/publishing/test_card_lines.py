@@ -14,7 +14,7 @@ from transformers.image_utils import load_image
 
 from hfcontrast.data.decode import decode_image
 from hfcontrast.encoders import build_encoder, encode
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.data2vec import Data2Vec
 from hfcontrast.methods.igpt import IGPT

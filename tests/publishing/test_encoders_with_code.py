@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hfcontrast.encoders import ColorViewsConfig, ColorViewsModel, SignalEncoderConfig, SignalEncoderModel, encode
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.publishing.export import export_encoder
 from hfcontrast.publishing.processor import build_processor

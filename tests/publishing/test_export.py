@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from hfcontrast.encoders import build_encoder, encode
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.evaluation.inputs import picture_transform
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.publishing import export

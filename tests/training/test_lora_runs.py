@@ -14,8 +14,8 @@ from transformers import AutoModel
 from hfcontrast import testing
 from hfcontrast.data.sources import load_rows
 from hfcontrast.encoders import build_encoder, encode
-from hfcontrast.encoders.config import backbone_config
 from hfcontrast.encoders.lora import lora_layers, merged_encoder
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.registry import get_method
@@ -357,9 +357,9 @@ def test_lora_and_a_locked_tower_are_published_as_a_native_model(released, tmp_p
 @pytest.mark.parametrize(
     "backbone, words",
     [
-        ({"model_type": "vit", "lora": {"r": 4}}, "backbone.lora: there are no weights to go on from"),
-        ({"model_type": "clip", "locked": ["vision"]}, "backbone.locked: there are no weights to go on from"),
-        ({"model_type": "vit", "min_matched": 0.5}, "backbone.min_matched: there are no weights to go on from"),
+        ({"model_type": "vit", "lora": {"r": 4}}, "backbone.lora: there are no weights to start from"),
+        ({"model_type": "clip", "locked": ["vision"]}, "backbone.locked: there are no weights to start from"),
+        ({"model_type": "vit", "min_matched": 0.5}, "backbone.min_matched: there are no weights to start from"),
         ({"pretrained": "x/y", "lora": {"rank": 4}}, "backbone.lora.rank: unknown key"),
         ({"pretrained": "x/y", "lora": {"r": 0}}, "backbone.lora.r: expected a whole number of at least 1 or null, got 0"),
         ({"pretrained": "x/y", "lora": {"dropout": 1.0}}, "backbone.lora.dropout: expected a number"),

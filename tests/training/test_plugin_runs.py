@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from torch.nn import functional as F
 
 from hfcontrast.data import load_rows
-from hfcontrast.encoders.config import backbone_config
+from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, PluginError, TrainingError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput

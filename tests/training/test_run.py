@@ -444,7 +444,7 @@ def test_what_a_killed_run_was_just_writing_is_removed(recipe_file, tmp_path):
 def test_narrow_convolutions_are_not_channels_last_on_a_cpu():
     """oneDNN's backward pass ends the whole process with a segmentation fault there."""
     from hfcontrast.encoders import build_encoder
-    from hfcontrast.encoders.config import backbone_config
+    from hfcontrast.encoders.model_config import backbone_config
     from hfcontrast.training.build import faster_channels_last
 
     def encoder(width):

@@ -43,10 +43,11 @@ from ...encoders import SignalEncoderModel, encode
 from ...encoders.features import check_image_size
 from ...losses import predictive_info_nce
 from ...nn import gather, rank, sample_uniform
+from ...nn.patches.cut import cut_patches
 from ...view import View
 from ..base import Method, MethodConfig, MethodOutput
 from .context import FuturePredictor, GRUContext, MaskedConvContext
-from .patches import DRAWS, cut_patches, distort_patches, turn_grid
+from .patches import DRAWS, distort_patches, turn_grid
 
 
 @strict

@@ -1,25 +1,16 @@
-"""Grids of overlapping patches: cut from images, distorted each by itself, and turned to any side (CPC)."""
+"""Grids of overlapping patches: distorted each by itself, and turned to any side (CPC)."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def cut_patches(images: Tensor, size: int, stride: int) -> Tensor:
-    """Cuts images into overlapping patches.
-
-    Args:
-        images: (B, C, H, W).
-        size: Side of a patch, in pixels.
-        stride: Distance from one patch to the next, in pixels.
-
-    Returns:
-        (B, rows, columns, C, size, size), with (H - size) // stride + 1 rows.
-    """
-    return images.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
-
+from ...renamed import renamed
 
 DRAWS = 7  # random numbers that the distortion of a patch takes
+
+
+def __getattr__(name: str):
+    return renamed(__name__, name)
 
 
 def distort_patches(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoders.embedding_initialization import initialize_dinov2_embeddings
+from ...encoders.features import tokens_before_patches
 from ...errors import RecipeError
 from ...losses import dino_loss, ibot_loss, koleo, sinkhorn_center
 from ...nn import DINOHead, Prototypes, all_sum, gather, linear, momentum_schedule
@@ -132,7 +133,7 @@ class DINOv2(Method):
         masks = None if masks is None else masks.flatten(0, 1)
         tokens = encoder(pixel_values.flatten(0, 1), bool_masked_pos=masks).last_hidden_state
         tokens = tokens.unflatten(0, pixel_values.shape[:2])
-        first_patch = 1 + getattr(encoder.config, "num_register_tokens", 0)
+        first_patch = tokens_before_patches(encoder)
         return tokens[:, :, 0], tokens[:, :, first_patch:]
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:

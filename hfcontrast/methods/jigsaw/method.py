@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...encoders.features import encode, patch_size
+from ...errors import under
 from ...nn.patches.squares import (
     CELLS,
     corners_in_cells,
@@ -139,7 +140,8 @@ class Jigsaw(Method):
     def _cut(self, crops: Tensor, index: Tensor, shift: int) -> Tensor:
         """Cuts the tiles out of crops (N, C, S, S) and puts them in order: (N, 9, C, side, side)."""
         count, channels, size, _ = crops.shape
-        side = patch_side(self.config.patch_size, self._unit, size)
+        with under("views.jigsaw"):
+            side = patch_side(self.config.patch_size, self._unit, size)
         places = self.random_uniform(index, count // len(index) * 2 * CELLS, PLACES).view(count, 2 * CELLS)
         top, left = corners_in_cells(places, self.orders[self._chosen(index, count)], size, side)
         if not shift:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...errors import RecipeError
+from ...errors import ArgumentError
 
 CELLS = 9  # three rows of three
 
@@ -25,7 +25,7 @@ def require_whole_patches(patch_size: int | None, unit: int) -> None:
 
 
 def patch_side(patch_size: int | None, unit: int, size: int) -> int:
-    """Side of the patches that are cut out of 3 x 3 cells of a view called ``jigsaw``.
+    """Side of the patches that are cut out of 3 x 3 cells of a view.
 
     Args:
         patch_size: The setting; None takes three quarters of a cell, rounded down to whole patches of the encoder.
@@ -33,14 +33,14 @@ def patch_side(patch_size: int | None, unit: int, size: int) -> int:
         size: Side of the view, in pixels.
 
     Raises:
-        RecipeError: A cell does not hold the patch.
+        ArgumentError: A cell does not hold the patch.
     """
     cell = size // 3
     side = patch_size or max(round(0.75 * cell) // unit, 1) * unit
     if side > cell:
-        raise RecipeError(
-            f"a jigsaw view of {size} px has cells of {cell} px, which hold no patch of {side} px: set "
-            f"views.jigsaw.size to {3 * side} or more"
+        raise ArgumentError(
+            f"size is {size} px, of which the cells of {cell} px hold no patch of {side} px: give {3 * side} or more",
+            "size",
         )
     return side
 
