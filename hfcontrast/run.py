@@ -169,6 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hfcontrast.run", description=__doc__)
     parser.add_argument("recipe", help="YAML file, such as recipes/dino_vit.yaml")
     parser.add_argument("overrides", nargs="*", help="key.path=value, such as optim.lr=0.001 or data.path=imagefolder")
+    parser.add_argument(
+        "--common", metavar="FILE", help="settings that the recipe shares with others; its own go before them"
+    )
     options = parser.parse_args(arguments)
     follow_launcher()
     datasets.utils.logging.set_verbosity_error()
@@ -180,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(options: argparse.Namespace) -> int:
     """Runs a recipe and explains how it ended; returns the exit code of :func:`main`."""
     try:
-        run(load_recipe(Path(options.recipe), options.overrides))
+        run(load_recipe(Path(options.recipe), options.overrides, common=options.common))
     except Interrupted as stop:
         explain(str(stop))
         return 128 + stop.signal_number

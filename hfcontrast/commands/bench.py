@@ -44,4 +44,4 @@ def run(args: argparse.Namespace) -> None:
     from ..recipe import load_recipe
 
     recipe, *overrides = given
-    bench(load_recipe(recipe, overrides), args.seconds, args.against)
+    bench(load_recipe(recipe, overrides, common=args.common), args.seconds, args.against)

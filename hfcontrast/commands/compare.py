@@ -12,6 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FOLDER", default="outputs/compare", help="where to (default: outputs/compare)"
     )
+    parser.add_argument(
+        "--common", metavar="FILE", help="settings that all recipes share (default: the common.yaml beside each)"
+    )
     parser.add_argument("--seeds", metavar="N", nargs="+", default=[], help="train each with these; mean ± deviation")
 
 
@@ -23,4 +26,4 @@ def run(args: argparse.Namespace) -> int:
     seeds = [int(item) for item in args.seeds if item.isdecimal()]
     behind_seeds = [item for item in args.seeds if not item.isdecimal()]
     recipes, overrides = split_arguments([*args.items, *behind_seeds, *args.overrides])
-    return compare(recipes, overrides, args.output, seeds)
+    return compare(recipes, overrides, args.output, seeds, args.common)

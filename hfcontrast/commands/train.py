@@ -16,4 +16,4 @@ def run(args: argparse.Namespace) -> int | None:
     """Runs it."""
     from ..run import main
 
-    return main([args.recipe, *args.overrides])
+    return main([*(["--common", args.common] if args.common else []), args.recipe, *args.overrides])

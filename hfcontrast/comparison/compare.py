@@ -18,6 +18,7 @@ def compare(
     overrides: Sequence[str] = (),
     output: str | Path = "outputs/compare",
     seeds: Sequence[int] = (),
+    common: str | Path | None = None,
 ) -> int:
     """Trains every recipe with the same overrides, and writes ``table.md`` and ``table.json``.
 
@@ -29,6 +30,7 @@ def compare(
         overrides: `key.path=value` settings that go before every file's.
         output: Folder of the comparison, with one folder a run in it.
         seeds: Seeds to train each recipe with; none: its own.
+        common: A file with what all recipes share; None takes for each the ``common.yaml`` beside it, if there is one.
 
     Returns:
         0; 1 where a run has failed (the others are trained all the same); 128 + the number of the signal that stopped it.
@@ -37,7 +39,7 @@ def compare(
         RecipeError: A recipe cannot be used, or the folder cannot be made; nothing was trained.
     """
     output = Path(output)
-    runs = plan(recipes, overrides, output, seeds)
+    runs = plan(recipes, overrides, output, seeds, common)
     try:
         make_folder(output)
     except OSError as error:
@@ -88,7 +90,7 @@ def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) 
     former = former_result(run)
     if former is not None:
         say("trained before; judged again, as more is asked for")
-    arguments = [str(run.file), *run.overrides]
+    arguments = run.arguments
     own_pixels = former is not None and "raw_pixels" in former["scores"]
     if run.recipe.eval.baselines is True and not own_pixels and pixels_judged(run, runs):
         arguments.append("eval.baselines=encoder")

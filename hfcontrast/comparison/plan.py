@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import CheckpointError, RecipeError
 from ..recipe import Recipe, load_recipe
+from ..recipe.precedence import is_shared, shared_beside
 
 DEFAULTS = ("eval.linear_probe=true", "eval.every=")  # the table has the last step's scores only
 # What may differ between two evaluations whose scores stand in one table.
@@ -26,6 +27,7 @@ class PlannedRun:
         file: The recipe's file.
         overrides: What `hfcontrast.run` gets after it.
         recipe: The two together, resolved.
+        common: The file with what it shares with other recipes, if there is one.
         result: Its `result.json`, once it is finished.
         error: Why there is none, in one line, once it has failed.
     """
@@ -34,8 +36,14 @@ class PlannedRun:
     file: Path
     overrides: list[str]
     recipe: Recipe
+    common: Path | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """What `hfcontrast.run` gets to train it."""
+        return [*(["--common", str(self.common)] if self.common else []), str(self.file), *self.overrides]
 
     @property
     def folder(self) -> Path:
@@ -73,15 +81,20 @@ class PlannedRun:
 
 
 def plan(
-    recipes: Iterable[str | Path], overrides: Sequence[str], output: Path, seeds: Sequence[int] = ()
+    recipes: Sequence[str | Path],
+    overrides: Sequence[str],
+    output: Path,
+    seeds: Sequence[int] = (),
+    common: str | Path | None = None,
 ) -> list[PlannedRun]:
     """Reads and checks all recipes before anything is trained.
 
     Args:
-        recipes: Recipe files.
+        recipes: Recipe files; one that they share is no run.
         overrides: `key.path=value` settings that go before every file's.
         output: Folder of the comparison; a run's folder in it is NAME, or NAME_seedN where seeds are given.
         seeds: Seeds that each recipe is trained with; none: the one it has.
+        common: The file with what all recipes share; None takes for each the ``common.yaml`` beside it, if there is one.
 
     Raises:
         RecipeError: A recipe cannot be used, two have one name, or an override sets what the comparison sets.
@@ -91,16 +104,27 @@ def plan(
         if key == "train.output" or (key == "train.seed" and seeds):
             option = "--output" if key == "train.output" else "--seeds"
             raise RecipeError(f"{override}: the comparison sets {key} of every run itself: use {option}")
+    shared = Path(common) if common is not None else None
+    files = [file for file in map(Path, recipes) if not is_shared(file) and not (shared and _same(file, shared))]
+    if not files:
+        raise RecipeError(
+            f"{', '.join(map(str, recipes)) or 'no file'}: no recipe to train: name those that share it too"
+        )
     runs: list[PlannedRun] = []
-    for file in map(Path, recipes):
+    for file in files:
+        beside = shared or shared_beside(file)
         for seed in seeds or [None]:
             folder = output / (file.stem if seed is None else f"{file.stem}_seed{seed}")
             own = [] if seed is None else [f"train.seed={seed}"]
             arguments = [*DEFAULTS, *overrides, *own, f"train.output={json.dumps(str(folder))}"]
             if same := next((run for run in runs if run.folder == folder), None):
                 raise RecipeError(f"{file}: {same.file} has the same name or seed, and so the same folder {folder}")
-            runs.append(PlannedRun(file.stem, file, arguments, load_recipe(file, arguments)))
+            runs.append(PlannedRun(file.stem, file, arguments, load_recipe(file, arguments, common=beside), beside))
     return runs
+
+
+def _same(file: Path, other: Path) -> bool:
+    return file.exists() and other.exists() and file.samefile(other)
 
 
 def judged(recipe: Recipe) -> dict[str, Any]:

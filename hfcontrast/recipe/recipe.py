@@ -15,8 +15,10 @@ from ..errors import RecipeError
 from ..view import View
 from .backbone import check_backbone
 from .checking import Problem, check_method, check_recipe_views, check_sections, find_method, without_overridden
+from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
+from .precedence import add_shared, prefer_overrides, say_where_the_rest_is
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .renamed import rename_keys, warn_of_old_keys
 from .sections import (
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from ..methods.base import Method
 
 _SOURCE = ("path", "name", "data_dir", "data_files", "revision")  # what says where rows come from
-# Two ways to say one thing: setting the first on the command line takes back the second from the file.
-_ALTERNATIVES = (("train", "epochs", "steps"), ("optim", "warmup_epochs", "warmup_steps"))
 
 
 class Recipe(BaseModel):
@@ -148,6 +148,7 @@ def load_recipe(
     check: bool = True,
     source: str | None = None,
     dataset: Any = None,
+    common: str | Path | None = None,
 ) -> Recipe:
     """Reads, checks and resolves a recipe.
 
@@ -160,27 +161,21 @@ def load_recipe(
             False reads the types only, in milliseconds.
         source: What a mapping is called in messages.
         dataset: An open data set of ``datasets`` (or its splits, as a ``DatasetDict``) to train on, whatever ``data`` names.
+        common: A YAML file with settings that several recipes share: the recipe's own go before them, key by key of a section, and
+            as a whole for the backbone.
 
     Raises:
         RecipeError: With all problems, one a line, each with its place, key, what was expected and what was found.
     """
-    held: dict[str, InMemory] = {}
-    if isinstance(recipe, Mapping):
-        named, held = named_datasets(recipe)
-        document = Document(_plain(named, source or "recipe"), source or "recipe")
-    else:
-        document = read_file(recipe)
+    document, held = _read(recipe, source, common)
     if dataset is not None:
         check_dataset(dataset)
         held["data"] = InMemory(dataset)
-        own = document.values.get("data")
-        kept = {name: value for name, value in own.items() if name not in _SOURCE} if isinstance(own, dict) else {}
-        document.values["data"] = {**kept, "path": str(held["data"])}
-    rename_keys(document)
+        _train_on(document, str(held["data"]))
     apply_overrides(document, overrides)
     rename_keys(document)  # an override can be a whole section
     warn_of_old_keys(document)
-    _prefer_overrides(document)
+    prefer_overrides(document)
     values = document.values
     sections, problems = check_sections(values)
     if check:
@@ -188,6 +183,8 @@ def load_recipe(
         problems += more
         if "method" in sections and "method" in resolved:
             sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
+    if common is None and not isinstance(recipe, Mapping):
+        problems = say_where_the_rest_is(problems, recipe)
     _raise(problems, document)
     result = Recipe(
         **cast(dict[str, Any], sections),
@@ -201,6 +198,29 @@ def load_recipe(
     if result.train.output is None and result._source:
         result.train.output = f"outputs/{Path(result._source).stem}"
     return result
+
+
+def _read(
+    recipe: str | Path | Mapping[str, Any], source: str | None, common: str | Path | None
+) -> tuple[Document, dict[str, InMemory]]:
+    """The settings of a recipe and of the file that it shares with others, and the data sets that were open already."""
+    held: dict[str, InMemory] = {}
+    if isinstance(recipe, Mapping):
+        named, held = named_datasets(recipe)
+        document = Document(_plain(named, source or "recipe"), source or "recipe")
+    else:
+        document = read_file(recipe)
+    rename_keys(document)
+    if common is not None:
+        add_shared(document, read_file(common))
+    return document, held
+
+
+def _train_on(document: Document, path: str) -> None:
+    """Replaces what says where the rows come from; how they are read stays."""
+    own = document.values.get("data")
+    kept = {name: value for name, value in own.items() if name not in _SOURCE} if isinstance(own, dict) else {}
+    document.values["data"] = {**kept, "path": path}
 
 
 def _plain(recipe: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -247,44 +267,16 @@ def _view_settings(view: View) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("name", "key")}
 
 
-def _prefer_overrides(document: Document) -> None:
-    for section, *names in _ALTERNATIVES:
-        values = document.values.get(section)
-        if not isinstance(values, dict):
-            continue
-        set_here = [name for name in names if (section, name) in document.overridden and values.get(name) is not None]
-        if len(set_here) == 1:
-            for name in names:
-                if name not in set_here:
-                    values.pop(name, None)
-
-
 def _raise(problems: list[Problem], document: Document) -> None:
     if not problems:
         return
-    lines = {  # sorted by the line in the file, the command line last
-        f"{place}: {'.'.join(part for part in problem.path if part)}: {problem.text}": int(place.rpartition(":")[2])
-        if place.rpartition(":")[2].isdigit()
-        else len(problems) + 10**9
-        for problem in problems
-        for place in [document.place(problem.path)]
-    }
-    raise RecipeError("\n".join(sorted(lines, key=lines.__getitem__)))
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Returns what changes between two nested mappings of settings, as lines like `optim.lr: 0.1 -> 0.2`."""
-    lines = []
-    for name in dict.fromkeys([*old, *new]):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            shown = (
-                json.dumps(value, default=str) if not isinstance(value, str) else value for value in (before, after)
-            )
-            lines.append(f"{prefix}{name}: {' -> '.join(shown)}")
-    return lines
+    lines = {}  # sorted by the line in the file, that of shared settings after the recipe, the command line last
+    for problem in problems:
+        place = document.place(problem.path)
+        file, _, number = place.rpartition(":")
+        order = (file != document.source, file, int(number)) if number.isdigit() else (True, "\U0010ffff", 0)
+        lines[f"{place}: {'.'.join(part for part in problem.path if part)}: {problem.text}"] = order
+    raise RecipeError("\n".join(sorted(lines, key=lines.get)))
 
 
 class _Dumper(yaml.SafeDumper):

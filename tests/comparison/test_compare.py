@@ -162,9 +162,12 @@ def test_the_command_line(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "compare", lambda *arguments: calls.append(arguments) or 7)
     first = ["compare", "a.yaml", "train.epochs=5", "b.yaml", "--seeds", "0", "1", "optim.lr=1", "--output", "out"]
     assert cli.main([*first, "backbone={model_type: vit}"]) == 7
-    assert cli.main(["compare", "a.yaml"]) == 7
+    assert cli.main(["compare", "a.yaml", "--common", "shared.yaml"]) == 7
     overrides = ["train.epochs=5", "optim.lr=1", "backbone={model_type: vit}"]
-    assert calls == [(["a.yaml", "b.yaml"], overrides, "out", [0, 1]), (["a.yaml"], [], "outputs/compare", [])]
+    assert calls == [
+        (["a.yaml", "b.yaml"], overrides, "out", [0, 1], None),
+        (["a.yaml"], [], "outputs/compare", [], "shared.yaml"),
+    ]
 
 
 def test_several_gpus_train_together(monkeypatch):

@@ -26,7 +26,8 @@ TEXT = {"vocab_size": 200, "max_length": 16, "bos_token_id": 0, "eos_token_id": 
 
 def fresh(recipe, *overrides, **known):
     """The method of a recipe, with random weights."""
-    recipe = load_recipe(RECIPES / f"{recipe}.yaml", overrides)
+    common = RECIPES / "comparison/common.yaml" if recipe.startswith("comparison/") else None
+    recipe = load_recipe(RECIPES / f"{recipe}.yaml", overrides, common=common)
     method_class = registry.get_method(recipe.method.name)
     fields = method_class.config_class.__dataclass_fields__
     known = {name: value for name, value in (OF_THE_DATA | known).items() if name in fields}
@@ -318,7 +319,7 @@ def assert_torchs_own(*layers):
 WITH_RESNET = [
     path.stem
     for path in sorted((RECIPES / "comparison").glob("*.yaml"))
-    if path.stem not in ("aim", "data2vec", "dinov2", "igpt", "ijepa", "mae", "simmim")
+    if path.stem not in ("common", "aim", "data2vec", "dinov2", "igpt", "ijepa", "mae", "simmim")
 ]
 
 

@@ -1,0 +1,93 @@
+"""Which setting counts where several places give it: the command line's, then the recipe's, then that of a file shared by recipes."""
+
+from pathlib import Path
+
+from ..errors import RecipeError
+from .checking import Problem
+from .reading import Document, read_file
+from .renamed import rename_keys
+
+SHARED = "common.yaml"  # what `compare` takes the file beside recipes for that has what they share
+# Two ways to say one thing: giving the first takes back the second from where it goes behind.
+_ALTERNATIVES = (("train", "epochs", "steps"), ("optim", "warmup_epochs", "warmup_steps"))
+_WHOLE = {"backbone"}  # settings of one architecture mean nothing to another
+
+
+def is_shared(file: Path) -> bool:
+    """Whether a file is one that the recipes beside it share: it is called ``common.yaml`` and names no method."""
+    if file.name != SHARED or not file.is_file():
+        return False
+    try:
+        return "method" not in read_file(file).values
+    except RecipeError:
+        return True  # said where it is used
+
+
+def shared_beside(recipe: str | Path) -> Path | None:
+    """The file that the recipes of a recipe's folder share; None without one."""
+    beside = Path(recipe).parent / SHARED
+    return beside if is_shared(beside) else None
+
+
+def add_shared(document: Document, shared: Document) -> None:
+    """Fills in what a recipe does not give: ``section.key`` by ``section.key``, each as a whole, and a backbone as a whole.
+
+    Args:
+        document: The recipe, its keys by today's names.
+        shared: The file that it shares with others.
+
+    Raises:
+        RecipeError: The shared file names a method.
+    """
+    if "method" in shared.values:
+        raise RecipeError(
+            f"{shared.place(('method',))}: method: a file that recipes share has none: leave it to each recipe"
+        )
+    rename_keys(shared)
+    taken = []
+    for section, values in shared.values.items():
+        own = document.values.get(section)
+        if own is None:
+            document.values[section] = values
+            taken.append((section,))
+        elif isinstance(own, dict) and isinstance(values, dict) and section not in _WHOLE:
+            given = {name for name in own if own[name] is not None}
+            for name, value in values.items():
+                if name not in own and not _others(section, name) & given:
+                    own[name] = value
+                    taken.append((section, name))
+    document.places |= {
+        path: place for path, place in shared.places.items() if any(path[: len(start)] == start for start in taken)
+    }
+    document.renamed = shared.renamed | document.renamed
+
+
+def prefer_overrides(document: Document) -> None:
+    """Takes back what the command line says in the other of two ways."""
+    for section, *names in _ALTERNATIVES:
+        values = document.values.get(section)
+        if not isinstance(values, dict):
+            continue
+        set_here = [name for name in names if (section, name) in document.overridden and values.get(name) is not None]
+        if len(set_here) == 1:
+            for name in names:
+                if name not in set_here:
+                    values.pop(name, None)
+
+
+def say_where_the_rest_is(problems: list[Problem], recipe: str | Path) -> list[Problem]:
+    """Where a section is missing: names the file that the recipes beside this one share, if there is one."""
+    missing = next(
+        (i for i, (path, text) in enumerate(problems) if len(path) == 1 and text.startswith("missing")), None
+    )
+    if missing is None or (shared := shared_beside(recipe)) is None:
+        return problems
+    path, text = problems[missing]
+    text += f"; recipes of this folder share {shared}, which compare reads by itself: elsewhere add --common {shared}"
+    return [*problems[:missing], Problem(path, text), *problems[missing + 1 :]]
+
+
+def _others(section: str, name: str) -> set[str]:
+    """The other ways to say what a setting says."""
+    found = next((names for part, *names in _ALTERNATIVES if part == section and name in names), [])
+    return {*found} - {name}
