@@ -133,7 +133,11 @@ def test_all_problems_are_reported_at_once_with_their_lines(recipe_file):
         ("optim.lr=true", "optim.lr: expected a number above 0, got true"),
         ("optim.lr=.inf", "optim.lr: expected a number above 0, got Infinity"),
         ("optim.lr=", "optim.lr: expected a number above 0, got null"),
-        ("optim.name=adam", "optim.name: expected one of 'adamw', 'lars', 'sgd', got 'adam'; did you mean 'adamw'?"),
+        (
+            "optim.name=adam",
+            "optim.name: expected one of 'adamw', 'lars', 'sgd' or timm/NAME of timm's optimizers, got 'adam'; did you mean "
+            "'adamw'?",
+        ),
         ("data.workers=-1", "data.workers: expected a whole number of at least 0 or 'auto', got -1"),
         ("data.cache=maybe", "data.cache: expected true or false or 'auto', got 'maybe'"),
         ("data.max_unreadable=2", "data.max_unreadable: expected a number from 0 to 1, got 2"),

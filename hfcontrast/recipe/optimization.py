@@ -1,11 +1,12 @@
 """The settings of the optimizer and its schedules, the section `optim`."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from .section_base import NotNegative, Positive, Section
+from . import timm_optimizers
+from .section_base import NotNegative, Positive, Section, given
 
 
 def scaled_lr(lr: float, rule: str, global_batch: int) -> float:
@@ -23,7 +24,10 @@ def scaled_lr(lr: float, rule: str, global_batch: int) -> float:
 class OptimSection(Section):
     """How the weights are changed."""
 
-    name: Literal["adamw", "lars", "sgd"] = Field("adamw", description="The optimizer.")
+    name: (
+        Literal["adamw", "lars", "sgd"]
+        | Annotated[str, Field(pattern="^timm/.", description="timm/NAME of timm's optimizers")]
+    ) = Field("adamw", description="The optimizer: adamw, lars, sgd, or one of timm's, such as timm/lion or timm/muon.")
     lr: Positive = Field(
         1e-3,
         description="Peak learning rate, before scale_lr: with linear that of a global batch of 256 samples, with sqrt of one.",
@@ -51,12 +55,21 @@ class OptimSection(Section):
     weight_decay_end: NotNegative | None = Field(
         None, description="Weight decay at the end, reached along a cosine; null: constant."
     )
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd and lars.")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.999), description="Decay of adamw's averages of the gradient and of its square."
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.9, description="Momentum of sgd and lars, and of timm's optimizers that have one."
     )
-    eps: Positive = Field(1e-8, description="Added to adamw's denominator.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999),
+        description="Decay of adamw's averages of the gradient and of its square; of timm's optimizers too, which have their own "
+        "defaults.",
+    )
+    eps: Positive = Field(
+        1e-8, description="Added to adamw's denominator; of timm's optimizers too, which have their own defaults."
+    )
     trust_coefficient: Positive = Field(0.001, description="Lars: each layer's step as a share of its weights' norm.")
+    options: dict[str, Any] = Field(
+        {}, description="Further settings of one of timm's optimizers, by name, such as {caution: true} of timm/lion."
+    )
     clip_grad_norm: Positive | None = Field(None, description="Largest norm of the gradient; null: not clipped.")
     clip_each: bool = Field(False, description="Clip each parameter's gradient by its own norm, as DINO does.")
     decay_norm_and_bias: bool = Field(False, description="Apply weight decay (and lars) to norms and biases too.")
@@ -86,3 +99,16 @@ class OptimSection(Section):
             yield missing, "schedule: drops and lr_drops, the epochs of the drops, go together: give both or neither"
         if self.clip_each and self.clip_grad_norm is None:
             yield "clip_each", "clip_each needs the largest norm: set clip_grad_norm, e.g. 3.0"
+        if timm_optimizers.is_timm(self.name):
+            yield from timm_optimizers.problems(self, given(self))
+        elif self.options:
+            yield "options", f"options are for timm's optimizers, and optim.name is {self.name}: leave them out"
+
+    @model_validator(mode="after")
+    def _take_own_defaults(self) -> "OptimSection":
+        """Of timm's optimizers, settings that nobody gave are the optimizer's own: the resolved recipe names them."""
+        if timm_optimizers.is_timm(self.name) and not self.model_fields_set >= set(type(self).model_fields):
+            for name, value in timm_optimizers.accepted(self.name).fields.items():
+                if name not in self.model_fields_set:
+                    self.__dict__[name] = value
+        return self

@@ -35,3 +35,15 @@ class Section(BaseModel):
                 "contradiction", "{text}", {"text": "; ".join(t for _, t in found), "found": found}
             )
         return self
+
+
+def given(section: Section) -> set[str]:
+    """What the user has set in a section.
+
+    A recipe that a run has written down names every setting; of that one, what is not the default.
+    """
+    fields = type(section).model_fields
+    names = set(section.model_fields_set)
+    if names >= set(fields):
+        return {name for name in names if getattr(section, name) != fields[name].get_default(call_default_factory=True)}
+    return names

@@ -1,7 +1,8 @@
 """Settings that a recipe gives and that nothing reads: they have no effect, and whoever wrote them should know."""
 
 from .recipe import Recipe
-from .section_base import Section
+from .section_base import given
+from .timm_optimizers import is_timm
 
 _OPTIMIZERS = {"momentum": ("sgd", "lars"), "betas": ("adamw",), "eps": ("adamw",), "trust_coefficient": ("lars",)}
 _SCHEDULES = {"min_lr": "cosine", "lr_drop_factor": "drops"}
@@ -17,7 +18,7 @@ def unread_settings(recipe: Recipe, captions: bool) -> list[str]:
     optim, text, eval_ = given(recipe.optim), given(recipe.text), given(recipe.eval)
     found = {}
     for name, optimizers in _OPTIMIZERS.items():
-        if name in optim and recipe.optim.name not in optimizers:
+        if name in optim and recipe.optim.name not in optimizers and not is_timm(recipe.optim.name):  # refused there
             found["optim", name] = f"optim.name is {recipe.optim.name}; it is for {' and '.join(optimizers)}"
     for name, schedule in _SCHEDULES.items():
         if name in optim and recipe.optim.schedule != schedule:
@@ -43,18 +44,6 @@ def unread_settings(recipe: Recipe, captions: bool) -> list[str]:
         f"{section}.{name} is {_shown(getattr(getattr(recipe, section), name))} and has no effect: {reason}"
         for (section, name), reason in found.items()
     ]
-
-
-def given(section: Section) -> set[str]:
-    """What the user has set in a section.
-
-    A recipe that a run has written down names every setting; of that one, what is not the default.
-    """
-    fields = type(section).model_fields
-    names = set(section.model_fields_set)
-    if names >= set(fields):
-        return {name for name in names if getattr(section, name) != fields[name].get_default(call_default_factory=True)}
-    return names
 
 
 def _shown(value: object) -> object:

@@ -49,6 +49,8 @@ def expected(kind: Any, limits: Iterable[Any] = ()) -> str:
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
+        if said := next((item.description for item in kind.__metadata__ if getattr(item, "description", None)), None):
+            return said
         own = [limit for item in kind.__metadata__ for limit in getattr(item, "metadata", [item])]
         return expected(arguments[0], [*limits, *own])
     if origin in (Union, types.UnionType):

@@ -205,7 +205,8 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
         for part in method.compiled_parts():
             # An encoder sees a few sizes of views; layers that a method runs by itself may see any number of tokens.
             part.compile(dynamic=False if isinstance(part, PreTrainedModel) else None)
-    optimizer = build_optimizer(method, recipe.optim, method.constant_lr)
+    peak_lr = recipe.optim.peak_lr(settings.batch_size)
+    optimizer = build_optimizer(method, recipe.optim, method.constant_lr, peak_lr)
     if (plugin := accelerator.state.deepspeed_plugin) is not None:
         # DeepSpeed takes this from a prepared loader; ours is not prepared, it shares out the batches itself.
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = local_batch(recipe, accelerator.num_processes)

@@ -1,4 +1,4 @@
-"""Optimizers and their parameter groups: AdamW, SGD, and LARS as SimCLR uses it."""
+"""Optimizers and their parameter groups: AdamW, SGD, LARS as SimCLR uses it, and timm's."""
 
 import torch
 from torch import Tensor, nn
@@ -6,6 +6,7 @@ from torch.optim import Optimizer
 
 from ..encoders.layers import KINDS, is_patch_embedding, layer_distances, named_kinds
 from ..errors import RecipeError, under
+from ..recipe import timm_optimizers
 from ..recipe.optimization import OptimSection
 
 
@@ -156,13 +157,24 @@ def lr_scales(model: nn.Module, settings: OptimSection) -> dict[str, float]:
     return scales
 
 
-def build_optimizer(model: nn.Module, settings: OptimSection, constant_lr: tuple[str, ...] = ()) -> Optimizer:
+def build_optimizer(
+    model: nn.Module, settings: OptimSection, constant_lr: tuple[str, ...] = (), peak_lr: float | None = None
+) -> Optimizer:
     """The optimizer of a recipe's ``optim`` section; its learning rate is set anew at every step.
+
+    Args:
+        model: The method.
+        settings: The section.
+        constant_lr: Names of submodules whose learning rate stays at its base value.
+        peak_lr: The highest learning rate of the schedule, by which some of timm's optimizers correct their weight decay; None:
+            ``lr`` of the section.
 
     Raises:
         RecipeError: As :func:`grouped`.
     """
     groups = grouped(model, settings, constant_lr)
+    if timm_optimizers.is_timm(settings.name):
+        return timm_optimizer(groups, settings, settings.lr if peak_lr is None else peak_lr)
     if settings.name == "lars":
         for group in groups:
             group["adapt"] = group["decayed"]
@@ -171,6 +183,19 @@ def build_optimizer(model: nn.Module, settings: OptimSection, constant_lr: tuple
         # Not fused: that one fails when a parameter gets its first gradient late, as frozen prototypes do.
         return torch.optim.SGD(groups, settings.lr, settings.momentum, foreach=True)
     return torch.optim.AdamW(groups, settings.lr, tuple(settings.betas), settings.eps, fused=True)
+
+
+def timm_optimizer(groups: list[dict], settings: OptimSection, peak_lr: float) -> Optimizer:
+    """One of timm's optimizers, by its ``create_optimizer_v2``.
+
+    Muon and its kin move what has no weight decay (biases, norms, what ``no_decay`` names) by AdamW, as timm's
+    ``fallback_no_weight_decay`` does, beside what is no matrix.
+    """
+    from timm.optim import create_optimizer_v2
+
+    for group in groups:
+        group["use_fallback"] = not group["decayed"]
+    return create_optimizer_v2(groups, lr=peak_lr, **timm_optimizers.keywords(settings))
 
 
 @torch.no_grad()
