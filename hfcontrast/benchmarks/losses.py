@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -157,7 +158,10 @@ def prototype_losses(device: torch.device) -> list[Pair]:
     ]
     center = torch.zeros(PROTOTYPES, device=device)
     weights = torch.full((PATCHES,), 1 / PATCHES, device=device)
-    temperatures = {"student_temperature": STUDENT_TEMPERATURE, "teacher_temperature": TEACHER_TEMPERATURE}
+    temperatures: dict[str, Any] = {
+        "student_temperature": STUDENT_TEMPERATURE,
+        "teacher_temperature": TEACHER_TEMPERATURE,
+    }
     shape = f"{IMAGES} images, {VIEWS} views, K = {PROTOTYPES}"
     return [
         Pair(f"dino_loss, {shape}", plain_dino, partial(dino_loss, **temperatures), (*logits[:2], center)),

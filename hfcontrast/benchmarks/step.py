@@ -249,11 +249,11 @@ def report(
     base = timings[0]
     for timing in timings:
         ratio = timing.of(base)
-        held = f"{memory[timing.name] / 2**20:,.1f}"
-        table.add_row(timing.name, f"{timing.speed:,.1f}", f"{ratio:.2f} x", held)
+        mebibytes = f"{memory[timing.name] / 2**20:,.1f}"
+        table.add_row(timing.name, f"{timing.speed:,.1f}", f"{ratio:.2f} x", mebibytes)
     ours, chain = loaders.values()
-    for (name, speed), ratio in zip(loaders.items(), (f"{ours / chain:.1f} x torchvision's speed", "")):
-        table.add_row(name, f"{speed:,.1f}", ratio, "")
+    for (name, speed), compared in zip(loaders.items(), (f"{ours / chain:.1f} x torchvision's speed", "")):
+        table.add_row(name, f"{speed:,.1f}", compared, "")
     table.add_row("waiting for data, end to end", f"{100 * waiting:.1f} %", "", "")
     plain_console(width=120).print(table)
     figures = {timing.name: timing.speed for timing in timings} | loaders | {"waiting": waiting}

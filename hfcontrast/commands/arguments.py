@@ -124,7 +124,7 @@ def data_source(args: argparse.Namespace) -> DataSource:
     )
 
 
-def data_files(given: list[str] | None) -> str | list[str] | dict[str, list[str]] | None:
+def data_files(given: list[str] | None) -> str | list[str] | dict[str, str | list[str]] | None:
     """``--data-files`` as ``load_dataset`` takes them. What stands before a ``=`` is a split unless it has a slash in it.
 
     Raises:
@@ -140,7 +140,7 @@ def data_files(given: list[str] | None) -> str | list[str] | dict[str, list[str]
         raise HFContrastError(
             f"--data-files {plain} names no split, but another one does: write all of them as SPLIT=PATTERN, or none"
         )
-    files: dict[str, list[str]] = {}
+    files: dict[str, Any] = {}
     for match in named:
         files.setdefault(match[1], []).append(match[2])
     return files

@@ -68,7 +68,7 @@ class OpenedModel:
         """
         return self._load(AutoTokenizer, "tokenizer")
 
-    def _load(self, auto_class: type, what: str) -> Any:
+    def _load(self, auto_class: Any, what: str) -> Any:
         with reaching_hub(self.name) as unreachable, _quiet():
             try:
                 return auto_class.from_pretrained(self.name, **self.source_options)

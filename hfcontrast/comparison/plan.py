@@ -198,7 +198,8 @@ def unequal_settings(runs: Sequence[PlannedRun]) -> list[str]:
 
 def split_arguments(items: Iterable[str]) -> tuple[list[str], list[str]]:
     """Tells recipe files from `key.path=value` overrides, which may stand in any order."""
-    recipes, overrides = [], []
+    recipes: list[str] = []
+    overrides: list[str] = []
     for item in items:
         is_override = re.match(r"[\w.]+=", item) and not Path(item).is_file()
         (overrides if is_override else recipes).append(item)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
     pixels: np.ndarray
     id: int
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # of a tuple, a method
     label: int
     extra: tuple = ()
     captions: list[str] | None = None
@@ -99,7 +99,7 @@ class BatchBuilder:
             pixels += sample.pixels.size // 3
             taken.append(sample._replace(pixels=None))
         self._cut(waiting, crops, parameters, rows - len(waiting))
-        batch = crops | {key + SUFFIX: values for key, values in parameters.items()}
+        batch: dict[str, Any] = crops | {key + SUFFIX: values for key, values in parameters.items()}
         batch["index"] = torch.tensor([sample.index for sample in taken])
         if self.labeled:
             batch["labels"] = torch.tensor([sample.label for sample in taken])

@@ -87,7 +87,7 @@ def fits_in_memory(read: Callable[[Sequence[int]], list], images: ImageReader, n
     sizes = [size for image in read(rows) if (size := images.size(image))]
     if not sizes:
         return False
-    return np.mean(sizes) * 3 * num_rows < _SHARE * _local_share(available_memory())
+    return bool(np.mean(sizes) * 3 * num_rows < _SHARE * _local_share(available_memory()))
 
 
 def available_memory() -> int:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import fsspec
@@ -113,7 +114,7 @@ def read_bytes(image: dict | bytes | None) -> bytes:
     return ImageReader().read(image)
 
 
-def places_of(path: str, data_dir: str | None, data_files: object) -> tuple[bool, tuple[str, ...]]:
+def places_of(path: str, data_dir: str | None, data_files: Any) -> tuple[bool, tuple[str, ...]]:
     """Whether a data set is on this machine, and what the files and addresses begin with that are its own.
 
     Args:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import multiprocessing
@@ -117,7 +118,7 @@ class TrainLoader:
             self.workers = self._choose_workers(workers, device_type)
 
     def _choose_workers(self, workers: int | str, device_type: str) -> int:
-        if workers != "auto":
+        if isinstance(workers, int):
             return workers
         cpus = cpus_of_this_process()
         if device_type == "cpu":  # the model takes the cores
@@ -246,7 +247,7 @@ def _ignore_signals(_worker: int) -> None:
     ignore()
 
 
-def _as_it_is(item: dict | None) -> dict | None:
+def _as_it_is(item: Any) -> Any:
     return item
 
 

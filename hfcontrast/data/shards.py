@@ -22,7 +22,7 @@ class Placed(NamedTuple):
     row: dict[str, Any]
     shard: int
     offset: int
-    index: int
+    index: int  # type: ignore[assignment]  # of a tuple, a method
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def train_tokenizer(
     pieces = dict.fromkeys([*alphabet, *("".join(pair) for pair in merges), _START, _END])
     return CLIPTokenizer(
         vocab={piece: number for number, piece in enumerate(pieces)},
-        merges=merges,
+        merges=merges,  # type: ignore[arg-type]  # pairs, as tokenizers takes them
         model_max_length=max_length,
         model_input_names=["input_ids", "attention_mask"] if mask else ["input_ids"],
     )

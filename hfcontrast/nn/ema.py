@@ -1,7 +1,7 @@
 """The exponential moving average of weights that teachers, targets and momentum encoders are."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .schedule import cosine
 
@@ -16,8 +16,8 @@ class MomentumUpdate:
     """
 
     def __init__(self, pairs: list[tuple[nn.Module, nn.Module]]):
-        self.teachers = [p for teacher, _ in pairs for p in teacher.parameters()]
-        self.students = [p for _, student in pairs for p in student.parameters()]
+        self.teachers: list[Tensor] = [p for teacher, _ in pairs for p in teacher.parameters()]
+        self.students: list[Tensor] = [p for _, student in pairs for p in student.parameters()]
         if [p.shape for p in self.teachers] != [p.shape for p in self.students]:
             raise ValueError("a teacher and its student must have parameters of equal shapes")
 

@@ -1,5 +1,7 @@
 """Projection heads: what stands between the encoder's features and the loss, and is thrown away afterwards."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -37,7 +39,7 @@ class MLPHead(nn.Sequential):
     ):
         linear = StandardizedLinear if standardize else nn.Linear
         kind = norm or ("batch" if batch_norm else "none")
-        makers = {
+        makers: dict[str, Callable[[int], nn.Module]] = {
             "batch": nn.BatchNorm1d,
             "layer": nn.LayerNorm,
             "group": lambda width: nn.GroupNorm(groups, width),

@@ -101,8 +101,9 @@ def hold_when_recomputed(module: nn.Module) -> None:
 
 def _before(layer: nn.Module, _inputs: tuple) -> None:
     if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1 and layer.training:
-        layer.held_statistics = contextlib.ExitStack()
-        layer.held_statistics.enter_context(statistics_apart(layer))
+        held = contextlib.ExitStack()
+        held.enter_context(statistics_apart(layer))
+        vars(layer)["held_statistics"] = held
 
 
 def _after(layer: nn.Module, _inputs: tuple, _outputs: object) -> None:

@@ -47,7 +47,9 @@ def json_schema(methods: "Mapping[str, type[Method]]") -> dict[str, Any]:
 def _method(name: str, method: "type[Method]") -> dict[str, Any]:
     from ..methods.registry import method_fields
 
-    properties = {"name": {"const": name, "description": (method.__doc__ or name).strip().splitlines()[0]}}
+    properties: dict[str, dict[str, Any]] = {
+        "name": {"const": name, "description": (method.__doc__ or name).strip().splitlines()[0]}
+    }
     for field in method_fields(method):
         properties[field.name] = {**_type_schema(field.type), "description": field.meaning, "default": field.default}
     for old, new in method.config_class.renamed_settings.items():

@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,12 +32,12 @@ def nothing_dropped(method: Method) -> contextlib.AbstractContextManager[None]:
 
 def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:
     """The sentence about a generator that a step, dropout aside, draws from; empty where it draws from none."""
-    python, legacy, of_torch = random.getstate(), np.random.get_state()[1:3], torch.get_rng_state()
+    python, numpys, of_torch = random.getstate(), cast(tuple, np.random.get_state()), torch.get_rng_state()
     with torch.no_grad(), nothing_dropped(method):
         method(**batch)
     moved = {
         "torch": not torch.equal(of_torch, torch.get_rng_state()),
-        "numpy": legacy[1] != np.random.get_state()[2] or not np.array_equal(legacy[0], np.random.get_state()[1]),
+        "numpy": any(not np.array_equal(old, new) for old, new in zip(numpys, np.random.get_state())),
         "Python": python != random.getstate(),
     }
     names = [name for name, drew in moved.items() if drew]

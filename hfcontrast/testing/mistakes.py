@@ -54,7 +54,8 @@ def check_settings(method_class: type[Method]) -> None:
         require(name in known, f"`data_statistics` names {name!r}, which is no setting of {where}")
     if method_class.data_statistics:
         require(
-            method_class.compute_data_statistics.__func__ is not Method.compute_data_statistics.__func__,
+            method_class.compute_data_statistics.__func__  # type: ignore[attr-defined]
+            is not Method.compute_data_statistics.__func__,
             "`data_statistics` names settings, and compute_data_statistics() is missing",
         )
 

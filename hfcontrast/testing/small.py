@@ -24,7 +24,7 @@ TINY_RESNET = {
     "depths": [1, 1],
     "layer_type": "basic",
 }
-TINY_TOWERS = {
+TINY_TOWERS: dict[str, Any] = {
     "model_type": "clip",
     "projection_dim": 16,
     "text_config": {

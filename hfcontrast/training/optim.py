@@ -1,5 +1,7 @@
 """Optimizers and their parameter groups: AdamW, SGD, LARS as SimCLR uses it, and timm's."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -54,7 +56,7 @@ class LARS(Optimizer):
                 if "momentum_buffer" not in self.state[p]:
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
             velocities = [self.state[p]["momentum_buffer"] for p in params]
-            gradients = [p.grad for p in params]
+            gradients: Any = [p.grad for p in params]
             if group["weight_decay"]:
                 gradients = torch._foreach_add(gradients, params, alpha=group["weight_decay"])
             if group["adapt"]:

@@ -19,7 +19,7 @@ def compile_loop(fastmath: bool | set[str] = False) -> Callable[[Callable], Any]
     """
     import numba
 
-    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
 
     def decorate(function: Callable) -> Any:
         try:

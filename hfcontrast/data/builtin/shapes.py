@@ -124,7 +124,7 @@ def _png(pixels: np.ndarray) -> bytes:
     lines[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
     parts = [b"\x89PNG\r\n\x1a\n"]
-    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 0)), (b"IEND", b"")):
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 0)), (b"IEND", b"")):
         parts += [struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(kind + data))]
     return b"".join(parts)
 
@@ -225,7 +225,7 @@ def _tone(
 def _background(uniform, color: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Two pale or dark shades of a color that run into each other."""
     strength, lightness = uniform(0.0, 0.15)[..., 0], uniform(0.25, 0.6)[..., 0]
-    shades = [color * strength + lightness + change * uniform(0.0, 0.08)[..., 0] for change in (-1, 1)]
+    first, second = (color * strength + lightness + change * uniform(0.0, 0.08)[..., 0] for change in (-1, 1))
     direction = uniform(0, 2 * np.pi)
     mix = 0.5 + 0.5 * (np.cos(direction) * x + np.sin(direction) * y)
-    return _between(*shades, mix)
+    return _between(first, second, mix)

@@ -61,7 +61,8 @@ class GuardedWebDataset(WebDataset):
 
     def _get_pipeline_from_tar(self, tar_path: str, tar_iterator: Any) -> Iterator[dict[str, Any]]:
         """The samples of an archive, and one that cannot be read for whatever comes behind the first damage."""
-        count, sample, damage = 0, {IMAGE: None}, []
+        damage: list[Exception] = []
+        count, sample = 0, {IMAGE: None}
         samples = super()._get_pipeline_from_tar(tar_path, _until_damage(tar_iterator, damage))
         try:
             for sample in map(_with_one_name, samples):
@@ -127,10 +128,10 @@ class _Archive(ArchiveIterable):
 
         class Header(tarfile.TarInfo):
             @classmethod
-            def frombuf(cls, *arguments: Any) -> tarfile.TarInfo:
+            def frombuf(cls, *arguments: Any) -> tarfile.TarInfo:  # type: ignore[override]
                 try:
                     return super().frombuf(*arguments)
-                except tarfile.EOFHeaderError:  # the block of zeros that ends every whole tar
+                except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it; the block of zeros that ends every whole tar
                     ended.append(True)
                     raise
 
@@ -139,7 +140,7 @@ class _Archive(ArchiveIterable):
             name = member.name.rsplit("/", 1)[-1]
             if member.isreg() and not name.startswith((".", "__")):
                 yield member.name, stream.extractfile(member)
-            stream.members = []  # which would grow for ever
+            stream.members = []  # type: ignore[attr-defined]  # which would grow for ever
         if not ended:
             raise tarfile.ReadError("the file ends, or is damaged, before the end of the archive")
         if any(stream.fileobj.read(tarfile.RECORDSIZE)):
