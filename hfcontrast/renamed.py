@@ -101,6 +101,7 @@ NAMES = {
     "data.augment.color.Photometry": "data.augment.color.ColorAugmentation",
     "commands.embed.embed": "commands.embed_data.embed",
     "commands.evaluate.judge": "commands.evaluate_model.evaluate_model",
+    "evaluation.inputs.picture_transform": "evaluation.inputs.image_transform",
     "methods.cpc.patches.cut_patches": "nn.patches.cut.cut_patches",
     "methods.ijepa.masks.places_of": "nn.masks.places.places_of",
     "methods.registry.MethodEntry": "entry_points.PluginEntry",

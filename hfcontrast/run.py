@@ -82,7 +82,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
     with stopping_at_once(AFTER):
         if recipe.eval.baselines is True:
             notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
-        write_predictions(training, evaluation.queries.rows)
+        write_predictions(training, evaluation.rows.test.rows)
         with writing(str(training.output), "free some space; the same command then evaluates and publishes"):
             publish(training, notes, processor, ratio, evaluated_on)
     for tracker in training.accelerator.trackers:
@@ -130,7 +130,7 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
             table.add_column(name, style="bold" if name.startswith("trained") else None)
         for row in rows:
             table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
-        console.print(f"Judged on {evaluated_on}: {told_counts(notes['evaluation'])}")
+        console.print(f"Evaluated on {evaluated_on}: {told_counts(notes['evaluation'])}")
         console.print(table)
     elif doubled := notes["evaluation"].get("near_duplicates"):
         console.print(

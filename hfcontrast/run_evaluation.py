@@ -1,98 +1,121 @@
-"""What a run is judged on: its rows, the processor that it publishes, and the scores of both kinds of models."""
+"""What a run is evaluated on: its rows, the processor that it publishes, and its evaluators."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from .data.held_out import held_out_sources, in_fifth
 from .data.sources import Rows, load_rows
-from .encoders.layers import layer_distances
 from .encoders.two_towers import is_two_towers
-from .errors import DataError, RecipeError, under
-from .evaluation.batches import Batches
-from .evaluation.finetune import FineTuning
-from .evaluation.inputs import picture_transform
-from .evaluation.online import OnlineEvaluation
-from .evaluation.retrieval import Retrieval, caption_batches
-from .evaluation.zero_shot import ZeroShot, class_names_of
+from .errors import RecipeError, under
+from .evaluation.held_out import HeldOut, held_out_rows
+from .evaluation.online import OnlineEvaluation, Task
+from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS
+from .evaluation.rows import EvaluationRows, further_columns, prepared_rows, require
 from .methods.base import Method
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
-from .recipe.sections import ZeroShotTask
+from .recipe.tasks import evaluation_tasks
 from .training.build import Training
 from .training.build_method import published_size
 from .training.engines import SHARDED
 
+_HINTS = {
+    CLASS_NAMES: "name them in eval.tasks.zero-shot.classes",
+    LABELS: "name their column in data.label_column",
+    CAPTIONS: "name their column in data.caption_column",
+}
+
 
 def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, float]:
-    """The evaluation of a run: on which rows, through the very processor that is published."""
+    """The evaluation of a run, what its data are called, the processor that is published, and its resize ratio."""
     recipe = training.recipe
     size = published_size(recipe, training.views)
     ratio = recipe.publish.resize_ratio or (0.875 if size >= 128 else 1.0)
     encoder = training.method.export_encoder()
     processor = build_processor(encoder, size, ratio, training.mean, training.std)
     with_texts = training.captions is not None and is_two_towers(encoder)
-    bank, queries, name = evaluation_rows(recipe, training.rows, with_texts and recipe.eval.retrieval)
-    batches = partial(Batches, transform=picture_transform(processor), batch_size=recipe.eval.batch_size, size=size)
+    tasks = {name: Task(*task) for name, task in evaluation_tasks(recipe.eval).items()}
+    needs = frozenset().union(*(task.evaluator.needs_with(task.settings) for task in tasks.values()))
+    found = held_out(recipe, training.rows, with_texts and CAPTIONS in needs, further_columns(needs))
+    name = f"{recipe.evaluation_source()['path']} ({found.where})"
     settings = recipe.eval
-    judged = batches(queries, settings.max_test)
-    judged.check()
-    evaluation = OnlineEvaluation(
-        batches(bank, settings.max_train, tests=judged) if bank.labeled and queries.labeled else None,
-        judged,
-        settings.knn_k,
-        settings.knn_temperature,
-        settings.linear_probe,
+    rows = prepared_rows(
+        found.train if found.train.labeled and found.test.labeled else None,
+        found.test,
+        processor,
+        size=size,
+        batch_size=settings.batch_size,
+        max_train=settings.max_train,
+        max_test=settings.max_test,
+        source=recipe.evaluation_source(),
+        split=recipe.eval.split,
+        tokenizer=training.captions.tokenizer if with_texts else None,
     )
+    rows.test.check()
+    rows.trained = trained_names(encoder, training.method)
+    evaluation = OnlineEvaluation(rows, possible_tasks(training, encoder, rows, tasks))
     processing = [size, ratio, training.mean, training.std]
-    evaluation.conditions = conditions(recipe, name, [bank.num_rows, queries.num_rows], processing, with_texts)
-    if settings.finetuning:
-        check_whole_weights(training)
-        evaluation.finetuning = FineTuning(**settings.finetuning.model_dump())
-        evaluation.trained = trained_names(encoder, training.method)
-        if settings.finetuning.layer_decay is not None:
-            with under("eval.finetune.layer_decay"):
-                layer_distances(encoder)  # refuses an encoder whose layers are not known, before the training
+    evaluation.conditions = conditions(
+        recipe, name, [found.train.num_rows, found.test.num_rows], processing, evaluation.tasks
+    )
     if with_texts:
-        tokenizer = training.captions.tokenizer
-        evaluation.zero_shot = zero_shot_tasks(recipe, queries, judged, batches, tokenizer)
-        if queries.captions and settings.retrieval:
-            pairs = partial(caption_batches, judged.rows, judged.transform, settings.batch_size)
-            evaluation.retrieval = Retrieval(pairs, tokenizer)
-        processor = with_tokenizer(encoder, processor, tokenizer)
+        processor = with_tokenizer(encoder, processor, training.captions.tokenizer)
     return evaluation, name, processor, ratio
 
 
+def possible_tasks(
+    training: Training, encoder: PreTrainedModel, rows: EvaluationRows, tasks: dict[str, Task]
+) -> dict[str, Task]:
+    """The tasks that rows and encoder allow; those that `eval.tasks` names must be possible, unless every run has them.
+
+    Raises:
+        DataError: Rows or encoder lack what a task needs.
+        RecipeError: A task trains a copy of the encoder, whose weights are not whole on every process.
+        HFContrastError: What a task refuses by itself.
+    """
+    found = {}
+    for name, task in tasks.items():
+        evaluator, settings = task
+        lacking = rows.lacks(evaluator.needs_with(settings), encoder)
+        if lacking and (evaluator.in_runs or name not in training.recipe.eval.tasks):
+            continue
+        require(lacking, f"eval.tasks.{name}", rows, _HINTS)
+        if evaluator.trains:
+            check_whole_weights(training, name)
+        with under(f"eval.tasks.{name}"):
+            evaluator.check(encoder, rows, settings)
+        found[name] = task
+    return found
+
+
 def conditions(
-    recipe: Recipe, name: str, rows: list[int | None], processing: list[Any], with_texts: bool
+    recipe: Recipe, name: str, rows: list[int | None], processing: list[Any], tasks: dict[str, Task]
 ) -> dict[str, Any]:
     """What the scores of a run depend on beside its encoder, by kinds of scores, as JSON.
 
     Args:
         recipe: The recipe.
         name: What the data is called.
-        rows: How many rows it has: neighbors and queries.
+        rows: How many rows it has: train rows and test rows.
         processing: How images are prepared.
-        with_texts: Whether the encoder knows texts.
+        tasks: The evaluators.
     """
     settings = recipe.eval
     source = [name, recipe.evaluation_source(), rows, settings.max_train, settings.max_test]
-    found = {"images": [source, processing], "knn": [settings.knn_k, settings.knn_temperature]}
-    if settings.finetuning:
-        found["finetune"] = settings.finetuning.model_dump(exclude_none=True)
-    if with_texts:
-        tasks = settings.zero_shot
-        found["zero_shot"] = None if tasks is None else [task.model_dump() for task in tasks]
-        found["retrieval"] = settings.retrieval
+    found = {"images": [source, processing]}
+    for task, (evaluator, chosen) in tasks.items():
+        found[task.replace("-", "_")] = evaluator.conditions(chosen)
     return json.loads(json.dumps(found, default=str))
 
 
-def check_whole_weights(training: Training) -> None:
-    """Refuses fine-tuning where the weights are not whole on every process.
+def check_whole_weights(training: Training, name: str = "finetune") -> None:
+    """Refuses an evaluator that trains a copy of the encoder where the weights are not whole on every process.
+
+    Args:
+        training: The run.
+        name: The evaluator's name.
 
     Raises:
         RecipeError: They are not.
@@ -100,8 +123,9 @@ def check_whole_weights(training: Training) -> None:
     kind = training.accelerator.distributed_type
     if kind in SHARDED:
         raise RecipeError(
-            f"eval.finetune trains a copy of the encoder, on one process or with plain data parallelism, not with {kind.value}: "
-            "set it to false, and judge the published encoder with `hfcontrast evaluate --task finetune`"
+            f"eval.tasks.{name} trains a copy of the encoder, on one process or with plain data parallelism, not with {kind.value}: "
+            f"set it (or eval.{name}, its short form) to false, and evaluate the published encoder with "
+            f"`hfcontrast evaluate --task {name}`"
         )
 
 
@@ -125,143 +149,31 @@ def trained_names(encoder: PreTrainedModel, method: Method) -> list[str]:
     return found
 
 
-def zero_shot_tasks(
-    recipe: Recipe, queries: Rows, judged: Batches, batches: Callable[..., Batches], tokenizer: Any
-) -> dict[str, ZeroShot]:
-    """The zero-shot tasks of a recipe by their names; without any, the one that the judged rows allow.
+def held_out(recipe: Recipe, rows: Rows, captioned: bool = False, columns: tuple[str, ...] = ()) -> HeldOut:
+    """The train rows and the test rows of a run.
 
-    Raises:
-        DataError: A task's rows cannot be opened, or their classes have no names.
-    """
-    wanted = recipe.eval.zero_shot
-    if wanted is None:
-        if not queries.class_names:
-            return {}
-        task = ZeroShotTask()
-        return {"label": ZeroShot(judged, tokenizer, _spoken(queries.class_names), task.templates)}
-    tasks = {}
-    for task in wanted:
-        rows = _task_rows(recipe, task)
-        names = _spoken(class_names_of(rows, task.classes))
-        name = task.task or task.label_column or "label"
-        if name in tasks:
-            raise DataError(f"two tasks of eval.zero_shot are called {name!r}: give them a name, task: ...")
-        tasks[name] = ZeroShot(batches(rows, recipe.eval.max_test), tokenizer, names, task.templates)
-    return tasks
-
-
-def _task_rows(recipe: Recipe, task: ZeroShotTask) -> Rows:
-    """The rows of a zero-shot task; what it does not say is as in `eval`, and then as in `data`."""
-    source = recipe.evaluation_source()
-    own = {name: value for name, value in task.model_dump(include=set(source)).items() if value is not None}
-    if task.path is not None:  # another data set: nothing of the first one's is meant
-        source = {name: source[name] for name in ("streaming", "open_addresses", "max_pixels")}
-    split = task.split or recipe.eval.split
-    source |= own
-    if split is None:
-        source, split, _ = next(held_out_sources(source), (source, "train", None))
-    return load_rows(**source, split=split)
-
-
-def _spoken(names: list[str]) -> list[str]:
-    return [name.replace("_", " ") for name in names]
-
-
-def evaluation_rows(recipe: Recipe, rows: Rows, captioned: bool = False) -> tuple[Rows, Rows, str]:
-    """Train rows, test rows (with their captions, where those are wanted and there are any) and what their data is called.
-
-    Test rows are the recipe's split; else a held-out split, or a folder beside the trained one (see
-    :mod:`.data.held_out`); else a fifth of the training rows, which are then no neighbors.
+    Args:
+        recipe: The recipe.
+        rows: The rows that are trained on.
+        captioned: Whether captions are wanted, where there are any.
+        columns: Further columns of the test rows.
 
     Raises:
         DataError: They cannot be opened, have different classes, or are too few.
     """
     source = recipe.evaluation_source()
-    split = source.pop("split", None) or recipe.eval.split
     elsewhere = recipe.eval.path is not None
-    train_split = "train" if elsewhere else recipe.data.split
-    train = load_rows(**source, split="train") if elsewhere else rows
-    wanted = "auto" if captioned else False
-    if split is not None:
-        tests, name = load_rows(**source, split=split, captioned=wanted), f"{source['path']} ({split})"
-    elif found := find_held_out(source, train, train_split, captioned=wanted):
-        tests, where = found
-        name = f"{source['path']} ({where})"
-    else:
-        check_enough(train)
-        name = f"{source['path']} (a fifth of {train_split})"
-        return train.where(lambda i: not in_fifth(i)), train.where(in_fifth), name
-    check_same_classes(train, tests)
-    return train, tests, name
+    return held_out_rows(
+        source,
+        train=partial(load_rows, **source, split="train") if elsewhere else lambda: rows,
+        train_split="train" if elsewhere else recipe.data.split,
+        split=recipe.eval.split,
+        captioned="auto" if captioned else False,
+        columns=columns,
+    )
 
 
-def find_held_out(
-    source: dict[str, Any], train: Rows, train_split: str, captioned: bool | str = False
-) -> tuple[Rows, str] | None:
-    """The best rows that are held out for evaluation, and where they are; None where there are none.
-
-    Rows that cannot be classified by the training rows (without labels, with other classes) come last: they are taken where
-    they are a split of the same data set, of which it is then said, and passed over in a folder beside it.
-
-    Args:
-        source: Of the training rows, as arguments of ``load_rows``.
-        train: The training rows.
-        train_split: Their split.
-        captioned: As in ``load_rows``.
-
-    Raises:
-        DataError: A split of the data set cannot be opened.
-    """
-    last = None
-    for other, split, folder in held_out_sources(source):
-        if folder is None and split == train_split:
-            continue
-        try:
-            tests = load_rows(**other, split=split, captioned=captioned)
-        except DataError:
-            if folder is None:
-                raise
-            continue
-        if folder is None:
-            found = tests, split
-        else:
-            found = replace(tests, description=f"{folder} ({tests.description})"), f"folder {folder.name} beside it"
-        if fit_together(train, tests):
-            return found
-        last = last or (found if folder is None else None)
-    return last
-
-
-def fit_together(train: Rows, tests: Rows) -> bool:
-    """Whether test rows can be classified by train rows, as far as columns and names of classes say."""
-    if not train.labeled:
-        return True
-    same = not (train.class_names and tests.class_names) or train.class_names == tests.class_names
-    return tests.labeled and same
-
-
-def check_enough(rows: Rows) -> None:
-    """Refuses to hold a fifth of too few rows out.
-
-    Raises:
-        DataError: There are fewer than five.
-    """
-    if rows.num_rows is not None and rows.num_rows < 5:
-        raise DataError(
-            f"{rows.description} has {rows.num_rows} row(s) and no test split: of fewer than 5 no fifth can be held out to "
-            "evaluate on; name a data set in eval.path or a split in eval.split"
-        )
-
-
-def check_same_classes(bank: Rows, queries: Rows) -> None:
-    """Refuses neighbors that cannot vote.
-
-    Raises:
-        DataError: Both name their classes, and differently.
-    """
-    if bank.class_names and queries.class_names and bank.class_names != queries.class_names:
-        names = sorted(set(bank.class_names) ^ set(queries.class_names)) or "the same in another order"
-        raise DataError(
-            f"the classes of {queries.description} are not those of {bank.description} ({names}), so its pictures cannot be "
-            "classified by their neighbors: choose another eval.split or eval.path"
-        )
+def evaluation_rows(recipe: Recipe, rows: Rows, captioned: bool = False) -> tuple[Rows, Rows, str]:
+    """The train rows and the test rows of a run (see :func:`held_out`), and what their data is called."""
+    found = held_out(recipe, rows, captioned)
+    return found.train, found.test, f"{recipe.evaluation_source()['path']} ({found.where})"

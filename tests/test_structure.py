@@ -30,13 +30,13 @@ ALLOWED = {
     "losses": set(),
     "data": set(),
     "methods": {"nn", "encoders", "losses"},
-    "recipe": {"methods", "encoders"},
+    "recipe": {"methods", "encoders", "evaluation"},
     "evaluation": {"nn", "encoders", "data"},
     "report": {"nn"},
     "training": {*LIBRARY, "recipe"},
     "publishing": {*LIBRARY, "recipe", "training", "evaluation"},
-    "testing": {"nn", "encoders", "losses", "methods", "training"},
-    "comparison": {"recipe"},
+    "testing": {"nn", "encoders", "losses", "methods", "training", "data", "evaluation"},
+    "comparison": {"recipe", "evaluation"},
     "benchmarks": {*LIBRARY, "recipe", "training"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
     "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
@@ -58,7 +58,9 @@ ALLOWED = {
 NARROW = {
     ("testing", "training"): {"step"},  # the contract is checked in the optimizer step that runs take
     ("evaluation", "nn"): {"distributed", "collapse", "batch_norm", "running_statistics", "schedule"},
-    ("publishing", "evaluation"): {"counts"},
+    ("publishing", "evaluation"): {"counts", "protocol", "registry"},
+    ("recipe", "evaluation"): {"protocol", "registry"},
+    ("comparison", "evaluation"): {"registry"},
     ("evaluation", "data"): {
         "sources",
         "columns",
@@ -66,6 +68,7 @@ NARROW = {
         "decode",
         "duplicates",
         "evaluation_loader",
+        "held_out",
         "row_reader",
         "stream_errors",
     },
@@ -305,8 +308,6 @@ def test_a_named_architecture_is_found(source, named):
 # What is still too long. To be emptied: nothing is added.
 LONG_MODULES = {"methods/base.py", "training/build.py"}
 LONG_FUNCTIONS = {
-    "commands/evaluate_model.py::evaluate_model",
-    "publishing/card.py::build_card",
     "training/build.py::build_training",
     "training/loop.py::train",
 }

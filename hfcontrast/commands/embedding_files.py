@@ -21,7 +21,7 @@ from ..data.decode import UnreadableImage
 from ..data.image_reader import ImageReader
 from ..data.sources import Rows
 from ..encoders.features import encode, feature_size
-from ..evaluation.inputs import evaluating, picture_transform, text_embeddings
+from ..evaluation.inputs import evaluating, image_transform, text_embeddings
 from .models import OpenedModel
 
 OWN_COLUMNS = ("index", "image_embedding", "text_embedding")
@@ -101,7 +101,7 @@ class PartMaker:
     ):
         self.model, self.rows = opened.model, rows
         self.normalize, self.dtype, self.batch_size = normalize, dtype, batch_size
-        self.transform = picture_transform(opened.image_processor) if what != "texts" else None
+        self.transform = image_transform(opened.image_processor) if what != "texts" else None
         self.width = opened.picture_width() if self.transform else feature_size(self.model)
         self.tokenizer = opened.tokenizer if what != "images" else None
         there = rows.dataset.features

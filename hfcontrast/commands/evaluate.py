@@ -1,8 +1,11 @@
-"""`hfcontrast evaluate`: what any model's features are worth, by neighbors, a linear probe, prompts, retrieval and fine-tuning."""
+"""`hfcontrast evaluate`: any model's features on any data, by the evaluators that are installed."""
 
 import argparse
 import json
 import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
 
 from ..atomic import try_file, write_text
 from ..errors import HFContrastError
@@ -21,72 +24,111 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_and_data(parser)
     parser.add_argument(
         "--task",
+        metavar="NAME",
         dest="tasks",
         action="append",
-        choices=("knn", "linear", "zero-shot", "retrieval", "finetune"),
-        help="can be repeated (default: all that the model and the data allow, but finetune, which takes minutes)",
+        help="evaluator, such as knn or linear; all are listed below (can be repeated; default: all that the model and the data allow, "
+        "but those that take minutes)",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="TASK.KEY=VALUE",
+        dest="settings",
+        action="append",
+        default=[],
+        help="setting of an evaluator, as in a recipe's eval.tasks, such as knn.k=5 (can be repeated)",
     )
     parser.add_argument(
         "--split",
-        help="split that is judged (default: test, else validation, else a folder of such a name beside one called train, else a "
-        "fifth of the bank)",
+        help="split to evaluate on (default: test, else validation, else a folder of such a name beside one called train, else a "
+        "fifth of the train split)",
     )
     parser.add_argument(
-        "--bank-split",
+        "--train-split",
         metavar="SPLIT",
-        default="train",
-        help="split of the neighbors, of the linear probe and of fine-tuning (default: train)",
+        help="split that classifiers (kNN, probe, fine-tuning) are fitted to (default: train)",
     )
+    parser.add_argument("--bank-split", metavar="SPLIT", help=argparse.SUPPRESS)  # until 0.3
     parser.add_argument("--limit", metavar="N", type=count, help="rows of each split at most, spread evenly over it")
-    parser.add_argument(
-        "--epochs", metavar="N", type=count, help="with --task finetune: passes over the data (default: 30)"
-    )
-    parser.add_argument(
-        "--layer-decay",
-        metavar="FACTOR",
-        type=share,
-        help="with --task finetune: learning rate of each layer by that of the layer above, such as 0.75 (default: 1)",
-    )
-    parser.add_argument(
-        "--label-share",
-        metavar="SHARE",
-        type=share,
-        help="with --task finetune: share of each class that is used, at least one picture (default: 1)",
-    )
-    parser.add_argument("--k", metavar="N", type=count, default=20, help="neighbors that vote (default: 20)")
-    parser.add_argument(
+    short = parser.add_argument_group("short forms of settings")
+    for flag, (_, _, metavar, kind, text) in _SHORT.items():
+        short.add_argument(f"--{flag}", metavar=metavar, type=kind, help=text)
+    short.add_argument(
         "--template", metavar="TEXT", action="append", help="prompt with {} for a class's name (can be repeated)"
     )
-    parser.add_argument(
+    short.add_argument(
         "--templates",
         metavar="NAME|FILE",
         help="prompts: plain, photo (default), seven, general, or a file with one a line",
     )
-    parser.add_argument(
+    short.add_argument(
         "--classes", metavar="NAME", nargs="+", help="names of the classes, by label, instead of the data's own"
     )
     parser.add_argument(
         "--json", metavar="FILE", help="write the figures there as JSON; - prints them instead of the table"
     )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.format_help = _with_evaluators(parser.format_help)
+
+
+# Short forms of settings: whose, which, and how they are given.
+_SHORT = {
+    "k": ("knn", "k", "N", count, "of --task knn: neighbors (default: 20)"),
+    "epochs": ("finetune", "epochs", "N", count, "with --task finetune: passes over the data (default: 30)"),
+    "layer-decay": (
+        "finetune",
+        "layer_decay",
+        "FACTOR",
+        share,
+        "with --task finetune: learning rate of each layer by that of the layer above, such as 0.75 (default: 1)",
+    ),
+    "label-share": (
+        "finetune",
+        "label_share",
+        "SHARE",
+        share,
+        "with --task finetune: share of each class that is used, at least one image (default: 1)",
+    ),
+}
+
+
+def _with_evaluators(format_help: Callable[[], str]) -> Callable[[], str]:
+    """Adds the installed evaluators and their settings to a help text; they are imported only for it."""
+
+    def format_all() -> str:
+        from ..evaluation.registry import evaluators
+
+        lines = ["", "evaluators and their settings:"]
+        for name, evaluator in evaluators().items():
+            lines += textwrap.wrap(f"{name}: {evaluator.summary()}", 100, initial_indent="  ", subsequent_indent="    ")
+            for key, field in evaluator.settings_class.model_fields.items():
+                text = f"{name}.{key}: {field.description} (default: {json.dumps(field.get_default(call_default_factory=True))})"
+                lines += textwrap.wrap(text, 100, initial_indent="      ", subsequent_indent="        ")
+        return format_help() + "\n".join(lines) + "\n"
+
+    return format_all
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs it."""
     if args.template and args.templates:
         raise HFContrastError("--template and --templates are both given: keep one of them")
-    given = {"epochs": args.epochs, "label_share": args.label_share, "layer_decay": args.layer_decay}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and "finetune" not in (args.tasks or ()):
+    if args.bank_split and args.train_split:
+        raise HFContrastError("--bank-split is called --train-split now, and both are given: keep --train-split")
+    if args.bank_split:
+        print(
+            "warning: --bank-split is called --train-split now; the old name works until hfcontrast 0.3",
+            file=sys.stderr,
+        )
+    if "finetune" not in (args.tasks or ()) and (args.epochs or args.label_share or args.layer_decay):
         raise HFContrastError(
             "--epochs, --label-share and --layer-decay are settings of fine-tuning: add --task finetune"
         )
 
-    from ..evaluation.finetune import FineTuning
-    from ..evaluation.templates import PHOTO, find_templates
     from .evaluate_model import evaluate_model, print_report
     from .models import quiet_libraries
 
-    templates = args.template or (find_templates(args.templates) if args.templates else PHOTO)
+    settings = settings_of(args)
     if args.json and args.json != "-":
         try:
             try_file(args.json)
@@ -97,13 +139,10 @@ def run(args: argparse.Namespace) -> None:
         args.model,
         data_source(args),
         tasks=args.tasks,
+        settings=settings,
         split=args.split,
-        bank_split=args.bank_split,
+        train_split=args.train_split or args.bank_split or "train",
         limit=args.limit,
-        k=args.k,
-        finetuning=FineTuning(**given),
-        templates=templates,
-        class_names=args.classes,
         batch_size=args.batch_size,
         revision=args.revision,
         device=args.device,
@@ -119,3 +158,27 @@ def run(args: argparse.Namespace) -> None:
             write_text(args.json, text)
         except OSError as error:
             raise HFContrastError(f"cannot write {args.json}: {error.strerror}") from error
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The settings of evaluators that a command line gives, by their names; short forms of tasks that are not done have no effect.
+
+    Raises:
+        HFContrastError: One is not of the form TASK.KEY=VALUE, or templates cannot be read.
+    """
+    from ..evaluation.templates import check_templates, find_templates
+    from ..recipe.reading import Document, apply_overrides
+
+    document = Document({}, "command line")
+    apply_overrides(document, args.settings)
+    if wrong := [name for name, own in document.values.items() if not isinstance(own, dict)]:
+        raise HFContrastError(f"--set {wrong[0]}=...: expected TASK.KEY=VALUE, such as knn.k=5")
+    found: dict[str, dict[str, Any]] = document.values
+    short = {(task, key): getattr(args, flag.replace("-", "_")) for flag, (task, key, *_) in _SHORT.items()}
+    templates = args.template or (find_templates(args.templates) if args.templates else None)
+    short["zero-shot", "templates"] = list(check_templates(templates)) if templates else None
+    short["zero-shot", "classes"] = args.classes
+    for (task, key), value in short.items():
+        if value is not None and (not args.tasks or task in args.tasks):
+            found[task] = {key: value, **found.get(task, {})}
+    return found

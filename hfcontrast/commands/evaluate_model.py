@@ -1,34 +1,24 @@
-"""What any model's features are worth, by neighbors, a linear probe, prompts, retrieval and fine-tuning."""
+"""The evaluation of any model's features on any data, by the evaluators that are installed."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from torch import Tensor
 
 from ..console import plain_console
-from ..data.sources import Rows
-from ..encoders.layers import layer_distances
-from ..errors import DataError, HFContrastError, under
-from ..evaluation.batches import Batches
-from ..evaluation.counts import label_counts, told_unlabeled
-from ..evaluation.features import extract_features
-from ..evaluation.finetune import FineTuning, finetune_accuracy
-from ..evaluation.knn import knn_accuracy
-from ..evaluation.linear_probe import linear_accuracy
-from ..evaluation.retrieval import retrieve_rows
-from ..evaluation.templates import PHOTO, check_templates
-from ..evaluation.zero_shot import ZeroShot, class_names_of, require_text_tower
-from ..nn.collapse import effective_rank, feature_std
+from ..evaluation.counts import told_unlabeled
+from ..evaluation.held_out import HeldOut
+from ..evaluation.inputs import image_transform
+from ..evaluation.protocol import LABELS
+from ..evaluation.registry import evaluators
+from ..evaluation.rows import EvaluationRows, prepared_rows, require
+from ..renamed import UNTIL
 from .arguments import DataSource
-from .evaluated_rows import check_left, choose_rows, open_bank, open_rows, prepared_rows
+from .evaluated_tasks import HINTS, Chosen, check_tasks, choose_rows, possible_tasks, read_tasks, with_train_rows
 from .models import OpenedModel, open_model
-
-TASKS = ("knn", "linear", "zero-shot", "retrieval", "finetune")
-_BY_BANK = {"knn", "linear", "finetune"}
-_BY_TEXT = {"zero-shot", "retrieval"}
 
 
 def evaluate_model(
@@ -36,192 +26,153 @@ def evaluate_model(
     data: DataSource,
     *,
     tasks: Sequence[str] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     split: str | None = None,
-    bank_split: str = "train",
+    train_split: str = "train",
     limit: int | None = None,
-    k: int = 20,
-    finetuning: FineTuning | None = None,
-    templates: Sequence[str] = PHOTO,
-    class_names: Sequence[str] | None = None,
     batch_size: int = 64,
     revision: str | None = None,
     device: str | None = None,
     trust_remote_code: bool = False,
+    **old: Any,
 ) -> dict[str, Any]:
     """Evaluates a model on a data set.
 
     Args:
         model: A folder or a name on the Hub, of anything that ``AutoModel`` loads.
         data: Which data.
-        tasks: Out of ``knn``, ``linear``, ``finetune`` (which need labels), ``zero-shot`` (labels with names and a text tower)
-            and ``retrieval`` (captions and a text tower); None: all that model and data allow, but ``finetune``, which takes
-            minutes.
-        split: The rows that are judged; None: ``test``, else ``validation``, else a folder of such a name beside one called
-            ``train``; else, for knn and linear, a fifth of the bank, which is then no neighbor, and for the others all of it.
-        bank_split: The rows that vote, and that linear probe and fine-tuning are fitted to.
+        tasks: Names of evaluators; None: all that model and data allow, but those that have to be asked for, such as
+            ``finetune``, which takes minutes.
+        settings: Settings of evaluators, by their names.
+        split: The rows that are evaluated on; None: ``test``, else ``validation``, else a folder of such a name beside one called
+            ``train``; else a fifth of the train rows, which are then not trained on, or all of them where none are needed.
+        train_split: The rows that classifiers are fitted to.
         limit: Rows of each of the two at most, spread evenly over it; of a stream the first ones.
-        k: Neighbors that vote, with weights of temperature 0.07.
-        finetuning: How ``finetune`` trains a copy of the model; None: as its defaults are.
-        templates: Prompts with {} for the name of a class.
-        class_names: Names by label, used as they are; None: the data's own, with spaces for underscores.
         batch_size: Images encoded at once.
         revision: Branch, tag or commit of a model on the Hub.
         device: Such as ``cuda:1``; None takes a GPU where there is one.
         trust_remote_code: Whether to run Python code that the model brings with it.
+        old: ``bank_split``, ``k``, ``finetuning``, ``templates`` and ``class_names``, as they were called before.
 
     Returns:
-        ``model``, ``revision``, ``data``, ``judged`` and ``bank`` (what the rows are), ``near_duplicates`` (rows of
-        the bank that are left out as test images have near-duplicates of theirs), ``evaluation`` (how many images had a
-        label and how many had none), and ``scores``: for each task the
-        names and values; accuracies and recalls are shares in [0, 1].
+        ``model``, ``revision``, ``data``; ``test`` and ``train``: what the rows are (also as ``judged`` and ``bank``, their names
+        until hfcontrast 0.3); ``near_duplicates``: train images that are left out as test images have near-duplicates of theirs;
+        ``evaluation``: how many images had a label and how many had none; ``scores``: for each task the figures and what they were
+        found with; shares are in [0, 1].
 
     Raises:
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
     """
-    templates = check_templates(templates)
+    settings, train_split = with_old(tasks, settings or {}, train_split, old)
     opened = open_model(model, revision, device, trust_remote_code)
     opened.picture_width()  # what cannot be encoded is said before the data is read
-    source, held_out, banks = choose_rows(data, split, bank_split)
-    rows = open_rows(source, held_out or bank_split, tasks)
-    if source != data:
-        rows = replace(rows, description=f"{source.data_dir or source.path} ({rows.description})")
-    chosen = list(dict.fromkeys(tasks)) if tasks else possible_tasks(opened, rows, banks, class_names)
-    check_tasks(opened, rows, chosen, class_names)
-    if "finetune" in chosen and finetuning and finetuning.layer_decay is not None:
-        with under("layer_decay"):
-            layer_distances(opened.model)  # refuses an encoder whose layers are not known, before the rest is evaluated
-    bank, queries = None, rows
-    if _BY_BANK & set(chosen):
-        if source == data and held_out == bank_split:
-            raise DataError(
-                f"split {held_out} cannot be judged by its own rows: choose another --split or --bank-split"
-            )
-        bank, queries = open_bank(data, rows, held_out, bank_split)
-    batches = prepared_rows(opened, batch_size, limit, keep="finetune" in chosen)
-    test_images = batches(queries)
-    train_images = batches(bank, tests=test_images) if bank else None
+    known = read_tasks(tasks, settings)
+    found, trainable = choose_rows(data, known, split, train_split, asked=tasks is not None)
+    chosen = known if tasks else possible_tasks(opened, known, found, trainable)
+    check_tasks(opened, chosen, found, tasks is not None)
+    found = with_train_rows(data, chosen, found, train_split)
+    rows = _prepared(opened, data, found, chosen, batch_size, limit)
+    for name, (evaluator, own) in chosen.items():
+        require(rows.lacks(evaluator.needs_with(own), opened.model), name, rows, HINTS)
+        evaluator.check(opened.model, rows, own)
+    scores = evaluate_tasks(opened, rows, chosen)
+    told = {"model": model, "revision": opened.revision}
+    return told | _described(found, rows) | {"scores": scores}
+
+
+def _prepared(
+    opened: OpenedModel, data: DataSource, found: HeldOut, tasks: Chosen, batch_size: int, limit: int | None
+) -> EvaluationRows:
+    """The rows as the model's processor prepares them; pixels are kept in memory only where they are used again."""
+    transform = image_transform(opened)
+    return prepared_rows(
+        found.train,
+        found.test,
+        opened,
+        size=transform([Image.new("RGB", (64, 64))]).shape[-1],
+        batch_size=batch_size,
+        max_train=limit,
+        max_test=limit,
+        keep=any(evaluator.trains for evaluator, _ in tasks.values()),
+        source=data.keywords(),
+        split=found.split if found.own else None,
+        tokenizer=opened if opened.reads_texts else None,
+    )
+
+
+def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
+    """What a report says of the rows, after the evaluation."""
+    told: dict[str, Any] = {"test": found.test.description, "judged": found.test.description}
+    if rows.train is not None:
+        told |= {"train": found.train.description, "bank": found.train.description}
+        told["near_duplicates"] = rows.counts.get("near_duplicates", rows.train.left_out)
+    if "train_images" in rows.counts:
+        told["evaluation"] = rows.counts
+    return told
+
+
+def evaluate_tasks(opened: OpenedModel, rows: EvaluationRows, tasks: Chosen) -> dict[str, dict[str, Any]]:
+    """The figures of all tasks, and what is measured beside them of features that are there anyway."""
     scores: dict[str, dict[str, Any]] = {}
-    train: tuple[Tensor, Tensor] | None = None
-    if set(chosen) - {"retrieval"}:
-        features, labels = extract_features(opened.model, test_images())
-        scores["features"] = {"std": feature_std(features), "effective_rank": effective_rank(features[:2048])}
-        scores["features"]["images"] = len(features)
-    if {"knn", "linear"} & set(chosen):
-        train = extract_features(opened.model, train_images())
-        check_left(train[1], labels, train_images.left_out, bank)
-        scores |= by_bank(opened, train, (features, labels), chosen, k)
-    if "zero-shot" in chosen:
-        names = class_names or [name.replace("_", " ") for name in class_names_of(queries)]
-        task = ZeroShot(tuple, opened, names, templates)
-        scores["zero-shot"] = task.score(opened.model, features, labels)
-        scores["zero-shot"] |= {"classes": len(names), "templates": len(templates)}
-    if "retrieval" in chosen:
-        scores["retrieval"] = retrieve_rows(opened.model, opened, queries, batch_size=batch_size, limit=limit)
-    if "finetune" in chosen:
-        scores["finetune"] = finetune(opened, train_images, test_images, finetuning or FineTuning())
-    told = {"model": model, "revision": opened.revision, "judged": queries.description}
-    if bank:
-        told |= {"bank": bank.description, "near_duplicates": train_images.left_out}
-    if train is not None:
-        told["evaluation"] = label_counts(labels, train[1], train_images.left_out)
-    return told | {"scores": scores}
-
-
-def possible_tasks(opened: OpenedModel, rows: Rows, banks: bool, class_names: Sequence[str] | None) -> list[str]:
-    """The tasks that a model and data allow, but fine-tuning, which has to be asked for.
-
-    Raises:
-        HFContrastError: None.
-    """
-    named = rows.labeled and (rows.class_names is not None or class_names is not None)
-    allowed = {
-        "knn": rows.labeled and banks,
-        "linear": rows.labeled and banks,
-        "zero-shot": opened.reads_texts and named,
-        "retrieval": opened.reads_texts and rows.captions is not None,
-    }
-    if not any(allowed.values()):
-        texts = "has a text tower" if opened.reads_texts else "has no text tower"
-        raise HFContrastError(
-            f"nothing can be judged: {opened.name} {texts}, and {rows.description} has "
-            f"{'labels' if rows.labeled else 'no labels'} and {'captions' if rows.captions else 'no captions'}; "
-            "--label-column and --caption-column name columns that were not found, --bank-split a split for knn and linear"
-        )
-    return [task for task in TASKS if allowed.get(task)]
-
-
-def check_tasks(opened: OpenedModel, rows: Rows, tasks: Sequence[str], class_names: Sequence[str] | None) -> None:
-    """Refuses tasks that a model or data does not allow.
-
-    Raises:
-        HFContrastError: With the reason.
-    """
-    if unknown := [task for task in tasks if task not in TASKS]:
-        raise HFContrastError(f"there is no task {unknown[0]!r}; there are {', '.join(TASKS)}")
-    if _BY_TEXT & set(tasks):
-        require_text_tower(opened.model)
-    if "zero-shot" in tasks:
-        class_names_of(rows, class_names)
-    if (needy := sorted(_BY_BANK & set(tasks))) and not rows.labeled:
-        raise DataError(
-            f"{rows.description} has no labels, which {' and '.join(needy)} {'needs' if len(needy) == 1 else 'need'}: "
-            "--label-column"
-        )
-
-
-def by_bank(
-    opened: OpenedModel, bank: tuple[Tensor, Tensor], queries: tuple[Tensor, Tensor], tasks: Sequence[str], k: int
-) -> dict[str, dict[str, Any]]:
-    """Accuracies of the neighbors' vote and of the linear probe.
-
-    Raises:
-        DataError: No row of the one or the other has a label.
-    """
-    scores: dict[str, dict[str, Any]] = {}
-    try:
-        if "knn" in tasks:
-            scores["knn"] = {"accuracy": knn_accuracy(*bank, *queries, k), "k": k}
-        if "linear" in tasks:
-            home = opened.model.device if opened.model.device.type == "cuda" else "cpu"  # others have no float64
-            scores["linear"] = {"accuracy": linear_accuracy(*(part.to(home) for part in (*bank, *queries)))}
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    with rows.remembering():
+        for name, (evaluator, own) in tasks.items():
+            found = evaluator.evaluate(opened.model, rows, own)
+            scores[name] = {**found.figures, **found.details, **evaluator.told(own)}
+        labeled = any(LABELS in evaluator.needs_with(own) for evaluator, own in tasks.values())
+        for name, evaluator in evaluators().items():
+            if evaluator.beside and name not in tasks and (rows.remembered or labeled):
+                found = evaluator.evaluate(opened.model, rows, evaluator.settings_class())
+                scores = {name: {**found.figures, **found.details}} | scores
     return scores
 
 
-def finetune(opened: OpenedModel, train: Batches, tests: Batches, settings: FineTuning) -> dict[str, Any]:
-    """The accuracy after fine-tuning a copy of the model.
-
-    Raises:
-        DataError: No row of the one or the other has a label.
-    """
-    try:
-        accuracy = finetune_accuracy(opened.model, train, tests, settings)
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    chosen = {"epochs": settings.epochs, "label_share": settings.label_share}
-    return {"accuracy": accuracy, **chosen, **({"layer_decay": settings.layer_decay} if settings.layer_decay else {})}
+_OLD = {"k": ("knn", "k"), "templates": ("zero-shot", "templates"), "class_names": ("zero-shot", "classes")}
 
 
-def table_rows(scores: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+def with_old(
+    tasks: Sequence[str] | None,
+    settings: Mapping[str, Mapping[str, Any]],
+    train_split: str,
+    old: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Any]], str]:
+    """The settings and the train split, with what was given under the names of before."""
+    merged = {name: dict(own) for name, own in settings.items()}
+    if unknown := sorted(old.keys() - _OLD.keys() - {"bank_split", "finetuning"}):
+        raise TypeError(f"evaluate_model() got an unexpected keyword argument {unknown[0]!r}")
+    for name, value in old.items():
+        task, key = _OLD.get(name, ("finetune", None))
+        new = "train_split" if name == "bank_split" else f"settings[{task!r}]"
+        warnings.warn(f"{name} is {new} now; the old name works until hfcontrast {UNTIL}", FutureWarning, stacklevel=3)
+        if name == "bank_split":
+            train_split = value
+        elif value is not None and task in (tasks or ("knn", "zero-shot")):  # else it had no effect
+            own = {key: list(value) if name != "k" else value} if key else value.model_dump()
+            merged[task] = merged.get(task, {}) | own
+    return merged, train_split
+
+
+def table_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """The figures as they are printed: task, what, value."""
-    found = []
+    known, found = evaluators(), []
     for task, values in scores.items():
         for name, value in values.items():
-            share = isinstance(value, float) and not name.endswith("rank") and name != "std"
-            text = f"{100 * value:.1f} %" if share else f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
-            found.append((task, name.replace("_", " "), text))
+            figure = known[task].figure_of(name) if task in known else None
+            text = (
+                f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+            )
+            shown = name.replace("_", " ")
+            found.append((task, shown, figure.text(value) if figure and figure.kind == "share" else text))
     return found
 
 
-def print_report(report: dict[str, Any]) -> None:
+def print_report(report: Mapping[str, Any]) -> None:
     """Prints the table."""
     console = plain_console(soft_wrap=True)
-    against = f" by {report['bank']}" if "bank" in report else ""
+    against = f", with train images of {report['train']}" if "train" in report else ""
     if count := report.get("near_duplicates"):
         against += f", of which {count:,} near-duplicates of test images are left out"
     against += told_unlabeled(report.get("evaluation", {}))
-    console.print(f"{report['model']}, judged on {report['judged']}{against}")
+    console.print(f"{report['model']}, evaluated on {report['test']}{against}")
     table = Table("task", "figure", "value", box=SIMPLE_HEAD)
     for row in table_rows(report["scores"]):
         table.add_row(*row)

@@ -20,7 +20,7 @@ from ..encoders.features import encode
 from ..encoders.pretrained import missing_keys, reason
 from ..encoders.two_towers import is_two_towers
 from ..errors import DataError, HFContrastError
-from ..evaluation.inputs import picture_transform
+from ..evaluation.inputs import image_transform
 from ..hub import reaching_hub
 from ..methods import registry
 
@@ -83,7 +83,7 @@ class OpenedModel:
         Raises:
             HFContrastError: The model cannot encode what its image processor makes.
         """
-        transform = picture_transform(self.image_processor)
+        transform = image_transform(self.image_processor)
         try:
             return encode(self.model, transform([Image.new("RGB", (64, 64))]).to(self.model.device)).shape[1]
         except (*_LOADING_ERRORS, DataError) as error:

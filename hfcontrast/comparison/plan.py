@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, RecipeError
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe, differences, load_recipe
 from ..recipe.precedence import is_shared, shared_beside
+from ..recipe.tasks import described_settings, evaluation_tasks
 
 DEFAULTS = ("eval.linear_probe=true", "eval.every=")  # the table has the last step's scores only
 # What may differ between two evaluations whose scores stand in one table.
 _FREE = {"every", "batch_size", "baselines"}
-_MORE = ("linear_probe", "finetune")  # what a finished run can be judged by later: nothing is trained anew
 
 
 @dataclass
@@ -62,22 +62,21 @@ class PlannedRun:
 
     @cached_property
     def image_size(self) -> int:
-        """Side of the images that it is judged on, in pixels."""
+        """Side of the images that it is evaluated on, in pixels."""
         return self.recipe.publish.image_size or self.recipe.resolved_views()[0].size
 
     def pixels(self) -> str:
-        """What raw pixels are judged by, as text: runs with the same share this baseline."""
+        """What raw pixels are evaluated by, as text: runs with the same share this baseline."""
         data, backbone = self.recipe.data, self.recipe.backbone
         pretrained = isinstance(backbone.written, dict) and backbone.pretrained  # its color statistics are taken
         ratio = self.recipe.publish.resize_ratio
-        settings = {name: value for name, value in judged(self.recipe).items() if name != "finetune"}
-        source = [data.source(), data.mean, data.std, settings]
+        source = [data.source(), data.mean, data.std, _evaluation(self.recipe, trains=False)]
         return json.dumps([source, self.image_size, ratio, pretrained], sort_keys=True, default=str)
 
     def untrained(self) -> str:
-        """What the untrained encoder is judged by, but for its seed: runs with the same share this baseline."""
-        finetune = judged(self.recipe)["finetune"]
-        return json.dumps([self.recipe.backbone.written, self.pixels(), finetune], sort_keys=True, default=str)
+        """What the untrained encoder is evaluated by, but for its seed: runs with the same share this baseline."""
+        settings = _evaluation(self.recipe)
+        return json.dumps([self.recipe.backbone.written, self.pixels(), settings], sort_keys=True, default=str)
 
 
 def plan(
@@ -127,41 +126,52 @@ def _same(file: Path, other: Path) -> bool:
     return file.exists() and other.exists() and file.samefile(other)
 
 
-def judged(recipe: Recipe) -> dict[str, Any]:
-    """The settings that an evaluation's scores depend on."""
-    settings = recipe.eval.finetuning  # written out, so that `true` is equal to the defaults
-    return recipe.eval.model_dump(mode="json", exclude=_FREE) | {
-        "finetune": settings.model_dump(exclude_none=True) if settings else False
-    }
+def evaluation_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that an evaluation's scores depend on, by key: of ``eval``, and ``tasks.NAME`` of each evaluator."""
+    return {name: value for name, value in described_settings(recipe.eval).items() if name not in _FREE}
+
+
+def _evaluation(recipe: Recipe, trains: bool = True) -> dict[str, Any]:
+    """The same; those of evaluators that train a copy of the encoder only where they are wanted."""
+    left_out = {f"tasks.{name}" for name, (evaluator, _) in evaluation_tasks(recipe.eval).items() if evaluator.trains}
+    settings = evaluation_settings(recipe)
+    return settings if trains else {name: value for name, value in settings.items() if name not in left_out}
 
 
 def finished_result(run: PlannedRun) -> dict[str, Any] | None:
-    """The result in the run's folder, if it is of the same recipe and judged in the same way.
+    """The result in the run's folder, if it is of the same recipe and evaluated in the same way.
 
-    None too where it is only to be judged by more: the run then begins at its last checkpoint, trains nothing and judges.
+    None too where only more evaluators are asked for: the run then resumes at its last checkpoint, trains nothing and evaluates.
 
     Raises:
-        CheckpointError: The folder holds a run of the same recipe that is judged otherwise.
+        CheckpointError: The folder holds a run of the same recipe that is evaluated otherwise.
     """
     former = run.folder / "recipe.yaml"
     resumable = any((run.folder / "checkpoints").glob("step_*"))
     if former.exists() and (resumable or former_result(run)):
         recipe = load_recipe(former, check=False)
-        before, after = judged(recipe), judged(run.recipe)
-        changed = [name for name in after if before[name] != after[name]]
+        before, after = evaluation_settings(recipe), evaluation_settings(run.recipe)
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         if changed and recipe.fingerprint().hash == run.hash:
-            if resumable and all(name in _MORE and not before[name] for name in changed):
+            if resumable and all(name.startswith("tasks.") and name not in before for name in changed):
                 return None
-            texts = [f"eval.{name}: {before[name]} -> {after[name]}" for name in changed]
+            texts = differences(_nested(before, changed), _nested(after, changed))
             raise CheckpointError(
-                f"{run.folder} holds a run that was judged otherwise ({'; '.join(texts)}): choose another --output, or "
+                f"{run.folder} holds a run that was evaluated otherwise ({'; '.join(texts)}): choose another --output, or "
                 "remove the folder"
             )
     return former_result(run)
 
 
+def _nested(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Some settings as they stand in a recipe."""
+    own = {name: settings[name] for name in names if name in settings and not name.startswith("tasks.")}
+    tasks = {name.removeprefix("tasks."): settings.get(name) for name in names if name.startswith("tasks.")}
+    return {"eval": own | ({"tasks": tasks} if tasks else {})}
+
+
 def former_result(run: PlannedRun) -> dict[str, Any] | None:
-    """The result in the run's folder, if it is of the same recipe, however it was judged."""
+    """The result in the run's folder, if it is of the same recipe, however it was evaluated."""
     try:
         result = json.loads((run.folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -170,9 +180,9 @@ def former_result(run: PlannedRun) -> dict[str, Any] | None:
 
 
 def pixels_judged(run: PlannedRun, runs: Iterable[PlannedRun]) -> bool:
-    """Whether a finished run has judged raw pixels for this one too.
+    """Whether a finished run has evaluated raw pixels for this one too.
 
-    The untrained encoder is judged by every run: its weights are the seed's, and all runs then begin with the same memory.
+    The untrained encoder is evaluated by every run: its weights are the seed's, and all runs then begin with the same memory.
     """
     finished = [other for other in runs if other.result]
     return any("raw_pixels" in other.result["scores"] and other.pixels() == run.pixels() for other in finished)
@@ -186,7 +196,7 @@ def unequal_settings(runs: Sequence[PlannedRun]) -> list[str]:
         values = {"backbone": settings["backbone"], "image size": run.image_size}
         values |= {f"data.{name}": value for name, value in settings["data"].items()}
         values |= {f"train.{name}": value for name, value in settings["train"].items() if name != "seed"}
-        values |= {f"eval.{name}": value for name, value in judged(run.recipe).items()}
+        values |= {f"eval.{name}": value for name, value in evaluation_settings(run.recipe).items()}
         for name, value in values.items():
             found.setdefault(name, {})[json.dumps(value, sort_keys=True)] = None
     return [

@@ -1,8 +1,8 @@
-"""The table of a comparison: what its runs came to, as data, as Markdown and on the screen."""
+"""The table of a comparison: the figures of its runs, as data, as Markdown and on the screen."""
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,22 @@ from rich.table import Table
 
 from ..atomic import write_text, writing
 from ..console import plain_console
+from ..evaluation.registry import figures_of
 from .plan import PlannedRun, unequal_settings
 
-SCORES = ("knn_accuracy", "linear_accuracy", "finetune_accuracy", "feature_std", "effective_rank")
-COSTS = ("images_per_second", "peak_memory")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-# Headings, and how the figures below them read.
-_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "knn_accuracy": ("kNN, %", _percent),
-    "linear_accuracy": ("linear probe, %", _percent),
-    "finetune_accuracy": ("fine-tuning, %", _percent),
-    "feature_std": ("feature std", "{:.2f}".format),
-    "effective_rank": ("effective rank", "{:.1f}".format),
+COSTS = {
     "images_per_second": ("images/s", "{:,.0f}".format),
     "peak_memory": ("peak memory, MiB", lambda size: f"{size / 2**20:,.0f}"),
 }
+SHOWN = "compare"  # where figures are shown, as evaluators declare it
+
+
+def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[str, Callable[[float], str]]]:
+    """The columns of rows: the heading of each and how its figures read, by key; figures as evaluators declare them, then costs."""
+    keys = [key for row in rows for key in row]
+    figures = {key: figure for key, (_, figure) in figures_of(keys).items() if SHOWN in figure.shown_in}
+    found = {key: (figure.heading, figure.bare) for key, figure in figures.items()}
+    return found | {key: cost for key, cost in COSTS.items() if key in keys}
 
 
 def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str, Any]:
@@ -39,7 +35,7 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
     Returns:
         ``overrides``; ``unequal``: the settings that differ between the runs and make the comparison less than fair;
         ``rows``: raw pixels, untrained encoders, starting points (of runs from released weights), then every recipe, each with
-        the ``seeds`` that were judged, those that ``failed`` or are ``unfinished``, its ``recipe_hashes``, and for each figure ``mean``, ``std`` (over seeds; None for
+        the ``seeds`` that were evaluated, those that ``failed`` or are ``unfinished``, its ``recipe_hashes``, and for each figure ``mean``, ``std`` (over seeds; None for
         one) and ``values`` by seed;
         ``runs``: for each its name, folder, seed, recipe hash, result and error.
     """
@@ -94,9 +90,8 @@ def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[s
         group.names[run.name] = None
         if scores is not None:
             group.scores.setdefault(seed, (run.seed, scores))
-    judged = [group for group in groups if group.scores]
     rows = []
-    for group in judged:
+    for group in (group for group in groups if group.scores):
         seeds, figures = zip(*group.scores.values(), strict=True)
         name = label if len(groups) == 1 else f"{label} ({', '.join(group.names)})"
         rows.append(_row(name, kind, list(seeds), list(figures)))
@@ -116,12 +111,16 @@ class _Baseline:
         if scores is None or seed not in self.scores:
             return True
         known = self.scores[seed][1]
-        return all(abs(scores[name] - known[name]) <= 0.005 for name in known.keys() & scores.keys() & set(SCORES[:2]))
+        both = known.keys() & scores.keys()
+        exact = [
+            key for key, (who, figure) in figures_of(both).items() if who and who.of_pixels and figure.kind == "share"
+        ]
+        return all(abs(scores[key] - known[key]) <= 0.005 for key in exact)
 
 
 def _row(name: str, kind: str, seeds: list[int], figures: list[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "kind": kind, "seeds": seeds}
-    for column in (*SCORES, *COSTS):
+    for column in dict.fromkeys(key for found in figures for key in found):
         if values := [found[column] for found in figures if found.get(column) is not None]:
             std = statistics.stdev(values) if len(values) > 1 else None
             row[column] = {"mean": statistics.fmean(values), "std": std, "values": values}
@@ -136,16 +135,16 @@ def table_cells(summary: dict[str, Any], digits: int = 8) -> tuple[list[str], li
         digits: How much of a recipe's hash is shown.
     """
     rows = summary["rows"]
-    shown = [column for column in _COLUMNS if any(column in row for row in rows)]
+    shown = columns_of(rows)
     cells = []
     for row in rows:
-        line = [row["name"], *(_cell(row.get(column), _COLUMNS[column][1]) for column in shown)]
+        line = [row["name"], *(_cell(row.get(column), write) for column, (_, write) in shown.items())]
         seeds = [_listed(row["seeds"])] if row["seeds"] else []
         seeds += [f"{state}: {_listed(row[state])}" for state in ("failed", "unfinished") if row.get(state)]
         hashes = [text[:digits] for text in row.get("recipe_hashes", [])]
         line += ["–" if row["kind"] == "raw_pixels" else "; ".join(seeds), ", ".join(hashes) or "–"]
         cells.append(line)
-    return ["", *(_COLUMNS[column][0] for column in shown), "seed", "recipe hash"], cells
+    return ["", *(heading for heading, _ in shown.values()), "seed", "recipe hash"], cells
 
 
 def _listed(seeds: list[int]) -> str:
@@ -162,18 +161,16 @@ def notes(summary: dict[str, Any]) -> list[str]:
     """What one has to know to read the table."""
     results = [run["result"] for run in summary["runs"] if run["result"]]
     lines = ["Scores are those of the last step." + _about_seeds(summary)]
-    lines += [f"Judged on {name}." for name in dict.fromkeys(result["evaluated_on"] for result in results)]
+    lines += [f"Evaluated on {name}." for name in dict.fromkeys(result["evaluated_on"] for result in results)]
     machines = (
         f"{r['device']}, {r['processes']} process(es) with {r['threads']} thread(s), {r['precision']}, "
         f"torch {r['versions'].get('torch')}"
         for r in results
     )
     lines += [f"Trained on {machine}." for machine in dict.fromkeys(machines)]
-    if all(any(name in row for row in summary["rows"]) for name in ("knn_accuracy", "finetune_accuracy")):
-        lines.append(
-            "kNN understates methods that predict a part of the picture from the rest (MAE, ...): these are judged by linear probe "
-            "and fine-tuning."
-        )
+    found = [who for who, figure in figures_of(key for row in summary["rows"] for key in row).values() if who]
+    if any(who.trains for who in found):
+        lines += dict.fromkeys(who.caveat for who in found if who.caveat)
     if summary["unequal"]:
         lines.append(f"Not the same in all runs: {', '.join(summary['unequal'])}.")
     if summary["overrides"]:

@@ -24,6 +24,7 @@ class Batches:
     """This process's share of a data set as batches of (pixel_values, labels); kept in memory when they are small.
 
     Attributes:
+        all_rows: The rows of all processes, without the limit.
         too_large: Whether they are not kept, but can be read in any order.
         left_out: Rows with a label that the last pass gave none, as test images have near-duplicates of theirs.
 
@@ -47,6 +48,7 @@ class Batches:
         tests: "Batches | None" = None,
     ):
         count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
+        self.all_rows = rows
         self.rows, self.transform, self.batch_size = share_out(rows, limit), transform, batch_size
         self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
         self.too_large = not self.keep and not rows.streaming

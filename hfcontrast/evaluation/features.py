@@ -13,11 +13,25 @@ from ..nn.distributed import gather, world_size
 from .inputs import evaluating
 
 
-def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+class RawPixels:
+    """Stands for an encoder whose features are the pixels themselves: the baseline of what an encoder makes of them.
+
+    Args:
+        device: Where classifiers are fitted to them.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+
+
+def extract_features(
+    encoder: PreTrainedModel | RawPixels, batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
     """Encodes batches of (pixel_values, labels) in evaluation mode and float32.
 
     Args:
-        encoder: Any transformers vision model; its training mode is restored afterwards.
+        encoder: Any transformers vision model, whose training mode is restored afterwards; of raw pixels, images of at most
+            32 px a side, to which larger ones are averaged down.
         batches: This process's share of the data: (N, C, H, W) pixels and (N,) labels.
 
     Returns:
@@ -26,6 +40,8 @@ def extract_features(encoder: PreTrainedModel, batches: Iterable[tuple[Tensor, T
     Raises:
         DataError: No process has an image.
     """
+    if isinstance(encoder, RawPixels):
+        return _flat_pixels(batches)
     parameter = next(encoder.parameters())
     # A process may have no share in a small data set.
     features = [torch.zeros(0, feature_size(encoder), device=parameter.device)]
@@ -56,3 +72,17 @@ def join_processes(rows: Tensor) -> Tensor:
     in_turn = gather(padded).unflatten(0, (len(counts), -1)).transpose(0, 1)
     there = torch.arange(max(counts))[:, None] < torch.tensor(counts)
     return in_turn[there.to(rows.device)].to(home)
+
+
+def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Pixels of images at most 32 px wide (larger ones are averaged down to that), one row an image."""
+    pixels, labels = [], []
+    for images, targets in batches:
+        if images.shape[-1] > 32:
+            images = torch.nn.functional.adaptive_avg_pool2d(images, 32)
+        pixels.append(images.flatten(1))
+        labels.append(targets)
+    width = int(join_processes(torch.tensor([pixels[0].shape[1] if pixels else 0])).max())  # a share may be empty
+    pixels.append(torch.zeros(0, width))
+    labels.append(torch.zeros(0, dtype=torch.long))
+    return join_processes(torch.cat(pixels)), join_processes(torch.cat(labels))

@@ -1,6 +1,6 @@
 """Fine-tuning: the encoder and a linear classifier on its features, trained end to end on labeled images.
 
-How methods are judged that predict a part of the picture from the rest, beside the linear probe. The form is that of MAE (He et al.,
+How methods of masked image modeling and of predictive pretext tasks are evaluated, beside the linear probe. The form is that of MAE (He et al.,
 2021, arXiv:2111.06377, appendix A.1, table 9): AdamW, a cosine after a linear warm-up, cross-entropy with label smoothing, a
 linear layer on the features without a normalization before it (MAE's linear probe has one). Fixed, so that figures can be compared,
 and made for small data, it differs in this:
@@ -17,74 +17,65 @@ With ``label_share`` this is semi-supervised evaluation as in SimCLR (Chen et al
 it takes so many fewer steps an epoch that more epochs are worth while.
 """
 
-import copy
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from ..encoders.features import encode, feature_size
-from ..encoders.layers import layer_distances, named_kinds
+from ..encoders.layers import layer_distances
 from ..errors import under
-from ..nn.batch_norm import GlobalBatchNorm
-from ..nn.distributed import all_sum, rank, world_size
-from ..nn.running_statistics import average_over_processes
-from ..nn.schedule import cosine
+from ..nn.distributed import all_sum, rank
+from .finetune_training import Classifier, fit
+from .protocol import LABELS, TRAIN, Evaluator, Figure, NothingToEvaluate, Scores, Settings
 from .shuffled_rows import ShuffledRows
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
-_NOT_DECAYED = ("class_token", "register_tokens", "mask_token", "positions", "relative_positions")
+
+class NoLabels(ValueError):
+    """There are no labeled rows to fine-tune on, or to evaluate on."""
 
 
-@dataclass(frozen=True)
-class FineTuning:
-    """The settings.
+class FineTuning(Settings):
+    """Settings of fine-tuning."""
 
-    Args:
-        epochs: Passes over the labeled images.
-        lr: Peak learning rate of AdamW, whose betas are 0.9 and 0.999.
-        weight_decay: Of weights; not of norms, biases, tokens and positions.
-        batch_size: Images of a step, over all processes.
-        warmup: Share of the steps over which the learning rate rises.
-        label_smoothing: Share of the target that all classes get, in [0, 1).
-        crop: Largest shift in each direction, as a share of the side; what is missing is reflected.
-        flip: Probability of mirroring an image.
-        label_share: Share of the images of each class that is used, in (0, 1].
-        seed: Seed of the classifier, the order, the augmentation and the choice of images.
-        layer_decay: Factor on the learning rate from each layer of the encoder to the one below, in (0, 1]; None: one rate for all.
-    """
-
-    epochs: int = 30
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    batch_size: int = 64
-    warmup: float = 0.1
-    label_smoothing: float = 0.1
-    crop: float = 0.125
-    flip: float = 0.5
-    label_share: float = 1.0
-    seed: int = 0
-    layer_decay: float | None = None
-
-    def __post_init__(self):
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay is {self.layer_decay}, expected a number above 0 and at most 1, or None")
-        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.label_share <= 1 or self.seed < 0:
-            raise ValueError(
-                f"{self}: epochs and batch_size are 1 or more, label_share is in (0, 1], seed is 0 or more"
-            )
+    epochs: Annotated[int, Field(ge=1)] = Field(
+        30, description="Passes over the labeled images; more of them where label_share is small."
+    )
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak learning rate of AdamW, whatever the batch size.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.05, description="Weight decay, but of norms, biases, tokens and positions."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(64, description="Images of a step, over all processes.")
+    warmup: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Share of the steps over which the learning rate rises; then a cosine to 0."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Share of the target that all classes get."
+    )
+    crop: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.125,
+        description="Largest shift of an image in each direction, as a share of its side; what is missing is reflected.",
+    )
+    flip: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Probability of mirroring an image.")
+    label_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of each class's images that is used, at least one; the same ones for every encoder."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the classifier, the order, the augmentation and that choice.")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Factor on the learning rate from each of the encoder's layers to the one below; null: one rate for all.",
+    )
 
 
 def finetune_accuracy(
     encoder: PreTrainedModel,
-    bank: Batches,
-    queries: Batches,
-    settings: FineTuning = FineTuning(),
+    train: Batches,
+    test: Batches,
+    settings: FineTuning | None = None,
     trained: Collection[str] | None = None,
 ) -> float:
     """Top-1 accuracy after fine-tuning a copy of an encoder. Computed where the encoder is, by all processes together.
@@ -94,10 +85,10 @@ def finetune_accuracy(
 
     Args:
         encoder: Any vision model; it stays as it is, and so does the global random state.
-        bank: Gives this process's share of the training images as batches of (N, C, H, W) pixels and (N,) labels; rows with a
+        train: Gives this process's share of the train images as batches of (N, C, H, W) pixels and (N,) labels; rows with a
             negative label are left out. See :class:`~hfcontrast.evaluation.shuffled_rows.ShuffledRows` for large ones.
-        queries: The same for the images that are judged. A class that the bank does not have counts as wrong.
-        settings: The protocol.
+        test: The same for the test images. A class that no train image has counts as wrong.
+        settings: The protocol; None: its defaults.
         trained: Names of the encoder's parameters that are trained. None: those that require gradients, so that with LoRA it is
             the adapters and what was trained beside them; where none does, as of a teacher, all but mask tokens.
 
@@ -105,11 +96,12 @@ def finetune_accuracy(
         A share in [0, 1]; chance, 1 / classes, where the training ended in numbers that are not finite.
 
     Raises:
-        ValueError: No row of the bank, or of the queries, has a label.
+        ValueError: No train row, or no test row, has a label.
     """
-    rows = ShuffledRows(bank, settings.label_share, settings.seed)
+    settings = settings or FineTuning()
+    rows = ShuffledRows(train, settings.label_share, settings.seed)
     if not len(rows.labels):
-        raise ValueError("fine-tuning needs labeled rows: the bank has none")
+        raise NoLabels("fine-tuning needs labeled images: there is none to train on")
     home = next(encoder.parameters()).device
     devices = [home] if home.type == "cuda" else []
     with (
@@ -118,163 +110,64 @@ def finetune_accuracy(
         torch.autocast(home.type, enabled=False),
     ):
         torch.manual_seed(settings.seed + rank())  # of dropout, which is to differ between processes
-        model = _Classifier(encoder, len(rows.classes), settings.seed, trained)
+        model = Classifier(encoder, len(rows.classes), settings.seed, trained)
         if not fit(model, rows, settings):
             return 1 / len(rows.classes)
-        return _accuracy(model, queries, rows.classes.to(home))
-
-
-class _Classifier(nn.Module):
-    """A copy of an encoder with a linear layer on its features."""
-
-    def __init__(self, encoder: PreTrainedModel, classes: int, seed: int, trained: Collection[str] | None):
-        super().__init__()
-        names = set(trainable_names(encoder) if trained is None else trained)
-        self.encoder = copy.deepcopy(encoder).float()
-        for name, parameter in self.encoder.named_parameters():
-            parameter.requires_grad_(name in names)
-        for module in self.encoder.modules():
-            if type(module) is GlobalBatchNorm:
-                module.__class__ = _LocalBatchNorm
-        self.head = nn.Linear(feature_size(encoder), classes)
-        with torch.no_grad():
-            generator = torch.Generator().manual_seed(seed % 2**32)
-            self.head.weight.normal_(0, 0.01, generator=generator)
-            self.head.bias.zero_()
-        self.head.to(next(encoder.parameters()).device)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (N, classes) of (N, C, H, W) pixels anywhere."""
-        return self.head(encode(self.encoder, pixels.to(self.head.weight)))
-
-
-class _LocalBatchNorm(GlobalBatchNorm):
-    """As it is while several CPU processes train, but over this process's images: here each has another number of them."""
-
-    def _normalize_globally(self, input: Tensor) -> Tensor:
-        return self._normalize(input)
-
-
-def trainable_names(encoder: nn.Module) -> list[str]:
-    """The parameters that require gradients; where none does, all but mask tokens."""
-    names = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
-    return names or [name for name, _ in encoder.named_parameters() if not name.endswith("mask_token")]
-
-
-def fit(model: nn.Module, rows: ShuffledRows, settings: FineTuning) -> bool:
-    """Trains the parameters that require gradients; returns whether all numbers are finite. The model is in training mode then."""
-    groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
-    optimizer = torch.optim.AdamW(groups, settings.lr)
-    steps = rows.steps(settings.batch_size)
-    step, total = 0, steps * settings.epochs
-    model.train()
-    for epoch in range(settings.epochs):
-        for pixels, labels, draws in rows.epoch(epoch, settings.batch_size):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * group["lr_scale"] * lr_factor(step, total, settings.warmup)
-            targets = torch.searchsorted(rows.classes, labels)
-            pixels = shift_and_flip(pixels, draws, settings.crop, settings.flip)
-            _step(model, optimizer, pixels, targets, settings.label_smoothing)
-            step += 1
-        if not _finite(model):
-            return False
-    return _finite(model)
-
-
-def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float | None = None) -> list[dict]:
-    """What is trained, with and without weight decay, and by the factor on the learning rate, ``lr_scale``."""
-    encoder, prefix = (model.encoder, "encoder.") if isinstance(model, _Classifier) else (model, "")
-    with under("layer_decay"):
-        distances = {} if layer_decay is None else layer_distances(encoder)
-    kinds, groups = named_kinds(model), {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            spared = parameter.ndim < 2 or name.endswith(".bias") or kinds.get(name) in _NOT_DECAYED
-            scale = (layer_decay or 1.0) ** distances.get(name.removeprefix(prefix), 0)
-            groups.setdefault((not spared, scale), []).append(parameter)
-    ordered = sorted(groups.items(), reverse=True)
-    return [
-        {"params": found, "weight_decay": weight_decay * decayed, "lr_scale": scale}
-        for (decayed, scale), found in ordered
-    ]
-
-
-def lr_factor(step: int, total: int, warmup: float) -> float:
-    """The learning rate of a step, counted from 0, as a share of its peak: a line up, then a cosine down to 0."""
-    rising = warmup * total
-    if step < rising:
-        return min((step + 1) / rising, 1.0)
-    return cosine(1.0, 0.0, (step - rising) / (total - rising))
-
-
-def shift_and_flip(pixels: Tensor, draws: Tensor, crop: float, flip: float) -> Tensor:
-    """Images shifted by whole pixels, with what is missing reflected, and mirrored.
-
-    Args:
-        pixels: (N, C, H, W).
-        draws: (N, 3) in [0, 1): the shift down, the shift to the right, and whether it is mirrored (below ``flip``).
-        crop: Largest shift as a share of the side.
-        flip: Share of the images that are mirrored.
-
-    Returns:
-        (N, C, H, W).
-    """
-    indices = []
-    for size, draw in zip(pixels.shape[2:], draws.unbind(1)[:2]):
-        reach = min(round(crop * size), max(size - 1, 0))
-        shift = (draw * (2 * reach + 1)).long() - reach
-        index = (torch.arange(size) + shift[:, None]).abs()
-        indices.append(torch.where(index < size, index, 2 * (size - 1) - index))
-    down, right = indices
-    right = torch.where(draws[:, 2:] < flip, right.flip(1), right)
-    image, color = torch.arange(len(pixels))[:, None, None, None], torch.arange(pixels.shape[1])[:, None, None]
-    return pixels[image, color, down[:, None, :, None], right[:, None, None, :]]
-
-
-def _step(model: nn.Module, optimizer: Optimizer, pixels: Tensor, targets: Tensor, label_smoothing: float) -> None:
-    """One update by the mean over the images of all processes; a process without one takes part as well."""
-    own = count = len(pixels)
-    if count < 2:  # what batch statistics need; the second says nothing beyond them
-        pixels = torch.cat([pixels, pixels, pixels.new_zeros(2, *pixels.shape[1:])])[:2]
-    logits = model(pixels)[:count]
-    F.cross_entropy(logits, targets.to(logits.device), reduction="sum", label_smoothing=label_smoothing).backward()
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    if world_size() > 1:
-        whole = all_sum(torch.cat([*(gradient.flatten() for gradient in gradients), logits.new_tensor([count])]))
-        parts = whole[:-1].split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients)])
-        count = int(whole[-1])
-        if count:
-            average_over_processes(model, own)
-    torch._foreach_div_(gradients, max(count, 1))
-    optimizer.step()
-    optimizer.zero_grad()
+        return _accuracy(model, test, rows.classes.to(home))
 
 
 @torch.no_grad()
-def _finite(model: nn.Module) -> bool:
-    """Whether all weights and statistics are finite numbers, on all processes."""
-    values = [value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point()]
-    wrong = torch.stack([(~value.isfinite()).any() for value in values]).any()
-    return not all_sum(wrong.long())
-
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, queries: Batches, classes: Tensor) -> float:
-    """Share of the labeled queries of all processes whose label has the largest logit.
+def _accuracy(model: nn.Module, test: Batches, classes: Tensor) -> float:
+    """Share of the labeled test images of all processes whose label has the largest logit.
 
     Raises:
         ValueError: There are none.
     """
     model.eval()
     counts = torch.zeros(2, dtype=torch.long, device=classes.device)
-    for pixels, labels in queries():
+    for pixels, labels in test():
         labeled = labels >= 0
         if labeled.any():
             logits, wanted = model(pixels[labeled]), labels[labeled].to(classes.device)
             right = (classes[logits.argmax(dim=1)] == wanted) & logits.isfinite().all(dim=1)
             counts += torch.stack([right.sum(), labeled.sum().to(classes.device)])
-    right, judged = all_sum(counts).tolist()
-    if not judged:
-        raise ValueError("fine-tuning needs labeled rows: the queries have none")
-    return right / judged
+    right, evaluated = all_sum(counts).tolist()
+    if not evaluated:
+        raise NoLabels("fine-tuning needs labeled images: there is none to evaluate on")
+    return right / evaluated
+
+
+class FineTune(Evaluator):
+    """Accuracy after the encoder and a linear classifier on its features are trained end to end on the labeled train images."""
+
+    name = "finetune"
+    needs = frozenset({TRAIN, LABELS})
+    settings_class = FineTuning
+    figures = (Figure("accuracy", "fine-tuning", headline=True),)
+    when_possible = False
+    thorough = trains = True
+    order = 30
+    task_name = "classification by the fine-tuned encoder"
+
+    def check(self, encoder, rows, settings):
+        if settings.layer_decay is not None:
+            with under("layer_decay"):
+                layer_distances(encoder)  # refuses an encoder whose layers are not known
+
+    def evaluate(self, encoder, rows, settings):
+        try:
+            return Scores({"accuracy": finetune_accuracy(encoder, rows.train, rows.test, settings, rows.trained)})
+        except NoLabels as error:
+            raise NothingToEvaluate(str(error)) from error
+
+    def explain(self, settings, names):
+        share = "all" if settings.label_share == 1 else f"{100 * settings.label_share:g} % of the"
+        return (
+            f"Fine-tuning: the encoder and a linear classifier on its features, trained end to end on {share} labeled training "
+            f"images, for {settings.epochs} epochs in batches of {settings.batch_size} (AdamW, learning rate {settings.lr}, weight "
+            f"decay {settings.weight_decay}, label smoothing {settings.label_smoothing}, images shifted by up to "
+            f"{100 * settings.crop:g} % and mirrored with probability {settings.flip})."
+        )
+
+    def told(self, settings):
+        return settings.model_dump(include={"epochs", "label_share", "layer_decay"}, exclude_none=True)

@@ -1,4 +1,4 @@
-"""What a model is judged on: rows of any data set, pictures as its processor prepares them, texts as its tokenizer does."""
+"""What a model is evaluated on: rows of any data set, images as its processor prepares them, texts as its tokenizer does."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +17,13 @@ from ..encoders.features import feature_size
 from ..encoders.two_towers import text_features
 from ..errors import DataError
 from ..nn.distributed import rank, world_size
+from ..renamed import renamed
 
 _NO_LIMIT = 1_000_000  # tokenizers that know no limit of their own state an astronomical one
+
+
+def __getattr__(name: str):
+    return renamed(__name__, name)
 
 
 @contextmanager
@@ -83,8 +88,8 @@ def share_out(rows: Rows, limit: int | None = None) -> Rows:
     return rows.select([i * rows.num_rows // count for i in range(rank(), count, world_size())])
 
 
-def picture_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
-    """From RGB pictures to (N, C, H, W) pixel values, as the model's own processor prepares them.
+def image_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
+    """From RGB images to (N, C, H, W) pixel values, as the model's own processor prepares them.
 
     Of a processor that makes tokens of colors (ImageGPT's) the pixels that it would make them of.
 
@@ -99,7 +104,7 @@ def _prepare(processor: Any, images: list[Image.Image]) -> Tensor:
     try:
         return processor(images=images, return_tensors="pt", **pixels).pixel_values
     except ValueError as error:
-        raise DataError(f"{type(processor).__name__} makes no batch of these pictures: {error}") from error
+        raise DataError(f"{type(processor).__name__} makes no batch of these images: {error}") from error
 
 
 def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:

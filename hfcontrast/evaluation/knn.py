@@ -1,46 +1,92 @@
-"""Weighted k-nearest-neighbor classification of frozen features (Wu et al., 2018, section 3.4; DINO's protocol)."""
+"""kNN accuracy: weighted k-nearest-neighbor classification of frozen features (Wu et al., 2018, section 3.4; DINO's protocol)."""
+
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from .protocol import LABELS, TRAIN, Evaluator, Figure, Scores, Settings
+
+K, TEMPERATURE = 20, 0.07  # DINO's
 _VOTES = 1 << 26  # held at once: test images times classes
 
 
 @torch.no_grad()
 def knn_accuracy(
-    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int = 20, temperature: float = 0.07
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = K, temperature: float = TEMPERATURE
 ) -> float:
-    """Top-1 accuracy of a vote of the k most similar bank features, each weighted by exp(cosine similarity / temperature).
+    """Top-1 accuracy of the k most similar train features, each with the weight exp(cosine similarity / temperature).
 
     Args:
-        bank: (N, D) features of the training images.
-        bank_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
-        queries: (M, D) features of the test images.
-        query_labels: (M,), in the same way.
-        k: Number of neighbors; the whole bank when that is smaller.
+        train: (N, D) features of the training images.
+        train_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
+        test: (M, D) features of the test images.
+        test_labels: (M,), in the same way.
+        k: Number of neighbors; all train features when they are fewer.
         temperature: Temperature of the weights.
 
     Returns:
         A share in [0, 1].
 
     Raises:
-        ValueError: No row of the bank, or of the queries, has a label.
+        ValueError: No train row, or no test row, has a label.
     """
-    bank, bank_labels = bank[bank_labels >= 0], bank_labels[bank_labels >= 0]
-    queries, query_labels = queries[query_labels >= 0], query_labels[query_labels >= 0]
-    if not len(bank) or not len(queries):
-        raise ValueError(f"kNN needs labeled rows: the bank has {len(bank)}, the queries {len(queries)}")
-    bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
-    classes, bank_classes = bank_labels.unique(return_inverse=True)  # labels may be any numbers, such as 2 ** 40
-    k = min(k, len(bank))
+    train, train_labels = train[train_labels >= 0], train_labels[train_labels >= 0]
+    test, test_labels = test[test_labels >= 0], test_labels[test_labels >= 0]
+    if not len(train) or not len(test):
+        raise ValueError(f"kNN needs labeled rows: there are {len(train)} train rows and {len(test)} test rows")
+    train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
+    classes, train_classes = train_labels.unique(return_inverse=True)  # labels may be any numbers, such as 2 ** 40
+    k = min(k, len(train))
     correct = 0
     rows = max(min(1024, _VOTES // len(classes)), 1)
-    for part, labels in zip(queries.split(rows), query_labels.split(rows)):
-        similarity, neighbors = (part @ bank.T).topk(k, dim=1)
+    for part, labels in zip(test.split(rows), test_labels.split(rows)):
+        similarity, neighbors = (part @ train.T).topk(k, dim=1)
         votes = torch.zeros(len(part), len(classes), device=part.device)
         # Relative to the nearest neighbor: the vote is the same, and no exponential overflows at a low temperature.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes.scatter_add_(1, bank_classes[neighbors], weights)
+        votes.scatter_add_(1, train_classes[neighbors], weights)
         correct += int((classes[votes.argmax(dim=1)] == labels).sum())
-    return correct / len(queries)
+    return correct / len(test)
+
+
+class KNNSettings(Settings):
+    """Settings of the kNN accuracy."""
+
+    k: Annotated[int, Field(ge=1)] = Field(
+        K, description="Nearest train features that each test image is classified by."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        TEMPERATURE, description="A neighbor has the weight exp(cosine similarity / temperature)."
+    )
+
+
+class KNN(Evaluator):
+    """Classification of each test image by the k train images whose frozen features are most similar."""
+
+    name = "knn"
+    needs = frozenset({TRAIN, LABELS})
+    settings_class = KNNSettings
+    figures = (Figure("accuracy", "kNN accuracy", headline=True),)
+    in_runs = of_pixels = True
+    order = 10
+    caveat = (
+        "kNN understates masked image modeling and predictive pretext tasks (MAE, ...): these are evaluated by linear probe and "
+        "fine-tuning."
+    )
+    task_name = "k-nearest-neighbor classification of frozen features"
+
+    def evaluate(self, encoder, rows, settings):
+        accuracy = knn_accuracy(*rows.labeled_features(encoder), settings.k, settings.temperature)
+        return Scores({"accuracy": accuracy})
+
+    def explain(self, settings, names):
+        return f"kNN: k-nearest neighbors (k = {settings.k}, cosine similarity weighted with temperature {settings.temperature})."
+
+    def conditions(self, settings):
+        return [settings.k, settings.temperature]
+
+    def told(self, settings):
+        return {"k": settings.k}

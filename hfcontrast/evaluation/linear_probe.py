@@ -1,9 +1,9 @@
 """Linear probe: multinomial logistic regression on frozen features.
 
 Protocol (that of Kornblith et al., 2019, and of CLIP, Radford et al., 2021, section 3.2, on a coarser grid of strengths):
-features of undistorted images, each dimension standardized by the bank; cross-entropy with an L2 penalty on the weights,
-minimized by full-batch L-BFGS; the strength of the penalty is the one that classifies a held-out fifth of the bank best,
-after which the whole bank is fitted with it. The queries decide nothing. There is no random draw.
+features of undistorted images, each dimension standardized by the train features; cross-entropy with an L2 penalty on the weights,
+minimized by full-batch L-BFGS; the strength of the penalty is the one that classifies a held-out fifth of the train features best,
+after which all of them are fitted with it. The test features decide nothing. There is no random draw.
 
 The tables of most self-supervised papers train the same linear layer by SGD on randomly cropped and flipped images with a
 tuned learning rate, which gives somewhat higher figures: compare figures of one protocol only.
@@ -12,9 +12,15 @@ L-BFGS runs in coordinates in which a bound of the Hessian (Böhning, 1992) is n
 correlated, as those of pixels or of a collapsing encoder, then take some thirty steps instead of hundreds.
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+
+from .protocol import LABELS, TRAIN, Evaluator, Figure, Scores, Settings
+from .rows import computing_device
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _LOGITS = 1 << 24  # numbers that are held at once
@@ -22,42 +28,44 @@ _LOGITS = 1 << 24  # numbers that are held at once
 
 @torch.no_grad()
 def linear_accuracy(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
-    query_labels: Tensor,
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
     strengths: tuple[float, ...] = STRENGTHS,
 ) -> float:
-    """Top-1 accuracy of a linear classifier that is fitted to the bank. Computed where the features are.
+    """Top-1 accuracy of a linear classifier that is fitted to the train features. Computed where the features are.
 
     Args:
-        bank: (N, D) features of the training images. Which of them are held out depends on their order.
-        bank_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
-        queries: (M, D) features of the test images.
-        query_labels: (M,), in the same way. A class that the bank does not have counts as wrong.
+        train: (N, D) features of the training images. Which of them are held out depends on their order.
+        train_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
+        test: (M, D) features of the test images.
+        test_labels: (M,), in the same way. A class that no train row has counts as wrong.
         strengths: L2 penalties to choose from, above 0: the loss is the mean cross-entropy plus strength / 2 times the sum of
-            the squared weights (scikit-learn's C is 1 / (strength * N)). A bank of fewer than five rows takes the largest.
+            the squared weights (scikit-learn's C is 1 / (strength * N)). Fewer than five rows take the largest.
 
     Returns:
         A share in [0, 1].
 
     Raises:
-        ValueError: No row of the bank, or of the queries, has a label.
+        ValueError: No train row, or no test row, has a label.
     """
-    bank, bank_labels = bank[bank_labels >= 0].float(), bank_labels[bank_labels >= 0]
-    queries, query_labels = queries[query_labels >= 0].float(), query_labels[query_labels >= 0]
-    if not len(bank) or not len(queries):
-        raise ValueError(f"a linear probe needs labeled rows: the bank has {len(bank)}, the queries {len(queries)}")
-    classes, targets = bank_labels.unique(return_inverse=True)
-    std, mean = torch.std_mean(bank, dim=0, correction=0)
+    train, train_labels = train[train_labels >= 0].float(), train_labels[train_labels >= 0]
+    test, test_labels = test[test_labels >= 0].float(), test_labels[test_labels >= 0]
+    if not len(train) or not len(test):
+        raise ValueError(
+            f"a linear probe needs labeled rows: there are {len(train)} train rows and {len(test)} test rows"
+        )
+    classes, targets = train_labels.unique(return_inverse=True)
+    std, mean = torch.std_mean(train, dim=0, correction=0)
     # A constant dimension is rounding and says nothing, nor does one with an image whose feature is no number.
     scale = torch.where(std > 1e-6 * mean.abs(), 1 / std, 0.0)
-    bank = bank.sub_(mean).mul_(scale).nan_to_num_(0.0, 0.0, 0.0)
-    queries = queries.sub_(mean).mul_(scale).nan_to_num_(0.0, 0.0, 0.0)
-    correlation = bank.T @ bank / len(bank)
-    strength, weights = choose_strength(bank, targets, correlation, len(classes), strengths)
-    weights = fit(bank, targets, correlation, strength, weights)
-    return _accuracy(weights, queries, query_labels, classes)
+    train = train.sub_(mean).mul_(scale).nan_to_num_(0.0, 0.0, 0.0)
+    test = test.sub_(mean).mul_(scale).nan_to_num_(0.0, 0.0, 0.0)
+    correlation = train.T @ train / len(train)
+    strength, weights = choose_strength(train, targets, correlation, len(classes), strengths)
+    weights = fit(train, targets, correlation, strength, weights)
+    return _accuracy(weights, test, test_labels, classes)
 
 
 def choose_strength(
@@ -172,3 +180,37 @@ def _accuracy(weights: Tensor, features: Tensor, labels: Tensor, classes: Tensor
         logits = torch.addmm(weights[:, -1], rows, weights[:, :-1].T)
         correct += int((classes[logits.argmax(dim=1)] == wanted).sum())
     return correct / len(features)
+
+
+class LinearSettings(Settings):
+    """Settings of the linear probe."""
+
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        STRENGTHS, min_length=1, description="L2 penalties to choose from, on a held-out fifth of the train features."
+    )
+
+
+class LinearProbe(Evaluator):
+    """Accuracy of a linear classifier (multinomial logistic regression) that is fitted to frozen features of the train images."""
+
+    name = "linear"
+    needs = frozenset({TRAIN, LABELS})
+    settings_class = LinearSettings
+    figures = (Figure("accuracy", "linear probe", headline=True),)
+    thorough = of_pixels = True
+    order = 20
+    task_name = "linear classification of frozen features"
+
+    def evaluate(self, encoder, rows, settings):
+        device = computing_device(encoder)
+        features = (part.to(device) for part in rows.labeled_features(encoder))
+        return Scores({"accuracy": linear_accuracy(*features, settings.strengths)})
+
+    def explain(self, settings, names):
+        return (
+            "Linear probe: logistic regression on standardized features of undistorted images, its L2 penalty chosen on a held-out "
+            "fifth of the training images."
+        )
+
+    def told(self, settings):
+        return {}

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from .features import extract_features
-from .inputs import as_rows, picture_transform, share_out
+from .inputs import as_rows, image_transform, share_out
 from .retrieval import Retrieval, caption_batches, retrieval_recall
 from .templates import PHOTO
 from .zero_shot import class_embeddings, class_names_of, mean_class_accuracy, require_text_tower, zero_shot_accuracy
@@ -118,7 +118,7 @@ class ZeroShotEvaluator:
             top = tuple(k for k in (1, 5) if k == 1 or k < len(names))
             weights = class_embeddings(model, processor, names, templates)
             metric = ZeroShotAccuracy(weights, top, keep_in_memory=True)
-        batches = evaluation_batches(share_out(rows), picture_transform(processor), batch_size)
+        batches = evaluation_batches(share_out(rows), image_transform(processor), batch_size)
         features, labels = extract_features(model, ((pixels, labels) for pixels, labels, _ in batches))
         metric.add_batch(predictions=features.numpy(), references=labels.numpy())
         return metric.compute()
@@ -153,7 +153,7 @@ class RetrievalEvaluator:
             HFContrastError: The model has no text tower, or the data no captions.
         """
         rows = as_rows(data, image_column=image_column, caption_column=caption_column, captioned=True)
-        mine, transform = share_out(rows), picture_transform(processor)
+        mine, transform = share_out(rows), image_transform(processor)
         images, texts, owners = Retrieval(lambda: caption_batches(mine, transform, batch_size), processor).embed(model)
         texts = texts[owners.argsort(stable=True)]
         several = texts.split(owners.bincount(minlength=len(images)).tolist())

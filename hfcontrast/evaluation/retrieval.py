@@ -1,4 +1,4 @@
-"""Retrieval between images and texts, as Flickr30k and COCO with several captions a picture are judged.
+"""Retrieval between images and texts, as on Flickr30k and COCO with several captions an image.
 
 The definitions are those of Karpathy & Fei-Fei (2015, arXiv:1412.2306) and of all that follow them: from an image, its texts
 are found when *any* of its captions is among the k most similar ones; from a text, when its one image is.
@@ -21,7 +21,7 @@ from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import rank
 from .features import join_processes
-from .inputs import as_rows, evaluating, picture_transform, share_out, text_embeddings
+from .inputs import as_rows, evaluating, image_transform, share_out, text_embeddings
 from .ranks import chunk_rows, rivals, similarities, unit
 from .zero_shot import require_text_tower
 
@@ -103,7 +103,7 @@ def _median(ranks: Tensor) -> float:
 
 
 class Retrieval:
-    """Judges models with two towers on the same images and captions again and again.
+    """Evaluates models with two towers on the same images and captions again and again.
 
     Args:
         batches: Gives this process's share as batches of (pixel_values, the captions of each image): see ``caption_batches``.
@@ -158,34 +158,34 @@ def _places(count: int) -> Tensor:
 def caption_batches(
     rows: Rows, transform: Callable[[list], Tensor], batch_size: int
 ) -> Iterator[tuple[Tensor, list[list[str]]]]:
-    """Pictures with their captions, in order; pictures that cannot be read are left out with their captions.
+    """Images with their captions, in order; images that cannot be read are left out with their captions.
 
-    Captions that are empty or not UTF-8 are left out; a picture may then have none. One warning at the end counts both.
+    Captions that are empty or not UTF-8 are left out; an image may then have none. One warning at the end counts both.
 
     Args:
         rows: Rows that were opened with their captions.
-        transform: Turns a list of RGB pictures into (B, C, H, W) pixel values.
+        transform: Turns a list of RGB images into (B, C, H, W) pixel values.
         batch_size: Rows of a batch, before unreadable ones are left out.
 
     Yields:
-        Pixel values (B, C, H, W) and the captions of each of the B pictures.
+        Pixel values (B, C, H, W) and the captions of each of the B images.
     """
     unreadable: list[str] = []
     without = 0
     names = rows.dataset.column_names or list(rows.dataset.features)
     for columns in read_batches(rows.dataset.iter(batch_size), rows.description):
-        pictures, captions = [], []
+        images, captions = [], []
         for values in zip(*(columns[name] for name in names)):
             row = dict(zip(names, values))
             try:
-                pictures.append(rows.reader.image(row["image"]))
+                images.append(rows.reader.image(row["image"]))
             except UnreadableImage as error:
                 unreadable.append(f"{(row['image'] or {}).get('path') or 'an image without a path'}: {error}")
                 continue
             captions.append(_usable(captions_of(row, rows.captions)))
             without += not captions[-1]
-        if pictures:
-            yield transform(pictures), captions
+        if images:
+            yield transform(images), captions
     for count, what in (
         (len(unreadable), f"images left out, as they cannot be read, e.g. {'; '.join(unreadable[:3])}"),
         (without, "images have no usable caption"),
@@ -212,12 +212,12 @@ def retrieve_rows(
     batch_size: int = 64,
     limit: int | None = None,
 ) -> dict[str, float]:
-    """Retrieval on a data set with one or several captions a picture; shared out where several processes run.
+    """Retrieval on a data set with one or several captions an image; shared out where several processes run.
 
     Args:
         model: Any model with two towers; its training mode is restored afterwards.
         processor: Its processor: image processor and tokenizer.
-        data: The pictures; ``Rows`` must have been opened with their captions.
+        data: The images; ``Rows`` must have been opened with their captions.
         image_column: Column with the images; None: ``image``, else the first one.
         caption_column: Column with texts or lists of texts; None: ``caption``, ``captions``, ``text`` ...
         ks: How many candidates may be named.
@@ -233,5 +233,5 @@ def retrieve_rows(
     """
     require_text_tower(model)
     rows = as_rows(data, image_column=image_column, caption_column=caption_column, captioned=True)
-    mine, transform = share_out(rows, limit), picture_transform(processor)
+    mine, transform = share_out(rows, limit), image_transform(processor)
     return Retrieval(lambda: caption_batches(mine, transform, batch_size), processor, ks)(model)

@@ -19,7 +19,7 @@ from ..encoders.two_towers import is_two_towers
 from ..errors import DataError, HFContrastError
 from ..nn.distributed import rank, world_size
 from .features import extract_features, join_processes
-from .inputs import as_rows, picture_transform, share_out, text_embeddings
+from .inputs import as_rows, image_transform, share_out, text_embeddings
 from .ranks import chunk_rows, rivals, similarities, unit
 from .templates import PHOTO, check_templates, fill
 
@@ -69,7 +69,7 @@ def require_text_tower(model: PreTrainedModel) -> None:
     if not is_two_towers(model):
         raise HFContrastError(
             f"{type(model).__name__} has no text tower, which class names and captions need: take a model with both image and "
-            "text features (CLIP, SigLIP, VisionTextDualEncoder), or judge this one by knn or linear"
+            "text features (CLIP, SigLIP, VisionTextDualEncoder), or evaluate this one with knn or linear"
         )
 
 
@@ -124,7 +124,7 @@ def _hits(images: Tensor, classes: Tensor, labels: Tensor, top: Sequence[int]) -
 
 
 class ZeroShot:
-    """Judges models with two towers on the same images and classes again and again.
+    """Evaluates models with two towers on the same images and classes again and again.
 
     Args:
         batches: Gives this process's share of the images as batches of (pixel_values, labels).
@@ -216,7 +216,7 @@ def classify_rows(
     require_text_tower(model)
     rows = as_rows(data, image_column=image_column, label_column=label_column)
     names = class_names_of(rows, class_names)
-    mine, transform = share_out(rows, limit), picture_transform(processor)
+    mine, transform = share_out(rows, limit), image_transform(processor)
     return ZeroShot(lambda: evaluation_batches(mine, transform, batch_size), processor, names, templates, top)(model)
 
 

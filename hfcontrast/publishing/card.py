@@ -1,6 +1,7 @@
 """The model card that a run writes beside the encoder."""
 
 import inspect
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,20 @@ from transformers import PreTrainedModel
 from ..encoders.families import family_of
 from ..encoders.features import feature_size
 from ..evaluation.counts import told_counts
+from ..evaluation.protocol import Evaluator, Figure
+from ..evaluation.registry import figures_of
 from ..recipe import Recipe
-from ..recipe.sections import ZeroShotTask
+from ..recipe.tasks import evaluation_tasks
 from ..training.build import Training
 from ..training.build_method import published_size
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from .usage import usage
 
-# What a run is judged by: the heading of its column, and the task as the Hub's model index has it.
-ACCURACIES = {
-    "knn_accuracy": ("kNN accuracy", "k-nearest-neighbor classification of frozen features"),
-    "linear_accuracy": ("linear probe", "linear classification of frozen features"),
-    "finetune_accuracy": ("fine-tuning", "classification by the fine-tuned encoder"),
-}
-ZERO_SHOT = "zero_shot_"
-PREDICTIONS = "predictions.png"  # what the method makes of a few pictures, where it has something to show
+CARD = "card"  # where figures are shown, as evaluators declare it
+PREDICTIONS = "predictions.png"  # what the method makes of a few images, where it has something to show
 _PIPELINE_TOKENS = 64
 _WIDEST = 4  # scores beside each other
-RETRIEVAL = {
-    f"{direction}_r{k}": (f"{heading} R@{k}", "retrieval")
-    for direction, heading in (("image_to_text", "image→text"), ("text_to_image", "text→image"))
-    for k in (1, 5, 10)
-}
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (
     "Use the features above, not `pooler_output`, where this model has one: it is not what was trained and evaluated."
@@ -47,16 +39,12 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         training: The run.
         notes: What :func:`~hfcontrast.training.loop.train` returned, with the scores of ``raw_pixels`` beside it.
         ratio: Share of the resized image that the processor's crop keeps.
-        evaluated_on: The data that was judged on, as the user knows it.
+        evaluated_on: The data that was evaluated on, as the user knows it.
     """
-    recipe, method = training.recipe, training.method
-    encoder = method.export_encoder()
-    size, timm = published_size(recipe, training.views), family_of(encoder).processor_in_config
-    name = training.output.name
-    columns, rows = score_table(notes, released=training.weights is not None)
-    lines = usage(encoder, size)
-    saw_labels = "labels" in inspect.signature(type(method).objective).parameters and training.rows.labeled
-    pairs = training.captions is not None
+    recipe, encoder = training.recipe, training.method.export_encoder()
+    name, pairs = training.output.name, training.captions is not None
+    timm = family_of(encoder).processor_in_config
+    saw_labels = "labels" in inspect.signature(type(training.method).objective).parameters and training.rows.labeled
     kind = "contrastive" if pairs else "supervised" if saw_labels else "self-supervised"
     data = ModelCardData(
         license=recipe.publish.license,
@@ -72,45 +60,65 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         template_str=files("hfcontrast.publishing").joinpath("card_template.md").read_text(encoding="utf-8"),
         name=name,
         repo=name,
-        architecture=getattr(encoder.config, "architecture", None) or encoder.config.model_type,
-        parameters=f"{sum(p.numel() for name, p in encoder.named_parameters() if '.lora_' not in name):,}",
-        feature_size=feature_size(encoder),
+        timm=timm,
+        two_towers=pairs,
         data=data_name(recipe),
         labels="with" if saw_labels else "without",
-        starts_from="; ".join((training.weights or "").splitlines()),
-        method_text=inspect.getdoc(type(method)),
-        features=lines.features,
-        model_arguments=lines.arguments,
-        image_tower=lines.image_tower,
-        piped=lines.pipeline,
-        loading_arguments=", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
-        pooler_note="" if lines.pooled or pairs else _POOLER_NOTE,
-        timm=timm,
-        size=size,
-        resize=round(size / ratio),
-        two_towers=pairs,
-        padding="max_length" if pairs and training.captions.pad_to_max else "longest",
-        max_length=training.captions.max_length if pairs else None,
-        text_arguments=_text_arguments(encoder, training.captions.max_length) if pairs else "",
-        predictions=PREDICTIONS if (training.output / PREDICTIONS).exists() else None,
-        constant_loss=constant_loss(notes, training.total_steps),
-        columns=columns,
-        scores=rows,
-        linear_probe="linear_accuracy" in notes.get("trained", {}),
-        finetuning=recipe.eval.finetuning if "finetune_accuracy" in notes.get("trained", {}) else None,
-        zero_shot=_templates(recipe, notes.get("trained", {})),
-        retrieval="image_to_text_r1" in notes.get("trained", {}),
-        k=recipe.eval.knn_k,
-        temperature=recipe.eval.knn_temperature,
-        evaluated_on=evaluated_on,
-        counts=told_counts(notes["evaluation"]),
-        steps=f"{training.total_steps:,}",
-        batch_size=recipe.train.batch_size,
-        processes=training.accelerator.num_processes,
-        precision={"no": "fp32"}.get(training.accelerator.mixed_precision, training.accelerator.mixed_precision),
-        recipe=recipe.to_yaml(),
-        versions=", ".join(f"{package} {version}" for package, version in describe_environment().items()),
+        method_text=inspect.getdoc(type(training.method)),
+        **_encoder_text(training, encoder, ratio),
+        **_evaluation_text(training, notes, evaluated_on),
+        **_training_text(training),
     )
+
+
+def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) -> dict[str, Any]:
+    """What the card says of the encoder, and of how it is used."""
+    size, pairs = published_size(training.recipe, training.views), training.captions is not None
+    lines = usage(encoder, size)
+    return {
+        "architecture": getattr(encoder.config, "architecture", None) or encoder.config.model_type,
+        "parameters": f"{sum(p.numel() for name, p in encoder.named_parameters() if '.lora_' not in name):,}",
+        "feature_size": feature_size(encoder),
+        "features": lines.features,
+        "model_arguments": lines.arguments,
+        "image_tower": lines.image_tower,
+        "piped": lines.pipeline,
+        "loading_arguments": ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
+        "pooler_note": "" if lines.pooled or pairs else _POOLER_NOTE,
+        "size": size,
+        "resize": round(size / ratio),
+        "padding": "max_length" if pairs and training.captions.pad_to_max else "longest",
+        "max_length": training.captions.max_length if pairs else None,
+        "text_arguments": _text_arguments(encoder, training.captions.max_length) if pairs else "",
+    }
+
+
+def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: str) -> dict[str, Any]:
+    """What the card says of the evaluation."""
+    columns, rows = score_table(notes, released=training.weights is not None)
+    return {
+        "predictions": PREDICTIONS if (training.output / PREDICTIONS).exists() else None,
+        "constant_loss": constant_loss(notes, training.total_steps),
+        "columns": columns,
+        "scores": rows,
+        "explained": explained(training.recipe, notes.get("trained", {})),
+        "evaluated_on": evaluated_on,
+        "counts": told_counts(notes["evaluation"]),
+    }
+
+
+def _training_text(training: Training) -> dict[str, Any]:
+    """What the card says of the training."""
+    accelerator, recipe = training.accelerator, training.recipe
+    return {
+        "starts_from": "; ".join((training.weights or "").splitlines()),
+        "steps": f"{training.total_steps:,}",
+        "batch_size": recipe.train.batch_size,
+        "processes": accelerator.num_processes,
+        "precision": {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
+        "recipe": recipe.to_yaml(),
+        "versions": ", ".join(f"{package} {version}" for package, version in describe_environment().items()),
+    }
 
 
 def _text_arguments(encoder: PreTrainedModel, max_length: int) -> str:
@@ -119,15 +127,27 @@ def _text_arguments(encoder: PreTrainedModel, max_length: int) -> str:
     return f', tokenizer_kwargs={{"max_length": {max_length}}}' if padded else ""
 
 
-def _templates(recipe: Recipe, scores: dict[str, float]) -> dict[str, str]:
-    """The prompts of each zero-shot task that was judged."""
-    tasks = recipe.eval.zero_shot if recipe.eval.zero_shot is not None else [ZeroShotTask()]
-    named = {task.task or task.label_column or "label": task.templates for task in tasks}
-    return {
-        task: ", ".join(f'"{template}"' for template in templates)
-        for task, templates in named.items()
-        if ZERO_SHOT + task in scores
-    }
+def explained(recipe: Recipe, scores: dict[str, float]) -> list[str]:
+    """How the figures of a card's table were found, in the words of the evaluators that measured them.
+
+    Args:
+        recipe: The recipe of the run.
+        scores: Of the trained encoder.
+    """
+    sentences = []
+    for evaluator, settings in evaluation_tasks(recipe.eval).values():
+        figures = {
+            key: figure
+            for key, (own, figure) in figures_of(scores).items()
+            if own is evaluator and CARD in figure.shown_in
+        }
+        if figures:
+            names = [
+                figure.name.replace("*", key.removeprefix(evaluator.key_of(figure)[:-1]))
+                for key, figure in figures.items()
+            ]
+            sentences.append(evaluator.explain(settings, names))
+    return sentences
 
 
 def data_name(recipe: Recipe) -> str:
@@ -148,45 +168,38 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
         notes: Of the run.
         released: Whether it began with released weights: its encoder is then no untrained one at the start.
     """
-    judged = {
+    encoders = {
         "raw pixels": notes.get("raw_pixels"),
         "starting point" if released else "untrained encoder": notes.get("untrained"),
         "trained encoder": notes.get("trained"),
     }
-    kinds = score_kinds([scores for scores in judged.values() if scores])
-    judged = {name: scores for name, scores in judged.items() if scores and any(kind in scores for kind in kinds)}
-    rows = [[name, *(_percent(scores.get(kind)) for kind in kinds)] for name, scores in judged.items()]
-    columns = ["features", *(kinds[kind][0] for kind in kinds)]
+    found = [scores for scores in encoders.values() if scores]
+    kinds = card_figures(key for scores in found for key in scores)
+    shown = {name: scores for name, scores in encoders.items() if scores and any(key in scores for key in kinds)}
+    rows = [
+        [name, *(figure.text(scores.get(key)) for key, (_, figure) in kinds.items())] for name, scores in shown.items()
+    ]
+    columns = ["features", *(figure.title for _, figure in kinds.values())]
     if len(kinds) > _WIDEST:  # many scores of few encoders read better below each other
         columns, *rows = map(list, zip(columns, *rows))
     return columns, rows
 
 
-def score_kinds(found: list[dict[str, float]]) -> dict[str, tuple[str, str]]:
-    """What is shown of some scores: by the score's name, the heading of its column and the task, as the Hub calls it."""
-    tasks = dict.fromkeys(name for scores in found for name in scores if name.startswith(ZERO_SHOT))
-    named = {name: (f"zero-shot {name.removeprefix(ZERO_SHOT)}", "zero-shot image classification") for name in tasks}
-    known = ACCURACIES | named | RETRIEVAL
-    return {kind: known[kind] for kind in known if any(kind in scores for scores in found)}
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
+def card_figures(keys: Iterable[str]) -> dict[str, tuple[Evaluator, Figure]]:
+    """The figures that cards show, with who measured them, by their keys in scores, in the order of tables."""
+    return {key: found for key, found in figures_of(keys).items() if CARD in found[1].shown_in}
 
 
 def _results(data: str, scores: dict[str, float]) -> list[EvalResult]:
     return [
         EvalResult(
-            task_type=_TASK_TYPES.get(task, "image-classification"),
-            task_name=task,
+            task_type=evaluator.task_type,
+            task_name=evaluator.task_name,
             dataset_type=data,
             dataset_name=data,
-            metric_type="recall" if kind in RETRIEVAL else "accuracy",
-            metric_name=name,
-            metric_value=round(scores[kind], 4),
+            metric_type=figure.metric,
+            metric_name=figure.title,
+            metric_value=round(scores[key], 4),
         )
-        for kind, (name, task) in score_kinds([scores]).items()
+        for key, (evaluator, figure) in card_figures(scores).items()
     ]
-
-
-_TASK_TYPES = {"zero-shot image classification": "zero-shot-image-classification", "retrieval": "image-text-retrieval"}

@@ -1,4 +1,4 @@
-"""result.json: what came of a run, for programs."""
+"""result.json: the figures of a finished run, for programs."""
 
 import statistics
 from pathlib import Path
@@ -21,12 +21,12 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
     Args:
         training: The run.
         notes: What :func:`~hfcontrast.training.loop.train` returned, with the scores of ``raw_pixels`` beside it.
-        evaluated_on: The data that was judged on, as the user knows it.
+        evaluated_on: The data that was evaluated on, as the user knows it.
 
     Returns:
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
-        as they were judged; ``evaluated_on``; ``evaluation``: how many test images, and of labeled data train images there were, and
+        as they were evaluated, by the keys that evaluators declare; ``evaluated_on``; ``evaluation``: how many test images, and of labeled data train images there were, and
         how many ``near_duplicates`` of test images were left out of the latter, and ``unlabeled`` images of both;
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see

@@ -11,7 +11,8 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..errors import PluginError
 from ..view import View, check_views
-from .sections import SECTIONS, Section, ZeroShotTask
+from .sections import SECTIONS, EvalSection, Section
+from .tasks import check_tasks
 from .wording import did_you_mean, mismatch, nearest, show
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Problem(NamedTuple):
 def fits(kind: Any, value: Any) -> tuple[bool, Any]:
     """Says whether a value is of an annotated type, and gives it as that type (lists become tuples).
 
-    Values are judged strictly, as JSON: a whole number is a number, and nothing else is converted.
+    Values are checked strictly, as JSON: a whole number is a number, and nothing else is converted.
     """
     try:
         adapter = TypeAdapter(kind)
@@ -115,12 +116,7 @@ def _section_problems(section: str, values: dict[str, Any], error: ValidationErr
         if name in done:  # a union reports each of its parts
             continue
         done.add(name)
-        inner = [str(part) for part in item["loc"] if isinstance(part, str)][1:]
-        if item["type"] == "extra_forbidden" and inner:
-            yield Problem(
-                (section, name), f"unknown key {inner[-1]!r}{did_you_mean(inner[-1], ZeroShotTask.model_fields)}"
-            )
-        elif item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden":
             elsewhere = "" if nearest(name, model.model_fields) else _ELSEWHERE.get(name, "")
             hint = f"; did you mean {elsewhere}?" if elsewhere else did_you_mean(name, model.model_fields)
             yield Problem((section, name), f"unknown key{hint}")
@@ -129,6 +125,11 @@ def _section_problems(section: str, values: dict[str, Any], error: ValidationErr
         else:
             known = model.model_fields[name]
             yield Problem((section, name), mismatch(values.get(name), known.annotation, known.metadata))
+
+
+def check_evaluators(section: EvalSection) -> list[Problem]:
+    """Checks what `eval` says of evaluators by the settings that they declare; fills in their defaults."""
+    return [Problem(("eval", *path), text) for path, text in check_tasks(section)]
 
 
 def find_method(name: Any) -> tuple["type[Method] | None", list[Problem]]:

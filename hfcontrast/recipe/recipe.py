@@ -14,7 +14,15 @@ from ..encoders.config import Backbone
 from ..errors import RecipeError
 from ..view import View
 from .backbone import check_backbone
-from .checking import Problem, check_method, check_recipe_views, check_sections, find_method, without_overridden
+from .checking import (
+    Problem,
+    check_evaluators,
+    check_method,
+    check_recipe_views,
+    check_sections,
+    find_method,
+    without_overridden,
+)
 from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
@@ -62,7 +70,7 @@ class Recipe(BaseModel):
     )
     optim: OptimSection = Field(default_factory=OptimSection, description="How the weights are changed.")
     train: TrainSection = Field(description="How long, how fast and where to training runs.")
-    eval: EvalSection = Field(default_factory=EvalSection, description="How the encoder is judged.")
+    eval: EvalSection = Field(default_factory=EvalSection, description="How the encoder is evaluated.")
     track: TrackSection = Field(default_factory=TrackSection, description="Where the curves go.")
     publish: PublishSection = Field(default_factory=PublishSection, description="What is published.")
     _source: str | None = PrivateAttr(None)
@@ -118,7 +126,7 @@ class Recipe(BaseModel):
         return views
 
     def evaluation_source(self) -> dict[str, Any]:
-        """What `hfcontrast.data` needs to open the rows to judge on; where `eval` names no data set, those of `data`.
+        """What `hfcontrast.data` needs to open the rows to evaluate on; where `eval` names no data set, those of `data`.
 
         The split is not among them: null in a recipe means the best of those that there are.
         """
@@ -181,6 +189,8 @@ def load_recipe(
     if check:
         resolved, more = _check_rooms(values, document)
         problems += more
+        if "eval" in sections:
+            problems += check_evaluators(sections["eval"])
         if "method" in sections and "method" in resolved:
             sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
     if common is None and not isinstance(recipe, Mapping):

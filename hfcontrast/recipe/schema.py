@@ -12,14 +12,18 @@ from .recipe import Recipe
 from .sections import SECTIONS
 
 if TYPE_CHECKING:
+    from ..evaluation.protocol import Evaluator
     from ..methods.base import Method
 
 
-def json_schema(methods: "Mapping[str, type[Method]]") -> dict[str, Any]:
+def json_schema(
+    methods: "Mapping[str, type[Method]]", evaluators: "Mapping[str, Evaluator] | None" = None
+) -> dict[str, Any]:
     """Returns the JSON schema (draft 2020-12) of a recipe.
 
     Args:
         methods: The methods that a recipe can name, by name: each gives its own settings with types and meanings.
+        evaluators: The evaluators, in the same way; None: all that are installed.
     """
     schema = Recipe.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -38,10 +42,36 @@ def json_schema(methods: "Mapping[str, type[Method]]") -> dict[str, Any]:
         "type": "object",
         "additionalProperties": _view(),
     }
+    _add_evaluators(definitions, evaluators)
     for name, model in SECTIONS.items():
         if model.__name__ in definitions:  # editors show what a section is for, not how its class is made
             definitions[model.__name__]["description"] = Recipe.model_fields[name].description
     return schema
+
+
+def _add_evaluators(definitions: dict[str, Any], evaluators: "Mapping[str, Evaluator] | None") -> None:
+    """Gives ``eval.tasks`` and its short forms the settings that evaluators declare."""
+    if evaluators is None:
+        from ..evaluation import registry
+
+        evaluators = registry.evaluators()
+    settings = {}
+    for name, evaluator in evaluators.items():
+        schema = evaluator.settings_class.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(schema.pop("$defs", {}))
+        settings[name] = {**schema, "title": name, "description": evaluator.summary()}
+    fields = definitions["EvalSection"]["properties"]
+    tasks = {name: {"anyOf": [schema, {"type": ["boolean", "null"]}]} for name, schema in settings.items()}
+    meaning = fields["tasks"]["description"]
+    fields["tasks"] = {"description": meaning, "type": "object", "additionalProperties": False, "properties": tasks}
+    if "finetune" in settings:
+        fields["finetune"]["anyOf"] = [{"type": "boolean"}, settings["finetune"]]
+    if "zero-shot" in settings:
+        fields["zero_shot"] = {**fields["zero_shot"], **_of(settings["zero-shot"], "tasks")}
+
+
+def _of(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in schema["properties"][name].items() if key != "description"}
 
 
 def _method(name: str, method: "type[Method]") -> dict[str, Any]:

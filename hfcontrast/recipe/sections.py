@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from .finetuning import FineTuneSection, read_finetuning
 from .optimization import OptimSection
 from .section_base import Count, Positive, Section, Share
 
@@ -169,60 +168,53 @@ class TrainSection(Section):
             yield "precision", "fp16 needs a GPU; on cpu use bf16 or fp32"
 
 
-class ZeroShotTask(SourceFields):
-    """A labeled data set that images are classified on by the names of its classes."""
-
-    task: str | None = Field(None, description="What tables call it; null: the label column's name.")
-    split: str | None = Field(None, description="Split to judge on; null: that of `eval`.")
-    templates: list[Annotated[str, Field(pattern=r"\{\}")]] = Field(
-        ["a photo of a {}."],
-        min_length=1,
-        description="Prompts with {} for the name of a class; their embeddings are averaged.",
-    )
-    classes: list[str] | None = Field(None, description="Names of the classes, by label; null: the data set's own.")
-
-
 class EvalSection(SourceFields):
-    """How the encoder is judged while it trains and at the end."""
+    """How the encoder is evaluated while it trains and at the end."""
 
     every: Count | None = Field(None, description="Steps between two evaluations; null: only at the start and the end.")
     split: str | None = Field(
         None,
-        description="Split to judge on; null: test, else validation, else a folder of such a name beside one called train, else a "
-        "fifth of the training rows, which are then no neighbors.",
+        description="Split to evaluate on; null: test, else validation, else a folder of such a name beside one called train, else a "
+        "fifth of the training rows, which are then not trained on by classifiers.",
     )
-    knn_k: Count = Field(20, description="Neighbors that vote.")
-    knn_temperature: Positive = Field(0.07, description="A vote weighs exp(cosine similarity / temperature).")
+    tasks: dict[str, bool | dict[str, Any] | None] = Field(
+        {},
+        description="Evaluators and their settings, beside those that every run has where its data allow them: "
+        "{linear: {}, finetune: {epochs: 30}}; false: not this one. Goes before the short forms below.",
+    )
+    knn_k: Count | None = Field(
+        None, description="Short for tasks.knn.k: nearest train features that classify an image; null: its default, 20."
+    )
+    knn_temperature: Positive | None = Field(
+        None,
+        description="Short for tasks.knn.temperature: a neighbor weighs exp(cosine similarity / temperature); null: its default, 0.07.",
+    )
     linear_probe: bool = Field(
-        False, description="Fit a linear classifier to the features too, before and after the training."
-    )
-    finetune: Annotated[bool | FineTuneSection, BeforeValidator(read_finetuning)] = Field(
         False,
-        description="Train the whole encoder with a linear classifier too, before and after the training, which takes minutes: true, "
-        "or settings such as {epochs: 30}.",
+        description="Short for tasks.linear: fit a linear classifier to the features too, before and after the training.",
+    )
+    finetune: bool | dict[str, Any] = Field(
+        False,
+        description="Short for tasks.finetune: train the whole encoder with a linear classifier too, before and after the training, "
+        "which takes minutes: true, or settings such as {epochs: 30}.",
     )
     max_train: Count | None = Field(
-        20000,
-        description="Training rows that can be neighbors, or that probe and fine-tuning are fitted to, at most; null: all.",
+        20000, description="Training rows that classifiers (kNN, probe, fine-tuning) are fitted to, at most; null: all."
     )
-    max_test: Count | None = Field(10000, description="Rows that are classified, at most; null: all.")
-    zero_shot: list[ZeroShotTask] | None = Field(
+    max_test: Count | None = Field(10000, description="Rows that are evaluated on, at most; null: all.")
+    zero_shot: list[dict[str, Any]] | None = Field(
         None,
-        description="Classification by the names of classes, for models with a text tower; null: on the rows that are judged "
-        "anyway, where they have class names. [] for none.",
+        description="Short for tasks.zero-shot.tasks: classification by the names of classes, for models with a text tower; null: on "
+        "the test rows, where they have class names. [] for none.",
     )
     retrieval: bool = Field(
-        True, description="Find the captions of images and the images of captions, for models with a text tower."
+        True,
+        description="Short for tasks.retrieval: find the captions of images and the images of captions, for models with a text tower.",
     )
     batch_size: Count = Field(256, description="Images encoded at once.")
     baselines: bool | Literal["encoder"] = Field(
-        True, description="Judge the untrained encoder and raw pixels too; encoder: the untrained encoder only."
+        True, description="Evaluate the untrained encoder and raw pixels too; encoder: the untrained encoder only."
     )
-
-    @property
-    def finetuning(self) -> FineTuneSection | None:
-        """The settings of the fine-tuning, those of ``true`` being the defaults; None without one."""
-        return (FineTuneSection() if self.finetune is True else self.finetune) or None
 
 
 class TrackSection(Section):

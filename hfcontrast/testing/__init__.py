@@ -1,9 +1,11 @@
-"""The contract suite: what every method must fulfil, for authors of methods to run on their own.
+"""The contract suite: what every method and every evaluator must fulfil, for their authors to run on their own.
 
 from hfcontrast.testing import check_method
 
 def test_my_method():
     check_method(MyMethod, projection_dim=16)
+
+Of evaluators: ``check_evaluator(MyEvaluator)``.
 """
 
 from .contract import (
@@ -16,6 +18,7 @@ from .contract import (
     check_round_trip,
     check_step,
 )
+from .evaluators import check_evaluator
 from .mistakes import check_after_step, check_devices
 from .samples import check_fewest_images, check_samples_apart
 from .small import TINY_BACKBONE, TINY_CONVOLUTIONAL_TOWERS, TINY_RESNET, TINY_TOWERS, build, random_batch
@@ -30,6 +33,7 @@ __all__ = [
     "build",
     "check_after_step",
     "check_devices",
+    "check_evaluator",
     "check_export",
     "check_fewest_images",
     "check_forward_changes_nothing",

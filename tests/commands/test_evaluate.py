@@ -18,6 +18,7 @@ from hfcontrast.evaluation.batches import Batches
 from hfcontrast.evaluation.finetune import FineTuning, finetune_accuracy
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.linear_probe import linear_accuracy
+from hfcontrast.evaluation.registry import evaluators
 from hfcontrast.evaluation.retrieval import retrieve_rows
 from hfcontrast.evaluation.templates import SEVEN
 from hfcontrast.evaluation.zero_shot import classify_rows
@@ -44,7 +45,7 @@ def features_by_hand(
 
 
 def test_neighbors_and_probe_of_an_image_encoder(vit_folder, colors_folder):
-    report = evaluate_model(vit_folder, DataSource(colors_folder), k=3)
+    report = evaluate_model(vit_folder, DataSource(colors_folder), settings={"knn": {"k": 3}})
     bank, queries = features_by_hand(vit_folder, range(40), ()), features_by_hand(vit_folder, range(22), (5,), 4)
     # The bank's noise is drawn before a picture is broken, so its others are the same; rows 3 and 17 are left out.
     kept = torch.tensor([n not in (3, 17) for n in range(40)])
@@ -53,11 +54,15 @@ def test_neighbors_and_probe_of_an_image_encoder(vit_folder, colors_folder):
     assert report["scores"]["knn"] == {"accuracy": pytest.approx(knn_accuracy(*bank, *queries, 3)), "k": 3}
     assert report["scores"]["linear"] == {"accuracy": pytest.approx(linear_accuracy(*bank, *queries))}
     assert report["scores"]["features"]["images"] == 21
-    assert "(split test)" in report["judged"] and "(split train)" in report["bank"]
+    assert "(split test)" in report["test"] and "(split train)" in report["train"]
 
 
 def test_all_that_a_model_with_two_towers_allows(clip_folder, colors_folder):
-    report = evaluate_model(clip_folder, DataSource(colors_folder, caption_column="captions"), templates=SEVEN)
+    report = evaluate_model(
+        clip_folder,
+        DataSource(colors_folder, caption_column="captions"),
+        settings={"zero-shot": {"templates": [*SEVEN]}},
+    )
     assert list(report["scores"]) == ["features", "knn", "linear", "zero-shot", "retrieval"]
     rows = load_rows(colors_folder, split="test", captioned=True, caption_column="captions")
     model, processor = tiny_clip(), tiny_processor()
@@ -67,11 +72,11 @@ def test_all_that_a_model_with_two_towers_allows(clip_folder, colors_folder):
 
 
 def test_fine_tuning_is_done_when_asked_for(vit_folder, colors_folder, tmp_path, capsys):
-    settings = FineTuning(epochs=2, batch_size=8, lr=3e-3, label_share=0.5)
+    settings = {"epochs": 2, "batch_size": 8, "lr": 3e-3, "label_share": 0.5}
     report = evaluate_model(
-        vit_folder, DataSource(colors_folder), tasks=["finetune", "knn"], finetuning=settings, batch_size=7
+        vit_folder, DataSource(colors_folder), tasks=["finetune", "knn"], settings={"finetune": settings}, batch_size=7
     )
-    assert list(report["scores"]) == ["features", "knn", "finetune"] and "(split train)" in report["bank"]
+    assert list(report["scores"]) == ["features", "knn", "finetune"] and "(split train)" in report["train"]
     model = ViTModel.from_pretrained(vit_folder, add_pooling_layer=False)
     processor = BitImageProcessor.from_pretrained(vit_folder)
     pixels, labels = {}, {}
@@ -80,7 +85,7 @@ def test_fine_tuning_is_done_when_asked_for(vit_folder, colors_folder, tmp_path,
         pixels[split] = processor([data[n]["image"] for n in there], return_tensors="pt").pixel_values
         labels[split] = torch.tensor([n % 4 for n in there])
     bank, queries = ([(pixels[split], labels[split])] for split in ("train", "test"))
-    expected = finetune_accuracy(model, lambda: bank, lambda: queries, settings)
+    expected = finetune_accuracy(model, lambda: bank, lambda: queries, FineTuning(**settings))
     assert report["scores"]["finetune"] == {"accuracy": pytest.approx(expected), "epochs": 2, "label_share": 0.5}
     arguments = ["evaluate", vit_folder, colors_folder, "--device", "cpu"]
     asked = ["--task", "finetune", "--epochs", "1", "--label-share", "0.25", "--layer-decay", "0.5", "--json", "-"]
@@ -102,8 +107,8 @@ def test_fine_tuning_is_done_when_asked_for(vit_folder, colors_folder, tmp_path,
 
 
 def test_rows_that_are_not_kept_are_read_anew(vit_folder, colors_folder, monkeypatch):
-    settings = FineTuning(epochs=2, batch_size=8, label_share=0.5)
-    options = {"tasks": ["finetune"], "finetuning": settings}
+    settings = {"epochs": 2, "batch_size": 8, "label_share": 0.5}
+    options = {"tasks": ["finetune"], "settings": {"finetune": settings}}
     kept = evaluate_model(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]
     assert (
         kept == evaluate_model(vit_folder, DataSource(colors_folder, streaming=True), **options)["scores"]["finetune"]
@@ -119,7 +124,9 @@ def test_rows_that_are_not_kept_are_read_anew(vit_folder, colors_folder, monkeyp
 
 def test_streams_give_the_same_figures(clip_folder, colors_folder):
     reports = [
-        evaluate_model(clip_folder, DataSource(colors_folder, streaming=streaming), k=3)["scores"]
+        evaluate_model(clip_folder, DataSource(colors_folder, streaming=streaming), settings={"knn": {"k": 3}})[
+            "scores"
+        ]
         for streaming in (False, True)
     ]
     assert reports[0].keys() == reports[1].keys() and len(reports[0]) == 5
@@ -130,23 +137,27 @@ def test_streams_give_the_same_figures(clip_folder, colors_folder):
 def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
     colored(40).to_parquet(tmp_path / "data.parquet")
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
-    report = evaluate_model(vit_folder, source, tasks=["knn"], k=3)
+    report = evaluate_model(vit_folder, source, tasks=["knn"], settings={"knn": {"k": 3}})
     features, labels = features_by_hand(vit_folder, range(40), ())
     held_out = torch.tensor([in_fifth(i) for i in range(40)])
     expected = knn_accuracy(features[~held_out], labels[~held_out], features[held_out], labels[held_out], 3)
     assert report["scores"]["knn"]["accuracy"] == pytest.approx(expected)
-    assert report["scores"]["features"]["images"] == 8 and "a fifth of it" in report["judged"]
+    assert report["scores"]["features"]["images"] == 8 and "a fifth of it" in report["test"]
 
 
 def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colors_folder):
     source, model, processor = DataSource(colors_folder), tiny_clip(), tiny_processor()
     report = evaluate_model(
-        clip_folder, source, tasks=["zero-shot"], limit=8, class_names=["red", "green", "blue", "gray"]
+        clip_folder,
+        source,
+        tasks=["zero-shot"],
+        limit=8,
+        settings={"zero-shot": {"classes": ["red", "green", "blue", "gray"]}},
     )
     rows = load_rows(colors_folder, split="test")
     names = ["red", "green", "blue", "gray"]
     expected = classify_rows(model, processor, rows, class_names=names, limit=8)
-    assert list(report["scores"]) == ["features", "zero-shot"] and "bank" not in report
+    assert list(report["scores"]) == ["features", "zero-shot"] and "train" not in report
     assert report["scores"]["zero-shot"]["top1"] == pytest.approx(expected["top1"])
     assert report["scores"]["features"]["images"] == 7  # row 5 of rows 0, 2, 5, 8, ... cannot be read
     report = evaluate_model(clip_folder, source, tasks=["retrieval"], split="train")
@@ -175,16 +186,16 @@ def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colors_folder, t
         evaluate_model(vit_folder, source, tasks=["zero-shot"])
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
         evaluate_model(vit_folder, source, tasks=["retrieval"])
-    with pytest.raises(DataError, match="test cannot be judged by its own rows"):
-        evaluate_model(vit_folder, source, bank_split="test")
+    with pytest.raises(DataError, match="test cannot be evaluated on by classifiers that are fitted to it"):
+        evaluate_model(vit_folder, source, split="test", train_split="test")
     with pytest.raises(DataError, match="no column 'sentences'; its columns are image, label, caption"):
         evaluate_model(clip_folder, DataSource(colors_folder, caption_column="sentences"))
     with pytest.raises(
-        HFContrastError, match="no task 'detection'; there are knn, linear, zero-shot, retrieval, finetune"
+        HFContrastError, match="no task 'detection'; there are knn, linear, finetune, zero-shot, retrieval, features"
     ):
         evaluate_model(clip_folder, source, tasks=["detection"])
-    with pytest.raises(HFContrastError, match="has no {}"):
-        evaluate_model(clip_folder, source, templates=["a photo"])
+    with pytest.raises(HFContrastError, match="zero-shot.templates.0: expected text that matches"):
+        evaluate_model(clip_folder, source, settings={"zero-shot": {"templates": ["a photo"]}})
 
 
 def saved(folder, **splits: Dataset) -> DataSource:
@@ -195,7 +206,9 @@ def saved(folder, **splits: Dataset) -> DataSource:
 def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path):
     bare = colored(6).select_columns(["image", "number"]).rename_column("number", "size_of_it")
     source = saved(tmp_path / "bare", test=bare)
-    with pytest.raises(HFContrastError, match="nothing can be judged: .*has a text tower.*no labels and no captions"):
+    with pytest.raises(
+        HFContrastError, match="nothing can be evaluated: .*has a text tower.*no labels and no captions"
+    ):
         evaluate_model(clip_folder, source)
     for task in ("knn", "zero-shot"):
         with pytest.raises(DataError, match="has no labels"):
@@ -206,14 +219,17 @@ def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path
     source = saved(tmp_path / "numbers", test=numbers)
     with pytest.raises(DataError, match="numbers without names"):
         evaluate_model(clip_folder, source, tasks=["zero-shot"])
-    with pytest.raises(HFContrastError, match="nothing can be judged"):  # of a test split alone
+    with pytest.raises(HFContrastError, match="nothing can be evaluated"):  # of a test split alone
         evaluate_model(clip_folder, source)
-    assert list(evaluate_model(clip_folder, source, class_names=NAMES)["scores"]) == ["features", "zero-shot"]
+    assert list(evaluate_model(clip_folder, source, settings={"zero-shot": {"classes": NAMES}})["scores"]) == [
+        "features",
+        "zero-shot",
+    ]
     unlabeled = (
         colored(8, seed=4).select_columns(["image", "label"]).remove_columns("label").add_column("label", [-1] * 8)
     )
     source = saved(tmp_path / "unlabeled", train=numbers, test=unlabeled)
-    with pytest.raises(DataError, match="the bank has 8, the queries 0"):
+    with pytest.raises(DataError, match="there are labels for 8 images of .*train.* and 0 of .*test"):
         evaluate_model(vit_folder, source)
 
 
@@ -241,7 +257,7 @@ def test_the_command_prints_a_table_and_json(clip_folder, colors_folder, tmp_pat
     report = json.loads((tmp_path / "figures.json").read_text())
     line = next(line for line in out.splitlines() if "image to text r1 " in line)
     assert line.split()[0] == "retrieval" and f"{100 * report['scores']['retrieval']['image_to_text_r1']:.1f} %" in line
-    assert f"judged on {colors_folder} (split test) by {colors_folder} (split train)" in out
+    assert f"evaluated on {colors_folder} (split test), with train images of {colors_folder} (split train)" in out
     templates = tmp_path / "prompts.txt"
     templates.write_text("the {} picture\na {} square\n")
     asked = ["--task", "zero-shot", "--templates", str(templates), "--json", "-"]
@@ -281,3 +297,43 @@ def test_weights_that_are_missing_are_named(tmp_path, caplog):
 def test_half_precision_weights_are_judged_in_float32(tmp_path):
     save(tiny_clip().to(torch.bfloat16), tmp_path)
     assert open_model(str(tmp_path), device="cpu").model.dtype == torch.float32
+
+
+def test_names_of_before_work_with_a_warning(clip_folder, vit_folder, colors_folder, capsys):
+    source, settings = (
+        DataSource(colors_folder),
+        {"knn": {"k": 3}, "zero-shot": {"templates": ["{}"], "classes": NAMES}},
+    )
+    new = evaluate_model(clip_folder, source, tasks=["knn", "zero-shot"], settings=settings, train_split="train[:24]")
+    old = {"k": 3, "templates": ("{}",), "class_names": NAMES, "bank_split": "train[:24]", "finetuning": FineTuning()}
+    with pytest.warns(FutureWarning, match="bank_split is train_split now") as caught:
+        assert evaluate_model(clip_folder, source, tasks=["knn", "zero-shot"], **old) == new
+    assert len(caught) == 5 and new["judged"] == new["test"] and new["bank"] == new["train"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'kk'"):
+        evaluate_model(clip_folder, source, kk=3)
+    arguments = ["evaluate", vit_folder, colors_folder, "--task", "knn", "--json", "-"]
+    assert cli.main([*arguments, "--set", "knn.k=3", "--train-split", "train[:24]"]) == 0
+    new = json.loads(capsys.readouterr().out)
+    assert cli.main([*arguments, "--k", "3", "--bank-split", "train[:24]"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == new and "warning: --bank-split is called --train-split now" in shown.err
+    for wrong, expected in (
+        (["--bank-split", "a", "--train-split", "b"], "both are given"),
+        (["--set", "knn.k=0"], "knn.k: expected a whole number of at least 1, got 0"),
+        (["--set", "knn=3"], "expected TASK.KEY=VALUE"),
+        (
+            ["--set", "linear.strengths=[1.0]"],
+            "settings of linear are given, which is not evaluated: add --task linear",
+        ),
+    ):
+        assert cli.main([*arguments, *wrong]) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_help_has_every_evaluator_and_its_settings(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name, evaluator in evaluators().items():
+        assert f"{name}: {evaluator.summary()}" in text
+        assert all(f"{name}.{key}: " in text for key in evaluator.settings_class.model_fields)

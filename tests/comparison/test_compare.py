@@ -148,7 +148,7 @@ def test_a_run_that_was_judged_otherwise_fails_without_being_touched(recipe_file
     plan([file], [], out)[0].recipe.save(out / "first" / "recipe.yaml")
     assert compare([file], ["eval.knn_k=5"], out) == 1
     assert len(stand_ins) == 1
-    assert "eval.knn_k: 20 -> 5" in table(out)["runs"][0]["error"]
+    assert "eval.tasks.knn.k: 20 -> 5" in table(out)["runs"][0]["error"]
 
 
 def test_an_output_that_cannot_be_made(recipe_file, tmp_path, capsys):

@@ -112,12 +112,12 @@ def test_a_run_that_is_only_to_be_judged_by_more_is_not_finished(recipe_file, tm
     finish(bare, result(bare))
     for more in ([], ["eval.finetune=true"], ["eval.linear_probe=false", "eval.finetune.epochs=3"]):
         assert finished_result(planned(*more)) is None and former_result(planned(*more)) == result(bare)
-    with pytest.raises(CheckpointError, match="eval.knn_k: 20 -> 5"):
+    with pytest.raises(CheckpointError, match="eval.tasks.knn.k: 20 -> 5"):
         finished_result(planned("eval.knn_k=5"))
 
     shutil.rmtree(bare.folder / "checkpoints")  # without them there is nothing to be judged by more
     assert finished_result(bare) == result(bare)
-    with pytest.raises(CheckpointError, match="eval.linear_probe"):
+    with pytest.raises(CheckpointError, match="eval.tasks.linear"):
         finished_result(planned())
     (bare.folder / "checkpoints" / "step_000000014").mkdir(parents=True)
 
@@ -125,9 +125,9 @@ def test_a_run_that_is_only_to_be_judged_by_more_is_not_finished(recipe_file, tm
     tuned.recipe.save(tuned.folder / "recipe.yaml")
     assert finished_result(planned("eval.finetune=true")) == result(tuned)
     assert finished_result(planned("eval.finetune={epochs: 30}")) == result(tuned)  # which is what true means
-    with pytest.raises(CheckpointError, match="eval.finetune"):
+    with pytest.raises(CheckpointError, match="eval.tasks.finetune"):
         finished_result(planned("eval.finetune={epochs: 31}"))
-    with pytest.raises(CheckpointError, match="eval.finetune"):
+    with pytest.raises(CheckpointError, match="eval.tasks.finetune"):
         finished_result(planned())
 
 

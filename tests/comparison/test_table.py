@@ -35,13 +35,15 @@ def test_figures_are_means_over_the_seeds(runs):
 def test_the_cells(runs):
     headings, rows = table_cells(summarize(runs, []))
     cells = {line[0]: dict(zip(headings, line)) for line in rows}
-    assert cells["one"]["kNN, %"] == "55.0 ± 7.1" and cells["one"]["linear probe, %"] == "65.0 ± 7.1"
+    assert cells["one"]["kNN accuracy, %"] == "55.0 ± 7.1" and cells["one"]["linear probe, %"] == "65.0 ± 7.1"
     assert cells["one"]["feature std"] == "0.90 ± 0.00" and cells["one"]["effective rank"] == "7.0 ± 0.0"
     assert cells["one"]["images/s"] == "1,234 ± 0" and cells["one"]["peak memory, MiB"] == "300 ± 0"
     assert cells["one"]["seed"] == "0, 1" and cells["one"]["recipe hash"] == f"{runs[0].hash[:8]}, {runs[1].hash[:8]}"
-    assert cells["two"]["seed"] == "failed: 0; unfinished: 1" and cells["two"]["kNN, %"] == "–"
-    assert cells["raw pixels"]["kNN, %"] == "40.0" and cells["raw pixels"]["seed"] == "–"
-    assert cells["untrained encoder"]["kNN, %"] == "30.0 ± 0.0" and cells["untrained encoder"]["seed"] == "0, 1"
+    assert cells["two"]["seed"] == "failed: 0; unfinished: 1" and cells["two"]["kNN accuracy, %"] == "–"
+    assert cells["raw pixels"]["kNN accuracy, %"] == "40.0" and cells["raw pixels"]["seed"] == "–"
+    assert (
+        cells["untrained encoder"]["kNN accuracy, %"] == "30.0 ± 0.0" and cells["untrained encoder"]["seed"] == "0, 1"
+    )
     assert list(cells) == ["raw pixels", "untrained encoder", "one", "two"]
 
 
@@ -75,7 +77,7 @@ def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
 
 
 def test_fine_tuning_has_a_column_and_a_note_where_it_was_judged(runs):
-    remark = "kNN understates methods that predict a part of the picture"
+    remark = "kNN understates masked image modeling"
     assert not any(remark in line for line in notes(summarize(runs, [])))
     for run in runs[:2]:
         run.result["scores"]["trained"]["finetune_accuracy"] = 0.8
@@ -98,7 +100,7 @@ def test_the_files(runs, tmp_path):
     assert runs[0].hash in text
     for expected in (
         "- two, seed 0, failed: the pictures | are gone",
-        "- Judged on builtin/digits (test).",
+        "- Evaluated on builtin/digits (test).",
         "- Trained on cpu, 1 process(es) with 1 thread(s), fp32, torch 2.99.",
         "- Overrides: train.steps=3",
         "mean ± standard deviation",

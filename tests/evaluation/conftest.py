@@ -17,6 +17,9 @@ from transformers import (
     SiglipModel,
 )
 
+from hfcontrast.evaluation.online import OnlineEvaluation, Task
+from hfcontrast.evaluation.registry import get_evaluator
+from hfcontrast.evaluation.rows import EvaluationRows
 from tests.data.conftest import png
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "dark_gray": (60, 60, 60)}
@@ -102,3 +105,11 @@ def colors_folder(tmp_path_factory) -> str:
     colored(40, broken=(3, 17)).to_parquet(folder / "train-00000-of-00001.parquet")
     colored(22, broken=(5,), seed=4).to_parquet(folder / "test-00000-of-00001.parquet")
     return str(folder)
+
+
+def online(train, test, **tasks) -> OnlineEvaluation:
+    """An evaluation by some evaluators with these settings (beside kNN and the features' statistics), as runs have it."""
+    wanted = {"knn": {}, **tasks, "features": {}} if train else {"features": {}}
+    found = {name: get_evaluator(name) for name in wanted}
+    chosen = {name: Task(one, one.settings_class(**wanted[name])) for name, one in found.items()}
+    return OnlineEvaluation(EvaluationRows(test, train), chosen)

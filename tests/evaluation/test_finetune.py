@@ -1,7 +1,6 @@
 """Fine-tuning: it learns what no linear probe can, from the rows it may, alike on one process and two, and leaves no trace."""
 
 import copy
-import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -16,23 +15,18 @@ from hfcontrast.encoders.lora import add_lora
 from hfcontrast.errors import RecipeError
 from hfcontrast.evaluation import finetune, shuffled_rows
 from hfcontrast.evaluation.features import extract_features
-from hfcontrast.evaluation.finetune import (
-    FineTuning,
-    finetune_accuracy,
-    lr_factor,
-    parameter_groups,
-    shift_and_flip,
-    trainable_names,
-)
+from hfcontrast.evaluation.finetune import FineTuning, finetune_accuracy
+from hfcontrast.evaluation.finetune_training import lr_factor, parameter_groups, shift_and_flip, trainable_names
 from hfcontrast.evaluation.linear_probe import linear_accuracy
-from hfcontrast.evaluation.online import OnlineEvaluation
 from hfcontrast.evaluation.shuffled_rows import ShuffledRows, chosen_rows, shuffled
 from hfcontrast.methods.dino import DINO
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.nn.batch_norm import synchronize_batch_norm
-from hfcontrast.recipe.sections import EvalSection, FineTuneSection
+from hfcontrast.recipe.sections import EvalSection
+from hfcontrast.recipe.tasks import check_tasks, evaluation_tasks
 from hfcontrast.run_evaluation import check_whole_weights, trained_names
 from hfcontrast.testing import build
+from tests.evaluation.conftest import online
 
 PLAIN = FineTuning(epochs=4, lr=3e-3, batch_size=16, crop=0.0, flip=0.0)
 
@@ -91,7 +85,7 @@ NOISY = FineTuning(epochs=15, lr=0.02, batch_size=32, crop=0.0)
 def test_it_learns_what_a_linear_probe_cannot():
     bank, queries = (batches(*corners(count, seed, noise=1.5), 64) for count, seed in ((256, 0), (100, 1)))
     encoder = resnet()
-    frozen = OnlineEvaluation(bank, queries, linear_probe=True)(encoder, thorough=True)
+    frozen = online(bank, queries, linear={})(encoder, thorough=True)
     assert finetune_accuracy(encoder, bank, queries, NOISY) > 0.9 > frozen["linear_accuracy"] + 0.2
     bank, queries = (torch.cat(part) for part in zip(*bank())), (torch.cat(part) for part in zip(*queries()))
     (bank, classes), (queries, truth) = bank, queries
@@ -186,9 +180,9 @@ def test_rows_without_a_label_and_unknown_classes():
     assert finetune_accuracy(vit(), batches(pixels, labels), batches(*unknown), PLAIN) == expected / 2
     shifted = finetune_accuracy(vit(), batches(pixels, labels * 7 + 3), batches(queries, truth * 7 + 3), PLAIN)
     assert shifted == expected
-    with pytest.raises(ValueError, match="the bank has none"):
+    with pytest.raises(ValueError, match="there is none to train on"):
         finetune_accuracy(vit(), batches(hidden[0][:5], hidden[1][:5]), batches(queries, truth), PLAIN)
-    with pytest.raises(ValueError, match="the queries have none"):
+    with pytest.raises(ValueError, match="there is none to evaluate on"):
         finetune_accuracy(vit(), batches(pixels, labels), batches(queries, -truth - 1), FineTuning(epochs=1))
 
 
@@ -360,18 +354,17 @@ def test_two_processes_with_batch_statistics_of_their_own(on_processes):
 
 def test_a_thorough_evaluation_fine_tunes_where_it_was_asked_for():
     bank, queries = batches(*corners(40)), batches(*corners(20, seed=1))
-    evaluation, encoder = OnlineEvaluation(bank, queries, linear_probe=True), vit()
-    before = evaluation(encoder, thorough=True)
-    evaluation.finetuning = PLAIN
+    encoder, asked = vit(), PLAIN.model_dump()
+    before = online(bank, queries, linear={})(encoder, thorough=True)
+    evaluation = online(bank, queries, linear={}, finetune=asked)
     assert "finetune_accuracy" not in evaluation(encoder)
     scores = evaluation(encoder, thorough=True)
     assert scores.pop("finetune_accuracy") == finetune_accuracy(encoder, bank, queries, PLAIN)
     assert scores == before and evaluation.missing(before) == ["finetune_accuracy"]
-    assert evaluation.missing({"knn_accuracy": 0.5}) == ["linear_accuracy", "finetune_accuracy"]
-    assert evaluation.missing({"feature_std": 0.5}) == []  # without labels there is nothing more to judge
+    assert evaluation.missing({"knn_accuracy": 0.5, "feature_std": 0.5}) == ["linear_accuracy", "finetune_accuracy"]
+    assert evaluation.missing({"feature_std": 0.5}) == []  # without labels there is nothing more to evaluate
     assert "finetune_accuracy" not in evaluation.raw_pixels(torch.device("cpu"))
-    hidden = OnlineEvaluation(bank, lambda: [(corners(8)[0], torch.full((8,), -1))])
-    hidden.finetuning = PLAIN
+    hidden = online(bank, lambda: [(corners(8)[0], torch.full((8,), -1))], finetune=asked)
     assert "finetune_accuracy" not in hidden(encoder, thorough=True)
 
 
@@ -413,16 +406,17 @@ def test_a_run_fine_tunes_what_its_method_trains():
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
 def test_sharded_weights_are_refused(kind):
     training = SimpleNamespace(accelerator=SimpleNamespace(distributed_type=DistributedType[kind]))
-    with pytest.raises(RecipeError, match=f"eval.finetune.*not with {kind}"):
+    with pytest.raises(RecipeError, match=f"eval.tasks.finetune trains a copy.*not with {kind}"):
         check_whole_weights(training)
 
 
 def test_recipes_have_the_same_settings_and_defaults():
-    assert FineTuning(**FineTuneSection().model_dump()) == FineTuning()
-    assert EvalSection(finetune=True).finetuning == FineTuneSection() and EvalSection().finetuning is None
-    assert EvalSection(finetune={"epochs": 3}).finetuning.epochs == 3
-    with pytest.raises(ValueError, match="epochz: unknown key; did you mean 'epochs'"):
-        EvalSection(finetune={"epochz": 3})
+    assert evaluation_tasks(EvalSection(finetune=True))["finetune"][1] == FineTuning()
+    assert "finetune" not in evaluation_tasks(EvalSection())
+    assert evaluation_tasks(EvalSection(finetune={"epochs": 3}))["finetune"][1].epochs == 3
+    assert check_tasks(EvalSection(finetune={"epochz": 3})) == [
+        (("finetune", "epochz"), "unknown key; did you mean 'epochs'?")
+    ]
 
 
 def test_layer_decay_reaches_the_optimizer(monkeypatch):
@@ -435,7 +429,7 @@ def test_layer_decay_reaches_the_optimizer(monkeypatch):
             return super().step(*arguments)
 
     monkeypatch.setattr(torch.optim, "AdamW", Spy)
-    settings = dataclasses.replace(PLAIN, epochs=1, layer_decay=0.5)
+    settings = FineTuning(**{**vars(PLAIN), "epochs": 1, "layer_decay": 0.5})
     finetune_accuracy(vit(), batches(*corners(16)), batches(*corners(8)), settings)
     layers = vit().config.num_hidden_layers
     for groups in seen:
@@ -445,5 +439,5 @@ def test_layer_decay_reaches_the_optimizer(monkeypatch):
 
 
 def test_layer_decay_has_a_range():
-    with pytest.raises(ValueError, match="layer_decay is 1.5, expected a number above 0 and at most 1"):
-        dataclasses.replace(PLAIN, layer_decay=1.5)
+    with pytest.raises(ValueError, match="layer_decay"):
+        FineTuning(layer_decay=1.5)

@@ -12,8 +12,8 @@ from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError
 from hfcontrast.evaluation.features import extract_features, join_processes
 from hfcontrast.evaluation.knn import knn_accuracy
-from hfcontrast.evaluation.online import OnlineEvaluation
 from hfcontrast.nn import effective_rank
+from tests.evaluation.conftest import online
 
 CPU = torch.device("cpu")
 
@@ -144,10 +144,10 @@ def test_a_process_may_have_no_share(on_processes):
 def test_online_evaluation(encoder):
     pixels = torch.randn(8, 3, 32, 32)
     data = [(pixels, torch.arange(8) % 4)]
-    scores = OnlineEvaluation(lambda: data, lambda: data, k=1)(encoder)
+    scores = online(lambda: data, lambda: data, knn={"k": 1})(encoder)
     assert scores["knn_accuracy"] == 1.0  # every image is its own neighbor
     assert scores["feature_std"] > 0 and 1 <= scores["effective_rank"] <= 8
-    unlabeled = OnlineEvaluation(None, lambda: data)
+    unlabeled = online(None, lambda: data)
     assert "knn_accuracy" not in unlabeled(encoder) and unlabeled.raw_pixels(CPU) == {}
 
 
@@ -156,15 +156,15 @@ def test_the_linear_probe_is_fitted_in_thorough_evaluations_where_it_was_asked_f
     labels = torch.arange(40) % 2
     pixels[labels == 1] += 4.0
     data = [(pixels, labels)]
-    quick = OnlineEvaluation(lambda: data, lambda: data)
+    quick = online(lambda: data, lambda: data)
     assert "linear_accuracy" not in {**quick(encoder, thorough=True), **quick.raw_pixels(CPU)}
-    asked = OnlineEvaluation(lambda: data, lambda: data, linear_probe=True)
+    asked = online(lambda: data, lambda: data, linear={})
     assert "linear_accuracy" not in asked(encoder)
     scores = asked(encoder, thorough=True)
     assert scores["linear_accuracy"] == 1.0 and scores["knn_accuracy"] == asked(encoder)["knn_accuracy"]
     assert asked.raw_pixels(CPU)["linear_accuracy"] == 1.0
     hidden = [(pixels, torch.full((40,), -1))]  # a test split without labels
-    assert "linear_accuracy" not in OnlineEvaluation(lambda: data, lambda: hidden, linear_probe=True)(encoder, True)
+    assert "linear_accuracy" not in online(lambda: data, lambda: hidden, linear={})(encoder, True)
 
 
 def test_a_collapse_shows(encoder):
@@ -173,7 +173,7 @@ def test_a_collapse_shows(encoder):
         if isinstance(module, nn.BatchNorm2d):
             nn.init.zeros_(module.weight)
             nn.init.ones_(module.bias)
-    scores = OnlineEvaluation(None, lambda: data)(encoder)
+    scores = online(None, lambda: data)(encoder)
     assert scores["feature_std"] == pytest.approx(0.0, abs=1e-4) and scores["effective_rank"] == pytest.approx(1.0)
 
 
@@ -181,7 +181,7 @@ def test_raw_pixels_are_averaged_down():
     large = torch.randn(6, 3, 32, 32).repeat_interleave(2, 2).repeat_interleave(2, 3)
     data, labels = [(large, torch.arange(6))], torch.arange(6)
     small = [(large[:, :, ::2, ::2], labels)]
-    assert OnlineEvaluation(lambda: small, lambda: data, k=1).raw_pixels(CPU) == {"knn_accuracy": 1.0}
+    assert online(lambda: small, lambda: data, knn={"k": 1}).raw_pixels(CPU) == {"knn_accuracy": 1.0}
 
 
 def test_rows_without_a_label_neither_vote_nor_count():

@@ -123,7 +123,7 @@ def test_rows_without_a_label_are_left_out():
     labels[:50], truth[:20] = -1, -1
     bank[:50] = float("nan")
     assert linear_accuracy(bank, labels, queries, truth) == expected
-    with pytest.raises(ValueError, match="labeled rows: the bank has 150, the queries 0"):
+    with pytest.raises(ValueError, match="labeled rows: there are 150 train rows and 0 test rows"):
         linear_accuracy(bank, labels, queries, torch.full((100,), -1))
 
 

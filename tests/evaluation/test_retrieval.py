@@ -12,7 +12,7 @@ from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation import ranks, retrieval
-from hfcontrast.evaluation.inputs import as_rows, picture_transform
+from hfcontrast.evaluation.inputs import as_rows, image_transform
 from hfcontrast.evaluation.retrieval import Retrieval, caption_batches, retrieval_recall, retrieve_rows
 from tests.evaluation.conftest import colored, tiny_clip, tiny_processor, tiny_siglip
 
@@ -178,7 +178,7 @@ def test_rows_are_judged_as_by_hand(build, column, processor, caplog):
     expected = by_hand(model, processor, data, column, [n for n in range(23) if n != 5])
     caplog.set_level(logging.WARNING)
     rows = as_rows(data, caption_column=column, captioned=True)
-    transform = picture_transform(processor)
+    transform = image_transform(processor)
     found = Retrieval(lambda: caption_batches(rows, transform, 6), processor).embed(model)
     for one, other in zip(found, expected):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
@@ -195,7 +195,7 @@ def test_captions_that_are_empty_or_missing(processor, caplog):
     data = data.remove_columns("captions").add_column("captions", captions)
     rows = as_rows(data, caption_column="captions", captioned=True)
     caplog.set_level(logging.WARNING)
-    (_, first), (_, second) = caption_batches(rows, picture_transform(processor), 3)
+    (_, first), (_, second) = caption_batches(rows, image_transform(processor), 3)
     assert first == [["red"], [], []] and second == [["big red"], [], ["blue"]]
     assert "3 images have no usable caption" in caplog.text
 

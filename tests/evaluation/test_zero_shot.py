@@ -21,7 +21,7 @@ from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation import inputs, zero_shot
-from hfcontrast.evaluation.inputs import as_rows, picture_transform, share_out, text_embeddings, tokenize
+from hfcontrast.evaluation.inputs import as_rows, image_transform, share_out, text_embeddings, tokenize
 from hfcontrast.evaluation.templates import ENSEMBLES, GENERAL, SEVEN, check_templates, fill, find_templates
 from hfcontrast.evaluation.zero_shot import (
     ZeroShot,
@@ -256,7 +256,7 @@ def test_a_process_may_have_no_image_and_no_class(model, processor, on_processes
 
 def test_an_evaluator_that_is_asked_again_and_again(model, processor):
     rows = as_rows(colored(20))
-    transform = picture_transform(processor)
+    transform = image_transform(processor)
     task = ZeroShot(lambda: evaluation_batches(rows, transform, 8), processor, NAMES)
     first = task(model)
     assert set(first) == {"top1", "mean_per_class"} and task(model) == first  # of four classes, five say nothing
@@ -277,8 +277,8 @@ def test_pictures_that_make_no_batch_are_explained():
     def refuse(images, return_tensors):
         raise ValueError("unable to stack")
 
-    with pytest.raises(DataError, match="makes no batch of these pictures: unable to stack"):
-        picture_transform(SimpleNamespace(image_processor=refuse))([])
+    with pytest.raises(DataError, match="makes no batch of these images: unable to stack"):
+        image_transform(SimpleNamespace(image_processor=refuse))([])
 
 
 def test_ensembles_and_files_of_templates(tmp_path):

@@ -12,7 +12,7 @@ from hfcontrast.encoders import encode
 from hfcontrast.encoders.features import feature_expression
 from hfcontrast.encoders.weights import load_weights
 from hfcontrast.errors import RecipeError
-from hfcontrast.evaluation.inputs import picture_transform
+from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.methods.igpt import IGPT, IGPTConfig
 from hfcontrast.publishing.processor import build_processor
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
@@ -156,7 +156,7 @@ def test_the_published_processor_makes_the_tokens_that_are_evaluated(tmp_path):
     picture = Image.effect_noise((20, 13), 90).convert("RGB")
     with torch.no_grad():
         outputs = AutoModel.from_pretrained(tmp_path).eval()(**processor(picture, return_tensors="pt"))
-        expected = encode(encoder, picture_transform(processor)([picture]))
+        expected = encode(encoder, image_transform(processor)([picture]))
     torch.testing.assert_close(outputs.last_hidden_state[:, :-1].mean(dim=1), expected)
 
 

@@ -15,7 +15,7 @@ from transformers.image_utils import load_image
 from hfcontrast.data.decode import decode_image
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
-from hfcontrast.evaluation.inputs import picture_transform
+from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.methods.data2vec import Data2Vec
 from hfcontrast.methods.igpt import IGPT
 from hfcontrast.methods.ijepa import IJEPA
@@ -143,7 +143,7 @@ def test_the_published_files_give_the_evaluated_features_in_a_model_and_in_a_pip
     assert getattr(encoder.config, "pooler_act", None) == act  # only the published files say otherwise
     lines = usage(encoder, size)
     image = Image.fromarray(pixels(40, 60, 3))
-    pixel_values = picture_transform(processor)([image])
+    pixel_values = image_transform(processor)([image])
     with torch.no_grad():
         expected = encode(encoder, pixel_values)
         model, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)

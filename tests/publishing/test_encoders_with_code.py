@@ -10,7 +10,7 @@ from PIL import Image
 
 from hfcontrast.encoders import ColorViewsConfig, ColorViewsModel, SignalEncoderConfig, SignalEncoderModel, encode
 from hfcontrast.encoders.model_config import backbone_config
-from hfcontrast.evaluation.inputs import picture_transform
+from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.publishing.export import export_encoder
 from hfcontrast.publishing.processor import build_processor
 
@@ -65,7 +65,7 @@ def loaded(tmp_path_factory):
         encoder = ColorViewsModel(ColorViewsConfig(backbone_config=backbone_config(backbone, [32]), **colors)).eval()
         processor = build_processor(encoder, 32, 0.8, MEAN, STD)
         export_encoder(encoder, processor, root / name)
-        pixels = picture_transform(processor)([image])
+        pixels = image_transform(processor)([image])
         expected[name] = pixels, encode(encoder, pixels).detach()
     signals = torch.randn(2, 1, 800)
     torch.save(signals, root / "signal.pt")

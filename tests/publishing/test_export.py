@@ -13,7 +13,7 @@ from PIL import Image
 
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
-from hfcontrast.evaluation.inputs import picture_transform
+from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.publishing import export
 from hfcontrast.publishing.export import export_encoder, save_method
@@ -96,7 +96,7 @@ def published(tmp_path_factory):
                 buffer.normal_(std=0.1)
         processor = build_processor(encoder, 32, 0.8, *COLORS)
         export_encoder(encoder.train(), processor, root / name, timm_settings(32, 0.8, *COLORS))
-        pixels = picture_transform(processor)([image])
+        pixels = image_transform(processor)([image])
         with torch.no_grad():
             expected[name] = {"pixels": pixels, "features": encode(encoder.eval(), pixels)}
     modules = root / "modules"
@@ -155,7 +155,7 @@ def test_the_processor_is_the_one_that_was_asked_for(published):
 
 def test_gray_and_transparent_images_become_colors():
     encoder = build_encoder(backbone_config(BACKBONES["resnet"], [32]))
-    transform = picture_transform(build_processor(encoder, 32, 1.0, *COLORS))
+    transform = image_transform(build_processor(encoder, 32, 1.0, *COLORS))
     images = [Image.new("L", (40, 50), 100), Image.new("RGBA", (60, 40)), Image.new("P", (32, 32))]
     assert transform(images).shape == (3, 3, 32, 32)
 

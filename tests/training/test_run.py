@@ -22,7 +22,7 @@ from hfcontrast.commands.evaluate_model import evaluate_model
 from hfcontrast.commands.models import open_model
 from hfcontrast.data.decode import decode_image
 from hfcontrast.encoders import encode
-from hfcontrast.evaluation.inputs import picture_transform
+from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.recipe import load_recipe
 
 TIMM = "{model_type: timm_wrapper, architecture: vit_tiny_patch16_224, model_args: {patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}}"
@@ -196,7 +196,7 @@ def test_the_cards_lines_give_the_features_that_are_evaluated_of_images_of_any_k
             exec(block.replace(f'"{folder.name}"', repr(str(folder))).replace('"picture.jpg"', repr(str(file))), names)
             found.append(names["features"])
         with torch.no_grad():
-            pixels = picture_transform(opened.image_processor)([decode_image(file.read_bytes())])
+            pixels = image_transform(opened.image_processor)([decode_image(file.read_bytes())])
             expected = encode(opened.model, pixels)
         for features in found:
             torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
@@ -218,9 +218,7 @@ def test_fine_tuning_before_and_after_stands_wherever_scores_do(finished):
     assert scores["trained"] == judged[4] and "finetune_accuracy" in scores["untrained"]
     assert "finetune_accuracy" not in scores["raw_pixels"]
     card = " ".join((folder / "README.md").read_text().split())
-    assert (
-        "trained end to end on all labeled training images that are judged by, for 20 epochs in batches of 16" in card
-    )
+    assert "trained end to end on all labeled training images, for 20 epochs in batches of 16" in card
     accuracy = f"{100 * scores['trained']['finetune_accuracy']:.1f} %"
     assert f"{accuracy} |" in card and "| features | kNN accuracy | linear probe | fine-tuning |" in card
 
@@ -410,7 +408,7 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
     assert code == 0, output
     told = "8 images, by 40 train images; 2 train images left out as near-duplicates of test images"
     assert f"Judged on imagefolder (folder test beside it): {told}" in output
-    assert f"Accuracy on `imagefolder (folder test beside it)`: {told}." in (tmp_path / "run/README.md").read_text()
+    assert f"Evaluated on `imagefolder (folder test beside it)`: {told}." in (tmp_path / "run/README.md").read_text()
     counts = json.loads((tmp_path / "run/result.json").read_text())["evaluation"]
     assert counts == {
         "test_images": 8,
@@ -423,7 +421,7 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
         str(tmp_path / "run"), DataSource("imagefolder", data_dir=str(tmp_path / "train")), device="cpu"
     )
     assert report["near_duplicates"] == 2 and report["scores"]["features"]["images"] == 8
-    assert report["judged"].startswith(str(tmp_path / "test"))
+    assert report["test"].startswith(str(tmp_path / "test"))
 
 
 def test_never_resuming_refuses_a_folder_with_a_run(finished):

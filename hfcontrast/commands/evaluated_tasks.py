@@ -1,0 +1,161 @@
+"""Which evaluators `hfcontrast evaluate` runs, and on which rows: those that are asked for, or all that model and data allow."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..data.sources import Rows, available_splits, load_rows
+from ..errors import DataError, HFContrastError, RecipeError
+from ..evaluation.held_out import HeldOut, check_same_classes, held_out_rows, hold_out_a_fifth
+from ..evaluation.online import Task
+from ..evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, Evaluator
+from ..evaluation.registry import evaluators, installed
+from ..evaluation.rows import EvaluationRows, further_columns, require
+from ..evaluation.zero_shot import require_text_tower
+from ..recipe.tasks import checked
+from .arguments import DataSource
+from .models import OpenedModel
+
+HINTS = {LABELS: "--label-column", CAPTIONS: "--caption-column", TRAIN: "--train-split", CLASS_NAMES: "--classes"}
+Chosen = dict[str, Task]
+
+
+def read_tasks(tasks: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> Chosen:
+    """The evaluators that are asked for, or that are done where they are possible, with their settings.
+
+    Raises:
+        HFContrastError: One is not installed, or settings are wrong or those of one that is not evaluated.
+    """
+    known = evaluators()
+    if unknown := [name for name in [*(tasks or ()), *settings] if name not in known]:
+        problem = getattr(installed().get(unknown[0]), "problem", None)
+        raise HFContrastError(
+            f"there is no task {unknown[0]!r}; there are {', '.join(known)}" + (f" ({problem})" if problem else "")
+        )
+    if unread := [name for name in settings if tasks and name not in tasks]:
+        raise HFContrastError(f"settings of {unread[0]} are given, which is not evaluated: add --task {unread[0]}")
+    names = [name for name in known if name in (tasks or ())] or [
+        name for name, one in known.items() if (one.when_possible and not one.beside) or name in settings
+    ]
+    found = {}
+    for name in names:
+        own, problems = checked(known[name].settings_class, dict(settings.get(name, {})))
+        if problems:
+            lines = (f"{'.'.join((name, *path))}: {text}" for path, text in problems)
+            raise RecipeError("\n".join(lines))
+        found[name] = Task(known[name], own)
+    return found
+
+
+def choose_rows(
+    data: DataSource, tasks: Chosen, split: str | None, train_split: str, asked: bool
+) -> tuple[HeldOut, bool]:
+    """The rows that are evaluated on, and whether there are train rows for them.
+
+    Args:
+        data: The data.
+        tasks: The tasks that are asked for, or may be.
+        split: The split that is asked for.
+        train_split: The split of the train rows.
+        asked: Whether the tasks must be possible.
+
+    Raises:
+        DataError: They cannot be opened; or captions are asked for, and there is no column of them.
+    """
+    needs = frozenset().union(*(evaluator.needs_with(own) for evaluator, own in tasks.values()))
+    captioned = (CAPTIONS in needs) if asked else "auto"
+    columns = further_columns(needs) if asked else ()
+    there = {part.split("[")[0].strip() for part in train_split.split("+")} <= set(
+        available_splits(**data.split_keywords())
+    )
+
+    def train() -> (
+        Rows | None
+    ):  # only to find test rows that it can classify; what is wrong with it is said where it is needed
+        with contextlib.suppress(DataError):
+            if there and split is None:
+                return load_rows(**data.keywords(), split=train_split, captioned=captioned, columns=columns)
+        return None
+
+    found = held_out_rows(
+        data.keywords(),
+        train=train,
+        train_split=train_split,
+        split=split,
+        captioned=captioned,
+        columns=columns,
+        fifth=False,
+    )
+    return found, there or found.split is None
+
+
+def with_train_rows(data: DataSource, tasks: Chosen, found: HeldOut, train_split: str) -> HeldOut:
+    """The rows with those that classifiers are fitted to, where a task needs them.
+
+    Raises:
+        DataError: They are the test rows, have other classes, or are too few.
+    """
+    if not any(TRAIN in evaluator.needs_with(own) for evaluator, own in tasks.values()):
+        return replace(found, train=None)
+    if found.split is None:
+        return hold_out_a_fifth(found.test, train_split)
+    if found.own and found.split == train_split:
+        raise DataError(
+            f"split {found.split} cannot be evaluated on by classifiers that are fitted to it: choose another --split or --train-split"
+        )
+    train = found.train
+    if train is None:
+        train = load_rows(**data.keywords(), split=train_split)
+    check_same_classes(train, found.test)
+    return replace(found, train=train)
+
+
+def possible_tasks(opened: OpenedModel, tasks: Chosen, found: HeldOut, trainable: bool) -> Chosen:
+    """The tasks that a model and data allow.
+
+    Raises:
+        HFContrastError: None.
+    """
+    rows = found.test
+    there = {
+        TRAIN: trainable,
+        LABELS: rows.labeled,
+        CLASS_NAMES: bool(rows.class_names),
+        CAPTIONS: rows.captions is not None,
+    }
+    there[TEXT_TOWER] = opened.reads_texts
+
+    def possible(evaluator: Evaluator, own: Any) -> bool:
+        return all(there.get(need, need in rows.columns) for need in evaluator.needs_with(own))
+
+    chosen = {name: task for name, task in tasks.items() if possible(*task)}
+    if not chosen:
+        texts = "has a text tower" if opened.reads_texts else "has no text tower"
+        raise HFContrastError(
+            f"nothing can be evaluated: {opened.name} {texts}, and {rows.description} has "
+            f"{'labels' if rows.labeled else 'no labels'} and {'captions' if rows.captions else 'no captions'}; --label-column and "
+            "--caption-column name columns that were not found, --train-split a split for tasks that fit a classifier"
+        )
+    return chosen
+
+
+def check_tasks(opened: OpenedModel, tasks: Chosen, found: HeldOut, asked: bool) -> None:
+    """Refuses, before anything is encoded, tasks that were asked for and that the model or the data do not allow.
+
+    Raises:
+        HFContrastError: With the reason.
+    """
+    for name, (evaluator, own) in tasks.items() if asked else ():
+        needs = evaluator.needs_with(own)
+        if TEXT_TOWER in needs:
+            require_text_tower(opened.model)
+        rows = EvaluationRows(_Described(found.test), tokenizer=opened)
+        require([need for need in rows.lacks(needs, opened.model) if need != TRAIN], name, rows, HINTS)
+
+
+class _Described:
+    """Rows whose images are not prepared yet."""
+
+    def __init__(self, rows: Rows):
+        self.all_rows = rows

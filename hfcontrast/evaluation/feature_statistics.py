@@ -1,0 +1,34 @@
+"""Signs of a collapse: how far apart the features of the test images lie, and how many directions they use."""
+
+from ..nn.collapse import effective_rank, feature_std
+from .protocol import Evaluator, Figure, Scores
+
+ROWS = 2048  # whose singular values are computed
+
+
+class FeatureStatistics(Evaluator):
+    """Standard deviation and effective rank of the test images' features: both fall where they collapse."""
+
+    name = "features"
+    figures = (
+        Figure(
+            "std", "feature std", "number", key="feature_std", low=0.0, headline=True, shown_in=frozenset({"compare"})
+        ),
+        Figure(
+            "effective_rank",
+            "effective rank",
+            "number",
+            key="effective_rank",
+            low=0.9,  # 1 of a collapse, as far as it is rounded
+            digits=1,
+            shown_in=frozenset({"compare"}),
+        ),
+    )
+    in_runs = beside = True
+    order = 60
+    task_name = "spread of frozen features"
+
+    def evaluate(self, encoder, rows, settings):
+        features, _ = rows.test_features(encoder)
+        figures = {"std": feature_std(features), "effective_rank": effective_rank(features[:ROWS])}
+        return Scores(figures, {"images": len(features)})

@@ -1,0 +1,161 @@
+"""Which rows are held out to evaluate on: a split that is named, else a held-out one, a folder beside the trained one, or a fifth."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..data.held_out import held_out_sources, in_fifth
+from ..data.sources import Rows, load_rows
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a model is evaluated on.
+
+    Attributes:
+        train: The rows that classifiers are fitted to; None where there are none.
+        test: The rows that are evaluated on, with their captions where those are wanted and there are any.
+        split: The split of the test rows; None where a fifth of the train rows is held out.
+        where: Where the test rows are, as in messages: a split, a folder, a fifth.
+        own: Whether the test rows come from the same data set as the train rows.
+    """
+
+    train: Rows | None
+    test: Rows
+    split: str | None
+    where: str
+    own: bool = True
+
+
+def held_out_rows(
+    source: Mapping[str, Any],
+    *,
+    train: Callable[[], Rows | None],
+    train_split: str,
+    split: str | None = None,
+    captioned: bool | str = False,
+    columns: tuple[str, ...] = (),
+    fifth: bool = True,
+) -> HeldOut:
+    """Chooses the rows to evaluate on.
+
+    They are the split that is named; else a held-out split, or a folder beside the trained one (see :mod:`hfcontrast.data.held_out`);
+    else a fifth of the train rows, which are then not trained on.
+
+    Args:
+        source: Of the train rows, as arguments of ``load_rows``.
+        train: Opens the train rows, with what is wanted of a fifth of them; it returns None where there are none.
+        train_split: Their split.
+        split: The split to evaluate on; None: the best that there is.
+        captioned: As in ``load_rows``.
+        columns: Further columns of the test rows.
+        fifth: Whether a fifth of the train rows is held out where there is nothing else; else all of them are evaluated on.
+
+    Raises:
+        DataError: They cannot be opened, have different classes, or are too few.
+    """
+    wanted = {"captioned": captioned, "columns": columns}
+    if split is not None:
+        found = load_rows(**source, split=split, **wanted)
+        return HeldOut(_fitting(train(), found), found, split, split)
+    rows = train()
+    if found := find_held_out(source, rows, train_split, **wanted):
+        return replace(found, train=_fitting(rows, found.test))
+    if rows is None:  # which says what there is instead
+        rows = load_rows(**source, split=train_split, **wanted)
+    return hold_out_a_fifth(rows, train_split) if fifth else HeldOut(None, rows, None, f"all of {train_split}")
+
+
+def hold_out_a_fifth(rows: Rows, train_split: str) -> HeldOut:
+    """A fifth of the train rows to evaluate on; the others are the train rows then.
+
+    Raises:
+        DataError: There are fewer than five.
+    """
+    check_enough(rows)
+    test = rows.where(in_fifth)
+    test = replace(test, description=f"{rows.description}, a fifth of it")
+    return HeldOut(rows.where(lambda i: not in_fifth(i)), test, None, f"a fifth of {train_split}")
+
+
+def _fitting(train: Rows | None, test: Rows) -> Rows | None:
+    if train is not None:
+        check_same_classes(train, test)
+    return train
+
+
+def find_held_out(source: Mapping[str, Any], train: Rows | None, train_split: str, **options: Any) -> HeldOut | None:
+    """The best rows that are held out for evaluation; None where there are none.
+
+    Rows that cannot be classified by the train rows (without labels, with other classes) come last: they are taken where
+    they are a split of the same data set, of which it is then said, and passed over in a folder beside it.
+
+    Args:
+        source: Of the train rows, as arguments of ``load_rows``.
+        train: The train rows; None where there are none.
+        train_split: Their split.
+        options: Of ``load_rows``.
+
+    Raises:
+        DataError: A split of the data set cannot be opened.
+    """
+    last = None
+    for other, split, folder in held_out_sources(source):
+        if folder is None and split == train_split:
+            continue
+        try:
+            tests = load_rows(**other, split=split, **options)
+        except DataError:
+            if folder is None:
+                raise
+            continue
+        if folder is None:
+            found = HeldOut(train, tests, split, split)
+        else:
+            named = replace(tests, description=f"{folder} ({tests.description})")
+            found = HeldOut(train, named, split, f"folder {folder.name} beside it", own=False)
+        if fit_together(train, tests):
+            return found
+        last = last or (found if folder is None else None)
+    return last
+
+
+def first_held_out(source: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The source and split of the first rows that are held out; those of the train rows where there are none."""
+    return next(((other, split) for other, split, _ in held_out_sources(source)), (dict(source), "train"))
+
+
+def fit_together(train: Rows | None, test: Rows) -> bool:
+    """Whether test rows can be classified by train rows, as far as columns and names of classes say."""
+    if train is None or not train.labeled:
+        return True
+    same = not (train.class_names and test.class_names) or train.class_names == test.class_names
+    return test.labeled and same
+
+
+def check_enough(rows: Rows) -> None:
+    """Refuses to hold a fifth of too few rows out.
+
+    Raises:
+        DataError: There are fewer than five.
+    """
+    if rows.num_rows is not None and rows.num_rows < 5:
+        raise DataError(
+            f"{rows.description} has {rows.num_rows} row(s) and no test split: of fewer than 5 no fifth can be held out to "
+            "evaluate on; name a data set in eval.path or a split in eval.split"
+        )
+
+
+def check_same_classes(train: Rows, test: Rows) -> None:
+    """Refuses train rows that cannot classify the test rows.
+
+    Raises:
+        DataError: Both name their classes, and differently.
+    """
+    if train.class_names and test.class_names and train.class_names != test.class_names:
+        names = sorted(set(train.class_names) ^ set(test.class_names)) or "the same in another order"
+        raise DataError(
+            f"the classes of {test.description} are not those of {train.description} ({names}), so its images cannot be "
+            "classified by them: choose another eval.split or eval.path"
+        )

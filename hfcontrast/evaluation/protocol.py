@@ -1,0 +1,210 @@
+"""What an evaluator is: what it needs, its settings, the figures that it measures, and one method that evaluates an encoder.
+
+An evaluator is a class with a docstring whose first paragraph says what it measures, found through an entry point of the group
+``hfcontrast.evaluators``. Runs, ``hfcontrast evaluate``, ``hfcontrast compare``, model cards and trackers go over what is declared.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from .rows import EvaluationRows
+
+# What rows can be asked for by these names; any other name is that of a further column of the test rows ("mask", "boxes").
+TRAIN, LABELS, CLASS_NAMES, CAPTIONS, TEXT_TOWER = "train rows", "labels", "class names", "captions", "a text tower"
+NEEDS = (LABELS, CLASS_NAMES, CAPTIONS, TEXT_TOWER, TRAIN)  # in the order in which they are missed
+
+
+class NothingToEvaluate(DataError):
+    """The rows are of the right kind, but none of them can be evaluated on, as where no test image has a label."""
+
+
+class Settings(BaseModel):
+    """The settings of an evaluator: a subclass declares them as fields with a type, a default and a description.
+
+    They are those of ``eval.tasks.NAME`` in recipes, of ``hfcontrast evaluate --set NAME.KEY=VALUE`` and of the JSON schema.
+    Unknown names are refused and no value is converted, except whole numbers to numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that an evaluator measures.
+
+    Args:
+        name: Its name in :attr:`Scores.figures`. It may end with ``*``: a figure for each name that the settings give.
+        title: The heading of its column in tables; a ``*`` in it stands for that of the name.
+        kind: ``share`` (in [0, 1], shown in %) or ``number``.
+        higher_is_better: Whether larger values are better; None where neither is.
+        headline: Whether it is the figure that the evaluator is quoted by.
+        key: Its name in ``result.json``, ``metrics.jsonl`` and trackers; None: ``EVALUATOR_NAME``.
+        shown_in: Which tables have a column for it: that of ``compare``, that of model cards.
+        tracked: Whether runs keep it; else it is one of ``hfcontrast evaluate`` alone.
+        low: Its smallest value; None: 0 of a share, else none.
+        high: Its largest value; None: 1 of a share, else none.
+        digits: Decimals of a number in tables.
+        metric: What the Hub calls it in a card's results.
+    """
+
+    name: str
+    title: str
+    kind: Literal["share", "number"] = "share"
+    higher_is_better: bool | None = True
+    headline: bool = False
+    key: str | None = None
+    shown_in: frozenset[str] = frozenset({"compare", "card"})
+    tracked: bool = True
+    low: float | None = None
+    high: float | None = None
+    digits: int = 2
+    metric: str = "accuracy"
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """The smallest and the largest value that it can have; None where there is no bound."""
+        share = self.kind == "share"
+        return (0.0 if share and self.low is None else self.low, 1.0 if share and self.high is None else self.high)
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit, for columns of bare numbers."""
+        return f"{self.title}, %" if self.kind == "share" else self.title
+
+    def bare(self, value: float) -> str:
+        """A value below :attr:`heading`."""
+        return f"{100 * value:.1f}" if self.kind == "share" else f"{value:,.{self.digits}f}"
+
+    def text(self, value: float | None) -> str:
+        """A value with its unit; a dash where there is none."""
+        if value is None:
+            return "–"
+        return f"{100 * value:.1f} %" if self.kind == "share" else f"{value:,.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an evaluation found.
+
+    Args:
+        figures: The values by the names of the declared figures.
+        details: What they were found with, beside the settings, for the reports of ``hfcontrast evaluate``: how many classes, ...
+    """
+
+    figures: dict[str, float]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Evaluator(ABC):
+    """Measures something of an encoder, on images that it was not trained on.
+
+    Attributes:
+        name: What recipes and ``--task`` call it.
+        needs: What its rows and the encoder must have: out of :data:`NEEDS`, or names of further columns of the data.
+        settings_class: Its settings, with types, defaults and descriptions.
+        figures: What it measures; exactly one is the headline.
+        in_runs: Whether every run has it, where rows and encoder have what it needs; else where ``eval.tasks`` names it.
+        when_possible: Whether ``hfcontrast evaluate`` without ``--task`` has it; else it has to be named.
+        beside: Whether it is measured wherever the features of the test images are there anyway, instead of being asked for.
+        thorough: Whether it takes its time: runs have it before and after the training only.
+        trains: Whether it trains a copy of the encoder, and so reads the images several times and needs whole weights.
+        of_pixels: Whether it sees nothing of an encoder but features, and its figures of the bare pixels are a baseline.
+        caveat: A sentence on what its figures do not show, for tables that have those of an evaluator that trains too.
+        order: Its place in tables; the smaller one is further to the left.
+        task_type: The kind of task, as the Hub's model index calls it.
+        task_name: The task in words, in the same place.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    settings_class: ClassVar[type[Settings]] = Settings
+    figures: ClassVar[tuple[Figure, ...]]
+    in_runs: ClassVar[bool] = False
+    when_possible: ClassVar[bool] = True
+    beside: ClassVar[bool] = False
+    thorough: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    of_pixels: ClassVar[bool] = False
+    caveat: ClassVar[str | None] = None
+    order: ClassVar[int] = 100
+    task_type: ClassVar[str] = "image-classification"
+    task_name: ClassVar[str] = "classification of frozen features"
+
+    @abstractmethod
+    def evaluate(self, encoder: "PreTrainedModel", rows: "EvaluationRows", settings: Any) -> Scores:
+        """Evaluates an encoder. Every process calls it, and each gets the figures of all images.
+
+        It changes nothing of the encoder, its modes or the global random state.
+
+        Args:
+            encoder: Any transformers vision model, or one with two towers; of an evaluator with ``of_pixels`` also raw pixels.
+            rows: The images; see there for how features are shared with other evaluators.
+            settings: An instance of :attr:`settings_class`.
+
+        Raises:
+            NothingToEvaluate: No row can be evaluated on.
+        """
+
+    def needs_with(self, settings: Any) -> frozenset[str]:
+        """What is needed with these settings."""
+        return self.needs
+
+    def check(self, encoder: "PreTrainedModel", rows: "EvaluationRows", settings: Any) -> None:  # noqa: B027
+        """Refuses, before anything expensive, what can be known to be wrong; opens further rows that the settings name.
+
+        Raises:
+            HFContrastError: With the reason.
+        """
+
+    def explain(self, settings: Any, names: list[str]) -> str:
+        """Sentences that say how the figures were found, for model cards.
+
+        Args:
+            settings: The settings.
+            names: Names of the figures that there are.
+        """
+        return f"{self.headline.title}: {self.summary()}"
+
+    def conditions(self, settings: Any) -> Any:
+        """What its figures depend on beside the encoder and the images, as JSON: a resumed run compares it."""
+        return settings.model_dump(mode="json", exclude_none=True)
+
+    def told(self, settings: Any) -> dict[str, Any]:
+        """The settings that ``hfcontrast evaluate`` reports beside the figures."""
+        return settings.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def headline(self) -> Figure:
+        """The figure that it is quoted by."""
+        return next(figure for figure in self.figures if figure.headline)
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first paragraph of its docstring, in one line."""
+        return " ".join((cls.__doc__ or cls.__name__).strip().split("\n\n")[0].split())
+
+    def figure_of(self, name: str) -> Figure | None:
+        """The declaration of a figure by its name in :attr:`Scores.figures`; None where it is not declared."""
+        for figure in self.figures:
+            if figure.name == name or (figure.name.endswith("*") and name.startswith(figure.name[:-1])):
+                return figure
+        return None
+
+    def key(self, name: str) -> str:
+        """The name of a figure in ``result.json``, ``metrics.jsonl`` and trackers."""
+        figure = self.figure_of(name)
+        key = self.key_of(figure)
+        return key[:-1] + name[len(figure.name) - 1 :] if figure.name.endswith("*") else key
+
+    def key_of(self, figure: Figure) -> str:
+        """The same of a declaration; it ends with ``*`` where its name does."""
+        return figure.key or f"{self.name}_{figure.name}".replace("-", "_")

@@ -1,0 +1,142 @@
+"""The registry of evaluators: which are installed, the class behind a name, and the declaration of a figure by its key."""
+
+import difflib
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..entry_points import EVALUATORS, PluginEntry, declared, described, load
+from ..errors import PluginError
+from .protocol import Evaluator, Figure
+
+_in_process: dict[str, type[Evaluator]] = {}
+_made: dict[str, tuple[str, Evaluator]] = {}  # by name, with the entry point's value
+_warned: set[str] = set()
+
+
+def installed() -> dict[str, PluginEntry]:
+    """Returns all installed evaluators by name, without importing any of them."""
+    entries = declared(EVALUATORS)
+    for name, cls in _in_process.items():
+        entries[name] = PluginEntry(name, f"{cls.__module__}:{cls.__qualname__}")
+    return dict(sorted(entries.items()))
+
+
+def get_evaluator(name: str) -> Evaluator:
+    """Returns an evaluator. Imports this one only.
+
+    Raises:
+        PluginError: It is not installed, fails to import, is no evaluator, or its name is claimed twice.
+    """
+    entries = installed()
+    if name not in entries:
+        near = difflib.get_close_matches(name, entries, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise PluginError(
+            f"no evaluator '{name}' is installed; {hint}Installed: {', '.join(entries) or 'none'}. Others come with the "
+            "Python package that has them: pip install it (and hfcontrast itself again after an update from its source)"
+        )
+    return _use(entries[name])
+
+
+def evaluators() -> dict[str, Evaluator]:
+    """All evaluators that can be used, in the order of their columns. One that cannot is a warning, and never hides the others."""
+    found, problems = [], []
+    for entry in installed().values():
+        try:
+            found.append(_use(entry))
+        except PluginError as error:
+            problems.append(str(error))
+    for problem in problems:  # at the end: a warning can be an error, as in many test suites
+        if problem not in _warned:
+            _warned.add(problem)
+            warnings.warn(problem, stacklevel=3)
+    return {evaluator.name: evaluator for evaluator in sorted(found, key=lambda one: (one.order, one.name))}
+
+
+def _use(entry: PluginEntry) -> Evaluator:
+    if entry.name in _in_process:
+        return _in_process[entry.name]()
+    known, evaluator = _made.get(entry.name, ("", None))
+    if evaluator is None or known != entry.value or entry.problem:
+        cls = load(entry, "evaluator")
+        what = described(entry, "evaluator")
+        check_class(cls, what)
+        if cls.name != entry.name:
+            raise PluginError(f"{what} calls itself '{cls.name}': its `name` and its entry point must be the same")
+        _made[entry.name] = entry.value, (evaluator := cls())
+    return evaluator
+
+
+def check_class(cls: Any, what: str) -> None:
+    """Refuses a class that is no evaluator, or that is declared wrongly.
+
+    Args:
+        cls: The class.
+        what: How messages name it.
+
+    Raises:
+        PluginError: With the reason.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Evaluator) and cls is not Evaluator):
+        raise PluginError(f"{what} is {cls!r}, expected a subclass of hfcontrast.evaluation.protocol.Evaluator")
+    if missing := sorted(cls.__abstractmethods__):
+        raise PluginError(f"{what} does not define {' and '.join(missing)}")
+    if not isinstance(getattr(cls, "name", None), str) or not cls.name:
+        raise PluginError(f"{what} has no `name`: expected what recipes call it, as text")
+    figures = getattr(cls, "figures", ())
+    if not figures or not all(isinstance(figure, Figure) for figure in figures):
+        raise PluginError(f"{what} has no `figures`: expected a tuple of Figure, what it measures")
+    if sum(figure.headline for figure in figures) != 1:
+        raise PluginError(f"{what} has {sum(figure.headline for figure in figures)} headline figures, expected one")
+    if len({figure.name for figure in figures}) < len(figures):
+        raise PluginError(f"{what} declares two figures of one name")
+    if not (isinstance(cls.settings_class, type) and issubclass(cls.settings_class, BaseModel)):
+        raise PluginError(f"{what}: its settings_class is {cls.settings_class!r}, expected a subclass of Settings")
+    fields = cls.settings_class.model_fields
+    if bare := [name for name, field in fields.items() if not field.description or field.is_required()]:
+        raise PluginError(
+            f"{what}: its setting {bare[0]!r} needs a default and a description: Field(20, description=...)"
+        )
+
+
+def register(cls: type[Evaluator]) -> type[Evaluator]:
+    """Makes a class that no distribution declares usable by its name in this process: for notebooks and tests.
+
+    Raises:
+        PluginError: It is no evaluator, or an installed one has the name.
+    """
+    check_class(cls, f"what register() is given ({cls!r})")
+    if (entry := declared(EVALUATORS).get(cls.name)) is not None:
+        raise PluginError(
+            f"the name '{cls.name}' belongs to the installed {entry.value} of {entry.origin}; choose another"
+        )
+    _in_process[cls.name] = cls
+    return cls
+
+
+def figures_of(keys: Iterable[str]) -> dict[str, tuple[Evaluator | None, Figure]]:
+    """Who measured figures, and their declarations, by their keys in ``result.json``; in the order of tables.
+
+    A key that no installed evaluator declares has none: it is shown as a number under its own name.
+    """
+    keys, found = list(dict.fromkeys(keys)), {}
+    for evaluator in evaluators().values():
+        for figure in evaluator.figures:
+            key = evaluator.key_of(figure)
+            if key in keys and key not in found:
+                found[key] = evaluator, figure
+            elif key.endswith("*"):
+                for one in keys:
+                    if one.startswith(key[:-1]) and one not in found:
+                        name = one[len(key) - 1 :]
+                        found[one] = evaluator, replace(figure, title=figure.title.replace("*", name))
+    unknown = {
+        key: (None, Figure(key, key, "number", None, digits=4, shown_in=frozenset()))
+        for key in keys
+        if key not in found
+    }
+    return found | unknown

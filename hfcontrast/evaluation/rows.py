@@ -1,0 +1,245 @@
+"""What is evaluated on: which rows are held out, how their images are prepared, where it is computed; for runs and commands alike."""
+
+import contextlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..data.sources import Rows, load_rows
+from ..encoders.two_towers import is_two_towers
+from ..errors import DataError
+from .batches import Batches
+from .counts import label_counts
+from .features import RawPixels, extract_features, join_processes
+from .held_out import first_held_out
+from .inputs import image_transform
+from .protocol import CAPTIONS, CLASS_NAMES, LABELS, NEEDS, TEXT_TOWER, TRAIN, NothingToEvaluate
+from .retrieval import caption_batches
+
+MakeBatches = Callable[..., Batches]
+# Of a data set that a further task names, nothing of the first one's is meant but this.
+_OF_ANY_SOURCE = ("streaming", "open_addresses", "max_pixels")
+
+
+class EvaluationRows:
+    """The images that evaluators are given, prepared as the model's own processor does.
+
+    Features of an encoder are computed once for all evaluators within :meth:`remembering`.
+
+    Args:
+        test: Gives this process's share of the test images as batches of (pixel_values, labels): :class:`.batches.Batches`.
+        train: The same of the train images, which classifiers are fitted to; None where there are none.
+        make: Makes batches of rows, as those were made; see :func:`batches_of`.
+        source: Where the test rows come from, as arguments of ``load_rows``.
+        split: Their split; None where a fifth of the train rows was held out.
+        tokenizer: The model's tokenizer, or a processor that has one; None without texts.
+        batch_size: Images encoded at once.
+
+    Attributes:
+        trained: Names of the encoder's parameters that its training trains; None: those that require gradients.
+        counts: How many images the last evaluation had, and what was left out; see :mod:`.counts`.
+    """
+
+    def __init__(
+        self,
+        test: Callable,
+        train: Callable | None = None,
+        *,
+        make: MakeBatches | None = None,
+        source: Mapping[str, Any] | None = None,
+        split: str | None = None,
+        tokenizer: Any = None,
+        batch_size: int = 64,
+    ):
+        self.test, self.train = test, train
+        self.make, self.source, self.split = make, dict(source or {}), split
+        self.tokenizer, self.batch_size = tokenizer, batch_size
+        self.trained: Collection[str] | None = None
+        self.counts: dict[str, int] = {}
+        self._features: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._others: dict[str, tuple[Rows, Batches]] = {}
+
+    @property
+    def test_rows(self) -> Rows | None:
+        """The test rows, all of them; None where bare batches were given."""
+        return getattr(self.test, "all_rows", None)
+
+    def lacks(self, needs: Collection[str], encoder: Any) -> list[str]:
+        """What of some needs (see :data:`.protocol.NEEDS`) these rows and this encoder do not have.
+
+        Args:
+            needs: The needs.
+            encoder: The encoder.
+        """
+        rows = self.test_rows
+        there = {
+            TRAIN: self.train is not None,
+            LABELS: rows is None or rows.labeled,
+            CLASS_NAMES: rows is not None and bool(rows.class_names),
+            CAPTIONS: rows is not None and rows.captions is not None,
+            TEXT_TOWER: self.tokenizer is not None and is_two_towers(encoder),
+        }
+        columns = () if rows is None else rows.columns
+        known = [need for need in NEEDS if need in needs and not there[need]]
+        return known + [need for need in further_columns(needs) if need not in columns]
+
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Keeps features, of one encoder whose weights stay as they are meanwhile."""
+        self._features = {}
+        try:
+            yield
+        finally:
+            self._features = None
+
+    @property
+    def remembered(self) -> bool:
+        """Whether the features of the test images are there already."""
+        return bool(self._features) and "test" in self._features
+
+    def test_features(self, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
+        """Features (M, D) and labels (M,), below 0 where there is none, of the test images of all processes; on the CPU."""
+        found = self._of("test", encoder, self.test)
+        if "train_images" not in self.counts:
+            self.counts = {"test_images": len(found[0])}
+        return found
+
+    def train_features(self, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
+        """The same of the train images; near-duplicates of test images have the label -1, as if they had none."""
+        return self._of("train", encoder, self.train)
+
+    def labeled_features(self, encoder: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features and labels of the train images, then of the test images; see :meth:`test_features`.
+
+        Raises:
+            NothingToEvaluate: No image of the ones or the others has a label.
+        """
+        test, labels = self.test_features(encoder)
+        train, train_labels = self.train_features(encoder)
+        left_out = int(join_processes(torch.tensor([getattr(self.train, "left_out", 0)])).sum())
+        self.counts = label_counts(labels, train_labels, left_out)
+        counted = [int((found >= 0).sum()) for found in (train_labels, labels)]
+        if left_out and not counted[0] and counted[1]:
+            raise NothingToEvaluate(
+                f"all {left_out:,} labeled images of {_named(self.train, 'the train rows')} are near-duplicates of test images: "
+                "choose another split to evaluate on, or other train rows"
+            )
+        if not all(counted):
+            raise NothingToEvaluate(
+                f"there are labels for {counted[0]:,} images of {_named(self.train, 'the train rows')} and {counted[1]:,} of "
+                f"{_named(self.test, 'the test rows')}: classification needs some of both"
+            )
+        return train, train_labels, test, labels
+
+    def captioned(self) -> Callable[[], Iterator[tuple[Tensor, list[list[str]]]]]:
+        """Gives this process's share of the test images as batches of pixel values and the captions of each image."""
+        return partial(caption_batches, self.test.rows, self.test.transform, self.batch_size)
+
+    def others(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches]:
+        """Rows of another split or data set and their batches, prepared in the same way; opened once.
+
+        Args:
+            own: What differs from where the test rows come from, as arguments of ``load_rows``; None where nothing does.
+            split: Their split; None: that of the test rows, else the best that is held out.
+
+        Raises:
+            DataError: They cannot be opened.
+        """
+        named = json.dumps([dict(own), split], sort_keys=True, default=str)
+        if named not in self._others:
+            changed = {name: value for name, value in own.items() if value is not None}
+            source = dict(self.source)
+            if own.get("path") is not None:
+                source = {name: source[name] for name in _OF_ANY_SOURCE if name in source}
+            source |= changed
+            split = split or self.split
+            if split is None:
+                source, split = first_held_out(source)
+            rows = load_rows(**source, split=split)
+            self._others[named] = rows, self.make(rows)
+        return self._others[named]
+
+    def _of(self, which: str, encoder: PreTrainedModel | RawPixels, batches: Callable) -> tuple[Tensor, Tensor]:
+        if self._features is None:
+            return extract_features(encoder, batches())
+        if which not in self._features:
+            self._features[which] = extract_features(encoder, batches())
+        return self._features[which]
+
+
+def _named(batches: Any, otherwise: str) -> str:
+    rows = getattr(batches, "all_rows", None)
+    return otherwise if rows is None else rows.description
+
+
+def prepared_rows(
+    train: Rows | None,
+    test: Rows,
+    processor: Any,
+    *,
+    size: int,
+    batch_size: int,
+    max_train: int | None,
+    max_test: int | None,
+    keep: bool = True,
+    **options: Any,
+) -> EvaluationRows:
+    """Rows as evaluators are given them.
+
+    Args:
+        train: What classifiers are fitted to; None where there is nothing. Near-duplicates of test images are left out of it.
+        test: What is evaluated on.
+        processor: The model's own processor, or its image processor.
+        size: Side of the images that it makes, in pixels.
+        batch_size: Images encoded at once.
+        max_train: Train rows that are used at most, spread evenly; None: all.
+        max_test: Test rows, in the same way.
+        keep: Whether small data are kept in memory as pixels, as they are read again and again.
+        options: See :class:`EvaluationRows`.
+    """
+
+    def make(rows: Rows, limit: int | None = max_test, **more: Any) -> Batches:
+        made = Batches(rows, limit, transform=image_transform(processor), batch_size=batch_size, size=size, **more)
+        made.keep = made.keep and keep
+        return made
+
+    tests = make(test)
+    trains = None if train is None else make(train, max_train, tests=tests)
+    return EvaluationRows(tests, trains, make=make, batch_size=batch_size, **options)
+
+
+def further_columns(needs: Collection[str]) -> tuple[str, ...]:
+    """The columns of the data among some needs."""
+    return tuple(sorted(set(needs) - set(NEEDS)))
+
+
+def computing_device(encoder: Any) -> torch.device:
+    """Where a classifier is fitted to an encoder's features: on its GPU, else on the CPU, as other devices have no float64."""
+    device = encoder.device if hasattr(encoder, "device") else next(encoder.parameters()).device
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def require(lacking: Collection[str], task: str, rows: EvaluationRows, hints: Mapping[str, str]) -> None:
+    """Refuses a task that rows or the encoder do not allow.
+
+    Args:
+        lacking: What :meth:`EvaluationRows.lacks` returned.
+        task: The task's name.
+        rows: The rows.
+        hints: What to do about it, by what is lacking: an option or a key.
+
+    Raises:
+        DataError: Something is lacking.
+    """
+    for need in lacking:
+        where = "the encoder" if need == TEXT_TOWER else _named(rows.test, "the data")
+        hint = f": {hints[need]}" if need in hints else ""
+        if need == CLASS_NAMES:
+            raise DataError(f"the labels of {where} are numbers without names, which {task} needs{hint}")
+        what = need.removeprefix("a ") if need in NEEDS else f"column {need!r}"
+        raise DataError(f"{where} has no {what}, which {task} needs{hint}")

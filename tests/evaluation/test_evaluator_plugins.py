@@ -1,0 +1,315 @@
+"""Evaluators as plugins: a package that adds one touches no file of ours, what is wrong with one hides no other, and their contract."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from hfcontrast.commands.arguments import DataSource
+from hfcontrast.commands.evaluate_model import evaluate_model, table_rows
+from hfcontrast.comparison.plan import finished_result, plan
+from hfcontrast.comparison.table import summarize, table_cells
+from hfcontrast.errors import DataError, PluginError, RecipeError
+from hfcontrast.evaluation import registry
+from hfcontrast.evaluation.feature_statistics import FeatureStatistics
+from hfcontrast.evaluation.finetune import FineTune
+from hfcontrast.evaluation.knn import KNN
+from hfcontrast.evaluation.linear_probe import LinearProbe
+from hfcontrast.evaluation.protocol import LABELS, TRAIN, Evaluator, Figure, Scores, Settings
+from hfcontrast.evaluation.retrieval_task import RetrievalEvaluator
+from hfcontrast.evaluation.rows import prepared_rows
+from hfcontrast.evaluation.zero_shot_task import ZeroShotEvaluator
+from hfcontrast.recipe import json_schema, load_recipe
+from hfcontrast.run import run
+from hfcontrast.testing import ContractViolation, check_evaluator
+from tests.evaluation.conftest import colored, tiny_clip, tiny_processor
+
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "plugin_evaluator"
+RECIPE = """
+method: {name: simclr, projection_dim: 16}
+backbone: {model_type: resnet, embedding_size: 8, hidden_sizes: [8, 16], depths: [1, 1], layer_type: basic}
+views: {view: {size: 16}}
+data: {path: builtin/digits, split: "train[:96]", workers: 0}
+train: {batch_size: 32, steps: 2, log_every: 1, device: cpu}
+eval:
+  every: 1
+  max_train: 48
+  max_test: 32
+  tasks: {prototypes: {metric: euclidean}, knn: {k: 5}}
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Makes distributions that declare evaluators, and forgets them after the test."""
+    for name in ("_in_process", "_made", "_warned"):
+        monkeypatch.setattr(registry, name, getattr(registry, name).copy())
+
+    def make(distribution, *lines, version="1.0", **modules):
+        site = tmp_path / "sites" / distribution
+        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text("\n".join(["[hfcontrast.evaluators]", *lines, ""]))
+        for name, source in modules.items():
+            (site / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(site)
+        return site
+
+    return make
+
+
+@pytest.fixture
+def prototypes(plugin):
+    """The fixture package, as if it were installed."""
+    line = next(
+        line for line in (FIXTURE / "pyproject.toml").read_text().splitlines() if line.startswith("prototypes =")
+    )
+    site = plugin("hfcontrast-prototypes", line.replace('"', ""), version="0.4.2")
+    shutil.copy(FIXTURE / "hfc_prototypes.py", site)
+
+
+def test_a_package_adds_an_evaluator_to_runs_the_command_tables_and_cards(prototypes, tmp_path, monkeypatch, capsys):
+    assert registry.installed()["prototypes"].origin == "hfcontrast-prototypes 0.4.2"
+    file = tmp_path / "proto.yaml"
+    file.write_text(RECIPE)
+    (planned,) = plan([file], ["eval.every=1"], tmp_path / "out")
+    assert "uniformity_t: 2.0" in planned.recipe.to_yaml()  # its defaults are written down
+    notes = run(planned.recipe)
+    keys = ("prototypes_accuracy", "prototypes_uniformity")
+    logged = [line["eval"] for line in map(json.loads, (planned.folder / "metrics.jsonl").open()) if "eval" in line]
+    assert len(logged) == 2 and all(key in scores for scores in logged for key in keys)
+    planned.result = finished_result(planned)
+    scores = planned.result["scores"]
+    assert scores["trained"] == notes["trained"] == logged[-1] and 0 < scores["trained"]["prototypes_accuracy"] <= 1
+    assert all(key in scores[stage] for stage in ("untrained", "raw_pixels") for key in keys)
+    headings, rows = table_cells(summarize([planned], []))
+    cells = {row[0]: dict(zip(headings, row)) for row in rows}
+    assert headings.index("prototype accuracy, %") == headings.index("linear probe, %") + 1
+    assert cells["proto"]["prototype accuracy, %"] == f"{100 * scores['trained']['prototypes_accuracy']:.1f}"
+    assert cells["proto"]["uniformity"] == f"{scores['trained']['prototypes_uniformity']:.2f}"
+    card = " ".join((planned.folder / "README.md").read_text().split())
+    assert "Prototypes: the nearest class mean by euclidean distance." in card
+    assert "| features | kNN accuracy | linear probe | prototype accuracy |" in card and "k = 5" in card
+    assert "name: prototype accuracy" in card
+    assert "prototype accuracy" in capsys.readouterr().out
+    with pytest.raises(RecipeError, match="eval.tasks.prototypes.metric: expected one of 'cosine', 'euclidean'"):
+        load_recipe(file, ["eval.tasks.prototypes.metric=cosin"])
+
+    source = DataSource("builtin/digits")
+    settings = {"prototypes": {"metric": "euclidean"}}
+    report = evaluate_model(
+        str(planned.folder), source, tasks=["prototypes"], settings=settings, limit=64, train_split="train[:96]"
+    )
+    found = report["scores"]["prototypes"]
+    assert found.keys() == {"accuracy", "uniformity", "classes", "metric", "uniformity_t"} and found["classes"] == 10
+    row = next(row for row in table_rows(report["scores"]) if row[:2] == ("prototypes", "accuracy"))
+    assert row[2] == f"{100 * found['accuracy']:.1f} %"
+    assert json_schema({})["$defs"]["EvalSection"]["properties"]["tasks"]["properties"]["prototypes"]
+
+
+def test_the_fixture_follows_the_papers_and_the_contract(prototypes):
+    evaluator = registry.get_evaluator("prototypes")
+    check_evaluator(type(evaluator))
+    module = __import__(type(evaluator).__module__)
+    x = F.normalize(torch.randn(6, 4, dtype=torch.float64), dim=1)
+    pairs = [torch.exp(-2 * (x[i] - x[j]).square().sum()) for i in range(6) for j in range(i + 1, 6)]
+    assert module.uniformity(x, 2) == pytest.approx(float(torch.stack(pairs).mean().log()))
+    train, labels = torch.tensor([[0.0, 0.0], [2.0, 0.0], [10.0, 0.0]]), torch.tensor([3, 3, 7])
+    test = torch.tensor([[0.5, 0.0], [8.0, 0.0], [5.0, 1.0], [1.0, 0.0]])
+    assert module.prototype_accuracy(train, labels, test, torch.tensor([3, 7, 7, -1]), "euclidean") == pytest.approx(
+        2 / 3
+    )
+
+
+def test_what_is_wrong_with_one_hides_no_other(plugin):
+    plugin("plug-bad", "no entry point", "bad-import = plug_bad_import:X", plug_bad_import="import not_there_at_all")
+    plugin("plug-one", "twice = plug_one:X", version="1.1")
+    plugin("plug-two", "twice = plug_two:X", version="2.2")
+    plugin("plug-none", "no-evaluator = plug_none:X", plug_none="class X: ...")
+    with pytest.warns(UserWarning) as caught:
+        known = registry.evaluators()
+    assert list(known) == ["knn", "linear", "finetune", "zero-shot", "retrieval", "features"]
+    told = "\n".join(str(item.message) for item in caught)
+    for words in ("No module named 'not_there_at_all'", "is malformed", "expected a subclass of hfcontrast.evaluation"):
+        assert words in told
+    with pytest.raises(PluginError, match="(?=.*plug-one 1.1)(?=.*plug-two 2.2)(?=.*uninstall)"):
+        registry.get_evaluator("twice")
+    with pytest.raises(PluginError, match="no evaluator 'knnn' is installed; did you mean 'knn'"):
+        registry.get_evaluator("knnn")
+    with pytest.raises(PluginError, match="the name 'knn' belongs to the installed"):
+        registry.register(type("Other", (KNN,), {}))
+
+
+def clip_rows():
+    """A tiny CLIP with images, labels and captions."""
+    from hfcontrast.data.sources import rows_of
+
+    data = colored(30)
+    rows = rows_of(data, len(data), "colors", captioned=True, caption_column="captions")
+    prepared = prepared_rows(
+        None, rows, tiny_processor(), size=16, batch_size=7, max_train=None, max_test=None, tokenizer=tiny_processor()
+    )
+    return tiny_clip(), prepared
+
+
+QUICK = {"epochs": 1, "batch_size": 16}
+
+
+@pytest.mark.parametrize(
+    "evaluator, settings, make",
+    [
+        (KNN, {"k": 3}, None),
+        (LinearProbe, {}, None),
+        (FineTune, QUICK, None),
+        (FeatureStatistics, {}, None),
+        (ZeroShotEvaluator, {}, clip_rows),
+        (RetrievalEvaluator, {}, clip_rows),
+    ],
+)
+def test_built_in_evaluators_follow_the_contract(evaluator, settings, make):
+    check_evaluator(evaluator, settings, make)
+
+
+class Plain(Evaluator):
+    """Mean of the features' absolute values."""
+
+    name = "plain"
+    figures = (Figure("mean", "mean", "number", headline=True, low=0.0),)
+
+    def evaluate(self, encoder, rows, settings):
+        return Scores({"mean": float(rows.test_features(encoder)[0].abs().mean())})
+
+
+def draws(self, encoder, rows, settings):
+    return Scores({"mean": float(torch.rand(1))})
+
+
+def changes_modes(self, encoder, rows, settings):
+    encoder.eval()
+    return Plain.evaluate(self, encoder, rows, settings)
+
+
+def changes_weights(self, encoder, rows, settings):
+    next(encoder.parameters()).data.add_(1)
+    return Plain.evaluate(self, encoder, rows, settings)
+
+
+def of_one_process(self, encoder, rows, settings):
+    return Scores({"mean": float(sum(len(labels) for _, labels in rows.test()))})
+
+
+def by_order(self, encoder, rows, settings):
+    _, train_labels, test, labels = rows.labeled_features(encoder)
+    return Scores({"mean": float((train_labels[: len(labels)] == labels).double().mean())})
+
+
+class Bare(Settings):
+    """Settings without a description."""
+
+    k: int = 3
+
+
+@pytest.mark.parametrize(
+    "body, words",
+    [
+        ({"evaluate": draws}, "drew from torch's global random state"),
+        ({"evaluate": lambda *_: Scores({"mean": float(np.random.rand())})}, "drew from numpy's global random state"),
+        ({"evaluate": changes_modes}, "changed the encoder's modes"),
+        ({"evaluate": changes_weights}, "evaluating changed .* of the encoder"),
+        ({"evaluate": lambda *_: Scores({"median": 1.0})}, "figure 'median' is not declared; declared are mean"),
+        ({"evaluate": lambda *_: Scores({"mean": float("nan")})}, "figure 'mean' is nan"),
+        ({"evaluate": lambda *_: Scores({"mean": -1.0})}, "figure 'mean' is -1.0, declared between 0.0 and None"),
+        ({"evaluate": lambda *_: {"mean": 1.0}}, "returned dict, expected Scores"),
+        ({"evaluate": of_one_process}, "process 0 of 2 has mean 12.0, one process 23.0"),
+        ({"settings_class": Bare}, "its setting 'k' needs a default and a description"),
+        ({"figures": ()}, "has no `figures`"),
+        ({"figures": (Figure("mean", "mean"),)}, "has 0 headline figures, expected one"),
+        ({"needs": frozenset({"mask"})}, "it needs mask, which the suite's rows lack"),
+        (
+            {
+                "evaluate": by_order,
+                "figures": (Figure("mean", "mean", headline=True),),
+                "of_pixels": True,
+                "needs": frozenset({TRAIN, LABELS}),
+            },
+            "figure 'mean' is 1.0 of equal features in 4 classes, expected chance",
+        ),
+    ],
+)
+def test_the_suite_finds(body, words):
+    body = {"__module__": __name__, "__doc__": "An evaluator.", **body}
+    with pytest.raises(ContractViolation, match=words):
+        check_evaluator(type("Wrong", (Plain,), body))
+
+
+def test_a_task_that_is_asked_for_must_be_possible(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(RECIPE.replace("{prototypes: {metric: euclidean}, knn: {k: 5}}", "{retrieval: {}, linear: {}}"))
+    text = (
+        recipe.read_text()
+        .replace("path: builtin/digits", f"path: {tmp_path / 'data'}")
+        .replace('split: "train[:96]", ', "")
+    )
+    colored(48).select_columns(["image", "number"]).rename_column("number", "size_of_it").save_to_disk(
+        tmp_path / "data"
+    )
+    recipe.write_text(text)
+    with pytest.raises(
+        DataError, match="has no labels, which eval.tasks.linear needs: name their column in data.label_column"
+    ):
+        run(load_recipe(recipe, [f"train.output={tmp_path / 'out'}"]))
+
+
+def test_figures_have_a_declaration_by_their_keys():
+    keys = ["zero_shot_texture and color", "feature_std", "knn_accuracy", "of_another_version", "zero_shot_label"]
+    found = registry.figures_of(keys)
+    assert [*found] == [
+        "knn_accuracy",
+        "zero_shot_label",
+        "zero_shot_texture and color",
+        "feature_std",
+        "of_another_version",
+    ]
+    assert found["zero_shot_texture and color"][1].title == "zero-shot texture and color"
+    assert found["of_another_version"][0] is None
+
+
+def test_a_setting_of_before_is_a_short_form():
+    from hfcontrast.recipe.sections import EvalSection
+    from hfcontrast.recipe.tasks import evaluation_tasks
+
+    def tasks(**given):
+        return {name: settings for name, (_, settings) in evaluation_tasks(EvalSection(**given)).items()}
+
+    short = tasks(
+        knn_k=5, knn_temperature=0.1, linear_probe=True, finetune={"epochs": 2}, zero_shot=[], retrieval=False
+    )
+    spelled = {"knn": {"k": 5, "temperature": 0.1}, "linear": {}, "finetune": {"epochs": 2}}
+    assert tasks(tasks={**spelled, "zero-shot": False, "retrieval": False}) == short
+    assert [*short] == ["knn", "linear", "finetune", "features"]
+    assert tasks(knn_k=5, tasks={"knn": {"temperature": 0.2}})["knn"].model_dump() == {"k": 5, "temperature": 0.2}
+    assert tasks(knn_k=5, tasks={"knn": {"k": 7}})["knn"].k == 7
+    assert "linear" not in tasks(linear_probe=True, tasks={"linear": False}) and "linear" in tasks(
+        tasks={"linear": None}
+    )
+    with pytest.raises(PluginError, match="no evaluator 'lineer' is installed"):
+        tasks(tasks={"lineer": {}})
+
+
+class Described(Settings):
+    """Settings."""
+
+    size: int = Field(3, description="A size.")
+
+
+def test_settings_are_typed_and_frozen():
+    with pytest.raises(ValueError, match="size"):
+        Described(size="3")
+    with pytest.raises(ValueError, match="sise"):
+        Described(sise=3)
