@@ -1,21 +1,21 @@
 """AIM: Scalable Pre-training of Large Autoregressive Image Models. El-Nouby, Klein, Zhai, Bautista, Toshev, Shankar, and others, 2024.
 
-arXiv:2401.08541. The authors published their encoder (apple/ml-aim), but not the code of the training: what neither that
-nor the paper states is ours, and is said so below.
+arXiv:2401.08541. The authors published their encoder (apple/ml-aim), but not the code of the training: choices that neither that
+nor the paper states are ours and listed below.
 
 Deviations from the paper:
-- A ViT of transformers has a class token, which stands before the patches and belongs to the prefix. (A backbone with
+- A ViT of transformers has a class token, which precedes the patches and is part of the prefix. (A backbone with
   ``model_type: ijepa`` is a ViT without one.) Its linear layers and the patch projection have biases, and no normalization
   follows the projection; ``qkv_bias: false`` in the backbone is the paper's.
 - Position embeddings have the row's half first, the authors' the column's.
-- The prefix is a function of the run's seed, the epoch and the sample; the authors draw anew in every step.
-- The features to be judged are the mean of the last layer's patches; the authors train an attentive probe on the mean of the
-  last six layers.
+- The prefix is a function of the run's seed, the epoch and the sample; the authors draw new ones in every step.
+- The features for evaluation are the mean of the last layer's patch tokens; the authors train an attentive probe on the mean of
+  the last six layers.
 Not stated, ours:
-- Every patch after a prefix has the same weight: the loss is the mean over those of the whole batch, not of each image first.
+- Every patch after a prefix has the same weight: the loss is their mean over the whole batch, not over each image first.
 - The blocks of the head are residual, pre-norm MLPs between a linear map to their width and one to the pixels. Positions are
   added after that first map.
-- Initial weights are MAE's, Xavier uniform; of the encoder's, the authors' code states that of the patch projection, which is the same.
+- The initialization is MAE's, Xavier uniform; the authors' code states only that of the patch projection, which is the same.
 """
 
 import torch
@@ -44,8 +44,8 @@ class AIMConfig(MethodConfig):
     """Configuration of AIM.
 
     Args:
-        causal: Plain causal attention, without a prefix whose patches all see each other.
-        head_blocks: MLP blocks of the head, which looks at each patch on its own.
+        causal: Plain causal attention, without a prefix of bidirectional attention.
+        head_blocks: MLP blocks of the head, which processes each patch separately.
         head_width: Width of the head, a multiple of 4.
     """
 
@@ -67,9 +67,8 @@ class AIMConfig(MethodConfig):
 class AIM(Method):
     """AIM (El-Nouby et al., 2024, arXiv:2401.08541): a ViT predicts the pixels of the next patch, row by row.
 
-    The first patches of an image, of a random number, are its prefix: they see each other, and nothing of them is
-    predicted. Each patch after them sees the patches before it. So the encoder also learns to look both ways, as it does
-    when it is published: without any mask.
+    A random number of first patches is the prefix, with bidirectional attention and no prediction. Each later patch attends to
+    the patches before it. So the encoder also learns bidirectional attention, with which it is published: without any mask.
     """
 
     config_class = AIMConfig
@@ -93,13 +92,13 @@ class AIM(Method):
         crops = pixel_values.flatten(0, 1)
         patches = patchify(crops, self.encoder.config.patch_size).float()
         if patches.shape[1] < 2:
-            raise RecipeError("AIM predicts a patch from those before it, and an image of this size has but one")
+            raise RecipeError("AIM predicts a patch from those before it, and an image of this size has only one")
         share = self.random_uniform(index, count, PREFIX).flatten()
         prefix = 1 + (share * (patches.shape[1] - 1)).long()  # uniform in 1..T - 1
         if self.config.causal:
             prefix = torch.zeros_like(prefix)
         hidden = self.encode_in_order(crops, prefix)
-        # The patch at place k is predicted at place k - 1; nothing comes before the first.
+        # The patch at position k is predicted at position k - 1; the first one has no predecessor.
         places = torch.arange(1, patches.shape[1], device=crops.device)
         wanted = places >= prefix.unsqueeze(1)
         target, *_ = normalize_patches(patches)
@@ -119,11 +118,11 @@ class AIM(Method):
         )
 
     def encode_in_order(self, crops: Tensor, prefix: Tensor) -> Tensor:
-        """Features of patches that each see those before them, and the prefix (section 3.2).
+        """Features of patches, each of which attends to the prefix and to the patches before it (section 3.2).
 
         Args:
             crops: (N, C, H, W).
-            prefix: (N,) patches of the prefix.
+            prefix: (N,) number of patches in the prefix.
 
         Returns:
             (N, T - 1, D), of all patches but the last.
@@ -140,7 +139,7 @@ class AIM(Method):
         return [*self.encoder.layers]
 
     def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The prefix, here the first third; each later patch as predicted from the true ones before it; the image."""
+        """The prefix, here the first third; each later patch as predicted from the true ones before it; the original."""
         image, side = pixel_values[:, 0], self.encoder.config.patch_size
         patches = patchify(image, side).float()
         _, mean, std = normalize_patches(patches)
@@ -159,7 +158,7 @@ class AIM(Method):
 
 
 class PixelHead(nn.Module):
-    """AIM's head: from a patch's features, without a look at the others, to the pixels of the next patch.
+    """AIM's head: maps the features of each patch, separately, to the pixels of the next patch.
 
     Args:
         feature_size: Width D of the encoder's tokens.
@@ -190,7 +189,7 @@ class PixelHead(nn.Module):
         Args:
             hidden: (N, T - 1, D) features of all patches but the last.
             grid: Rows and columns of the patches.
-            wanted: (N, T - 1) bool, at which places the next patch is predicted.
+            wanted: (N, T - 1) bool, the positions at which the next patch is predicted.
 
         Returns:
             (M, pixels), of the wanted ones in their order.

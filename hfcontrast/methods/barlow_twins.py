@@ -4,7 +4,7 @@ arXiv:2103.03230; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - lambda is 0.0051, that of the authors' code and of their released model; the paper's text rounds it to 0.005.
-- The embeddings are normalized without running statistics, which nothing ever reads.
+- The embeddings are normalized without running statistics, which are never used.
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 """
 
@@ -27,9 +27,9 @@ class BarlowTwinsConfig(MethodConfig):
         hidden_dim: Width of the head's hidden layers.
         head_layers: Number of linear layers of the head, 1 or more.
         off_diagonal: lambda, the weight of the redundancy reduction.
-        loss_scale: Factor on the loss. Nothing to adaptive optimizers; under lars it scales the steps of biases and norms
-            alone (and the gradient beside weight decay). The authors' learning rates are 0.2 for weights and 0.0048 for biases
-            and norms, and their gradient is divided by the number of GPUs: 0.024 / 16 is theirs on 16 GPUs.
+        loss_scale: Factor on the loss. It has no effect with adaptive optimizers; with lars it scales only the steps of biases and
+            norms (and the gradient relative to the weight decay). The authors' learning rates are 0.2 for weights and 0.0048 for biases
+            and norms, and their gradient is divided by the number of GPUs: 0.024 / 16 reproduces their setting on 16 GPUs.
     """
 
     model_type = "hfcontrast_barlow_twins"
@@ -41,12 +41,12 @@ class BarlowTwinsConfig(MethodConfig):
     loss_scale: float | int = 1.0
 
     def validate_head_layers(self):
-        """The last layer is always there."""
+        """The head has at least one layer."""
         if self.head_layers < 1:
             raise ValueError(f"head_layers is {self.head_layers}, expected 1 or more")
 
     def validate_factors(self):
-        """A loss turned around would undo what it is for."""
+        """The weights must not be negative."""
         if self.off_diagonal < 0:
             raise ValueError(f"off_diagonal is {self.off_diagonal}, expected 0 or more")
         if self.loss_scale <= 0:
@@ -57,10 +57,10 @@ _COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "ji
 
 
 class BarlowTwins(Method):
-    """Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230): the cross-correlation of two views' embeddings is to be the identity.
+    """Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230): drives the cross-correlation of two views' embeddings to the identity.
 
-    The correlations are those of the global batch. No negatives, no teacher, no predictor. The two views go through encoder and
-    head one after the other, so that batch normalization sees one view at a time, as in the authors' code.
+    The correlations are computed over the global batch. No negatives, no teacher, no predictor. Encoder and head process one view
+    at a time, so that batch normalization uses the statistics of one view, as in the authors' code.
     """
 
     config_class = BarlowTwinsConfig
@@ -94,6 +94,6 @@ class BarlowTwins(Method):
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Mean of the cross-correlation's diagonal: how far the views agree, at most 1."""
+    """Mean of the diagonal of the cross-correlation matrix, at most 1."""
     first, second = (z - z.mean(dim=0) for z in (first, second))
     return torch.cosine_similarity(first, second, dim=0).mean()

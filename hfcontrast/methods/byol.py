@@ -7,12 +7,12 @@ arXiv:2010.10241.
 Deviations from the paper:
 - Brightness is changed by a factor and contrast around the mean gray, as in torchvision; the authors' code adds a shift and
   stretches every color around its own mean.
-- The target starts as a copy of the online network; the authors' starts from other random weights, which they found to make no
-  difference.
-- No bias before batch normalization, which takes it out again; the authors' code has one.
-- Linear layers start as torch's do, not as Haiku's.
+- The target starts as a copy of the online network; the authors' starts from different random weights, which made no difference
+  according to them.
+- No bias before batch normalization, which would cancel it; the authors' code has one.
+- Linear layers have torch's initialization, not Haiku's.
 - Heads without batch statistics: number of groups, and which of a head's layers are standardized (all), are ours. The
-  follow-up paper normalizes the encoder in the same way, which here is the choice of the backbone.
+  follow-up paper normalizes the encoder in the same way, which here is a choice of the backbone.
 """
 
 from functools import partial
@@ -53,12 +53,12 @@ class BYOLConfig(MethodConfig):
     weight_standardization: bool = False
 
     def validate_target_momentum(self):
-        """A momentum is a share."""
+        """A momentum is between 0 and 1."""
         if not 0 <= self.target_momentum <= 1:
             raise ValueError(f"target_momentum is {self.target_momentum}, expected a number between 0 and 1")
 
     def validate_head_groups(self):
-        """Groups are of equal size."""
+        """Groups have equal sizes."""
         if self.head_norm == "group" and (self.head_groups < 1 or self.hidden_dim % self.head_groups):
             raise ValueError(
                 f"head_groups is {self.head_groups}, expected a number that divides hidden_dim, {self.hidden_dim}"
@@ -69,9 +69,9 @@ _COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "ji
 
 
 class BYOL(Method):
-    """BYOL (Grill et al., 2020, arXiv:2006.07733): from one view, predict what a slow copy of the network makes of the other.
+    """BYOL (Grill et al., 2020, arXiv:2006.07733): predicts, from one view, a momentum network's projection of the other.
 
-    No negatives. The online network (encoder, projector, predictor) learns; the target (encoder, projector) is its moving
+    No negatives. The online network (encoder, projector, predictor) is trained; the target (encoder, projector) is its moving
     average. Encoder and heads run on one view at a time, so batch statistics are those of one view of the global batch.
     """
 
@@ -83,7 +83,7 @@ class BYOL(Method):
     min_images_normalized = 3
     teachers = {"target_encoder": "encoder", "target_projector": "projector"}
     collapse_advice = (
-        "raise method.target_momentum (a target that follows at once collapses with the network), lower optim.lr or lengthen "
+        "raise method.target_momentum (a target that follows too fast collapses with the network), lower optim.lr or lengthen "
         "optim.warmup_epochs, and keep method.head_norm=batch where the batch is not tiny"
     )
 
@@ -102,7 +102,7 @@ class BYOL(Method):
 
     @classmethod
     def fewest_images(cls, options: dict[str, Any]) -> tuple[int, int]:
-        """Heads without batch statistics take any number; each image has a target of its own."""
+        """Heads without batch statistics work with any number of images; each image has its own target."""
         if options.get("head_norm", cls.config_class.head_norm) == "batch":
             return super().fewest_images(options)
         return 1, 1

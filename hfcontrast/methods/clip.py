@@ -5,7 +5,7 @@ arXiv:2103.00020; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - The paper cuts a random square from the image resized to its short side; the view here is cut from at least 90 % of the
-  area, with an aspect ratio of its own between 3:4 and 4:3, as open_clip trains.
+  area, with an aspect ratio between 3:4 and 4:3, as in open_clip.
 - On several processes, each compares its own pairs with those of all: the loss and its gradients are those of the global batch.
 """
 
@@ -28,7 +28,7 @@ class CLIPMethodConfig(MethodConfig):
     """Configuration of CLIP.
 
     Args:
-        max_scale: What the learned scale of the logits, the inverse temperature, is clipped at; above 0.
+        max_scale: Upper limit of the learned logit scale, the inverse temperature; above 0.
     """
 
     model_type = "hfcontrast_clip"
@@ -37,16 +37,16 @@ class CLIPMethodConfig(MethodConfig):
     max_scale: float | int = 100
 
     def validate_max_scale(self):
-        """Its logarithm is taken."""
+        """The logarithm of the scale needs a positive number."""
         if self.max_scale <= 0:
             raise ValueError(f"max_scale is {self.max_scale}, expected a number above 0")
 
 
 class CLIP(Method):
-    """CLIP (Radford et al., 2021, arXiv:2103.00020): each image finds its caption in the batch, and each caption its image.
+    """CLIP (Radford et al., 2021, arXiv:2103.00020): matches images with their captions within the batch, in both directions.
 
     An image tower and a text tower, native to transformers, map into one space; the loss is the symmetric cross-entropy over
-    the cosine similarities of the global batch, scaled by a learned temperature. The B x B matrix is never held.
+    the cosine similarities of the global batch, scaled by a learned temperature. The B x B matrix is never held in memory.
     """
 
     config_class = CLIPMethodConfig

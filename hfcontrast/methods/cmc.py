@@ -5,9 +5,9 @@ arXiv:1906.05849; details that the paper leaves open are those of the authors' c
 Deviations from the paper:
 - An image is never drawn as a negative of itself; the authors' uniform draws can hit it.
 - The memory banks start with random unit vectors; the authors' entries are uniform and of about unit length.
-- A gray, whatever its lightness, has no color at all: a and b are relative to the white of the matrix that gives X, Y, Z.
-- Batch statistics are those of all processes unless ``train.sync_batchnorm`` is false, as in the recipe for ImageNet; the authors'
-  DataParallel has those of each GPU's images.
+- Grays of any lightness have a = b = 0: a and b are relative to the white point of the matrix that gives X, Y, Z.
+- Batch statistics are computed over all processes unless ``train.sync_batchnorm`` is false, as in the recipe for ImageNet; the authors'
+  DataParallel computes them per GPU.
 - All encoders have the architecture of the recipe at its full width. What the authors call ResNet50v1 is one of half the
   width (hidden_sizes [128, 256, 512, 1024]); their AlexNet is split in halves.
 """
@@ -34,16 +34,16 @@ class CMCConfig(MethodConfig):
     Args:
         color_space: Colors that the views are made of: "lab", "ydbdr" or "rgb" (paper, section 4.1).
         channel_groups: The channels of each view, such as [[0], [1, 2]]; null: L and ab, Y and DbDr, or R, G and B.
-        graph: Pairs of views that are contrasted: "full" for all of them, "core" for those with the core view (paper, eq. 6
+        graph: Pairs of views in the loss: "full" for all of them, "core" for those with the core view (paper, eq. 6
             and 7). The same for two views.
-        core_view: Number of the core view, from 0.
+        core_view: Index of the core view, from 0.
         projection_dim: Width of the projection on which the loss is computed.
         negatives: Negatives for each image, drawn from memory banks over the whole data set; "batch" for those in the
             batch, without banks.
-        loss: Contrast with the banks' negatives: "nce", or "softmax" over the positive and the negatives (paper, eq. 3).
+        loss: Loss with negatives from the banks: "nce", or "softmax" over the positive and the negatives (paper, eq. 3).
             Within the batch it is always the softmax.
         temperature: Temperature, above 0; the authors take 0.07 on ImageNet, 0.1 on STL-10.
-        bank_momentum: Share of a bank's old row that stays when its image is seen.
+        bank_momentum: Momentum of the rows of the banks: the weight of the old row in an update.
         num_images: Images in the data set; filled in by the training.
         image_mean: Mean of each color that images are normalized by; filled in by the training.
         image_std: Standard deviation of each color that they are normalized by; filled in by the training.
@@ -72,17 +72,17 @@ class CMCConfig(MethodConfig):
         )
 
     def validate_channel_groups(self):
-        """Two views or more: one alone has nothing to be contrasted with."""
+        """A contrastive loss needs two views or more."""
         if len(groups := self.backbone_config.channel_groups) < 2:
             raise ValueError(f"channel_groups is {groups}, expected two lists or more of the channels 0, 1 and 2")
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
     def validate_bank_momentum(self):
-        """The momentum is a share."""
+        """The momentum is between 0 and 1."""
         if not 0 <= self.bank_momentum <= 1:
             raise ValueError(f"bank_momentum is {self.bank_momentum}, expected a number between 0 and 1")
 
@@ -101,8 +101,8 @@ class CMCConfig(MethodConfig):
 class CMC(Method):
     """CMC (Tian et al., 2020, arXiv:1906.05849): the color channels of an image are views of it, each with its own encoder.
 
-    An image's lightness attracts its color and repels that of other images, and the other way round. The published encoder is
-    all of them in one, for ordinary RGB images: its features are those of the views side by side, as the paper evaluates.
+    The lightness and the color of an image are a positive pair, those of different images negatives. The published model contains
+    all encoders and takes ordinary RGB images: its features are the concatenated features of the views, as in the paper's evaluation.
     """
 
     config_class = CMCConfig
@@ -116,7 +116,7 @@ class CMC(Method):
             missing.append("num_images")
         if missing:
             raise ValueError(
-                f"CMC needs {', '.join(missing)}: the training fills them in, elsewhere give them yourself"
+                f"CMC needs {', '.join(missing)}: they are filled in by a training; set them yourself otherwise"
             )
         super().__init__(config)
         views = len(config.backbone_config.channel_groups)
@@ -143,11 +143,13 @@ class CMC(Method):
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(B, 1, C, H, W) to the features of the V color views, (B, V, D)."""
         if pixel_values.shape[1] != 1:
-            raise ValueError(f"CMC takes one crop of an image, its views are the colors; got {pixel_values.shape[1]}")
+            raise ValueError(
+                f"CMC takes one crop of an image, whose color channels are the views; got {pixel_values.shape[1]}"
+            )
         return {"h": self.encode(pixel_values).squeeze(1).unflatten(1, (len(self.projectors), -1))}
 
     def objective(self, embeddings: dict[str, Tensor], index: Tensor) -> MethodOutput:
-        """The contrast of every pair of views in both directions, summed."""
+        """The sum of the losses of all pairs of views in both directions."""
         features = embeddings["h"].unbind(dim=1)
         z = torch.stack([project(h) for project, h in zip(self.projectors, features)], dim=1)
         z = F.normalize(z.float(), dim=-1)
@@ -158,7 +160,7 @@ class CMC(Method):
         return MethodOutput(loss=loss, metrics=self._similarities(z.detach()), state=state, embeddings=z.detach())
 
     def _similarities(self, z: Tensor) -> dict[str, Tensor]:
-        """Mean similarity of two views of one image, and of two images. Only their difference counts: see the card."""
+        """Mean similarity of two views of one image, and of different images. Only the difference is meaningful: see the model card."""
         pairs = [(z[:, i], z[:, j]) for j, sources in enumerate(self.sources) for i in sources]
         same = torch.stack([(a * b).sum() for a, b in pairs]).mean()
         whole = torch.stack([(a.sum(dim=0) * b.sum(dim=0)).sum() for a, b in pairs]).mean()
@@ -191,7 +193,7 @@ class CMC(Method):
         return sum(losses), {"index": index, "z": z.detach(), "log_partition": log_partition}
 
     def _log_partition(self, positives: Tensor, negatives: Tensor) -> Tensor:
-        """log Z of each pair: the sum over all images as the first batch estimates it, the same ever after."""
+        """log Z of each pair: the sum over all images, estimated from the first batch and constant afterwards."""
         temperature = self.config.temperature
         similarities = torch.cat([positives.unsqueeze(2), negatives], dim=2)
         means = all_mean(((similarities - 1) / temperature).exp().mean(dim=(0, 2)))
@@ -203,18 +205,23 @@ class CMC(Method):
         if self.banks is None:
             return []
         return [
-            Phase("the first epoch fills the memory banks", None, steps_per_epoch, "no image meets its own embedding")
+            Phase(
+                "the first epoch fills the memory banks",
+                None,
+                steps_per_epoch,
+                "no image is compared with its own embedding",
+            )
         ]
 
     @classmethod
     def fewest_images(cls, options: dict[str, Any]) -> tuple[int, int]:
-        """Without banks the negatives are the batch's other images."""
+        """Without banks the negatives are the other images of the batch."""
         fewest, normalized = super().fewest_images(options)
         return (2 if options.get("negatives") == "batch" else fewest), normalized
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the banks' rows of the images that were seen, and keeps the first estimate of the constants Z."""
+        """Updates the rows of the batch's images in the banks, and keeps the first estimate of the constants Z."""
         if self.banks is None:
             return
         states = [output.state for output in outputs]

@@ -5,7 +5,7 @@ arXiv:2110.06848; SimCLR with another loss. Encoder, head and views are those of
 Deviations from the paper:
 - Those of ``simclr``.
 - The loss is the mean over both views of all images, where the paper sums it.
-- DCLW's weights are the paper's, 2 - exp(s / sigma) / mean of exp(s / sigma), and gradients flow through them. A published
+- DCLW's weights are the paper's, 2 - exp(s / sigma) / mean of exp(s / sigma), and gradients flow through them. A public
   implementation (raminnakhli/Decoupled-Contrastive-Learning) has the same weights, as the batch size times a softmax; its loss is
   that of one direction, from the first view.
 """
@@ -29,7 +29,7 @@ class DCLConfig(SimCLRConfig):
         hidden_dim: Width of the head's hidden layer; None takes the encoder's feature width.
         head: Projection head g: "mlp" with one hidden layer, "linear", or "identity".
         temperature: Temperature of the loss, above 0.
-        sigma: None for DCL; a number above 0 for DCLW, which gives pairs that agree already less weight (0.5 in the paper).
+        sigma: None for DCL; a number above 0 for DCLW, which gives less weight to pairs that already agree (0.5 in the paper).
     """
 
     model_type = "hfcontrast_dcl"
@@ -45,8 +45,8 @@ class DCLConfig(SimCLRConfig):
 class DCL(SimCLR):
     """DCL (Yeh et al., 2021, arXiv:2110.06848): SimCLR without the positive pair in the denominator of its loss.
 
-    In NT-Xent a pair that agrees well takes the gradient from its negatives too, most of all in small batches; here attraction
-    and repulsion no longer know of each other. With ``sigma`` it is DCLW.
+    In NT-Xent a pair that agrees well also reduces the gradient of its negatives, most of all in small batches; here the two are
+    decoupled. With ``sigma`` it is DCLW.
     """
 
     config_class = DCLConfig

@@ -5,9 +5,9 @@ arXiv:2104.14294; details that the paper leaves open are those of the authors' c
 Deviations from the paper:
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 - The warm-up of the teacher's temperature over n epochs reaches its end at epoch n; the authors' reaches it at epoch n - 1.
-- Student and teacher views of one size go through the head together (it has no batch statistics unless asked for).
-- The encoder starts as its architecture does. The authors' ViT is timm's, but for a class token of N(0, 0.02^2), which in timm is
-  N(0, 10^-12); the patch projection, which they leave as torch's, transformers draws from N(0, 0.02^2).
+- Student and teacher views of one size go through the head together (it has no batch statistics by default).
+- The encoder is initialized as in its architecture. The authors' ViT is timm's, except for a class token of N(0, 0.02^2), which in timm
+  is N(0, 10^-12); the patch projection has torch's initialization in their code and N(0, 0.02^2) in transformers.
 """
 
 import torch
@@ -35,10 +35,10 @@ class DINOConfig(MethodConfig):
             recipes, null (that of torch.nn.Linear) learns faster.
         learn_prototype_norm: Learn the norms of the prototypes rather than fix them at 1 (norm_last_layer=False in the
             authors' code; can help, can destabilize).
-        freeze_last_layer_epochs: Epochs at the start in which the prototypes do not move.
+        freeze_last_layer_epochs: Number of first epochs in which the prototypes are frozen.
         student_temperature: Temperature of the student's softmax.
         warmup_teacher_temperature: Teacher's temperature at the start.
-        teacher_temperature: Teacher's temperature after the warm-up; above 0.07 is unstable for most.
+        teacher_temperature: Teacher's temperature after the warm-up; above 0.07 training is often unstable.
         warmup_teacher_temperature_epochs: Epochs over which the teacher's temperature rises linearly.
         teacher_momentum: Momentum of the teacher at the start; it rises to 1 along a cosine.
         center_momentum: Momentum of the center's moving average.
@@ -78,10 +78,10 @@ _COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "ji
 
 
 class DINO(Method):
-    """DINO (Caron et al., 2021, arXiv:2104.14294): a student predicts, from any crop, its momentum teacher's view of a large one.
+    """DINO (Caron et al., 2021, arXiv:2104.14294): a student predicts, from any crop, its momentum teacher's output on a large crop.
 
-    The teacher sees the two global crops, the student all crops; centring and sharpening of the teacher's output avoid
-    the collapse. The teacher's encoder is published.
+    The teacher gets the two global crops, the student all crops; centering and sharpening of the teacher's output avoid
+    a collapse. The teacher's encoder is published.
     """
 
     config_class = DINOConfig
@@ -122,7 +122,7 @@ class DINO(Method):
         return {"student": features, "teacher": teacher}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """Cross-entropy of student and centerd, sharpened teacher over the prototypes."""
+        """Cross-entropy of the student with the centered, sharpened teacher over the prototypes."""
         bottleneck = self.head(embeddings["student"])
         student = self.prototypes(bottleneck)
         with torch.no_grad():
@@ -148,14 +148,14 @@ class DINO(Method):
         )
 
     def after_backward(self, progress: Progress) -> None:
-        """Keeps the prototypes where they are during the first epochs."""
+        """Freezes the prototypes during the first epochs."""
         if progress.epoch < self.config.freeze_last_layer_epochs:
             for parameter in self.prototypes.parameters():
                 parameter.grad = None
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the teacher, and the center to the mean of the global batch's teacher logits (eq. 4)."""
+        """Updates the teacher, and the center by the mean of the teacher's logits over the global batch (eq. 4)."""
         self.update_teachers(momentum_schedule(self.config.teacher_momentum, progress.fraction))
         batch_mean = all_mean(torch.stack([output.state["teacher_mean"] for output in outputs]).mean(dim=0))
         self.center.lerp_(batch_mean.to(self.center.dtype), 1.0 - self.config.center_momentum)
@@ -166,7 +166,7 @@ class DINO(Method):
 
 
 def head_phases(config: PreTrainedConfig, steps_per_epoch: int) -> list[Phase]:
-    """What begins and ends by the settings of DINO's heads."""
+    """The phases of a training that the settings of DINO's heads define."""
     phases = []
     if frozen := config.freeze_last_layer_epochs:
         step = frozen * steps_per_epoch

@@ -3,14 +3,14 @@
 ICML 2020 (PMLR 119); details that the paper leaves open are those of the authors' code (openai/image-gpt).
 
 Deviations from the paper:
-- The model is transformers' ImageGPT: linear layers have biases, which the authors' have not.
-- The start token stands in no pixel's context: the first pixel is predicted from it, every other one from the pixels before it
-  alone. So the published model sees, in what its image processor makes of an image, the sequence that it was trained on. The start
-  token has the last position, where the last pixel would stand, from which nothing is predicted. Released weights, which were
-  trained after a start token, begin with their positions moved to this order.
+- The model is transformers' ImageGPT: linear layers have biases, which the authors' model does not have.
+- The start token is in no other pixel's context: the first pixel is predicted from it, every other one only from the pixels before
+  it. So the sequence that the image processor makes for the published model is the one that it was trained on. The start token has
+  the last position, that of the last pixel, from which nothing is predicted. The position embeddings of released weights, which were
+  trained after a start token, are moved to this order.
 - Only the autoregressive objective; the paper's BERT objective needs attention in both directions.
-- Crops: the share of the image is drawn from a range; the authors resize the short side to 256 to 384 px and cut 224 out.
-- Color clusters are fitted to some hundred thousand pixels of the training data; the authors' to ImageNet's.
+- Crops: the area is drawn from a range; the authors resize the short side to 256 to 384 px and cut 224 out.
+- Color clusters are fitted to up to 200,000 pixels of the training data; the authors' to ImageNet's.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ from ..errors import RecipeError
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
-_PIXELS = 200_000  # that the clusters are fitted to, at most
+_PIXELS = 200_000  # number of pixels that the clusters are fitted to, at most
 
 
 @strict
@@ -35,10 +35,10 @@ class IGPTConfig(MethodConfig):
     """Configuration of iGPT.
 
     Args:
-        num_clusters: Colors that the images are reduced to, K; fewer where the data has fewer.
+        num_clusters: Number of color clusters K; fewer if the data has fewer colors.
         feature_layer: Block whose normalized input is the feature, averaged over the pixels: from 1 to one less than the
-            blocks; None takes the middle one. The later blocks are published no more.
-        clusters: (K, 3) colors in [-1, 1]; measured by the training, or those of pretrained weights.
+            blocks; None takes the middle one. The later blocks are not published.
+        clusters: (K, 3) colors in [-1, 1]; measured before the training, or those of pretrained weights.
         image_mean: Mean of each color that images are normalized by; filled in by the training.
         image_std: Standard deviation of each color; filled in by the training.
     """
@@ -56,7 +56,7 @@ class IGPTConfig(MethodConfig):
         super().__post_init__(**kwargs)
         backbone = self.backbone_config
         if backbone.model_type == "imagegpt":
-            if getattr(backbone, "clusters", None) is not None:  # pretrained weights know what their tokens mean
+            if getattr(backbone, "clusters", None) is not None:  # pretrained weights come with their clusters
                 self.clusters = backbone.clusters
             elif self.clusters is not None:
                 backbone.clusters, backbone.vocab_size = self.clusters, len(self.clusters) + 1
@@ -68,11 +68,11 @@ class IGPTConfig(MethodConfig):
 
 
 class IGPT(Method):
-    """iGPT (Chen et al., 2020): the next pixel is predicted from all before it, row by row, as a language model does words.
+    """iGPT (Chen et al., 2020): predicts each pixel from the previous ones, row by row, like a language model.
 
-    Images are small and reduced to K colors. The encoder is an ImageGPTModel of transformers; published are its first
-    blocks, up to the one whose features are best read by a linear layer, about the middle, as an ImageGPTModel of so many
-    blocks whose last normalization is the next block's first. Nearest neighbors of these features say little.
+    Images are small and quantized to K colors. The encoder is an ImageGPTModel of transformers; its first blocks are published, up
+    to the one with the best linear-probe accuracy, about the middle, as an ImageGPTModel with that many blocks, whose last
+    normalization is the next block's first. The kNN accuracy of these features is low.
     """
 
     config_class = IGPTConfig
@@ -87,7 +87,9 @@ class IGPT(Method):
                 "model_type: imagegpt"
             )
         if config.clusters is None or config.image_mean is None or config.image_std is None:
-            raise ValueError("clusters, image_mean and image_std are None: the training fills them in from the data")
+            raise ValueError(
+                "clusters, image_mean and image_std are None: they are filled in by a training; set them yourself otherwise"
+            )
         super().__init__(config)
         initialize_gpt(self.encoder)
         blocks = config.backbone_config.n_layer
@@ -119,7 +121,7 @@ class IGPT(Method):
         return {"error": error.unflatten(0, pixel_values.shape[:2])}
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T) to the logits of every pixel's color (N, T, K): of the first from the start, of others from those before."""
+        """Tokens (N, T) to the logits of every pixel's color (N, T, K), from the start token for the first and from the previous ones for others."""
         start = tokens.new_full((len(tokens), 1), len(self.config.clusters))
         place = tokens.new_full((1, 1), self.encoder.config.n_positions - 1)
         first = self.encoder(start, position_ids=place, use_cache=False).last_hidden_state
@@ -137,7 +139,7 @@ class IGPT(Method):
         return color_tokens(self.encoder, (values * std + mean) * 2 - 1)
 
     def export_encoder(self) -> PreTrainedModel:
-        """The blocks before the features' one, over the same parameters."""
+        """The blocks before the feature layer, sharing their parameters."""
         config = type(self.encoder.config).from_dict({**self.encoder.config.to_dict(), "n_layer": self.feature_layer})
         with torch.device("meta"):
             encoder = ImageGPTModel(config)
@@ -147,7 +149,7 @@ class IGPT(Method):
         return encoder.train(self.encoder.training)
 
     def generator(self) -> ImageGPTForCausalImageModeling:
-        """The whole model as transformers has it, over the same parameters, to sample the rest of an image from its first pixels."""
+        """The whole model as a transformers model with shared parameters, which samples the rest of an image from its first pixels."""
         with torch.device("meta"):
             model = ImageGPTForCausalImageModeling(self.encoder.config)
         model.transformer, model.lm_head = self.encoder, self.head.linear
@@ -185,10 +187,10 @@ class IGPT(Method):
 
 @torch.no_grad()
 def initialize_gpt(encoder: ImageGPTModel) -> None:
-    """Initial weights of the encoder, as in the authors' code, of width D and L blocks.
+    """Initializes the encoder, of width D and with L blocks, as in the authors' code.
 
     Tokens N(0, 0.02^2), positions N(0, 0.01^2); queries, keys and values N(0, 1 / D), the attention's output N(0, 1 / (D L)), both
-    layers of an MLP N(0, 0.02^2). Biases, which the authors' model has not, 0.
+    layers of an MLP N(0, 0.02^2). Biases, which the authors' model does not have, are 0.
     """
     width, layers = encoder.config.hidden_size, len(encoder.h)
     nn.init.normal_(encoder.wte.weight, std=0.02)

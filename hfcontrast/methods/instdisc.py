@@ -4,13 +4,13 @@ arXiv:1805.01978; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - An image is never among its own negatives; the authors' draws may hit it.
-- The proximal term of section 3.3 is part of the method, and stands beside the NCE sum of an image as in equation 11. The paper gives
+- The proximal term of section 3.3 is part of the method, and is added to the NCE sum of an image as in equation 11. The paper gives
   no value for its weight lambda, and the authors' released code and models have no such term: 0, as in the recipe for ImageNet. The
-  default of 30 is ours and heavy, for short trainings: 20 short epochs on generated images learned with it and not without. The
-  term pulls an embedding to its row with a force of 2 lambda, NCE with at most 1 / temperature: 60 against 14. They are equal at
+  default of 30 is ours and large, for short trainings: 20 short epochs on generated images learn with it and not without. The
+  gradient of the term is at most 2 lambda per unit of distance, that of NCE at most 1 / temperature: 60 and 14. They are equal at
   lambda = 1 / (2 temperature), 7 at 0.07.
-- Gray images follow the color jitter instead of preceding it; distortions work on values in [0, 1] without rounding to 8 bits.
-- With more than one view (recipe), each is compared with the bank, and the mean of their embeddings moves its row.
+- Grayscale is applied after the color jitter instead of before it; augmentations work on values in [0, 1] without rounding to 8 bits.
+- With more than one view (recipe), each is compared with the bank, and the mean of their embeddings updates its row.
 """
 
 import math
@@ -25,7 +25,7 @@ from ..nn import MemoryBank, chosen_products, gather, sample_others
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
-_NEGATIVES = 1  # what random numbers are used for
+_NEGATIVES = 1  # purpose of the random numbers
 
 
 @strict
@@ -35,11 +35,11 @@ class InstDiscConfig(MethodConfig):
     Args:
         projection_dim: Width of the embedding, on which the loss is computed and which the memory bank keeps.
         temperature: Temperature of the softmax over images, above 0; 0.07 in the paper, 0.1 in the authors' code for CIFAR-10.
-        negatives: Images drawn from the bank for each image as the noise of NCE; None compares with the whole bank, by the
+        negatives: Images drawn from the bank for each image as the noise of NCE; None uses the whole bank with the
             exact softmax.
-        bank_momentum: Share of its old row that stays when an image is seen, in [0, 1].
+        bank_momentum: Momentum of the rows of the bank, in [0, 1]: the weight of the old row in an update.
         proximal_weight: Weight of the squared distance between an embedding and its image's row in the bank, 0 or more; 0 in the
-            authors' released code, 1 / (2 temperature) pulls as NCE does.
+            authors' released code, 1 / (2 temperature) has gradients as large as those of NCE.
         num_images: Images in the data set; filled in by the training.
     """
 
@@ -65,7 +65,7 @@ class InstDiscConfig(MethodConfig):
 
 
 class InstDisc(Method):
-    """InstDisc (Wu et al., 2018, arXiv:1805.01978): every image is a class of its own, told from the rest of a memory bank.
+    """InstDisc (Wu et al., 2018, arXiv:1805.01978): instance discrimination with a memory bank: every image is a class.
 
     The bank keeps one embedding of every image of the data set. Its softmax is approximated by noise-contrastive
     estimation; the normalizing constant Z is estimated once, from the first batch.
@@ -94,7 +94,7 @@ class InstDisc(Method):
         super().__init__(config)
         if config.num_images is None or config.num_images < 2:
             raise ValueError(
-                f"instdisc keeps a row for every image of the data set, and num_images is {config.num_images}: set "
+                f"instdisc has a memory bank with a row for every image of the data set, and num_images is {config.num_images}: set "
                 "method.num_images to their number, 2 or more (the training does it)"
             )
         self.head = nn.Linear(self.feature_size, config.projection_dim)
@@ -103,7 +103,7 @@ class InstDisc(Method):
         self.post_init()
 
     def reset_parameters(self) -> None:
-        """Z is yet to be estimated: minus infinity stands for that."""
+        """Resets log Z to minus infinity: not estimated yet."""
         if self.log_partition is not None:
             nn.init.constant_(self.log_partition, -math.inf)
 
@@ -112,7 +112,7 @@ class InstDisc(Method):
         return {"h": self.encode(pixel_values)}
 
     def objective(self, embeddings: dict[str, Tensor], index: Tensor) -> MethodOutput:
-        """NCE, or the exact softmax, over the bank, and the proximal term; each image's loss is its own."""
+        """NCE, or the exact softmax, over the bank, and the proximal term, per image."""
         config = self.config
         v = F.normalize(self.head(embeddings["h"]).float(), dim=-1)
         own = self.bank.rows[index].unsqueeze(1).to(v.dtype)
@@ -143,21 +143,26 @@ class InstDisc(Method):
         )
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the epoch in which an image's row is still a random vector."""
+        """The end of the epoch in which the rows of the bank are still random vectors."""
         return [
-            Phase("the first epoch fills the memory bank", None, steps_per_epoch, "no image meets its own embedding")
+            Phase(
+                "the first epoch fills the memory bank",
+                None,
+                steps_per_epoch,
+                "no image is compared with its own embedding",
+            )
         ]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Keeps the first batch's estimate of Z, and moves the images' rows in the bank."""
+        """Keeps the first batch's estimate of Z, and updates the images' rows in the bank."""
         if self.log_partition is not None:
             self.log_partition.copy_(outputs[0].state["log_partition"])
         for output in outputs:
             self.bank.update(output.state["index"], output.state["v"])
 
     def _known_partition(self, positives: Tensor, negatives: Tensor) -> Tensor:
-        """log Z: N times the mean of exp(s / t) over the global batch (eq. 8), unless it is known already."""
+        """log Z: N times the mean of exp(s / t) over the global batch (eq. 8), unless it has been estimated already."""
         logits = torch.cat([positives.flatten(), negatives.flatten()]) / self.config.temperature
         means = gather((logits.logsumexp(dim=0) - math.log(logits.numel())).unsqueeze(0))
         estimate = means.logsumexp(dim=0) + math.log(self.config.num_images / len(means))

@@ -4,11 +4,11 @@ arXiv:1904.03436; details that the paper leaves open are those of the authors' c
 (mangye16/Unsupervised_Embedding_Learning).
 
 Deviations from the paper:
-- "Image" and "augmented image" are two augmented views, as in the authors' code; the first view takes the image's part.
-- The loss is the paper's equation 6, which tells views apart among images; the authors' code tells each of the 2 B vectors apart
-  among all others: ``symmetric: true``. In both, gradients flow through both vectors of a product; in the code through the one
-  whose turn it is, the other one being detached.
-- Distortions work on values in [0, 1] without rounding to 8 bits in between.
+- "Image" and "augmented image" are two augmented views, as in the authors' code; the first view plays the role of the image.
+- The loss is the paper's equation 6, which classifies views among images; the authors' code classifies each of the 2 B vectors
+  among all others: ``symmetric: true``. In both, gradients flow through both vectors of a product; in the code only through the
+  classified one, the other one being detached.
+- Augmentations work on values in [0, 1] without rounding to 8 bits in between.
 """
 
 from huggingface_hub.dataclasses import strict
@@ -28,7 +28,7 @@ class InvaSpreadConfig(MethodConfig):
     Args:
         projection_dim: Width of the embedding on which the loss is computed.
         temperature: Temperature of the softmaxes, above 0; the authors recommend 0.05 to 0.1.
-        symmetric: Tell every vector from all others of both views, as the authors' code does, rather than views among images.
+        symmetric: Classify every vector among all others of both views, as the authors' code does, instead of views among images.
     """
 
     model_type = "hfcontrast_invaspread"
@@ -38,15 +38,15 @@ class InvaSpreadConfig(MethodConfig):
     symmetric: bool = False
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
 
 class InvaSpread(Method):
-    """InvaSpread (Ye et al., 2019, arXiv:1904.03436): a view is taken for its image, and no image of the batch for another.
+    """InvaSpread (Ye et al., 2019, arXiv:1904.03436): classifies a view as its image, and no image of the batch as another one.
 
-    One encoder, no memory: positives and negatives come from the batch, the global one of all processes. The default view
+    One encoder, no memory: positives and negatives come from the global batch of all processes. The default view
     is that of the paper's CIFAR-10 experiments.
     """
 

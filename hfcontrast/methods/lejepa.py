@@ -3,11 +3,11 @@
 arXiv:2511.08544; details that the paper leaves open are those of the authors' code (rbalestr-lab/lejepa).
 
 Deviations from the paper:
-- Equation 7 sums the squared distances over the dimensions; algorithm 2 and the authors' code, which lambda belongs to,
-  take the mean. So do we.
+- Equation 7 sums the squared distances over the dimensions; algorithm 2 and the authors' code, for which lambda was
+  chosen, take the mean, as here.
 - The authors' minimal example has a linear layer to 512 dimensions between encoder and projector; here the projector
-  follows at once.
-- The optional weight averaging of the encoder that embeds the global views (section 6.1) is left out.
+  follows directly.
+- The optional weight averaging of the encoder that embeds the global views (section 6.1) is not implemented.
 """
 
 from typing import Literal
@@ -22,7 +22,7 @@ from ..nn import MLPHead, all_sum, shared_normal
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
-DIRECTIONS = 1  # what the random numbers are for
+DIRECTIONS = 1  # purpose of the random numbers
 
 
 @strict
@@ -30,13 +30,13 @@ class LeJEPAConfig(MethodConfig):
     """Configuration of LeJEPA.
 
     Args:
-        trade_off: lambda, the one hyper-parameter: the weight of SIGReg, in [0, 1]; the prediction has 1 - lambda. 0.05 is the
+        trade_off: lambda, the one hyper-parameter: the weight of SIGReg, in [0, 1]; that of the prediction is 1 - lambda. 0.05 is the
             paper's recommendation, 0.02 that of the authors' minimal example.
-        projection_dim: Width of the embeddings that are made Gaussian; 512 in the authors' scripts for ImageNet-1k, 16 in their
+        projection_dim: Width of the embeddings; 512 in the authors' scripts for ImageNet-1k, 16 in their
             minimal example.
         hidden_dim: Width of the projector's hidden layers.
         projector_layers: Linear layers of the projector, batch normalization between them.
-        num_slices: Random directions, drawn anew every step.
+        num_slices: Number of random directions, new ones in every step.
         integration_points: Points of the integral over [-integration_reach, integration_reach], odd.
         integration_reach: Largest frequency of the integral.
         centers: What the views predict: the mean of the "global" views, or of "all"; the latter is the paper's choice for
@@ -55,12 +55,12 @@ class LeJEPAConfig(MethodConfig):
     centers: Literal["global", "all"] = "global"
 
     def validate_trade_off(self):
-        """It is a share."""
+        """It is between 0 and 1."""
         if not 0 <= self.trade_off <= 1:
             raise ValueError(f"trade_off is {self.trade_off}, expected a number between 0 and 1")
 
     def validate_integration(self):
-        """The rule has a point at 0."""
+        """The trapezoidal rule has a point at 0."""
         if self.integration_points < 3 or self.integration_points % 2 == 0:
             raise ValueError(f"integration_points is {self.integration_points}, expected an odd number, 3 or more")
         if self.integration_reach <= 0:
@@ -80,10 +80,10 @@ _COLOR = {
 
 
 class LeJEPA(Method):
-    """LeJEPA (Balestriero and LeCun, 2025, arXiv:2511.08544): views predict the global views' mean; embeddings are Gaussian.
+    """LeJEPA (Balestriero and LeCun, 2025, arXiv:2511.08544): views predict the mean of the global views; SIGReg regularizes.
 
-    No teacher, no stop-gradient, no predictor: SIGReg makes the embeddings of every view look like an isotropic Gaussian along
-    random directions, which no collapsed encoder can do. Its statistics are those of the global batch.
+    No teacher, no stop-gradient, no predictor: SIGReg regularizes the embeddings of every view towards an isotropic Gaussian along
+    random directions, which rules out a collapse. Its statistics are computed over the global batch.
     """
 
     config_class = LeJEPAConfig

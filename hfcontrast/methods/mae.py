@@ -3,9 +3,9 @@
 arXiv:2111.06377; details that the paper leaves open are those of the authors' code (facebookresearch/mae).
 
 Deviations from the paper:
-- Which patches are hidden is a function of the run's seed, the epoch and the sample; the authors draw anew in every step.
-- Position embeddings have the halves for row and column in the order of the encoder's architecture (of transformers' ViTMAE:
-  that of the released weights); those of the decoder the row first.
+- Masks are a function of the run's seed, the epoch and the sample; the authors draw new ones in every step.
+- Position embeddings have the halves for row and column in the order of the encoder's architecture (for transformers' ViTMAE,
+  that of the released weights); those of the decoder have the row's half first.
 """
 
 from typing import Literal
@@ -29,7 +29,7 @@ from ..nn.transformer import TransformerBlocks, xavier_linears
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
-MASKS = 1  # what the random numbers are for
+MASKS = 1  # purpose of the random numbers
 
 
 @strict
@@ -37,13 +37,13 @@ class MAEConfig(MethodConfig):
     """Configuration of MAE.
 
     Args:
-        mask_ratio: Share of the patches that are hidden, above 0 and below 1.
-        normalize_pixels: Predict the pixels of each patch less their mean, by their standard deviation; false: plain pixels.
+        mask_ratio: Share of masked patches, above 0 and below 1.
+        normalize_pixels: Normalize the target pixels of each patch to mean 0 and standard deviation 1; false: raw pixels.
         decoder_width: Width of the decoder's tokens, a multiple of 4.
         decoder_depth: Blocks of the decoder; 1 is enough for fine-tuning, linear features need more (table 1a).
         decoder_heads: Attention heads of the decoder.
-        pooling: What the published features are: the class token, as in the paper, or the mean of the patches' tokens,
-            which says more after a short training.
+        pooling: Published features: the class token, as in the paper, or the mean of the patch tokens, which is
+            better after a short training.
     """
 
     model_type = "hfcontrast_mae"
@@ -58,12 +58,12 @@ class MAEConfig(MethodConfig):
     pooling: Literal["class", "mean"] = "class"
 
     def validate_mask_ratio(self):
-        """Something is hidden and something is seen."""
+        """Some patches are masked and some are visible."""
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"mask_ratio is {self.mask_ratio}, expected a number above 0 and below 1")
 
     def validate_decoder(self):
-        """Positions are sines and cosines of two coordinates; heads share the width."""
+        """Position embeddings are sines and cosines of two coordinates; the heads divide the width."""
         if self.decoder_width % 4 or self.decoder_width % self.decoder_heads:
             raise ValueError(
                 f"decoder_width is {self.decoder_width}, expected a multiple of 4 and of decoder_heads ({self.decoder_heads})"
@@ -71,11 +71,11 @@ class MAEConfig(MethodConfig):
 
 
 class MAE(Method):
-    """MAE (He et al., 2021, arXiv:2111.06377): a quarter of the patches is encoded, and the pixels of the others are predicted.
+    """MAE (He et al., 2021, arXiv:2111.06377): encodes a quarter of the patches and predicts the pixels of the others.
 
-    The encoder, a ViTMAEModel or a ViTModel of transformers, never sees the hidden patches; a small decoder, which is
-    thrown away, sees a mask token in their places. Published is a ViTModel, which sees all patches. Its features are to be
-    fine-tuned or read by a linear layer; their nearest neighbors say little.
+    The encoder, a ViTMAEModel or a ViTModel of transformers, processes only the visible patches; a small decoder, which is
+    discarded after training, gets mask tokens in place of the others. Published is a ViTModel, which takes all patches. Its
+    features are meant for fine-tuning or linear probes; their kNN accuracy is low.
     """
 
     config_class = MAEConfig
@@ -93,7 +93,7 @@ class MAE(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """(B, V, C, H, W) to ``error`` (B, V): mean squared error over the pixels of an image's hidden patches."""
+        """(B, V, C, H, W) to ``error`` (B, V): mean squared error over the pixels of an image's masked patches."""
         crops = pixel_values.flatten(0, 1)
         prediction, hidden, _ = self.predict(crops, index)
         target = patchify(crops, self.encoder.config.patch_size).float()
@@ -103,18 +103,18 @@ class MAE(Method):
         return {"error": error.unflatten(0, pixel_values.shape[:2])}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """The mean over images: of each as many patches are hidden."""
+        """The mean over images, all with the same number of masked patches."""
         return MethodOutput(loss=embeddings["error"].mean())
 
     def predict(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Hides patches and predicts them.
+        """Masks patches and predicts them.
 
         Args:
-            crops: (B * V, C, H, W), those of an image side by side.
+            crops: (B * V, C, H, W), those of an image consecutively.
             index: (B,) the images' positions in their data set.
 
         Returns:
-            Predictions (N, M, pixels of a patch) at the hidden places (N, M), and the places that are seen (N, K).
+            Predictions (N, M, pixels of a patch) at the masked positions (N, M), and the visible positions (N, K).
         """
         tokens, first = embed_patches(self.encoder, crops)
         count, patches = tokens.shape[:2]
@@ -125,15 +125,15 @@ class MAE(Method):
         return self.decoder(encoded, order, token_grid(self.encoder, crops)), hidden, seen
 
     def export_encoder(self) -> PreTrainedModel:
-        """The encoder as a ViTModel, over the same parameters."""
+        """The encoder as a ViTModel with shared parameters."""
         return family_of(self.encoder).published(self.encoder)
 
     def compiled_parts(self) -> list[nn.Module]:
-        """The layers, which are run on a part of the tokens."""
+        """The layers, which run on a subset of the tokens."""
         return [*self.encoder.layers, *self.decoder.blocks.layers]
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """What the encoder sees, what the decoder makes of it, and the image."""
+        """The visible patches, the reconstruction, and the image."""
         image, side = pixel_values[:, 0], self.encoder.config.patch_size
         prediction, hidden, _ = self.predict(image, index)
         patches = patchify(image, side)
@@ -152,13 +152,13 @@ class MAE(Method):
 
 @torch.no_grad()
 def initialize_vit(encoder: PreTrainedModel) -> None:
-    """Initial weights of the encoder, as the authors'; positions are fixed.
+    """Initializes the encoder as in the authors' code; position embeddings are fixed.
 
-    Linear layers as in :func:`~hfcontrast.nn.transformer.xavier_linears`, the patch projection Xavier uniform with a
-    convolution's own biases, the class token N(0, 0.02^2).
+    Linear layers as in :func:`~hfcontrast.nn.transformer.xavier_linears`, the patch projection Xavier uniform with the
+    default biases of a convolution, the class token N(0, 0.02^2).
 
     Args:
-        encoder: A ViTMAEModel, which has its positions, or a ViTModel, which gets them.
+        encoder: A ViTMAEModel, which has its position embeddings, or a ViTModel, which gets them.
     """
     xavier_linears(encoder)
     encoder.embeddings.patch_embeddings.projection.reset_parameters()
@@ -169,7 +169,7 @@ def initialize_vit(encoder: PreTrainedModel) -> None:
 
 
 class Decoder(nn.Module):
-    """MAE's decoder: mask tokens take the hidden patches' places, a few blocks, and the pixels of each patch.
+    """MAE's decoder: mask tokens in place of the masked patches, a few blocks, and a linear layer to the pixels of each patch.
 
     Args:
         config: The method's configuration.
@@ -185,26 +185,26 @@ class Decoder(nn.Module):
         self.predict = nn.Linear(config.decoder_width, pixels)
 
     def forward(self, encoded: Tensor, order: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Predicts the hidden patches.
+        """Predicts the masked patches.
 
         Args:
-            encoded: (N, 1 + K, D) class token and seen patches.
-            order: (N, T) all patches' places, first those that are seen, in their order.
+            encoded: (N, 1 + K, D) class token and visible patches.
+            order: (N, T) positions of all patches, first the visible ones in their order.
             grid: Rows and columns of the patches.
 
         Returns:
-            (N, T - K, pixels), in the order of the hidden places.
+            (N, T - K, pixels), in the order of the masked positions.
         """
         tokens = self.embed(encoded)
         seen = encoded.shape[1] - 1
         masks = self.mask_token.to(tokens.dtype).expand(len(tokens), order.shape[1] - seen, -1)
         positions = sincos_positions(*grid, tokens.shape[-1]).to(tokens)
-        # Attention has no order: the tokens stay where they are, and take the positions of their places.
+        # Attention is permutation-equivariant: the tokens are not reordered, only their position embeddings are.
         patches = torch.cat([tokens[:, 1:], masks], dim=1) + positions[order]
         decoded = self.blocks(torch.cat([tokens[:, :1], patches], dim=1))
         return self.predict(decoded[:, 1 + seen :])
 
     def reset_parameters(self) -> None:
-        """Initial weights, as the authors'."""
+        """Initializes the weights as in the authors' code."""
         xavier_linears(self)
         nn.init.normal_(self.mask_token, std=0.02)

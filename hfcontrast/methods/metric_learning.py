@@ -6,12 +6,12 @@ Multi-class N-pair Loss Objective", NIPS 2016. Views and head: Roth et al., 2020
 (Confusezius/Revisiting_Deep_Metric_Learning_PyTorch).
 
 Deviations from the papers:
-- Batches are drawn from all images and not class by class. So that each image has a positive all the same there are two
-  views of it by default; with one view (``views: {view: {count: 1}}``) only images that share their class with another
-  one of the batch have any.
-- N-pairs: of a class that has more than one pair in the batch all are used, in as many N-pair losses; their mean over pairs.
-- Pairs: all of the batch, in their natural proportion of few positive to many negative ones.
-- Embeddings are normalized for pairs too, for which Hadsell et al. do not.
+- Batches are drawn from all images, without class-balanced sampling. Two views per image, the default, ensure a positive for
+  each; with one view (``views: {view: {count: 1}}``) only images that share their class with another one of the batch have
+  positives.
+- N-pairs: all pairs of a class with more than one pair in the batch are used, in several N-pair losses; the loss is the mean over pairs.
+- Pairs: all pairs of the batch, without balancing the few positive and many negative ones.
+- Embeddings are normalized for pairs too; Hadsell et al. do not normalize them.
 """
 
 from typing import Literal
@@ -33,18 +33,18 @@ class MetricLearningConfig(MethodConfig):
 
     Args:
         loss: "contrastive" (pairs with a margin), "triplet" or "n_pair".
-        mining: Which triplets count: "all" that are not yet fulfilled, for each pair the "semi-hard" negative (FaceNet),
+        mining: Triplets in the loss: "all" with a loss above 0, for each pair the "semi-hard" negative (FaceNet),
             or for each anchor the "hard" ones (Hermans et al.).
         margin: Margin of pairs and triplets, above 0; null takes 1 for pairs and 0.2 for triplets (FaceNet).
-        soft_margin: Softplus in the place of the triplets' margin (Hermans et al.).
+        soft_margin: Softplus in place of the triplets' margin (Hermans et al.).
         squared: Squared distances in triplets, as in FaceNet, rather than distances, as in Hermans et al.
-        penalty: Weight of the mean squared length of the embeddings, for N-pairs, whose lengths are free; 0.01 is Sohn's 0.02
-            with the quarter for each half of a pair that Roth et al.'s code reports of his implementation.
+        penalty: Weight of the mean squared length of the embeddings, for N-pairs, which are not normalized; 0.01 is Sohn's 0.02
+            with the factor of a quarter per embedding of a pair that Roth et al.'s code reports of his implementation.
         embedding_dim: Width of the embedding.
         hidden_dim: Width of a hidden layer before it; null: the embedding is a linear map of the features.
         normalize: Scale the embeddings to unit length; null: for all losses but "n_pair", as Roth et al. do.
-        freeze_batch_norm: The encoder's batch normalization keeps the statistics that it came with (Roth et al.); for
-            pretrained encoders only.
+        freeze_batch_norm: Keep the running statistics of the encoder's batch normalization (Roth et al.); only for
+            pretrained encoders.
     """
 
     model_type = "hfcontrast_metric_learning"
@@ -61,21 +61,21 @@ class MetricLearningConfig(MethodConfig):
     freeze_batch_norm: bool = False
 
     def validate_margin(self):
-        """Margins keep things apart."""
+        """Margins are positive."""
         if self.margin is not None and self.margin <= 0:
             raise ValueError(f"margin is {self.margin}, expected a number above 0, or null for the paper's")
 
     def validate_penalty(self):
-        """A negative penalty would reward length."""
+        """The penalty is not negative."""
         if self.penalty < 0:
             raise ValueError(f"penalty is {self.penalty}, expected 0 or more")
 
 
 class MetricLearning(Method):
-    """MetricLearning (Hadsell 2006, Schroff 2015, Sohn 2016): images of one class come close, those of others stay apart.
+    """MetricLearning (Hadsell 2006, Schroff 2015, Sohn 2016): pulls embeddings of one class together and separates the classes.
 
-    Pairs, triplets or N-pairs of the global batch of all processes, by their labels. An image without a label (-1) is a
-    class of its own.
+    Pairs, triplets or N-pairs of the global batch of all processes, by their labels. An image without a label (-1) is its
+    own class.
     """
 
     config_class = MetricLearningConfig
@@ -107,7 +107,7 @@ class MetricLearning(Method):
         """The loss over all views of the global batch."""
         config = self.config
         z = gather(embeddings["z"])
-        # View by view: neighbors within a class are then different images, where it has more than one.
+        # Ordered by view, so that consecutive embeddings of a class are of different images if it has several.
         labels = own_classes(gather(labels)).repeat(z.shape[1])
         z = z.transpose(0, 1).flatten(0, 1)
         if config.loss == "contrastive":
@@ -125,7 +125,7 @@ class MetricLearning(Method):
 
 
 def _positives(labels: Tensor) -> Tensor:
-    """(N,) how many others have one's label."""
+    """(N,) number of others with the same label."""
     _, classes, counts = labels.unique(return_inverse=True, return_counts=True)
     return (counts[classes] - 1).float()
 
@@ -134,7 +134,7 @@ def n_pairs_by_label(embeddings: Tensor, labels: Tensor, penalty: float = 0.0) -
     """The N-pair loss of a batch in which classes have any number of embeddings.
 
     Each class's first and second embedding are a pair, its third and fourth another, and so on. The first pairs of all classes
-    make one N-pair loss, the second pairs another: never are two pairs of one class in the same.
+    form one N-pair loss, the second pairs another: no loss has two pairs of one class.
 
     Args:
         embeddings: (N, D).

@@ -3,8 +3,8 @@
 arXiv:2003.04297; details that the paper leaves open are those of the authors' code (facebookresearch/moco).
 
 Deviations from the paper:
-- Those of MoCo (``moco.py``), but for the order of color jitter and grayscale, which is the authors'.
-- The learning rate moves along its cosine at every step; the authors' code moves it once an epoch.
+- Those of MoCo (``moco/method.py``), except for the order of color jitter and grayscale, which is the authors'.
+- The learning rate follows its cosine at every step; in the authors' code once per epoch.
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 """
 
@@ -34,7 +34,7 @@ class MoCoV2Config(MoCoConfig):
 class MoCoV2(MoCo):
     """MoCo v2 (Chen et al., 2020, arXiv:2003.04297): MoCo with SimCLR's MLP head, blur and cosine schedule.
 
-    A query finds its key, another view of its image, among a queue of older keys of a momentum encoder. The query encoder is
+    InfoNCE between a query, its key (another view of its image), and a queue of keys of a momentum encoder. The query encoder is
     published.
     """
 

@@ -3,7 +3,7 @@
 arXiv:2104.02057; details that the paper leaves open are those of the authors' code (facebookresearch/moco-v3).
 
 Deviations from the paper:
-- The momentum encoder moves after the optimizer's step with the momentum of that step, the authors' before the next forward
+- The momentum encoder is updated after the optimizer's step with the momentum of that step, the authors' before the next forward
   pass with the momentum of the next step.
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 - The initial weights of the transformer blocks are those of the architecture; timm's ViTs have the authors' (Xavier uniform)
@@ -38,11 +38,11 @@ class MoCoV3Config(MethodConfig):
         predictor_batch_norm_last: Batch normalization after the predictor's last layer too: true for the paper's ViTs, false
             for its ResNets.
         temperature: Temperature of the softmax, above 0: 0.2 for the paper's ViTs, 1 for its ResNets.
-        momentum: Share of the momentum encoder that stays at the first step; it rises to 1 along a cosine.
-        freeze_patch_projection: Keep the patch projection of a ViT at its random first values, for stability (section
-            4.2); pretrained weights stay the pretrained ones. Other encoders are left alone.
-        fixed_positions: Give a ViT fixed 2-D sine-cosine position embeddings; pretrained weights keep their own, fixed.
-            Other encoders are left alone.
+        momentum: Momentum at the first step; it rises to 1 along a cosine.
+        freeze_patch_projection: Freeze the patch projection of a ViT at its random initialization, for stability (section
+            4.2), or at its pretrained weights. No effect on other encoders.
+        fixed_positions: Give a ViT fixed 2-D sine-cosine position embeddings; pretrained weights keep theirs, frozen.
+            No effect on other encoders.
     """
 
     model_type = "hfcontrast_moco_v3"
@@ -58,12 +58,12 @@ class MoCoV3Config(MethodConfig):
     fixed_positions: bool = True
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
     def validate_momentum(self):
-        """The momentum is a share."""
+        """The momentum is between 0 and 1."""
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum is {self.momentum}, expected a number between 0 and 1")
 
@@ -80,8 +80,8 @@ _COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "ji
 class MoCoV3(Method):
     """MoCo v3 (Chen et al., 2021, arXiv:2104.02057): each view predicts the momentum encoder's projection of the other view.
 
-    The negatives are the other images of the global batch: there is no queue. Made for vision transformers, whose patch
-    projection stays random and whose positions are fixed. The online encoder is published.
+    The negatives are the other images of the global batch: there is no queue. Designed for vision transformers, with a frozen random patch
+    projection and fixed position embeddings. The online encoder is published.
     """
 
     config_class = MoCoV3Config
@@ -108,7 +108,7 @@ class MoCoV3(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, 2, C, H, W) to features of both views by both encoders, (B, 2, D) each; every view has its batch statistics."""
+        """(B, 2, C, H, W) to features of both views by both encoders, (B, 2, D) each; with separate batch statistics for each view."""
         check_two_views(pixel_values)
         query = view_by_view(partial(encode, self.encoder), pixel_values)
         with torch.no_grad():
@@ -116,12 +116,12 @@ class MoCoV3(Method):
         return {"query": query, "key": key}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """The contrastive losses of either view with the other, each scaled by 2 * temperature (algorithm 1)."""
+        """The contrastive losses of both directions, each scaled by 2 * temperature (algorithm 1)."""
         projections = view_by_view(self.projector, embeddings["query"])
         queries = F.normalize(view_by_view(self.predictor, projections).float(), dim=-1)
         with torch.no_grad():
             keys = F.normalize(view_by_view(self.momentum_projector, embeddings["key"]).float(), dim=-1).flip(1)
-            # From this process's keys on, so that a query's key has the query's place; every process has its own queries.
+            # The keys start with those of this process, so that a query and its key have the same index.
             all_keys = gather(keys).roll(-rank() * len(keys), dims=0)
         losses = [info_nce(queries[:, view], all_keys[:, view], self.config.temperature) for view in (0, 1)]
         return MethodOutput(
@@ -131,5 +131,5 @@ class MoCoV3(Method):
         )
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the momentum encoder and projector."""
+        """Updates the momentum encoder and projector."""
         self.update_teachers(momentum_schedule(self.config.momentum, progress.fraction))

@@ -5,9 +5,9 @@ published no code; the loss is that of the paper's algorithm 1.
 
 Deviations from the paper:
 - The views are BYOL's.
-- The loss is half the sum over the two views, as in algorithm 1. The softmax over the neighbors that section 3.2 adds to it
-  (without an effect on the accuracy, as it says) is an option, and then a mean of both softmaxes.
-- Brightness, contrast and first weights as in ``byol``.
+- The loss is half the sum over the two views, as in algorithm 1. The softmax over the neighbors that section 3.2 adds
+  (without an effect on the accuracy, according to it) is an option; the loss is then the mean of both.
+- Brightness, contrast and initialization as in ``byol``.
 """
 
 import math
@@ -34,10 +34,10 @@ class NNCLRConfig(MethodConfig):
         projection_dim: Width of projection, prediction and queue.
         hidden_dim: Width of the projector's two hidden layers.
         predictor_dim: Width of the predictor's hidden layer.
-        queue_size: Number of earlier projections among which neighbors are sought. Smaller than the data set, or an image
-            meets its own projection of the last epoch.
+        queue_size: Number of earlier projections that are searched for neighbors. Smaller than the data set, or the neighbor of an
+            image is its own projection of the previous epoch.
         temperature: Temperature of the loss, above 0.
-        both_softmaxes: Let the prediction also find its neighbor among the batch's neighbors.
+        both_softmaxes: Add the softmax over the batch's neighbors.
     """
 
     model_type = "hfcontrast_nnclr"
@@ -50,12 +50,12 @@ class NNCLRConfig(MethodConfig):
     both_softmaxes: bool = False
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
     def validate_queue_size(self):
-        """There is a neighbor."""
+        """The queue is not empty."""
         if self.queue_size < 1:
             raise ValueError(f"queue_size is {self.queue_size}, expected 1 or more")
 
@@ -64,16 +64,16 @@ class NNCLRConfig(MethodConfig):
 @full_precision
 def nearest(queries: Tensor, rows: Tensor) -> Tensor:
     """For each query, (B, D), the row, (K, D), with the largest inner product: (B, D)."""
-    # In parts: a large batch's products with a large queue are never there all at once.
+    # In chunks, so that the products of a large batch with a large queue are not held in memory.
     found = [(part @ rows.T).argmax(dim=1) for part in queries.split(1024)]
     return rows[torch.cat(found)]
 
 
 class NNCLR(Method):
-    """NNCLR (Dwibedi et al., 2021, arXiv:2104.14548): the positive is the other view's nearest neighbor among earlier images.
+    """NNCLR (Dwibedi et al., 2021, arXiv:2104.14548): the positive is the other view's nearest neighbor in a queue.
 
-    The neighbor of view 1's projection in the queue has to find view 2's prediction among those of the global batch, and the
-    other way round. The projections of view 1 enter the queue after the step, so no image is its own neighbor. Encoder
+    InfoNCE between the neighbor of view 1's projection in the queue and view 2's prediction, among the predictions of the global
+    batch, and vice versa. The projections of view 1 enter the queue after the step, so no image is its own neighbor. Encoder
     and heads run on one view at a time.
     """
 
@@ -116,13 +116,13 @@ class NNCLR(Method):
         )
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The queue, full of projections."""
+        """The step at which the queue is full."""
         size = self.config.queue_size
-        otherwise = "neighbors are sought among random vectors to the end"
+        otherwise = "some neighbors remain random vectors"
         return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Puts the projections of the first view into the queue."""
+        """Enqueues the projections of the first view."""
         for output in outputs:
             self.queue.enqueue(output.state["z"])

@@ -3,11 +3,11 @@
 arXiv:1912.01991; details that the paper leaves open are those of the authors' code (facebookresearch/vissl).
 
 Deviations from the paper:
-- The image and its jigsaw version are distorted in color, turned gray and mirrored as a whole; the authors' code draws anew for
-  each of the nine patches. Its random posterising, sharpening, solarizing and contrast are left out.
+- The image and its jigsaw version share their color augmentation, grayscale and flip; the authors' code draws them for each of
+  the nine patches. Its random posterizing, sharpening, solarizing and contrast are left out.
 - The loss is the paper's equation 3; the authors' code takes InstDisc's NCE, with a constant Z.
-- An image is never among its own negatives; the authors' draws may hit it.
-- The learning rate moves along its cosine at every step; the authors' code moves it once an epoch.
+- An image is never among its own negatives; the authors' draws may include it.
+- The learning rate follows its cosine at every step; in the authors' code once per epoch.
 """
 
 import torch
@@ -23,7 +23,7 @@ from ..nn.patches.squares import corners_in_cells, cut_squares, patch_side, requ
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
 
-_JIGSAW, _NEGATIVES = 1, 2  # what random numbers are used for
+_JIGSAW, _NEGATIVES = 1, 2  # purpose of the random numbers
 _DRAWS = 27  # for each jigsaw: nine rows, nine columns, nine ranks
 
 
@@ -35,10 +35,10 @@ class PIRLConfig(MethodConfig):
         projection_dim: Width of the embeddings, on which the loss is computed and which the memory bank keeps.
         temperature: Temperature of the softmax over an image's candidates, above 0.
         negatives: Images drawn from the bank for each image.
-        jigsaw_weight: Weight lambda of the jigsaw's loss, in [0, 1]; the image's own has the rest.
-        bank_momentum: Share of its old row that stays when an image is seen, in [0, 1].
+        jigsaw_weight: Weight lambda of the loss of the jigsaw view, in [0, 1]; that of the image is 1 - lambda.
+        bank_momentum: Momentum of the rows of the bank, in [0, 1]: the weight of the old row in an update.
         patch_size: Side of the nine patches, in pixels, at most a third of the jigsaw view's; None takes three quarters of
-            that third (the paper's 64 of 85), for a ViT rounded down to whole patches of its own.
+            that third (the paper's 64 of 85), for a ViT rounded down to a multiple of its patch size.
         num_images: Images in the data set; filled in by the training.
     """
 
@@ -68,7 +68,7 @@ _DISTORTION = {"jitter": 1.0, "brightness": 0.4, "contrast": 0.4, "saturation": 
 
 
 class PIRL(Method):
-    """PIRL (Misra and van der Maaten, 2019, arXiv:1912.01991): an image and its shuffled patches both find it in a memory bank.
+    """PIRL (Misra and van der Maaten, 2019, arXiv:1912.01991): matches an image and its shuffled patches with a memory bank.
 
     The jigsaw view is cut into 3 x 3 cells and each cell into a patch at a random place; the patches' features are
     concatenated in a random order, one of 9! = 362,880.
@@ -92,7 +92,7 @@ class PIRL(Method):
         super().__init__(config)
         if config.num_images is None or config.num_images < 2:
             raise ValueError(
-                f"pirl keeps a row for every image of the data set, and num_images is {config.num_images}: set "
+                f"pirl has a memory bank with a row for every image of the data set, and num_images is {config.num_images}: set "
                 "method.num_images to their number, 2 or more (the training does it)"
             )
         self._unit = patch_size(self.encoder) or 1
@@ -115,7 +115,7 @@ class PIRL(Method):
         return {"image": self.encode(pixel_values), "patches": features}
 
     def objective(self, embeddings: dict[str, Tensor], index: Tensor) -> MethodOutput:
-        """lambda NCE(m, g(jigsaw)) + (1 - lambda) NCE(m, f(image)) (eq. 5); each image's loss is its own."""
+        """lambda NCE(m, g(jigsaw)) + (1 - lambda) NCE(m, f(image)) (eq. 5), per image."""
         config = self.config
         f = F.normalize(self.image_head(embeddings["image"]).float(), dim=-1)
         g = self.jigsaw_head(self.patch_head(embeddings["patches"]).flatten(2))
@@ -142,14 +142,19 @@ class PIRL(Method):
         )
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the epoch in which an image's row is still a random vector."""
+        """The end of the epoch in which the rows of the bank are still random vectors."""
         return [
-            Phase("the first epoch fills the memory bank", None, steps_per_epoch, "no image meets its own embedding")
+            Phase(
+                "the first epoch fills the memory bank",
+                None,
+                steps_per_epoch,
+                "no image is compared with its own embedding",
+            )
         ]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the images' rows in the bank to their f."""
+        """Updates the images' rows in the bank by f."""
         for output in outputs:
             self.bank.update(output.state["index"], output.state["f"])
 

@@ -4,7 +4,7 @@ arXiv:1803.07728 ("RotNet"); details that the paper leaves open are those of the
 
 Deviations from the paper:
 - The features are the encoder's pooled ones, with one linear layer to the rotations, as in the paper's Network-in-Network. Its
-  AlexNet has two more layers before that one, and the features of its convolutions are what is judged.
+  AlexNet has two more layers before it, and is evaluated on the features of its convolutions.
 """
 
 import torch
@@ -20,21 +20,21 @@ ROTATIONS = 4  # by 0, 90, 180 and 270 degrees counterclockwise
 
 @strict
 class RotationConfig(MethodConfig):
-    """Configuration of the prediction of rotations, which has no settings of its own."""
+    """Configuration of the prediction of rotations, which has no settings."""
 
     model_type = "hfcontrast_rotation"
 
 
 class Rotation(Method):
-    """Rotation (Gidaris et al., 2018, arXiv:1803.07728): by which of four angles is the image turned?
+    """Rotation (Gidaris et al., 2018, arXiv:1803.07728): predicts by which of four angles an image is rotated.
 
-    All four copies of an image are in the batch (section 3), turned without any interpolation.
+    All four copies of an image are in the batch (section 3), rotated without interpolation.
     """
 
     config_class = RotationConfig
     views = (View(name="crop", size=224, scale=(0.08, 1.0), interpolation="bilinear", jitter=0.0),)
     min_images = 1
-    collapse_advice = "lower optim.lr, take views without vertical flips, and images that have an upside"
+    collapse_advice = "lower optim.lr, use views without vertical flips, and images with an upright orientation"
 
     def __init__(self, config: RotationConfig):
         super().__init__(config)
@@ -42,7 +42,7 @@ class Rotation(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, V, C, S, S) to the features of the turned images, (B, V, 4, D)."""
+        """(B, V, C, S, S) to the features of the rotated images, (B, V, 4, D)."""
         return {"h": self.encode(turn(pixel_values).flatten(0, 1)).unflatten(0, pixel_values.shape[:2])}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
@@ -58,7 +58,7 @@ class Rotation(Method):
         )
 
     def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The four copies, and what each is when it is turned back by the predicted angle."""
+        """The four copies, and each of them rotated back by the predicted angle."""
         images = pixel_values[:, :1]
         turned = turn(images)[:, 0]
         angles = self.classifier(self.embed(images)["h"][:, 0]).argmax(dim=-1)  # (B, 4)
@@ -68,5 +68,5 @@ class Rotation(Method):
 
 
 def turn(images: Tensor) -> Tensor:
-    """Square images (B, V, C, S, S) turned by 0, 90, 180 and 270 degrees counterclockwise, (B, V, 4, C, S, S)."""
+    """Square images (B, V, C, S, S) rotated by 0, 90, 180 and 270 degrees counterclockwise, (B, V, 4, C, S, S)."""
     return torch.stack([torch.rot90(images, angle, (-2, -1)) for angle in range(ROTATIONS)], dim=2)

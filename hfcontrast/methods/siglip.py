@@ -3,11 +3,11 @@
 arXiv:2303.15343; details that the paper leaves open are those of the authors' code (google-research/big_vision).
 
 Deviations from the paper:
-- Where the paper passes the texts from device to device, each process gathers the (small) text features of all and works
-  through their similarities with its own images in tiles: no process holds the B x B matrix, and the sums are the same.
+- Where the paper passes the texts from device to device, each process gathers the (small) text features of all and computes
+  their similarities with its own images in tiles: no process holds the B x B matrix, and the sums are the same.
 - A backbone without a bias of the logits (any but SigLIP's own) gets one here; it is not part of the exported model, whose
-  rankings it does not change.
-- The view is CLIP's, where the paper squeezes the whole image into a square.
+  rankings do not depend on it.
+- The view is CLIP's; the paper resizes the whole image to a square.
 """
 
 import math
@@ -29,7 +29,7 @@ class SigLIPMethodConfig(MethodConfig):
     """Configuration of SigLIP.
 
     Args:
-        bias: Where a bias of the logits starts that the backbone does not bring along; the paper's -10.
+        bias: Initial bias of the logits, if the backbone has none; -10 in the paper.
     """
 
     model_type = "hfcontrast_siglip"
@@ -39,10 +39,10 @@ class SigLIPMethodConfig(MethodConfig):
 
 
 class SigLIP(Method):
-    """SigLIP (Zhai et al., 2023, arXiv:2303.15343): whether an image and a text belong together, decided for every pair alone.
+    """SigLIP (Zhai et al., 2023, arXiv:2303.15343): classifies for every image-text pair whether they belong together.
 
     Towers as in CLIP; the loss is a sigmoid cross-entropy over all pairs of the global batch, with a learned scale and a learned
-    bias, which starts low as nearly all pairs do not belong together.
+    bias, which starts low because nearly all pairs are negative.
     """
 
     config_class = SigLIPMethodConfig
@@ -78,10 +78,10 @@ class SigLIP(Method):
 
 
 class LogitBias(nn.Module):
-    """A learned number.
+    """A learned scalar.
 
     Args:
-        start: Where it starts.
+        start: Initial value.
     """
 
     def __init__(self, start: float):
@@ -91,5 +91,5 @@ class LogitBias(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Back to the start."""
+        """Resets it to the initial value."""
         nn.init.constant_(self.value, self.start)

@@ -4,13 +4,13 @@ arXiv:2002.05709; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - The loss is the mean over all 2 B views, as in the paper's algorithm 1; the authors' code adds the means of both directions, which
-  is twice that. Under lars it makes the steps of biases and norms twice as long, and weight decay count half as much beside the gradient.
+  is twice that. With lars this doubles the steps of biases and norms, and halves the weight decay relative to the gradient.
 - Colors are jittered as by torchvision: contrast around the mean gray, saturation by mixing with the gray image. TensorFlow, in
   the authors' code, changes contrast around each color's own mean, and saturation in HSV; it clips after each change.
 - The blur's kernel is truncated at four standard deviations instead of at a tenth of the image size.
-- Color distortions work on values in [0, 1] without rounding to 8 bits in between.
-- Encoder and head start as torch's ResNets and linear layers do; the authors' convolutions from TensorFlow's variance scaling by
-  their inputs, the head's layers from N(0, 0.01^2).
+- Color augmentations work on values in [0, 1] without rounding to 8 bits in between.
+- Encoder and head have torch's initialization; the authors' convolutions have TensorFlow's variance scaling by fan-in, the layers of
+  the head N(0, 0.01^2).
 """
 
 from typing import Literal
@@ -44,13 +44,13 @@ class SimCLRConfig(MethodConfig):
     temperature: float | int = 0.1
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
 
 class SimCLR(Method):
-    """SimCLR (Chen et al., 2020, arXiv:2002.05709): two views of an image attract, all other images of the batch repel.
+    """SimCLR (Chen et al., 2020, arXiv:2002.05709): two views of an image are positives, all other images negatives.
 
     The batch is the global batch of all processes. The head normalizes by batch statistics after both of its layers (without a
     shift after the last), as the authors' code does; on several processes the statistics are global too.

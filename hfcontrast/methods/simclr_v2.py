@@ -5,9 +5,9 @@ arXiv:2006.10029; details that the paper leaves open are those of the authors' c
 Deviations from the paper:
 - Those of SimCLR (``simclr.py``).
 - How the memory enters the loss is not stated and not in the authors' code; here its vectors, projections of both views by the
-  momentum network, are further negatives in NT-Xent's denominators; positives and the batch's own negatives stay as they are.
+  momentum network, are further negatives in NT-Xent's denominators; positives and the negatives of the batch are unchanged.
 - ResNets with selective kernels are timm's (``skresnet50`` and others), which differ in details from the authors'.
-- Fine-tuning and distillation are not part of the pretraining; ``finetune_encoder`` gives the network that is fine-tuned.
+- Fine-tuning and distillation are not part of the pretraining; ``finetune_encoder`` returns the network for fine-tuning.
 """
 
 import math
@@ -41,12 +41,12 @@ class SimCLRV2Config(MethodConfig):
         projection_dim: Width of the projection z on which the loss is computed.
         hidden_dim: Width of the head's other layers; None takes the encoder's feature width, as the paper does.
         head_layers: Layers of the projection head; the paper compares 2, 3 and 4.
-        keep_head_layers: First layers of the head that stay with the encoder in ``finetune_encoder()``: 1 is the paper's for few
+        keep_head_layers: Number of first layers of the head that ``finetune_encoder()`` keeps: in the paper 1 for few
             labels, 0 for all labels.
         temperature: Temperature of NT-Xent, above 0.
         memory: Add a momentum network and a queue of its projections as further negatives.
         memory_size: Projections in the queue.
-        memory_momentum: Share of the momentum network that stays at each step.
+        memory_momentum: Momentum of the momentum network.
     """
 
     model_type = "hfcontrast_simclr_v2"
@@ -61,19 +61,19 @@ class SimCLRV2Config(MethodConfig):
     memory_momentum: float | int = 0.999
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
     def validate_memory(self):
-        """The memory holds something and moves."""
+        """The memory is not empty, and the momentum is between 0 and 1."""
         if self.memory_size < 1:
             raise ValueError(f"memory_size is {self.memory_size}, expected 1 or more")
         if not 0 <= self.memory_momentum <= 1:
             raise ValueError(f"memory_momentum is {self.memory_momentum}, expected a number between 0 and 1")
 
     def validate_head(self):
-        """The last layer of the head is no feature."""
+        """At least the last layer of the head is discarded."""
         if self.head_layers < 1:
             raise ValueError(f"head_layers is {self.head_layers}, expected 1 or more")
         if not 0 <= self.keep_head_layers < self.head_layers:
@@ -85,9 +85,9 @@ class SimCLRV2Config(MethodConfig):
 class SimCLRV2(Method):
     """SimCLR v2 (Chen et al., 2020, arXiv:2006.10029): SimCLR with a deeper projection head, of which the first layer is kept.
 
-    Two views of an image attract, all other images of the global batch repel, and so does, where asked for, a memory of
-    earlier projections. The encoder is published; ``finetune_encoder()`` of the whole method, which lies in the folder
-    ``method``, gives it with the head's first layer on top, to be fine-tuned on few labels.
+    Two views of an image are positives; negatives are all other images of the global batch and, optionally, a memory of earlier
+    projections. The encoder is published; ``finetune_encoder()`` of the whole method, in the folder ``method``, returns it
+    with the head's first layer on top, for fine-tuning on few labels.
     """
 
     config_class = SimCLRV2Config
@@ -112,7 +112,7 @@ class SimCLRV2(Method):
         return embeddings
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """NT-Xent over the projections of the global batch, and the memory's where there is one."""
+        """NT-Xent over the projections of the global batch, and of the memory, if there is one."""
         z = F.normalize(self.projector(embeddings["h"]).float(), dim=-1)
         state = None
         if self.config.memory:
@@ -130,15 +130,15 @@ class SimCLRV2(Method):
         )
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The memory, full of projections of both views."""
+        """The step at which the memory is full."""
         if not self.config.memory:
             return []
         size = self.config.memory_size
-        otherwise = "some negatives are random vectors to the end"
+        otherwise = "some negatives remain random vectors"
         return [Phase("method.memory_size", size, math.ceil(size / (2 * batch_size)), otherwise)]
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the momentum network and remembers its projections of the batch."""
+        """Updates the momentum network and enqueues its projections of the batch."""
         if self.config.memory:
             self.update_teachers(self.config.memory_momentum)
             for output in outputs:
@@ -155,10 +155,10 @@ class SimCLRV2(Method):
             model = AutoModelForImageClassification.from_pretrained("my_encoder", num_labels=10)
 
         Args:
-            head_layers: How many layers, fewer than the head has; None takes ``keep_head_layers``.
+            head_layers: Number of layers, fewer than the head has; None takes ``keep_head_layers``.
 
         Raises:
-            ValueError: The head does not have so many layers beside its last.
+            ValueError: The head does not have that many layers before its last one.
         """
         count = self.config.keep_head_layers if head_layers is None else head_layers
         if not 0 <= count < self.config.head_layers:

@@ -3,9 +3,9 @@
 arXiv:2111.09886; details that the paper leaves open are those of the authors' code (microsoft/SimMIM).
 
 Deviations from the paper:
-- Which patches are hidden is a function of the run's seed, the epoch and the sample; the authors draw anew in every step.
-- A ViT of transformers has learned absolute positions, and biases of keys; the authors' has relative ones, and none. Swin v2, BEiT
-  and DINOv2 are not among the authors' encoders and start as their architectures do.
+- Masks are a function of the run's seed, the epoch and the sample; the authors draw new ones in every step.
+- A ViT of transformers has learned absolute position embeddings and key biases; the authors' has relative position biases and no key
+  biases. Swin v2, BEiT and DINOv2 are not among the authors' encoders and have the initialization of their architectures.
 """
 
 import math
@@ -27,7 +27,7 @@ from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
 VITS = ("vit", "deit")
-MASKS = 1  # what the random numbers are for
+MASKS = 1  # purpose of the random numbers
 
 
 @strict
@@ -35,11 +35,11 @@ class SimMIMConfig(MethodConfig):
     """Configuration of SimMIM.
 
     Args:
-        mask_ratio: Share of the squares that are hidden, above 0 and at most 1; rounded up to whole squares.
-        mask_patch_size: Side of the squares, in pixels: a multiple of the encoder's patch size, of which the view's size is
-            a multiple.
-        pooling: What the features of an encoder with a class token are: the mean of the patches' tokens, which the loss
-            trains, or the class token.
+        mask_ratio: Share of masked squares, above 0 and at most 1; rounded up to whole squares.
+        mask_patch_size: Side of the squares, in pixels: a multiple of the encoder's patch size; the view's size must be a
+            multiple of it.
+        pooling: Features of an encoder with a class token: the mean of the patch tokens, which the loss trains, or the
+            class token.
     """
 
     model_type = "hfcontrast_simmim"
@@ -50,7 +50,7 @@ class SimMIMConfig(MethodConfig):
     pooling: Literal["mean", "class"] = "mean"
 
     def validate_mask(self):
-        """Something is hidden."""
+        """Some squares are masked."""
         if not 0 < self.mask_ratio <= 1:
             raise ValueError(f"mask_ratio is {self.mask_ratio}, expected a number above 0 and at most 1")
         if self.mask_patch_size < 1:
@@ -58,11 +58,11 @@ class SimMIMConfig(MethodConfig):
 
 
 class SimMIM(Method):
-    """SimMIM (Xie et al., 2021, arXiv:2111.09886): a mask token hides large squares, whose raw pixels one linear layer predicts.
+    """SimMIM (Xie et al., 2021, arXiv:2111.09886): masks large squares and predicts their pixels by a linear layer.
 
-    For encoders of transformers that take masks: Swin and Swin v2, ViT, DeiT, BEiT, DINOv2. The encoder sees all tokens,
-    the hidden ones as the mask token; the loss is the mean absolute error of the hidden pixels. Its features are to be
-    fine-tuned or read by a linear layer; their nearest neighbors say little.
+    For encoders of transformers that accept masks: Swin and Swin v2, ViT, DeiT, BEiT, DINOv2. The encoder processes all tokens,
+    the masked ones as the mask token; the loss is the mean absolute error of the masked pixels. Its features are meant for
+    fine-tuning or linear probes; their kNN accuracy is low.
     """
 
     config_class = SimMIMConfig
@@ -85,7 +85,7 @@ class SimMIM(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """(B, V, C, H, W) to ``error`` (B, V): mean absolute error over the hidden pixels of each image."""
+        """(B, V, C, H, W) to ``error`` (B, V): mean absolute error over the masked pixels of each image."""
         crops = pixel_values.flatten(0, 1)
         prediction, hidden = self.predict(crops, index)
         distance = (prediction.float() - crops.float()).abs() * hidden
@@ -93,14 +93,14 @@ class SimMIM(Method):
         return {"error": error.unflatten(0, pixel_values.shape[:2])}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """The mean over images: of each as many pixels are hidden."""
+        """The mean over images, all with the same number of masked pixels."""
         return MethodOutput(loss=embeddings["error"].mean())
 
     def predict(self, crops: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The pixels as the method has them, (N, C, H, W), and which were hidden from it, (N, 1, H, W) bool.
+        """The predicted pixels, (N, C, H, W), and which are masked, (N, 1, H, W) bool.
 
         Args:
-            crops: (B * V, C, H, W), those of an image side by side.
+            crops: (B * V, C, H, W), those of an image consecutively.
             index: (B,) the images' positions in their data set.
         """
         size = tuple(crops.shape[-2:])
@@ -111,7 +111,7 @@ class SimMIM(Method):
         return self.decoder(feature_map(self.encoder, tokens, size)), hidden
 
     def masks(self, index: Tensor, count: int, size: tuple[int, int]) -> Tensor:
-        """The hidden squares of ``count`` crops of ``size`` pixels, (N, rows, columns) bool; of each as many.
+        """The masked squares of ``count`` crops of ``size`` pixels, (N, rows, columns) bool; the same number in each.
 
         Raises:
             RecipeError: The squares do not fit.
@@ -129,7 +129,7 @@ class SimMIM(Method):
         return hidden.unflatten(1, (rows, columns))
 
     def export_encoder(self) -> PreTrainedModel:
-        """The encoder, without a mask token that its architecture would not have."""
+        """The encoder, without a mask token if its architecture has none."""
         if not self.given_mask_token:
             return self.encoder
         encoder = share(self.encoder)
@@ -138,11 +138,11 @@ class SimMIM(Method):
         return encoder
 
     def reset_parameters(self) -> None:
-        """The mask token starts as in the authors' code."""
+        """Initializes the mask token as in the authors' code."""
         draw(self.encoder.embeddings.mask_token, 0.02, cut=self.encoder.config.model_type in VITS)
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """What the encoder sees, what the method makes of it, and the image."""
+        """The masked image, the reconstruction, and the image."""
         image = pixel_values[:, 0]
         prediction, hidden = self.predict(image, index)
         return {
@@ -154,7 +154,7 @@ class SimMIM(Method):
 
 @torch.no_grad()
 def initialize_encoder(encoder: PreTrainedModel) -> None:
-    """Initial weights of a Swin, ViT or DeiT, as the authors'; other encoders keep those of their architecture.
+    """Initializes a Swin, ViT or DeiT as in the authors' code; other encoders keep the initialization of their architecture.
 
     Args:
         encoder: The encoder; the standard deviation is its ``initializer_range``.
@@ -172,18 +172,18 @@ def initialize_encoder(encoder: PreTrainedModel) -> None:
 
 
 def give_mask_token(encoder: PreTrainedModel) -> bool:
-    """Makes an encoder take masks, and its mask token trainable.
+    """Makes an encoder accept masks, with a trainable mask token.
 
     Returns:
-        Whether it had no mask token of its own.
+        Whether it had no mask token before.
 
     Raises:
-        RecipeError: Its architecture takes none.
+        RecipeError: Its architecture does not accept masks.
     """
     embeddings = getattr(encoder, "embeddings", None)
     if not hasattr(embeddings, "mask_token"):
         raise RecipeError(
-            f"SimMIM hides patches by a mask token, which '{encoder.config.model_type}' does not take: use a backbone with "
+            f"SimMIM masks patches by a mask token, which '{encoder.config.model_type}' does not support: use a backbone with "
             "model_type swin, swinv2, vit, deit, beit or dinov2"
         )
     if embeddings.mask_token is not None:

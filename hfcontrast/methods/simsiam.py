@@ -4,7 +4,7 @@ arXiv:2011.10566; details that the paper leaves open are those of the authors' c
 
 Deviations from the paper:
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
-- The learning rate moves along its cosine at every step; the authors' code moves it once an epoch.
+- The learning rate follows its cosine at every step; in the authors' code once per epoch.
 """
 
 from functools import partial
@@ -39,16 +39,16 @@ class SimSiamConfig(MethodConfig):
     predictor_dim: int = 512
 
     def validate_projection_layers(self):
-        """There is a layer at least."""
+        """The projector has at least one layer."""
         if self.projection_layers < 1:
             raise ValueError(f"projection_layers is {self.projection_layers}, expected 1 or more")
 
 
 class SimSiam(Method):
-    """SimSiam (Chen & He, 2020, arXiv:2011.10566): from one view, predict the projection of the other, which gets no gradient.
+    """SimSiam (Chen & He, 2020, arXiv:2011.10566): predicts, from one view, the projection of the other, with stop-gradient.
 
-    No negatives, no momentum encoder: the stopped gradient and the predictor are what keeps it from collapsing. The
-    predictor's learning rate stays at its peak (paper, table 1). Encoder and heads run on one view at a time, so batch
+    No negatives, no momentum encoder: stop-gradient and predictor prevent a collapse. The
+    predictor's learning rate is constant (paper, table 1). Encoder and heads run on one view at a time, so batch
     statistics are those of one view of the global batch.
     """
 
@@ -73,7 +73,7 @@ class SimSiam(Method):
     min_images_normalized = 3
     constant_lr = ("predictor",)
     collapse_advice = (
-        "lower optim.lr, take the paper's optim.name=sgd with optim.weight_decay=1e-4, or make method.predictor_dim a "
+        "lower optim.lr, use the paper's optim.name=sgd with optim.weight_decay=1e-4, or make method.predictor_dim a "
         "quarter of method.projection_dim"
     )
 

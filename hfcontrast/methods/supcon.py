@@ -5,10 +5,10 @@ supcon).
 
 Deviations from the paper:
 - The views are those of the paper's SimAugment at the strength of the authors' code, 0.5, without its sparse image warp.
-  AutoAugment, the paper's best for ResNet-50, is no View.
+  AutoAugment, the paper's best for ResNet-50, is not available as a view.
 - Stage two, the linear classifier on the frozen encoder, is the linear probe of the evaluation, not part of this training.
-- The authors' code multiplies the loss by the temperature, the equations do not: ``scale_by_temperature`` decides.
-- The head starts from torch's initial weights and has biases; the authors' starts from N(0, 0.01) without a last bias.
+- The authors' code multiplies the loss by the temperature, the equations do not: see ``scale_by_temperature``.
+- The head has torch's initialization and biases; the authors' has N(0, 0.01) and no last bias.
 """
 
 from typing import Literal
@@ -34,7 +34,7 @@ class SupConConfig(MethodConfig):
         head: Projection head: "mlp" with one hidden layer, or "linear"; the paper has both (section 3.1).
         normalize_features: Scale the encoder's features to unit length before the head (section 3.1).
         temperature: Temperature of the loss, above 0; 0.1 in the paper and in the authors' scripts (their default is 0.07).
-        form: Where the sum over the positives stands: "out" of the logarithm (eq. 2, the better) or "in" (eq. 3).
+        form: Position of the sum over the positives: "out" of the logarithm (eq. 2, the better one) or "in" it (eq. 3).
         scale_by_temperature: Multiply the loss by the temperature, as the authors' code does, so that its gradient does
             not grow as the temperature falls. It matters where weight decay is part of the gradient (lars, sgd).
     """
@@ -50,15 +50,15 @@ class SupConConfig(MethodConfig):
     scale_by_temperature: bool = False
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
 
 class SupCon(Method):
-    """SupCon (Khosla et al., 2020, arXiv:2004.11362): all views of all images of one class attract, all others repel.
+    """SupCon (Khosla et al., 2020, arXiv:2004.11362): all views of all images of one class are positives.
 
-    The batch is the global batch of all processes. An image without a label (-1) is a class of its own; without any labels
+    The batch is the global batch of all processes. An image without a label (-1) is its own class; without any labels
     the loss is SimCLR's NT-Xent.
     """
 
@@ -99,7 +99,9 @@ class SupCon(Method):
         z, config = embeddings["z"], self.config
         images, views, _ = z.shape
         if labels is None and views < 2:
-            raise ValueError("SupCon without labels compares views of one image: give a view count: 2, or labeled data")
+            raise ValueError(
+                "SupCon without labels compares views of one image: set count: 2 for a view, or use labeled data"
+            )
         labels = z.new_full((images,), -1, dtype=torch.long) if labels is None else labels
         loss = supcon(gather(z), own_classes(gather(labels)), config.temperature, config.form)
         z = z.detach()

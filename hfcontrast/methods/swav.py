@@ -6,10 +6,10 @@ Deviations from the paper:
 - Assignments are computed from float32 scores and in logarithms, also under mixed precision: the same numbers, without overflow.
 - The queue is on by default, as with the paper's batches of 256; its trainings with batches of 4096 have none (queue_length 0).
 - The queue's length is not rounded down to a multiple of the batch.
-- The blur is a true Gaussian of the drawn standard deviation, its kernel cut off at four of them; the authors' PIL filter
+- The blur is a true Gaussian of the drawn standard deviation, its kernel truncated at four of them; the authors' PIL filter
   approximates one by box filters.
-- All processes share one queue; each of the authors' has one of its own with a part of the length, which makes the same assignments.
-- The head's first layer has no bias, which the batch normalization after it would take out again.
+- All processes share one queue; in the authors' code each has a part of it, which gives the same assignments.
+- The head's first layer has no bias, which the batch normalization after it would cancel.
 """
 
 import math
@@ -32,16 +32,16 @@ class SwAVConfig(MethodConfig):
     """Configuration of SwAV.
 
     Args:
-        prototypes: Number of prototypes K; the paper finds that it matters little from some times the number of classes on.
+        prototypes: Number of prototypes K; according to the paper it has little effect above a few times the number of classes.
         hidden_dim: Width of the head's hidden layer.
         projection_dim: Width of the projection z that is compared with the prototypes.
         temperature: Temperature of the predictions' softmax, above 0.
-        epsilon: Smoothness of the assignments, above 0; large values spread every image over all prototypes.
-        sinkhorn_iterations: How often the assignments are balanced over the prototypes.
-        queue_length: Earlier projections, of each of the two large crops, that take part in the balancing; 0 for none. Needed
-            where a batch holds fewer images than there are prototypes.
-        queue_start_epoch: Epochs before the queue begins to be filled; it is used once it is full.
-        freeze_prototypes_steps: Optimizer steps at the start in which the prototypes do not move; the paper's one epoch is 313
+        epsilon: Smoothness of the assignments, above 0; large values make the assignments uniform.
+        sinkhorn_iterations: Number of Sinkhorn-Knopp iterations.
+        queue_length: Number of earlier projections of each of the two large crops that are included in the balancing; 0 for none.
+            Needed if a batch has fewer images than there are prototypes.
+        queue_start_epoch: Epoch from which the queue is filled; it is used once it is full.
+        freeze_prototypes_steps: Number of first optimizer steps in which the prototypes are frozen; the paper's one epoch is 313
             steps with batches of 4096, 5005 with batches of 256.
     """
 
@@ -58,13 +58,13 @@ class SwAVConfig(MethodConfig):
     freeze_prototypes_steps: int = 313
 
     def validate_divisors(self):
-        """Temperature and epsilon divide."""
+        """Temperature and epsilon are divisors."""
         for name in ("temperature", "epsilon"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
 
     def validate_counts(self):
-        """Prototypes and iterations cannot be missing; a queue can."""
+        """Prototypes and iterations are positive; the queue is optional."""
         for name, least in (("prototypes", 1), ("sinkhorn_iterations", 1), ("queue_length", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
@@ -87,9 +87,9 @@ MULTI_CROP = (
 
 
 class SwAV(Method):
-    """SwAV (Caron et al., 2020, arXiv:2006.09882): every crop predicts to which prototypes the other, large crops are assigned.
+    """SwAV (Caron et al., 2020, arXiv:2006.09882): every crop predicts the cluster assignments of the other, large crops.
 
-    The assignments use all prototypes equally over the global batch (and the queue), which avoids the collapse. Crops of one
+    The assignments are balanced over the prototypes within the global batch (and the queue), which avoids a collapse. Crops of one
     size go through the encoder together, all crops together through the head.
     """
 
@@ -147,29 +147,29 @@ class SwAV(Method):
         return torch.stack(assignments, dim=1)
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the frozen prototypes, and the use of the queue."""
+        """The end of the frozen prototypes, and the first use of the queue."""
         config, phases = self.config, []
         if steps := config.freeze_prototypes_steps:
             phases.append(Phase("method.freeze_prototypes_steps", steps, steps, "the prototypes never move"))
         if config.queue_length:
             filled = config.queue_start_epoch * steps_per_epoch + math.ceil(config.queue_length / batch_size)
             setting = f"method.queue_length is {config.queue_length}, method.queue_start_epoch"
-            phases.append(Phase(setting, config.queue_start_epoch, filled, "the queue is never full, and never used"))
+            phases.append(Phase(setting, config.queue_start_epoch, filled, "the queue is never full and never used"))
         return phases
 
     @torch.no_grad()
     def before_step(self, progress: Progress) -> None:
-        """Makes the prototypes unit vectors again, and looks whether the queue can be used."""
+        """Normalizes the prototypes, and checks whether the queue is full."""
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight.float(), dim=1))
         self.queue_is_full = len(self.queues) > 0 and all(queue.filled == len(queue.rows) for queue in self.queues)
 
     def after_backward(self, progress: Progress) -> None:
-        """Keeps the prototypes where they are during the first steps."""
+        """Freezes the prototypes during the first steps."""
         if progress.step < self.config.freeze_prototypes_steps:
             self.prototypes.weight.grad = None
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Puts the projections of the large crops into the queues, each crop's into its own."""
+        """Enqueues the projections of the large crops, one queue per crop."""
         if progress.epoch < self.config.queue_start_epoch:
             return
         for output in outputs:

@@ -3,10 +3,10 @@
 arXiv:2105.04906; details that the paper leaves open are those of the authors' code (facebookresearch/vicreg, main_vicreg.py).
 
 Deviations from the paper:
-- The invariance is a mean over the dimensions and the variance term one over the two views, as in the authors' code, which the
-  weights 25, 25 and 1 belong to; the paper's equations 5 and 6 have sums there.
-- The views are the paper's, equally distorted; the authors' code distorts them unequally, as BYOL does.
-- The hidden layers have no biases, which the batch normalization after them would take out again.
+- The invariance is a mean over the dimensions and the variance term one over the two views, as in the authors' code, for which
+  the weights 25, 25 and 1 were chosen; the paper's equations 5 and 6 have sums there.
+- The views are the paper's, with the same augmentation; in the authors' code they differ, as in BYOL.
+- The hidden layers have no biases, which the batch normalization after them would cancel.
 - The blur is a true Gaussian of the drawn standard deviation; the authors' PIL filter approximates one by box filters.
 """
 
@@ -43,22 +43,22 @@ class VICRegConfig(MethodConfig):
     covariance: float | int = 1.0
 
     def validate_head_layers(self):
-        """The last layer is always there."""
+        """The expander has at least one layer."""
         if self.head_layers < 1:
             raise ValueError(f"head_layers is {self.head_layers}, expected 1 or more")
 
     def validate_weights(self):
-        """A term turned around would undo what it is for."""
+        """The weights must not be negative."""
         for name in ("invariance", "variance", "covariance"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 or more")
 
 
 class VICReg(Method):
-    """VICReg (Bardes et al., 2021, arXiv:2105.04906): views agree, every dimension varies, no two dimensions say the same.
+    """VICReg (Bardes et al., 2021, arXiv:2105.04906): variance, invariance and covariance terms on two views.
 
-    Variances and covariances are those of the global batch, of each view for itself. The two views go through encoder and
-    expander one after the other, so that batch normalization sees one view at a time, as in the authors' code.
+    Variances and covariances are computed over the global batch, separately for each view. Encoder and expander process one view at
+    a time, so that batch normalization uses the statistics of one view, as in the authors' code.
     """
 
     config_class = VICRegConfig

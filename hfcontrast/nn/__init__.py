@@ -1,4 +1,4 @@
-"""Building blocks of methods: heads, moving averages, schedules, and what N processes share."""
+"""Building blocks that several methods share: heads, moving averages, queues, memory banks, masks, and gathering over processes."""
 
 from .batch_norm import GlobalBatchNorm, synchronize_batch_norm
 from .collapse import effective_rank, feature_std

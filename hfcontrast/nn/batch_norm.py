@@ -1,7 +1,7 @@
 """Batch normalization over the global batch on any device.
 
-``torch.nn.SyncBatchNorm`` refuses CPU tensors. This one needs nothing but an all-reduce, so that training on several CPU
-processes has the statistics, and the gradients, of one process (and that tests can prove it without a GPU).
+``torch.nn.SyncBatchNorm`` refuses CPU tensors. This one only needs an all-reduce, so that training on several CPU
+processes has the statistics and the gradients of a single process (which tests check without a GPU).
 """
 
 import torch
@@ -12,7 +12,7 @@ from .distributed import all_sum, world_size
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Normalizes (B, C, ...) by mean and variance over the batches of all processes; the parameters of ``BatchNorm``."""
+    """Normalizes (B, C, ...) by mean and variance over the batches of all processes; parameters as in ``BatchNorm``."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -43,14 +43,14 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1] + [1] * (input.dim() - 2)
         count = values.numel() // values.shape[1] * world_size()
         mean = all_sum(values.sum(axes)) / count
-        centerd = values - mean.view(shape)
-        variance = all_sum(centerd.square().sum(axes)) / count
+        centered = values - mean.view(shape)
+        variance = all_sum(centered.square().sum(axes)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 momentum = self._momentum()
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
                 self.running_var.lerp_((variance * (count / max(count - 1, 1))).to(self.running_var.dtype), momentum)
-        normalized = centerd * torch.rsqrt(variance + self.eps).view(shape)
+        normalized = centered * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             normalized = normalized * self.weight.view(shape) + self.bias.view(shape)
         return normalized.to(input.dtype)

@@ -1,4 +1,4 @@
-"""Whether embeddings have collapsed: how many directions they use, and how far apart they lie."""
+"""Measures of collapse: the effective rank of features and their standard deviation on the sphere."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ def effective_rank(features: Tensor) -> float:
     """Effective rank of a set of features: exp of the entropy of its normalized singular values (Roy & Vetterli, 2007).
 
     Args:
-        features: (N, D); centerd here.
+        features: (N, D); centered here.
 
     Returns:
         Between 1 (collapsed to a line) and min(N, D).

@@ -1,4 +1,4 @@
-"""What a loss needs of the other processes: gathering with exact gradients, means and sums over the global batch.
+"""Collectives with exact gradients: gathering, sums and means over the global batch.
 
 Every function is the identity in a single process, so a method is written once. Gradients follow the convention of
 ``DistributedDataParallel``, which *averages* parameter gradients over the processes: a loss that every process computes
@@ -75,11 +75,11 @@ def all_mean(local: Tensor) -> Tensor:
 
 
 def mean_of_terms(sums: Tensor, counts: Tensor) -> Tensor:
-    """Sum of all terms of the global batch by their number, so that N processes have the gradients of one.
+    """Mean over all terms of the global batch, whose number differs between samples, with the gradients of a single process.
 
     Args:
-        sums: Any shape: sums over the terms of a sample of this process.
-        counts: How many terms each of them has; at least one in the global batch.
+        sums: (...) sums over the terms of the samples of this process.
+        counts: (...) numbers of their terms; at least one term in the global batch.
 
     Returns:
         Scalar, whose mean over the processes is the mean over all terms.

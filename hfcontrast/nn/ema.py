@@ -1,4 +1,4 @@
-"""The exponential moving average of weights that teachers, targets and momentum encoders are."""
+"""Exponential moving averages of weights, for teachers, target networks and momentum encoders."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from .schedule import cosine
 class MomentumUpdate:
     """Moves the parameters of teachers towards their students': ``teacher = m * teacher + (1 - m) * student``.
 
-    One fused ``torch._foreach_lerp_`` over all pairs; the pairs are looked up once.
+    One fused ``torch._foreach_lerp_`` over all pairs, which are collected once.
 
     Args:
         pairs: (teacher, student) modules of equal structure.
@@ -32,6 +32,6 @@ def momentum_schedule(base: float, fraction: float) -> float:
 
     Args:
         base: Momentum at the start, in [0, 1].
-        fraction: Elapsed share of the training, in [0, 1].
+        fraction: Elapsed fraction of the training, in [0, 1].
     """
     return cosine(base, 1.0, fraction)

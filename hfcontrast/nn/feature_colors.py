@@ -1,4 +1,4 @@
-"""Features of patches as colors to look at: their first three principal components as red, green and blue."""
+"""Visualization of patch features: their first three principal components as red, green and blue."""
 
 import torch
 from torch import Tensor
@@ -8,25 +8,25 @@ _LIMIT = 2.0  # standard deviations
 
 
 class PrincipalColors:
-    """The first three principal components of some features.
+    """The first three principal components of a set of features.
 
     Args:
-        features: (..., D) features that the components are of, D at least 3.
+        features: (..., D) features, D at least 3.
     """
 
     def __init__(self, features: Tensor):
         rows = features.detach().flatten(0, -2).cpu().double()
         self.mean = rows.mean(dim=0)
-        centerd = rows - self.mean
-        variances, directions = torch.linalg.eigh(centerd.T @ centerd / len(rows))
+        centered = rows - self.mean
+        variances, directions = torch.linalg.eigh(centered.T @ centered / len(rows))
         self.directions = directions[:, -3:].flip(1)
-        # Either sign is a principal direction: the one whose largest entry is positive.
+        # The sign of a principal direction is arbitrary: make its largest entry positive.
         largest = self.directions.gather(0, self.directions.abs().argmax(dim=0, keepdim=True))
         self.directions = self.directions * torch.where(largest < 0, -1.0, 1.0)
         self.deviations = variances[-3:].flip(0).clamp_min(1e-12).sqrt()
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Colors of features (..., D): (..., 3), of mean 0 and variance 1 over the first features, within two deviations."""
+        """Colors of features (..., D): (..., 3), of mean 0 and variance 1 over the given features, clipped at two standard deviations."""
         colors = (features.detach().cpu().double() - self.mean) @ self.directions / self.deviations
         return colors.clamp(-_LIMIT, _LIMIT).to(features.device, torch.float32)
 

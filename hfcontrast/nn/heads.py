@@ -1,4 +1,4 @@
-"""Projection heads: what stands between the encoder's features and the loss, and is thrown away afterwards."""
+"""Projection heads, between the encoder's features and the loss; they are discarded after training."""
 
 from collections.abc import Callable
 
@@ -18,9 +18,9 @@ class MLPHead(nn.Sequential):
         batch_norm: Batch normalization after every hidden layer.
         batch_norm_last: Batch normalization after the output layer: "affine", "scale" (its shift stays 0), "plain" (no
             weights) or None.
-        bias: Biases in the layers that no batch normalization follows.
+        bias: Biases in the layers without a following batch normalization.
         bias_last: The same for the output layer alone; None takes ``bias``.
-        norm: What normalizes the hidden layers in place of batch normalization, each sample by itself: "layer", "group"
+        norm: Normalization of the hidden layers in place of batch normalization, per sample: "layer", "group"
             or None.
         groups: Number of groups for "group"; divides the hidden widths.
         standardize: Weight standardization of all linear layers (see ``StandardizedLinear``).
@@ -64,7 +64,7 @@ class MLPHead(nn.Sequential):
 
 
 class _CosineLinear(torch.autograd.Function):
-    """x @ W^T / |w|: the norms scale the small product, so that no normalized copy of a large W is made and differentiated."""
+    """x @ W^T / |w|: the norms scale the small product, without a normalized copy of a large W in the graph."""
 
     @staticmethod
     def forward(ctx, features, weight, norms):
@@ -88,7 +88,7 @@ class Prototypes(nn.Module):
     Args:
         dim: Width of the input.
         count: Number of prototypes, K.
-        learn_gain: Learn the norm of every prototype (weight normalization's g, starting at 1) rather than fix it at 1.
+        learn_gain: Learn the norm of every prototype (weight normalization's g, starting at 1) instead of fixing it at 1.
     """
 
     def __init__(self, dim: int, count: int, learn_gain: bool = False):
@@ -123,7 +123,7 @@ class Prototypes(nn.Module):
 class DINOHead(nn.Module):
     """DINO's head (Caron et al., 2021, section 3.2 and appendix C): an MLP with GELU to a bottleneck, then its L2 norm.
 
-    The prototypes that follow are a :class:`Prototypes` of their own, so that the loss can decide how to run them.
+    The prototypes are a separate module, :class:`Prototypes`.
 
     Args:
         sizes: Width of the input, of every hidden layer and of the bottleneck.

@@ -1,16 +1,16 @@
-"""Labels of a batch in which some images have none."""
+"""Labels of a batch in which some images are unlabeled."""
 
 import torch
 from torch import Tensor
 
 
 def own_classes(labels: Tensor) -> Tensor:
-    """Labels in which every image without one (-1) is a class of its own.
+    """Gives every image without a label (-1) its own class.
 
     Args:
-        labels: (B,) of the whole batch, negative where there is none.
+        labels: (B,) of the whole batch, negative for unlabeled images.
 
     Returns:
-        (B,); the labels that were missing are different numbers below 0.
+        (B,); the missing labels are replaced by distinct negative numbers.
     """
     return torch.where(labels < 0, -1 - torch.arange(len(labels), device=labels.device), labels)

@@ -8,7 +8,7 @@ from .distributed import gather
 
 
 class MemoryBank(nn.Module):
-    """One unit vector for every image, moved towards the image's embedding each time that the image is seen.
+    """One unit vector per image, a moving average of the embeddings of the image.
 
     It starts with random unit vectors, as Wu et al. (2018, arXiv:1805.01978, section 3.1) do, and is part of the method's
     state: saved, resumed, equal on all processes.
@@ -16,7 +16,7 @@ class MemoryBank(nn.Module):
     Args:
         images: Number of images N.
         dim: Width D.
-        momentum: Share of the old row that stays; 0 overwrites, 0.5 is Wu et al.'s (section 3.3).
+        momentum: Weight of the old row in an update; 0 overwrites, 0.5 is Wu et al.'s (section 3.3).
 
     Attributes:
         rows: (N, D) float32 unit vectors.
@@ -35,11 +35,11 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def update(self, index: Tensor, embeddings: Tensor) -> None:
-        """Moves the rows of the images of all processes; call it in ``after_step``, after the loss.
+        """Updates the rows of the images of all processes; call it in ``after_step``, after the loss.
 
         Args:
             index: (B,) positions of this process's images in the data set.
-            embeddings: (B, D); normalized here, as the rows are afterwards.
+            embeddings: (B, D); normalized here, as are the updated rows.
         """
         index, embeddings = gather(index), gather(embeddings.detach())
         new = F.normalize(embeddings.float(), dim=1)

@@ -1,46 +1,46 @@
-"""Negatives out of a memory bank: which images they are, and their inner products with the queries."""
+"""Negatives from a memory bank: sampling their indices, and their inner products with the queries."""
 
 import torch
 from torch import Tensor
 
 from .random import hash_numbers
 
-# Elements of gathered rows held at a time: 16 MiB of float32, which is about what a CPU's cache takes; on an accelerator
-# 256 MiB, so that it has work for long enough.
+# Elements of gathered rows at a time: 16 MiB of float32, about the size of a CPU's cache; on an accelerator 256 MiB, for enough
+# work per kernel.
 PIECE = 1 << 22
 ACCELERATOR_PIECE = 1 << 26
 
 
 def sample_others(index: Tensor, count: int, total: int, *key: int) -> Tensor:
-    """Draws other images for each image: uniformly, with replacement, never the image itself.
+    """Samples other images for each image: uniformly, with replacement, excluding the image itself.
 
-    Whole numbers of 63 bits modulo the number of images, so that data sets of any size are drawn from evenly.
+    The indices are 63-bit integers modulo the number of images, uniform for data sets of any practical size.
 
     Args:
         index: (B,) int64, the images' positions in their data set, in [0, total).
-        count: Draws for each.
-        total: Images in the data set.
-        key: What else the draws depend on: ``progress.seed``, ``progress.step``, and a number for what they are used for.
+        count: Samples for each.
+        total: Number of images in the data set.
+        key: Further keys of the random numbers: ``progress.seed``, ``progress.step``, and a number for their purpose.
 
     Returns:
-        (B, count) int64 in [0, total), a function of the image and the key alone.
+        (B, count) int64 in [0, total), a function of the image and the key.
 
     Raises:
-        ValueError: There is no other image.
+        ValueError: The data set has a single image.
     """
     if total < 2:
-        raise ValueError(f"negatives are drawn from the other images, and the data set has {total} in all")
+        raise ValueError(f"negatives are sampled from the other images, but the data set has {total} in total")
     own = index.unsqueeze(1)
     numbers = hash_numbers(*key, own, torch.arange(count, device=index.device)) & 0x7FFFFFFFFFFFFFFF
     others = numbers.remainder_(total - 1)
-    return others.add_(others >= own)  # the numbers from one's own on move up by one
+    return others.add_(others >= own)  # skip the image's own index
 
 
 def chosen_products(queries: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
-    """Inner products of each image's queries with the rows chosen for that image.
+    """Inner products of each image's queries with rows selected for that image.
 
-    The chosen rows, B x M x D numbers, are never held together: they are gathered in pieces, and again in the backward
-    pass. Where the products with all rows take less room than that, they are computed instead, as one matrix product.
+    The selected rows, B x M x D numbers, are gathered in chunks, and again in the backward pass, instead of being held in
+    memory. If the products with all rows need less memory, they are computed instead, as one matrix product.
 
     Args:
         queries: (B, Q, D), Q queries for each image.
@@ -48,7 +48,7 @@ def chosen_products(queries: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
         chosen: (B, M) int64, in [0, N).
 
     Returns:
-        (B, Q, M) in the precision of the queries, with or without autocast.
+        (B, Q, M) in the precision of the queries, regardless of autocast.
     """
     rows = rows.detach()
     with torch.autocast(queries.device.type, enabled=False):
@@ -72,7 +72,7 @@ class _ChosenProducts(torch.autograd.Function):
     def backward(ctx, upstream):
         rows, chosen = ctx.saved_tensors
         gradient = upstream.new_empty(*upstream.shape[:2], rows.shape[1])
-        # The engine runs this under the caller's autocast, which would round the products to half precision.
+        # Autograd runs this under the caller's autocast, which would round the products to half precision.
         with torch.autocast(upstream.device.type, enabled=False):
             for piece in _pieces(rows, chosen):
                 torch.bmm(upstream[piece], _gathered(rows, chosen[piece], upstream.dtype), out=gradient[piece])
@@ -80,7 +80,7 @@ class _ChosenProducts(torch.autograd.Function):
 
 
 def _pieces(rows: Tensor, chosen: Tensor) -> list[slice]:
-    """Spans of images whose chosen rows are held together."""
+    """Spans of images whose rows are gathered at a time."""
     room = PIECE if rows.device.type == "cpu" else ACCELERATOR_PIECE
     step = max(1, room // max(chosen.shape[1] * rows.shape[1], 1))
     return [slice(start, start + step) for start in range(0, len(chosen), step)]

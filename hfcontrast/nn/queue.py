@@ -1,4 +1,4 @@
-"""The queue of earlier embeddings that stand in for a larger batch: MoCo's negatives, NNCLR's support set."""
+"""A first-in first-out queue of embeddings: MoCo's negatives, NNCLR's support set."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from .distributed import gather
 class Queue(nn.Module):
     """The newest K embeddings, unit vectors, oldest overwritten first (MoCo, He et al., 2019, section 3.2).
 
-    It starts with random unit vectors, as the authors' does, and is part of the method's state: saved, resumed, equal on all
+    It starts with random unit vectors, as in the authors' code, and is part of the method's state: saved, resumed, equal on all
     processes.
 
     Args:
@@ -19,7 +19,7 @@ class Queue(nn.Module):
 
     Attributes:
         rows: (K, D) float32 unit vectors.
-        filled: Rows that have been put in so far, up to K.
+        filled: Number of rows enqueued so far, up to K.
     """
 
     rows: Tensor
@@ -40,7 +40,7 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Puts the keys of all processes in, in the order of their ranks; call it in ``after_step``, after the loss.
+        """Enqueues the keys of all processes in the order of their ranks; call it in ``after_step``, after the loss.
 
         Args:
             keys: (B, D) of this process; normalized here.

@@ -1,9 +1,9 @@
-"""Random numbers that are a function of what they are for, not of the process or the moment that draws them.
+"""Counter-based random numbers: functions of seed, step and sample, independent of the process and of the order of draws.
 
-A method that draws in ``embed`` or ``objective`` (masks, negatives of a bank, directions) takes its numbers from here, by
-the run's seed, the step and the sample: then 2 processes draw what 1 draws, a resumed run what the uninterrupted one
-drew, and a micro-batch that is computed twice the same both times. Counter-based: the splitmix64 sequence of Steele,
-Lea and Flood, 2014, "Fast splittable pseudorandom number generators", from a start that is hashed from the key.
+A method that uses random numbers in ``embed`` or ``objective`` (masks, negatives from a bank, directions) gets them from here, keyed
+by the run's seed, the step and the sample: then they are equal on any number of processes, in a resumed run, and in a
+micro-batch that is computed twice. The generator is splitmix64 (Steele, Lea and Flood, 2014, "Fast splittable pseudorandom
+number generators"), started from a hash of the key.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def _mix(state: Tensor) -> Tensor:
 
 
 def hash_numbers(*numbers: int | Tensor) -> Tensor:
-    """Hashes whole numbers, in their order, to 64 bits.
+    """Hashes a sequence of integers to 64 bits.
 
     Args:
         numbers: Integers or int64 tensors that broadcast together.
@@ -47,12 +47,12 @@ def hash_numbers(*numbers: int | Tensor) -> Tensor:
 
 
 def sample_uniform(index: Tensor, count: int, *key: int) -> Tensor:
-    """Uniform numbers of each sample.
+    """Uniform random numbers for each sample.
 
     Args:
         index: (B,) int64, the samples' positions in their data set.
-        count: Numbers for each.
-        key: What else they depend on: ``progress.seed``, ``progress.step``, and a number for what they are used for.
+        count: Numbers per sample.
+        key: Further keys: ``progress.seed``, ``progress.step``, and a number for their purpose.
 
     Returns:
         (B, count) float32 in [0, 1), on the device of ``index``.
@@ -63,37 +63,37 @@ def sample_uniform(index: Tensor, count: int, *key: int) -> Tensor:
 
 
 def shared_generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that gives all processes, and all devices, the same numbers.
+    """A generator with the same numbers on all processes and devices.
 
     Args:
-        key: What they depend on, as in :func:`sample_uniform`.
-        device: Nothing but the CPU: the generator of another device gives other numbers.
+        key: The keys, as in :func:`sample_uniform`.
+        device: Only the CPU: generators of other devices give other numbers.
 
     Raises:
-        ValueError: Another device is asked for.
+        ValueError: The device is not the CPU.
     """
     if torch.device(device).type != "cpu":
         raise ValueError(
-            f"shared_generator draws on the CPU, not on {device}, whose numbers are others for the same key: draw there and move "
+            f"shared_generator works on the CPU, not on {device}, whose generator gives other numbers: draw on the CPU and move "
             "the numbers, as hfcontrast.nn.shared_normal does"
         )
     return torch.Generator().manual_seed(int(hash_numbers(*key)) & 0x7FFFFFFFFFFFFFFF)
 
 
 def shared_normal(shape: Sequence[int], *key: int, device: torch.device | str = "cpu") -> Tensor:
-    """Standard normal numbers that all processes share.
+    """Standard normal numbers, equal on all processes.
 
     Args:
-        shape: Of the result.
-        key: What they depend on, as in :func:`sample_uniform`.
-        device: Where they are needed; they are the same on every device.
+        shape: Shape of the result.
+        key: The keys, as in :func:`sample_uniform`.
+        device: Device of the result; the numbers are the same on every device.
 
     Returns:
-        float32 of that shape.
+        float32 tensor of that shape.
     """
     return torch.randn(tuple(shape), generator=shared_generator(*key)).to(device)
 
 
 def generator_kept() -> contextlib.AbstractContextManager[None]:
-    """Around what draws aside, such as the initial weights of a model that is only looked at: the CPU's generator goes on as before."""
+    """Context that restores the state of the CPU's global generator at its end, such as around building a model only to inspect it."""
     return torch.random.fork_rng(devices=[])

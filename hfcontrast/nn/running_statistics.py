@@ -1,5 +1,4 @@
-"""The running statistics of batch normalization, which forward passes move: kept out of passes that count nothing, and averaged
-over groups and processes."""
+"""The running statistics of batch normalization: forward passes that do not update them, and averages over groups and processes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ _InstanceNorm = nn.modules.instancenorm._InstanceNorm
 
 
 def batch_norm_layers(module: nn.Module) -> dict[str, nn.Module]:
-    """The layers, by name, that normalize by the statistics of a batch as the modes are now: those in training mode.
+    """The layers, by name, that currently normalize by batch statistics: those in training mode.
 
-    Frozen ones, which have running statistics alone, are not among them; timm's EvoNorm-B, a class of its own, is.
+    Frozen layers, which use running statistics, are excluded; timm's EvoNorm-B, a separate class, is included.
     """
     return {name: layer for name, layer in module.named_modules() if layer.training and _uses_the_batch(layer)}
 
@@ -31,10 +30,10 @@ def _uses_the_batch(layer: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def statistics_apart(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Forward passes inside move copies of the running statistics, which it gives; the module's own stay what they are.
+    """Context in which forward passes update copies of the running statistics, which it yields; the originals are unchanged.
 
-    The copies take the place of the module's, which a graph of an earlier pass may hold: autograd refuses tensors that were
-    written to.
+    The copies replace the module's buffers, because the graph of an earlier pass may hold these: autograd refuses modified
+    tensors.
     """
     kept = [(layer, name, value) for layer, name, value in _statistics(module)]
     copies = [value.clone() for _, _, value in kept]
@@ -49,28 +48,30 @@ def statistics_apart(module: nn.Module) -> Iterator[list[Tensor]]:
 
 @torch.no_grad()
 def move_to_mean(module: nn.Module, moved: list[list[Tensor]]) -> None:
-    """Moves the running statistics to the mean of what several passes have made of their copies, as one pass in all.
+    """Sets the running statistics to the mean of the copies that several passes have updated, as one update.
 
     Args:
-        module: Whose statistics they are.
-        moved: What :func:`statistics_apart` gave, one entry a pass.
+        module: The module with the statistics.
+        moved: The copies yielded by :func:`statistics_apart`, one entry per pass.
     """
     for (_, _, value), copies in zip(_statistics(module), zip(*moved)):
         mean = torch.stack(copies).mean(dim=0) if value.is_floating_point() else copies[0]
-        value.data.copy_(mean)  # .data, as a graph may hold the value; the backward pass of a training does not read it
+        value.data.copy_(
+            mean
+        )  # .data, because a graph may hold the value; the backward pass in training mode does not read it
 
 
 @torch.no_grad()
 def average_over_processes(module: nn.Module, weight: float = 1.0) -> None:
-    """Makes the running statistics that every process has moved by its own batches their mean over the processes.
+    """Averages the running statistics, which every process has updated by its own batches, over the processes.
 
-    Running statistics are linear in those of the batches: what is published is the moving average of the processes' mean
-    statistics, however often this is called. Synchronized layers have equal ones, which are left alone, to the last bit.
+    Running statistics are linear in those of the batches: the result is the moving average of the processes' mean
+    statistics, regardless of how often this is called. Synchronized layers have equal ones, which are not changed.
 
     Args:
-        module: Whose statistics they are.
-        weight: Of this process's in the mean, such as its number of images where these are unequal. Above 0 on one
-            process at least.
+        module: The module with the statistics.
+        weight: Weight of this process in the mean, such as its number of images if these differ. Above 0 on at least one
+            process.
     """
     if world_size() == 1:
         return
@@ -88,15 +89,15 @@ def average_over_processes(module: nn.Module, weight: float = 1.0) -> None:
 
 
 def hold_when_recomputed(module: nn.Module) -> None:
-    """Lets recomputed activations leave the running statistics alone, which the first computation has moved already.
+    """Prevents recomputed activations from updating the running statistics again.
 
-    A forward pass inside a backward pass is a recomputation, whoever asks for it: transformers, timm or a method itself.
-    torch.compile's own recomputation moves nothing.
+    A forward pass inside a backward pass is a recomputation, whether by transformers, timm or a method itself.
+    torch.compile's own recomputation does not update them.
     """
     for layer in module.modules():
         if _uses_the_batch(layer) and _before not in layer._forward_pre_hooks.values():
             layer.register_forward_pre_hook(_before)
-            layer.register_forward_hook(_after, always_call=True)  # checkpointing leaves the last pass by an exception
+            layer.register_forward_hook(_after, always_call=True)  # checkpointing ends the last pass by an exception
 
 
 def _before(layer: nn.Module, _inputs: tuple) -> None:

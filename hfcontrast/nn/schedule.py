@@ -1,4 +1,4 @@
-"""Values that change over a training, as functions of its elapsed share."""
+"""Schedules: values as functions of the elapsed fraction of a training."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Weight standardization: linear layers whose rows always have mean 0 and variance 1."""
+"""Weight standardization: linear layers whose weight rows have mean 0 and variance 1."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,8 @@ from torch.nn import functional as F
 class StandardizedLinear(nn.Linear):
     """A linear layer with weight standardization (Qiao et al., 2019, arXiv:1903.10520).
 
-    What it multiplies by is the weight less its row's mean, divided by its row's standard deviation; what is learned is the
-    weight. It is made for a normalization to follow: by itself it enlarges its input's scale by about the square root of
-    its width.
+    The forward pass uses the weight minus the mean of its row, divided by the standard deviation of its row. It should be followed
+    by a normalization: alone it increases the scale of its input by about the square root of its width.
     """
 
     epsilon = 1e-6  # added to the variance

@@ -1,4 +1,4 @@
-"""Transformer blocks beside an encoder: the decoder of MAE, the predictor of I-JEPA. They are transformers' own ViT layers."""
+"""Transformer blocks for MAE's decoder and I-JEPA's predictor, made of the ViT layers of transformers."""
 
 import math
 
@@ -12,7 +12,7 @@ _ONE_MATRIX = ("q_proj", "k_proj", "v_proj")  # in transformers' ViT
 
 
 class TransformerBlocks(nn.Module):
-    """Pre-norm blocks of self-attention and MLP (GELU), and a normalization at the end; weights are Xavier uniform, biases 0.
+    """Pre-norm blocks of self-attention and MLP (GELU), with a final normalization; weights are Xavier uniform, biases 0.
 
     Args:
         width: Width D of the tokens.
@@ -43,23 +43,23 @@ class TransformerBlocks(nn.Module):
 
         Args:
             tokens: The input.
-            attention_mask: (B or 1, 1, T, T) or (B, 1, 1, T) bool, true where a token (row) may look at another (column).
+            attention_mask: (B or 1, 1, T, T) or (B, 1, 1, T) bool, true where a token (row) attends to another (column).
         """
         for layer in self.layers:
             tokens = layer(tokens, attention_mask)
         return self.norm(tokens)
 
     def reset_parameters(self) -> None:
-        """Initial weights."""
+        """Initializes the weights."""
         xavier_linears(self)
 
 
 @torch.no_grad()
 def xavier_linears(module: nn.Module) -> None:
-    """Draws the linear layers in a module as MAE's authors do: Xavier uniform, biases 0; normalizations become the identity.
+    """Initializes the linear layers of a module as MAE's authors do: Xavier uniform, biases 0; normalizations are the identity.
 
-    The projections to queries, keys and values of one attention are drawn as the single matrix (3D, D) that they are in the
-    authors' code: between -sqrt(6 / 4D) and sqrt(6 / 4D), where (D, D) would have sqrt(6 / 2D).
+    The projections to queries, keys and values of one attention are initialized as the single matrix (3D, D) of the
+    authors' code: between -sqrt(6 / 4D) and sqrt(6 / 4D), instead of sqrt(6 / 2D) for (D, D).
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

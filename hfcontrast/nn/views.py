@@ -1,4 +1,4 @@
-"""Running a network on one view at a time, where its batch statistics are to be those of one view."""
+"""Running a network on one view at a time, for batch statistics per view."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def view_by_view(network: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
-    """Applies a network to each view in a pass of its own, so that batch normalization never mixes views.
+    """Applies a network to each view in a separate pass, so that batch normalization does not mix views.
 
-    The authors of BYOL and SimSiam do so; those of SimCLR run all views in one pass, which is faster. Views that are
-    distorted in different ways differ in their statistics.
+    The authors of BYOL and SimSiam do so; those of SimCLR run all views in one pass, which is faster. Views with
+    different augmentations have different statistics.
 
     Args:
         network: Maps (B, ...) to (B, D).

@@ -171,7 +171,7 @@ def test_settings_out_of_range_are_refused(options, words):
 
 
 def test_what_the_data_has_to_tell_is_asked_for():
-    with pytest.raises(ValueError, match="CMC needs num_images: the training fills them in"):
+    with pytest.raises(ValueError, match="CMC needs num_images: they are filled in by a training"):
         build(CMC, num_images=None, **SMALL)
     with pytest.raises(ValueError, match="CMC needs image_mean, image_std: the training"):
         build(CMC, image_mean=None, image_std=None, **SMALL)
@@ -180,7 +180,7 @@ def test_what_the_data_has_to_tell_is_asked_for():
 
 def test_one_crop_is_taken():
     pixels = random_batch(CMC, 2)["pixel_values"]
-    with pytest.raises(ValueError, match="CMC takes one crop of an image, its views are the colors; got 2"):
+    with pytest.raises(ValueError, match="CMC takes one crop of an image, whose color channels are the views; got 2"):
         build(CMC, **SMALL).embed(torch.cat([pixels, pixels], dim=1))
 
 

@@ -141,13 +141,15 @@ def test_registers_are_not_colorized():
 
 
 def test_what_is_missing_or_wrong_is_named():
-    with pytest.raises(ValueError, match="colorization needs image_mean, color_frequencies: the training finds them"):
+    with pytest.raises(ValueError, match="colorization needs image_mean, color_frequencies: they are filled in"):
         Colorization(ColorizationConfig(backbone_config=TINY_RESNET, image_std=[1.0] * 3))
     with pytest.raises(ValueError, match="color_frequencies has 313 numbers, expected 261"):
         build(Colorization, color_frequencies=[1.0] * 313, **SMALL)
     with pytest.raises(ValueError, match="that are not all 0"):
         build(Colorization, color_frequencies=[0.0] * 261, **SMALL)
-    with pytest.raises(Exception, match=r"the encoder sees \[\[0\], \[1, 2\]\] of lab, and would be told the colors"):
+    with pytest.raises(
+        Exception, match=r"the encoder takes \[\[0\], \[1, 2\]\] of lab, which include the target colors"
+    ):
         ColorizationConfig(backbone_config={"model_type": "colour_views"})
 
 

@@ -179,7 +179,9 @@ def test_it_does_not_matter_that_nothing_was_seen():
 def test_too_few_images_for_the_clusters_are_refused():
     method = build(DeepClusterV2, prototypes=[13], hidden_dim=24, projection_dim=16)
     run(method, STEPS)
-    with pytest.raises(DataError, match="shown 12 images, too few for 13 clusters: lower method.prototypes"):
+    with pytest.raises(
+        DataError, match="memory holds 12 images after an epoch, too few for 13 clusters: lower method.prototypes"
+    ):
         method.start_step(Progress(STEPS, 20, STEPS))
     with pytest.raises(DataError, match="64 images, too few for 65 clusters: lower method.prototypes"):
         build(DeepClusterV2, prototypes=[65])

@@ -23,7 +23,7 @@ def keys(batch):
 
 
 def assignments(logits, center, temperature, centering):
-    """The teacher's distributions: Sinkhorn's over the batch, or a centerd softmax."""
+    """The teacher's distributions: Sinkhorn's over the batch, or a centered softmax."""
     if centering == "sinkhorn":
         return sinkhorn(logits, temperature, 3)
     return ((logits - center) / temperature).softmax(-1)

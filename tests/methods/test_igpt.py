@@ -182,5 +182,5 @@ def test_wrong_settings_are_refused():
         build(IGPT, TINY_BACKBONE, **SMALL)
     with pytest.raises(ValueError, match="feature_layer is 3, expected 1 to 2"):
         build(IGPT, GPT, feature_layer=3, **SMALL)
-    with pytest.raises(ValueError, match="the training fills them in"):
+    with pytest.raises(ValueError, match="they are filled in by a training"):
         IGPT(IGPTConfig(backbone_config=dict(GPT)))

@@ -126,7 +126,7 @@ def test_the_orders_are_kept_with_the_method(tmp_path):
 
 
 def test_tiles_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px"):
+    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder's patch size is 8 px"):
         build(Jigsaw, patch_size=12, **SMALL)
     method = build(Jigsaw, patch_size=16, **SMALL)
     with pytest.raises(RecipeError, match="cells of 10 px.* no patch of 16 px: give 48 or more"):

@@ -46,5 +46,5 @@ def test_orders_are_found_where_weights_are_not_there_yet():
 
 @pytest.mark.parametrize("count", [0, 10_001])
 def test_a_set_must_have_a_sensible_size(count):
-    with pytest.raises(ValueError, match=f"{count} permutations are asked for, expected a number from 1 to 10000"):
+    with pytest.raises(ValueError, match=f"{count} permutations requested, expected a number from 1 to 10000"):
         permutation_set(count)

@@ -144,7 +144,7 @@ def test_patches_take_three_quarters_of_a_cell_rounded_to_what_the_encoder_takes
 
 
 def test_a_patch_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px"):
+    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder's patch size is 8 px"):
         build(PIRL, patch_size=12)
     method = build(PIRL, **SMALL, patch_size=16)
     with pytest.raises(RecipeError, match="cells of 10 px.* no patch of 16 px: give 48 or more"):

@@ -142,12 +142,12 @@ def test_the_sheet_shows_both_places():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px"):
+    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder's patch size is 8 px"):
         build(RelativePatch, patch_size=12, **SMALL)
     method = build(RelativePatch, patch_size=16, **SMALL)
     with pytest.raises(RecipeError, match="view of 32 px does not hold two patches of 16 px with a gap of 8 px"):
         method(**random_batch(RelativePatch, 2))
-    with pytest.raises(ValueError, match="color=project needs image_mean and image_std: the training"):
+    with pytest.raises(ValueError, match="color=project needs image_mean and image_std: they are"):
         build(RelativePatch, color="project", image_mean=None, **SMALL)
 
 

@@ -99,7 +99,7 @@ def test_the_pictures():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(RecipeError, match="'resnet' does not take"):
+    with pytest.raises(RecipeError, match="'resnet' does not support"):
         build(SimMIM, RESNET, **SMALL)
     with pytest.raises(RecipeError, match="views of 32 px cannot be masked in squares of 12 px"):
         build(SimMIM, VIT, mask_patch_size=12)(**batch_of())

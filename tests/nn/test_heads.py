@@ -39,8 +39,8 @@ def test_norms_that_treat_samples_apart(norm, kind):
     torch.testing.assert_close(head(features)[3, 1], head(features[3:4, 1])[0])
     hidden = F.linear(features[0, :1], head[0].weight, head[0].bias)
     groups = hidden.view(1, 3 if norm == "group" else 1, -1)
-    centerd = groups - groups.mean(-1, keepdim=True)
-    expected = centerd / (centerd.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    centered = groups - groups.mean(-1, keepdim=True)
+    expected = centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(head[1](hidden), expected.view(1, 12))
 
 

@@ -32,7 +32,7 @@ def test_data_sets_beyond_float32_are_drawn_from_wholly():
 
 
 def test_without_other_images_there_are_no_negatives():
-    with pytest.raises(ValueError, match="1 in all"):
+    with pytest.raises(ValueError, match="1 in total"):
         sample_others(torch.tensor([0]), 4, 1)
 
 

@@ -50,7 +50,7 @@ def test_a_shared_generator_depends_on_its_key_only():
 def test_a_shared_generator_is_of_no_device():
     """Devices have sequences of their own: a key would give one run on a CPU and another one on a GPU."""
     for device in ("cuda", "mps", torch.device("meta")):
-        with pytest.raises(ValueError, match="draws on the CPU, not on"):
+        with pytest.raises(ValueError, match="works on the CPU, not on"):
             shared_generator(1, device=device)
     assert shared_generator(1, device="cpu").device.type == "cpu"
 

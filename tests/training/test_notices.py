@@ -109,7 +109,9 @@ def test_phases_of_methods_with_a_memory_bank_and_of_data2vec():
     for name in ("instdisc", "pirl", "cmc"):
         (phase,) = build(get_method(name), negatives=4).phases(EPOCH, BATCH)
         assert phase.missed(EPOCH + 1) is None
-        assert phase.missed(EPOCH).endswith("(3 steps), the training has 3 steps: no image meets its own embedding")
+        assert phase.missed(EPOCH).endswith(
+            "(3 steps), the training has 3 steps: no image is compared with its own embedding"
+        )
     assert build(get_method("cmc"), negatives="batch").phases(EPOCH, BATCH) == []
     data2vec = {"model_type": "data2vec-vision", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     method = build(

@@ -1,4 +1,4 @@
-"""The colors of sRGB in bins of the ab plane of Lab, as colorization tells them apart."""
+"""The color bins of colorization: the sRGB gamut, quantized in the ab plane of Lab."""
 
 import functools
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from ...encoders.color_views import convert_colors
 
 WIDTH = 10.0  # of a bin, in a and in b
-_LEVELS = 86  # of each of R, G and B that are tried: every third of 256, which meets the same bins as all of them
-_OFFSET = 16  # makes numbers of bins positive
+_LEVELS = 86  # levels of each of R, G and B: every third of 256, which gives the same bins as all of them
+_OFFSET = 16  # makes the indices of bins positive
 
 
 def color_bins() -> Tensor:
-    """The middles of the bins, multiples of 10, in which a color of sRGB lies.
+    """The centers, multiples of 10, of the bins that contain an sRGB color.
 
-    They are 261; Zhang et al. (2016, arXiv:1603.08511, section 2.2) have a list of 313, some of which no color meets.
+    There are 261; Zhang et al. (2016, arXiv:1603.08511, section 2.2) list 313, some of which contain no sRGB color.
 
     Returns:
         (261, 2) float32: a and b.

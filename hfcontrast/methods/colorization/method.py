@@ -3,14 +3,14 @@
 arXiv:1603.08511; details that the paper leaves open are those of the authors' code (richzhang/colorization, the v2 model).
 
 Deviations from the paper:
-- The bins of colors are the 261 in which a color of sRGB lies; the authors' list has 313.
-- The encoder is any that makes a map or tokens, and a small decoder goes on from its last ones, at 1/32 of the image's side for
+- The color bins are the 261 that contain an sRGB color; the authors' list has 313.
+- Any encoder with a feature map or tokens works; a small decoder takes its last features, at 1/32 of the image's side for
   a ResNet; the authors' dilated VGG keeps 1/8.
-- The colors to predict are means of 4 x 4 pixels; the authors take every fourth pixel. They share each out to 10 bins, the paper
-  to 5; and leave gray images out, which the paper does not mention.
-- The frequencies of colors are measured on some hundreds of images of the data, the authors' on all of ImageNet.
-- The loss is the mean over the places of an image, whatever their weights; the paper's is the sum.
-- Weights start as the architecture's, and not from k-means of the data.
+- The target colors are means of 4 x 4 pixels; the authors take every fourth pixel. They encode each color with 10 bins, the paper
+  with 5; and they leave out gray images, which the paper does not mention.
+- The color frequencies are measured on a few hundred images of the data; the authors' on all of ImageNet.
+- The loss is the mean over the positions of an image, regardless of their weights; the paper's is the sum.
+- The initialization is that of the architecture, not k-means of the data.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ from ...view import View
 from ..base import Method, MethodConfig, MethodOutput
 from .color_bins import color_bins
 
-_IMAGES = 32  # that are measured at a time
+_IMAGES = 32  # images that are processed at a time
 
 
 @strict
@@ -36,14 +36,14 @@ class ColorizationConfig(MethodConfig):
     """Configuration of colorization.
 
     Args:
-        output_stride: Side of the image by that of the map of colors that is predicted.
+        output_stride: Ratio of the side of the image to that of the predicted color map.
         decoder_dim: Channels of the decoder.
-        neighbors: Bins that a color to predict is shared out to, the nearest ones.
-        encoding_sigma: Standard deviation of the Gaussian that shares it out, above 0; a bin is 10 wide.
-        smoothing_sigma: Standard deviation of the Gaussian that smooths the frequencies of colors, above 0.
-        uniform_share: lambda, the share of the uniform distribution in what rare colors are weighted by (eq. 4), in [0, 1].
-        temperature: Temperature T of the annealed mean that makes an image of a prediction (eq. 5), above 0.
-        color_frequencies: How often each bin is met; measured by the training.
+        neighbors: Number of nearest bins in the soft encoding of a target color.
+        encoding_sigma: Standard deviation of the Gaussian of the soft encoding, above 0; a bin is 10 wide.
+        smoothing_sigma: Standard deviation of the Gaussian that smooths the color frequencies, above 0.
+        uniform_share: lambda, the share of the uniform distribution in the class rebalancing (eq. 4), in [0, 1].
+        temperature: Temperature T of the annealed mean that turns a prediction into an image (eq. 5), above 0.
+        color_frequencies: Frequency of each bin; measured before the training.
         image_mean: Mean of each color that images are normalized by; filled in by the training.
         image_std: Standard deviation of each color that they are normalized by; filled in by the training.
     """
@@ -67,11 +67,11 @@ class ColorizationConfig(MethodConfig):
         self.backbone_config = as_color_views(self.backbone_config, "lab", [[0]], self.image_mean, self.image_std)
 
     def validate_encoder(self):
-        """The encoder sees the lightness only."""
+        """The input of the encoder is only the lightness."""
         views = self.backbone_config
         if (views.color_space, views.channel_groups) != ("lab", [[0]]):
             raise ValueError(
-                f"the encoder sees {views.channel_groups} of {views.color_space}, and would be told the colors: expected "
+                f"the encoder takes {views.channel_groups} of {views.color_space}, which include the target colors: expected "
                 "channel_groups [[0]] of lab, or the configuration of an ordinary encoder"
             )
 
@@ -88,10 +88,10 @@ class ColorizationConfig(MethodConfig):
 
 
 class Colorization(Method):
-    """Colorization (Zhang et al., 2016, arXiv:1603.08511): from the lightness of an image, the distribution of its colors.
+    """Colorization (Zhang et al., 2016, arXiv:1603.08511): predicts the color distribution at each position from the lightness.
 
-    The colors are classes, of which rare ones count more. The published encoder takes ordinary RGB images, of which it uses
-    the lightness only.
+    The colors are classes, and rare ones have larger weights. The published encoder takes ordinary RGB images, of which it uses
+    only the lightness.
     """
 
     config_class = ColorizationConfig
@@ -106,12 +106,12 @@ class Colorization(Method):
         names = ("image_mean", "image_std", "color_frequencies")
         if missing := [name for name in names if getattr(config, name) is None]:
             raise ValueError(
-                f"colorization needs {', '.join(missing)}: the training finds them, elsewhere give them yourself"
+                f"colorization needs {', '.join(missing)}: they are filled in by a training; set them yourself otherwise"
             )
         if len(config.color_frequencies) != len(bins) or sum(config.color_frequencies) <= 0:
             raise ValueError(
                 f"color_frequencies has {len(config.color_frequencies)} numbers, expected {len(bins)} that are not all 0, one for "
-                "each bin of colors; leave it out and the training measures them"
+                "each color bin; leave it out to have them measured"
             )
         (network,) = self.encoder.encoders
         if patch_size(network) is not None and tokens_before_patches(network):  # no loss trains the class token
@@ -130,7 +130,7 @@ class Colorization(Method):
 
     @classmethod
     def compute_data_statistics(cls, images: Tensor, options: dict[str, Any]) -> dict[str, Any]:
-        """How often each bin of colors is met, as shares of all."""
+        """The frequencies of the color bins, which sum to 1."""
         bins, stride = color_bins(), options.get("output_stride") or cls.config_class.output_stride
         counts = torch.zeros(len(bins), dtype=torch.long)
         for batch in images.split(_IMAGES):
@@ -139,7 +139,7 @@ class Colorization(Method):
         return {"color_frequencies": (counts / counts.sum()).tolist()}
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """(B, V, 3, S, S) to ``loss``, the mean over the places of each image, and ``correct``, (B, V) each."""
+        """(B, V, 3, S, S) to ``loss``, the mean over the positions of each image, and ``correct``, (B, V) each."""
         crops, config = pixel_values.flatten(0, 1), self.config
         targets = shrunken_colors(self._rgb(crops), config.output_stride)
         logits = self.predict(crops).movedim(1, -1).flatten(0, 2)
@@ -152,7 +152,7 @@ class Colorization(Method):
         return {"loss": means[0], "correct": means[1].detach()}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """The mean over images: all have as many places."""
+        """The mean over images, which all have the same number of positions."""
         return MethodOutput(loss=embeddings["loss"].mean(), metrics={"accuracy": embeddings["correct"].detach().mean()})
 
     def predict(self, crops: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class Colorization(Method):
         return self.classifier(F.relu(self.after(hidden)))
 
     def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """The lightness, the image with the colors that the method gives it, and with its own."""
+        """The lightness, the image in the predicted colors, and the original."""
         crops = pixel_values[:, 0]
         with torch.autocast(crops.device.type, enabled=False):
             lab = convert_colors(self._rgb(crops), "lab")
@@ -176,7 +176,7 @@ class Colorization(Method):
         return {"lightness": self._normalized(gray), "colorized": self._normalized(colorful), "original": crops}
 
     def _rgb(self, crops: Tensor) -> Tensor:
-        """Crops as they were before they were normalized, in float32."""
+        """Crops before normalization, in float32."""
         crops = crops.float()
         mean, std = (crops.new_tensor(v).view(3, 1, 1) for v in (self.config.image_mean, self.config.image_std))
         return (crops * std + mean).clamp(0, 1)
@@ -188,7 +188,7 @@ class Colorization(Method):
 
 
 def shrunken_colors(rgb: Tensor, stride: int) -> Tensor:
-    """a and b of images (N, 3, H, W) in [0, 1], averaged over fields of ``stride`` pixels: (N, 2, H / stride, W / stride)."""
+    """a and b of images (N, 3, H, W) in [0, 1], averaged over squares of ``stride`` pixels: (N, 2, H / stride, W / stride)."""
     with torch.autocast(rgb.device.type, enabled=False):
         colors = convert_colors(rgb, "lab")[:, 1:]
         return F.adaptive_avg_pool2d(colors, (rgb.shape[-2] // stride, rgb.shape[-1] // stride))

@@ -1,11 +1,11 @@
-"""Context networks of CPC, from a grid of features to contexts that see nothing below them, and the predictions from these."""
+"""Context networks of CPC, whose contexts depend only on the rows above, and the linear predictions from them."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class _MaskedBlock(nn.Module):
-    """A residual block that looks at a row and the one above it, and at all columns next to it."""
+    """A residual block whose receptive field is a row, the row above, and the adjacent columns."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -16,12 +16,12 @@ class _MaskedBlock(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         hidden = self.across(F.relu(self.narrow(grid)))
-        hidden = self.above(F.pad(hidden, (0, 0, 1, 0)))  # an empty row on top: nothing from below comes in
+        hidden = self.above(F.pad(hidden, (0, 0, 1, 0)))  # a row of zeros on top: no information from below
         return grid + self.widen(F.relu(hidden))
 
 
 class MaskedConvContext(nn.Module):
-    """Masked convolutions: the context of a position sees its own row and as many rows above it as there are layers.
+    """Masked convolutions: the receptive field of a context is its row and one row above per layer.
 
     The PixelCNN of Hénaff et al. (2020, arXiv:1905.09272, appendix A.2): residual blocks of convolutions 1x1, 1x3, 2x1 and 1x1
     without normalization.
@@ -29,7 +29,7 @@ class MaskedConvContext(nn.Module):
     Args:
         width: Width D of the features and of the contexts.
         hidden: Width of the blocks' hidden layers.
-        layers: Number of blocks; each sees one row and one column on either side further.
+        layers: Number of blocks; each extends the receptive field by one row and one column on either side.
 
     Attributes:
         width: Width of the contexts.
@@ -46,7 +46,7 @@ class MaskedConvContext(nn.Module):
 
 
 class GRUContext(nn.Module):
-    """A recurrent network down each column: the context of a position sees its own column, down to its row.
+    """A recurrent network down each column: a context depends on its column, down to its row.
 
     Args:
         width: Width D of the features.
@@ -70,11 +70,11 @@ class GRUContext(nn.Module):
 
 
 class FuturePredictor(nn.Module):
-    """What predicts in one direction: a context network, the targets' projection, and a linear prediction for each step.
+    """The networks of one direction: a context network, a projection of the targets, and a linear prediction for each step.
 
     Args:
         width: Width D of the features.
-        context: Context network; None where the contexts come from elsewhere.
+        context: Context network; None if the contexts come from elsewhere.
         context_width: Width of its contexts.
         target_dim: Width of the targets; None for the features themselves.
         steps: Number of steps that are predicted.

@@ -1,19 +1,19 @@
 """CPC: Representation Learning with Contrastive Predictive Coding. van den Oord, Li, Vinyals, 2018.
 
-arXiv:1807.03748, for images and for one-dimensional signals. What it leaves open for images is taken from the pseudocode of
+arXiv:1807.03748, for images and for one-dimensional signals. Details that it leaves open for images are taken from the pseudocode of
 Data-Efficient Image Recognition with Contrastive Predictive Coding, Hénaff et al., 2020 (CPC v2), arXiv:1905.09272.
 
 Deviations from the papers:
-- Of v2's distortions of each patch there are dropped colors and mirroring, and instead of its many others (shearing, rotation,
+- Of v2's augmentations of each patch there are color dropping and flips, and instead of the many others (shearing, rotation,
   elastic deformation, colors) contrast and brightness. All are off by default, as in v1.
-- The encoder is the recipe's, with its own normalization and pooling. The papers avoid batch normalization, by whose
-  statistics patches know of each other: v1 has none, v2 layer normalization. Take an encoder without it, such as convnext.
-- v1 takes the outputs of a ResNet's third stage; here the encoder gives its last features.
+- The encoder is the recipe's, with its own normalization and pooling. The papers avoid batch normalization, whose
+  statistics leak information between patches: v1 has none, v2 layer normalization. Use an encoder without it, such as convnext.
+- v1 takes the outputs of a ResNet's third stage; here the last features of the encoder are used.
 - The recurrent context of v1 is a convolutional row GRU; here a plain GRU runs down each column.
 - The loss is the mean over steps and directions, not their sum.
-- Negatives are all other patches of the global batch; the papers' are those of a process.
+- Negatives are all other patches of the global batch; in the papers, of a process.
 
-Signals come from a loop of one's own, as hfcontrast's data are images:
+hfcontrast's data pipeline reads images; for signals, write your own loop:
 
 >>> import torch
 >>> from hfcontrast import Progress
@@ -57,23 +57,23 @@ class CPCConfig(MethodConfig):
     Args:
         patch_size: Side of the patches that an image is cut into, in pixels.
         stride: Distance from one patch to the next, in pixels; below patch_size they overlap.
-        patch_jitter: A patch keeps a random square that is so many pixels smaller, and is padded to its size again.
+        patch_jitter: Each patch is cropped to a random square smaller by this many pixels, and padded to its size again.
         patch_contrast: Each patch's difference from its mean is multiplied by a factor from [1 - contrast, 1 + contrast].
         patch_brightness: Each patch gets a number from [-brightness, brightness] added, in standard deviations of the
             normalized images.
-        patch_color_drop: Probability that a patch keeps one of its three channels only (v2).
+        patch_color_drop: Probability that a patch keeps only one of its three channels (v2).
         patch_flip: Probability that a patch is mirrored left to right (v2).
-        context: Context network: "conv" for masked convolutions, "gru" for a recurrent network down each column. A signal's
-            context is its encoder's own.
+        context: Context network: "conv" for masked convolutions, "gru" for a recurrent network down each column. The encoder of a
+            signal has its own context network.
         context_dim: Width of the context network's hidden layers.
         context_layers: Layers of the context network.
-        directions: Where to, of "down", "up", "right" and "left", patches are predicted, each with a context network and
-            predictors of its own; v1 has "down", v2 all four. Signals are predicted forward only.
+        directions: Directions of prediction, of "down", "up", "right" and "left", each with its own context network and
+            predictors; v1 has "down", v2 all four. Signals are predicted forward only.
         prediction_steps: Steps ahead that are predicted, rows or features of a signal; null: 5 for images, 12 for signals.
-        skipped_steps: Nearest steps that are not predicted, as overlapping patches give them away; v2's pseudocode
+        skipped_steps: Nearest steps that are not predicted, because the patches overlap; v2's pseudocode
             skips 2 and predicts the third.
-        target_dim: Width of the space that is predicted in; null: 64 for images, the features themselves for signals.
-        prediction_scale: Factor on the predictions, which makes them small at the start; null: 0.1 for images, 1 for signals.
+        target_dim: Width of the projected targets; null: 64 for images, the features themselves for signals.
+        prediction_scale: Factor on the predictions, which keeps them small at the start; null: 0.1 for images, 1 for signals.
     """
 
     model_type = "hfcontrast_cpc"
@@ -95,7 +95,7 @@ class CPCConfig(MethodConfig):
     prediction_scale: float | int | None = None
 
     def validate_patches(self):
-        """Patches have a size, a distance and something left after the jitter."""
+        """Patches and strides are positive, and the jitter is smaller than a patch."""
         for name in ("patch_size", "stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 pixel or more")
@@ -103,7 +103,7 @@ class CPCConfig(MethodConfig):
             raise ValueError(f"patch_jitter is {self.patch_jitter}, expected 0 or more pixels, fewer than patch_size")
 
     def validate_distortions(self):
-        """Strengths are not negative, probabilities are probabilities."""
+        """Strengths are not negative, and probabilities are between 0 and 1."""
         for name in ("patch_contrast", "patch_brightness", "patch_color_drop", "patch_flip"):
             strength = name in ("patch_contrast", "patch_brightness")
             if getattr(self, name) < 0 or not (strength or getattr(self, name) <= 1):
@@ -116,7 +116,7 @@ class CPCConfig(MethodConfig):
             raise ValueError(f"directions is {list(self.directions)}, expected different ones of down, up, right, left")
 
     def validate_prediction_scale(self):
-        """The predictions keep their sign."""
+        """The scale is positive."""
         if self.prediction_scale is not None and self.prediction_scale <= 0:
             raise ValueError(f"prediction_scale is {self.prediction_scale}, expected a number above 0")
 
@@ -132,18 +132,18 @@ class CPCConfig(MethodConfig):
 
 
 class CPC(Method):
-    """CPC (van den Oord et al., 2018, arXiv:1807.03748): from the upper patches of an image, or the past of a signal, what follows.
+    """CPC (van den Oord et al., 2018, arXiv:1807.03748): predicts lower patches from upper ones, or a signal's future from its past.
 
-    Patches are encoded one by one; a context network sums up those above, and tells by linear predictions, for several rows
-    ahead, which of all patches of the batch comes there. The patch encoder is published; for a whole image it gives its pooled
-    feature.
+    Patches are encoded independently; a context network summarizes the patches above, and linear predictions from it identify the
+    patches several rows ahead among all patches of the batch. The patch encoder is published; for a whole image it returns its
+    pooled feature.
     """
 
     config_class = CPCConfig
     # 256 px out of 300, gray (section 3.2)
     views = (View(name="crop", size=256, scale=(0.728, 0.728), ratio=(1.0, 1.0), jitter=0.0, grayscale=1.0),)
     min_images = 1
-    collapse_advice = "lower optim.lr, raise train.batch_size, or take an encoder without batch normalization"
+    collapse_advice = "lower optim.lr, raise train.batch_size, or use an encoder without batch normalization"
 
     def __init__(self, config: CPCConfig):
         super().__init__(config)
@@ -178,7 +178,7 @@ class CPC(Method):
     ) -> dict[str, Tensor]:
         """Images (B, 1, C, H, W) or signals (B, C, T) to features of the patches, (B, rows, columns, D).
 
-        A signal is one column, and has its contexts with it. ``index`` (B,) decides how patches are jittered.
+        A signal is one column, whose contexts come from the encoder. ``index`` (B,) determines the jitter of the patches.
         """
         if self.of_signals:
             if input_values is None:

@@ -1,4 +1,4 @@
-"""Grids of overlapping patches: distorted each by itself, and turned to any side (CPC)."""
+"""Grids of overlapping patches: augmenting each patch independently, and turning the grid (CPC)."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from ...renamed import renamed
 
-DRAWS = 7  # random numbers that the distortion of a patch takes
+DRAWS = 7  # random numbers for the augmentation of a patch
 
 
 def __getattr__(name: str):
@@ -22,16 +22,16 @@ def distort_patches(
     flip: float = 0.0,
     jitter: int = 0,
 ) -> Tensor:
-    """Distorts every patch in a way of its own, so that it is not known by its image's light.
+    """Augments every patch independently, so that illumination does not identify its image.
 
     Args:
         patches: (B, rows, columns, C, size, size), normalized.
-        numbers: (B, rows * columns * 7) in [0, 1), which decide how.
+        numbers: (B, rows * columns * 7) in [0, 1), which determine the augmentation.
         contrast: The patch's difference from its own mean is multiplied by a factor in [1 - contrast, 1 + contrast].
         brightness: A number in [-brightness, brightness] is added, in standard deviations of the normalized values.
         color_drop: Probability that all channels but one become 0, their mean (Hénaff et al., 2020, arXiv:1905.09272).
         flip: Probability of mirroring left to right.
-        jitter: A random square that is so many pixels smaller is kept, in the middle of a frame of zeros (van den Oord et
+        jitter: A random square smaller by this many pixels is kept, centered and padded with zeros (van den Oord et
             al., 2018, arXiv:1807.03748, section 3.2).
 
     Returns:
@@ -54,7 +54,7 @@ def distort_patches(
 
 
 def _framed(patches: Tensor, pixels: int, top: Tensor, left: Tensor) -> Tensor:
-    """The square whose corner the numbers choose, of every patch (N, C, size, size), in the middle of a frame of zeros."""
+    """A square of every patch (N, C, size, size), with its corner chosen by the numbers, centered and padded with zeros."""
     count, channels, size, _ = patches.shape
     inside = torch.arange(size - pixels, device=patches.device)
     rows = ((top * (pixels + 1)).long() + inside.view(1, 1, 1, -1)).mT

@@ -1,6 +1,6 @@
-"""Masks of blocks of patches that hide exactly as many patches in every image: what data2vec hides from a student.
+"""The masks of data2vec: blocks of patches, with exactly the same number of masked patches in every image.
 
-Besides :func:`~hfcontrast.nn.block_masks`, whose masks may be a few patches short, as those of DINOv2's authors.
+The masks of :func:`~hfcontrast.nn.block_masks` may be a few patches short, like those of DINOv2's authors.
 """
 
 import torch
@@ -9,28 +9,28 @@ from torch.nn import functional as F
 
 from ...nn.masks.blocks import NUMBERS_PER_BLOCK, block_masks
 
-_BLOCKS = 32  # that are tried
+_BLOCKS = 32  # tried blocks
 
 
 def numbers_for_mask(height: int, width: int) -> int:
-    """How many random numbers :func:`exact_block_masks` takes for an image of so many patches."""
+    """Number of random numbers that :func:`exact_block_masks` needs for an image of height x width patches."""
     return NUMBERS_PER_BLOCK * _BLOCKS + height * width
 
 
 def exact_block_masks(
     uniform: Tensor, count: int, height: int, width: int, least: int = 16, min_aspect: float = 0.3
 ) -> Tensor:
-    """Masks made of rectangles (BEiT, Bao et al., 2021, arXiv:2106.08254, algorithm 1), all of one number of patches.
+    """Masks made of rectangles (BEiT, Bao et al., 2021, arXiv:2106.08254, algorithm 1), all with the same number of patches.
 
-    Thirty-two blocks are drawn by :func:`~hfcontrast.nn.block_masks`; what is still left then is taken from the patches around them, at
-    random.
+    Thirty-two blocks are drawn by :func:`~hfcontrast.nn.block_masks`; the missing patches are then chosen at random from
+    those next to the blocks.
 
     Args:
         uniform: (N, numbers_for_mask(height, width)) in [0, 1).
         count: Patches to mask, at most height * width.
         height: Rows of patches H.
         width: Patches in a row W.
-        least: Smallest area that is drawn for a block, in patches; blocks may overlap.
+        least: Smallest area of a block, in patches; blocks may overlap.
         min_aspect: Smallest ratio of a block's height to its width; its inverse is the largest.
 
     Returns:

@@ -1,14 +1,14 @@
 """data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language. Baevski, Hsu, Xu, and others, 2022.
 
-arXiv:2202.03555, as it learns from images; details that the paper leaves open are those of the authors' code for vision
+arXiv:2202.03555, for images; details that the paper leaves open are those of the authors' code for vision
 (facebookresearch/data2vec_vision, built on BEiT's). The paper says that targets are in general the outputs of the blocks' MLPs
 before the last residual connection; the commands of that code take the blocks' outputs after it, and so do the defaults here
 (``target_features: ffn`` is the other).
 
 Deviations from the paper:
-- Masks are a function of the run's seed, the epoch and the sample, and hide the same number of patches in every image: what 32
-  blocks leave is filled up beside them. The authors draw anew in every step, and some masks are a few patches short.
-- Colors are distorted after the crop; in the authors' code before it, on the whole image.
+- Masks are a function of the run's seed, the epoch and the sample, and hide the same number of patches in every image: patches
+  that 32 blocks leave unmasked are chosen next to them. The authors draw new masks in every step, and some masks are a few patches short.
+- Color augmentation is applied after the crop; in the authors' code before it, on the whole image.
 """
 
 from typing import Literal
@@ -38,15 +38,15 @@ class Data2VecConfig(MethodConfig):
     """Configuration of data2vec.
 
     Args:
-        mask_ratio: Share of the patches that are hidden from the student, above 0 and below 1.
-        min_block: Smallest area that is drawn for a block of hidden patches.
-        average_top_k_layers: Blocks of the teacher, counted from the last, whose outputs make the targets.
+        mask_ratio: Share of the patches that are masked in the student's input, above 0 and below 1.
+        min_block: Smallest area of a block of masked patches.
+        average_top_k_layers: Number of last blocks of the teacher whose outputs are averaged to the targets.
         target_features: "block": the blocks' outputs; "ffn": those of their MLPs, before the residual connection.
-        loss_beta: Where the smooth L1 loss turns from squares to absolute values, above 0.
+        loss_beta: Threshold of the smooth L1 loss between squared and absolute errors, above 0.
         ema_decay: Momentum of the teacher at the start.
-        ema_end_decay: Momentum of the teacher at the end; between them it changes along a line. 0.9999 in the second half of
+        ema_end_decay: Momentum of the teacher at the end; between them it changes linearly. 0.9999 in the second half of
             the 1600 epochs of the paper's ViT-L.
-        ema_anneal_end_step: Optimizer steps until then; None: all.
+        ema_anneal_end_step: Optimizer steps until the end; None: all.
     """
 
     model_type = "hfcontrast_data2vec"
@@ -62,7 +62,7 @@ class Data2VecConfig(MethodConfig):
     ema_anneal_end_step: int | None = None
 
     def validate_shares(self):
-        """Something is hidden and something is seen; momenta are shares."""
+        """Some patches are masked and some are visible; momenta are between 0 and 1."""
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"mask_ratio is {self.mask_ratio}, expected a number above 0 and below 1")
         for name in ("ema_decay", "ema_end_decay"):
@@ -70,7 +70,7 @@ class Data2VecConfig(MethodConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number between 0 and 1")
 
     def validate_numbers(self):
-        """Blocks, layers and steps are counted; the beta divides."""
+        """Blocks, layers and steps are positive; the beta is a divisor."""
         for name in ("min_block", "average_top_k_layers", "ema_anneal_end_step"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
@@ -79,11 +79,11 @@ class Data2VecConfig(MethodConfig):
 
 
 class Data2Vec(Method):
-    """data2vec (Baevski et al., 2022, arXiv:2202.03555): from a masked image, what a teacher makes of the hidden patches.
+    """data2vec (Baevski et al., 2022, arXiv:2202.03555): predicts a teacher's features at masked patches.
 
-    The teacher follows the student slowly and sees the whole image; its targets are the mean of its last blocks' outputs, each
-    normalized. The encoder is a Data2VecVisionModel, which is given a mask token and, if it has no positions at all, a shared
-    relative position bias, as the authors'. The student is published, as the authors fine-tune it.
+    The teacher is a moving average of the student and gets the whole image; the targets are the mean of the normalized outputs of
+    its last blocks. The encoder is a Data2VecVisionModel, which is given a mask token and, if it has no position embeddings, a shared
+    relative position bias, as in the authors' code. The student is published, which the authors fine-tune.
     """
 
     config_class = Data2VecConfig
@@ -98,7 +98,7 @@ class Data2Vec(Method):
         layers = config.backbone_config.num_hidden_layers
         if config.average_top_k_layers > layers:
             raise ValueError(
-                f"average_top_k_layers is {config.average_top_k_layers}, but the encoder has {layers} blocks: use at most those"
+                f"average_top_k_layers is {config.average_top_k_layers}, but the encoder has {layers} blocks: use at most that many"
             )
         initialize_encoder(self.encoder)
         self.encoder.embeddings.mask_token.requires_grad_(True)  # here it is trained
@@ -111,12 +111,12 @@ class Data2Vec(Method):
         self.post_init()
 
     def reset_parameters(self) -> None:
-        """Initial weights of the head, as the authors'."""
+        """Initializes the head as in the authors' code."""
         draw(self.head[1].weight, self.encoder.config.initializer_range, cut=True)
         nn.init.zeros_(self.head[1].bias)
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Crops (B, V, C, H, W) to what is predicted and what the teacher says.
+        """Crops (B, V, C, H, W) to the predictions and the targets.
 
         Returns:
             ``prediction`` and ``target`` (B, V, M, D) of the hidden patches; ``features`` (B, V, D), the student's mean.
@@ -132,7 +132,7 @@ class Data2Vec(Method):
         return {name: value.unflatten(0, pixel_values.shape[:2]) for name, value in embeddings.items()}
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
-        """Smooth L1, the mean over all hidden patches: of each image as many."""
+        """Smooth L1, the mean over all masked patches, whose number is the same for every image."""
         prediction, target = embeddings["prediction"], embeddings["target"].detach()
         return MethodOutput(
             loss=F.smooth_l1_loss(prediction, target, beta=float(self.config.loss_beta)),
@@ -144,7 +144,7 @@ class Data2Vec(Method):
         )
 
     def masks(self, index: Tensor, crops: Tensor) -> Tensor:
-        """Which patches of crops (N, C, H, W) the student does not see: (N, T) bool."""
+        """Which patches of crops (N, C, H, W) are masked in the student's input: (N, T) bool."""
         grid = token_grid(self.encoder, crops)
         count, patches, numbers = len(crops), grid[0] * grid[1], numbers_for_mask(*grid)
         uniform = self.random_uniform(index, count // len(index) * numbers, MASKS).view(count, numbers)
@@ -152,7 +152,7 @@ class Data2Vec(Method):
         return exact_block_masks(uniform, hidden, *grid, least=self.config.min_block).flatten(1)
 
     def student(self, crops: Tensor, hidden: Tensor) -> Tensor:
-        """Tokens of all patches (N, T, D), of crops without the patches at the hidden places (N, M)."""
+        """Tokens of all patches (N, T, D), of crops with masked patches at the positions (N, M)."""
         grid = token_grid(self.encoder, crops)
         mask = torch.zeros(len(crops), grid[0] * grid[1], dtype=torch.bool, device=crops.device)
         return self.encoder(crops, bool_masked_pos=mask.scatter(1, hidden, True)).last_hidden_state[:, 1:]
@@ -181,7 +181,7 @@ class Data2Vec(Method):
         return [scale * output for scale, output in zip(scales, outputs)]
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the way from one momentum to the other."""
+        """The end of the change of the momentum."""
         config = self.config
         if config.ema_anneal_end_step is None or config.ema_decay == config.ema_end_decay:
             return []
@@ -195,11 +195,11 @@ class Data2Vec(Method):
         self.update_teachers(linear(config.ema_decay, config.ema_end_decay, progress.step / steps))
 
     def compiled_parts(self) -> list[nn.Module]:
-        """Both encoders; not the teacher, where its inner outputs are caught."""
+        """The parts to compile; not the teacher if its inner outputs are captured by hooks."""
         return [self.encoder] if self.config.target_features == "ffn" else super().compiled_parts()
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """The masked images, and features as colors: the teacher's and, where patches are hidden, the predicted ones."""
+        """The masked images, and features as colors: the teacher's, and the predicted ones at masked patches."""
         image = pixel_values[:, 0]
         grid, size = token_grid(self.encoder, image), tuple(image.shape[-2:])
         mask = self.masks(index, image)
@@ -218,7 +218,7 @@ class Data2Vec(Method):
 
 
 def initialize_encoder(encoder: PreTrainedModel) -> None:
-    """Initial weights of a Data2VecVisionModel, as the authors'; tables of relative positions stay 0.
+    """Initializes a Data2VecVisionModel as in the authors' code; tables of relative positions stay 0.
 
     Args:
         encoder: The encoder; the standard deviation is its ``initializer_range``.
@@ -231,16 +231,18 @@ def initialize_encoder(encoder: PreTrainedModel) -> None:
 
 
 def complete_backbone(config: PreTrainedConfig) -> None:
-    """Sets what data2vec needs of the encoder's configuration: a mask token, and positions of some kind.
+    """Sets the mask token and the position embeddings that data2vec needs in the encoder's configuration.
 
     Raises:
         RecipeError: It is the configuration of another model.
     """
     if config.model_type != "data2vec-vision":
         raise RecipeError(
-            f"data2vec masks patches inside the encoder and reads its blocks, which '{config.model_type}' is not made for: use "
+            f"data2vec masks patches inside the encoder and reads its blocks, which '{config.model_type}' does not support: use "
             "a backbone with model_type data2vec-vision"
         )
     config.use_mask_token = True
     if not any(getattr(config, name) for name in _POSITIONS):
-        config.use_shared_relative_position_bias = True  # the authors'; without any, patches would have no places
+        config.use_shared_relative_position_bias = (
+            True  # as in the authors' code; without any, the encoder would not know positions
+        )

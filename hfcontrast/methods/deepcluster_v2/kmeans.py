@@ -10,25 +10,25 @@ def spherical_kmeans(
 ) -> tuple[Tensor, Tensor]:
     """Lloyd's iterations on the sphere, from rows drawn at random.
 
-    Every row goes to the centroid with the largest inner product, every centroid to the direction of its rows' sum; one that
-    has no rows (or whose rows cancel out) stays where it is. Sums are matrix products and not scattered additions, whose
-    order is left to chance on a GPU: equal rows and generators give equal clusters on all processes.
+    Every row is assigned to the centroid with the largest inner product; every centroid becomes the normalized sum of its rows; a centroid
+    without rows (or whose rows cancel out) is unchanged. Sums are matrix products and not scattered additions, whose order is
+    nondeterministic on a GPU: equal rows and generators give equal clusters on all processes.
 
     Args:
         rows: (N, D) unit vectors.
         count: Clusters K, at most N.
         generator: Draws the first centroids; on the CPU.
-        iterations: How often rows and centroids are moved.
+        iterations: Number of iterations.
         tile: Rows whose (tile, K) inner products are held at a time.
 
     Returns:
-        Centroids (K, D), float32 unit vectors, and for each row the number of its centroid, (N,) int64.
+        Centroids (K, D), float32 unit vectors, and for each row the index of its centroid, (N,) int64.
 
     Raises:
         ValueError: There are fewer rows than clusters.
     """
     if not 1 <= count <= len(rows):
-        raise ValueError(f"{count} clusters are asked for and there are {len(rows)} rows: expected 1 to {len(rows)}")
+        raise ValueError(f"{count} clusters of {len(rows)} rows: expected 1 to {len(rows)}")
     rows = rows.float()
     centroids = rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
     for _ in range(iterations):

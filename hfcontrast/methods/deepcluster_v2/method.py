@@ -1,18 +1,18 @@
 """DeepCluster v2: Unsupervised Learning of Visual Features by Contrasting Cluster Assignments. Caron, Misra, Mairal, Goyal, Bojanowski, Joulin, 2020.
 
-arXiv:2006.09882, which brings the method of Caron et al., 2018 (arXiv:1807.05520) up to date; details are those of the authors'
+arXiv:2006.09882, an update of the method of Caron et al., 2018 (arXiv:1807.05520); details are those of the authors'
 code (facebookresearch/swav, main_deepclusterv2.py).
 
 Deviations from the paper:
-- The authors fill the memory by one pass over the data before the training. Here that pass is the first epoch: it moves the
-  running statistics of batch normalization, as theirs does, and no weight. It counts as an epoch of the schedules.
-- Every process clusters the whole memory, instead of a share of it: the same clusters on any number of processes.
-- A centroid that no image is nearest to stays where it is, as theirs; so does one whose images cancel out.
-- k-means starts from rows of the whole memory, that of the authors from rows of the first process's share.
-- The loss is the mean over the crops of the global batch whose image has a cluster; the authors' that of each process first.
+- The authors fill the memory by one pass over the data before the training. Here that pass is the first epoch: it updates
+  only the running statistics of batch normalization, as theirs does. It counts as an epoch of the schedules.
+- Every process clusters the whole memory instead of a part of it, so the clusters do not depend on the number of processes.
+- A centroid without images is unchanged, as in their code; so is one whose images cancel out.
+- k-means starts from rows of the whole memory; in the authors' code from rows of the first process.
+- The loss is the mean over the crops of the global batch whose image has a cluster; in the authors' code over each process first.
 - The blur is a true Gaussian of the drawn standard deviation, its kernel cut off at four of them; the authors' PIL filter
   approximates one by box filters.
-- The head's first layer has no bias, which the batch normalization after it would take out again.
+- The head's first layer has no bias, which the batch normalization after it would cancel.
 """
 
 import torch
@@ -34,8 +34,8 @@ class DeepClusterV2Config(MethodConfig):
     """Configuration of DeepCluster v2.
 
     Args:
-        num_images: Images in the data set, each of which has a place in the memory; the training fills it in.
-        prototypes: Clusters of each of the independent clusterings; those with even numbers (from 0) cluster the first large
+        num_images: Images in the data set, each of which has a row in the memory; filled in by the training.
+        prototypes: Clusters of each of the independent clusterings; those with an even index (from 0) cluster the first large
             crops, the others the second.
         kmeans_iterations: Iterations of k-means at the start of an epoch.
         hidden_dim: Width of the head's hidden layer.
@@ -53,12 +53,12 @@ class DeepClusterV2Config(MethodConfig):
     temperature: float | int = 0.1
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
     def validate_prototypes(self):
-        """There is a clustering, and it has clusters."""
+        """There is at least one clustering, with at least one cluster."""
         if not self.prototypes or min(self.prototypes) < 1:
             raise ValueError(
                 f"prototypes is {self.prototypes}, expected a list of numbers of clusters, such as [3000, 3000]"
@@ -66,7 +66,7 @@ class DeepClusterV2Config(MethodConfig):
 
 
 class DeepClusterV2(Method):
-    """DeepCluster v2 (Caron et al., 2020, arXiv:2006.09882): all crops of an image predict its cluster in the last epoch's features.
+    """DeepCluster v2 (Caron et al., 2020, arXiv:2006.09882): all crops of an image predict its cluster of the previous epoch.
 
     A memory holds the latest projections of every image's two large crops. At the start of each epoch they are clustered by
     spherical k-means, several times independently; the centroids are that epoch's classifiers, and are not trained. The
@@ -82,7 +82,7 @@ class DeepClusterV2(Method):
         super().__init__(config)
         if config.num_images is None:
             raise ValueError(
-                "num_images is not set: DeepCluster v2 remembers every image, and must know how many there are"
+                "num_images is not set: DeepCluster v2 keeps a memory of all images and needs their number"
             )
         if config.num_images < max(config.prototypes):
             raise DataError(
@@ -98,7 +98,7 @@ class DeepClusterV2(Method):
         self.post_init()
 
     def reset_parameters(self) -> None:
-        """Nothing seen, nothing assigned."""
+        """Empties the memory and the assignments."""
         self.seen.zero_()
         self.assignments.fill_(UNASSIGNED)
         self.centroids.zero_()
@@ -116,7 +116,7 @@ class DeepClusterV2(Method):
 
         Args:
             embeddings: What :meth:`embed` returned.
-            index: (B,) positions of the images in the data set. One that has no cluster yet does not count; where none has,
+            index: (B,) positions of the images in the data set. An image without a cluster is skipped; if none has one,
                 the loss is 0.
         """
         z = F.normalize(self.projector(embeddings["h"]).float(), dim=-1)
@@ -142,12 +142,15 @@ class DeepClusterV2(Method):
         """The end of the epoch that fills the memory."""
         return [
             Phase(
-                "the first epoch fills the memory", None, steps_per_epoch, "there are no clusters, and no weight moves"
+                "the first epoch fills the memory",
+                None,
+                steps_per_epoch,
+                "there are no clusters, and no weight changes",
             )
         ]
 
     def before_step(self, progress: Progress) -> None:
-        """Clusters the memory when an epoch begins; a run that is resumed within one has its clusters in its state."""
+        """Clusters the memory at the start of an epoch; a run that is resumed within an epoch has the clusters in its state."""
         if progress.epoch > int(self.clustered_epoch):
             self.clustered_epoch.fill_(progress.epoch)
             if self.seen.any():
@@ -155,14 +158,14 @@ class DeepClusterV2(Method):
 
     @torch.no_grad()
     def cluster(self, progress: Progress) -> None:
-        """New centroids and assignments from the images that have been seen."""
+        """New centroids and assignments from the images in the memory."""
         self.assignments.fill_(UNASSIGNED)
         places = self.seen.nonzero().squeeze(1)
         all_centroids = []
         for number, count in enumerate(self.config.prototypes):
             if count > len(places):
                 raise DataError(
-                    f"an epoch has shown {len(places)} images, too few for {count} clusters: lower method.prototypes"
+                    f"the memory holds {len(places)} images after an epoch, too few for {count} clusters: lower method.prototypes"
                 )
             rows = self.memory[number % ASSIGNED].rows[places]
             generator = shared_generator(progress.seed, progress.epoch, number)
@@ -183,7 +186,7 @@ class DeepClusterV2(Method):
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Remembers the projections of the large crops."""
+        """Stores the projections of the large crops in the memory."""
         for output in outputs:
             for bank, z in zip(self.memory, output.state["z"].unbind(dim=1)):
                 bank.update(output.state["index"], z)

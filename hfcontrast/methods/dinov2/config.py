@@ -20,19 +20,19 @@ class DINOv2Config(MethodConfig):
         head_batch_norm: Batch normalization in the class tokens' head (ours, for very short trainings).
         head_init_std: Standard deviation of the heads' initial weights, as in the authors' code. For narrow heads, as in the quick
             recipes, null (that of torch.nn.Linear) learns faster.
-        separate_heads: A head of its own for the patches, as in all of the paper's experiments; false: one for both.
+        separate_heads: A separate head for the patches, as in all of the paper's experiments; false: one head for both.
         learn_prototype_norm: Learn the norms of the prototypes rather than fix them at 1; the authors learn them.
-        freeze_last_layer_epochs: Epochs at the start in which the prototypes do not move.
+        freeze_last_layer_epochs: Number of first epochs in which the prototypes are frozen.
         dino_weight: Weight of the loss on class tokens.
         ibot_weight: Weight of the loss on masked patches.
         koleo_weight: Weight of the KoLeo regularizer.
-        koleo_crops: Global crops whose class tokens KoLeo spreads: 1 in the paper; 2, added up, in the authors' code.
-        mask_probability: Share of the global crops that the student sees masked.
-        mask_ratio_min: Least share of the patches that a mask hides.
-        mask_ratio_max: Largest share of the patches that a mask hides.
-        centering: "sinkhorn": the teacher's batch is spread over the prototypes; "softmax": a running mean is subtracted, as in
+        koleo_crops: Number of global crops with a KoLeo term on their class tokens: 1 in the paper; 2, summed, in the authors' code.
+        mask_probability: Share of the student's global crops that are masked.
+        mask_ratio_min: Smallest share of masked patches.
+        mask_ratio_max: Largest share of masked patches.
+        centering: "sinkhorn": Sinkhorn-Knopp assignments of the teacher; "softmax": a running mean is subtracted, as in
             DINO.
-        sinkhorn_iterations: Iterations of Sinkhorn and Knopp.
+        sinkhorn_iterations: Iterations of Sinkhorn-Knopp.
         center_momentum: Momentum of the running mean (centering: softmax).
         student_temperature: Temperature of the student's softmax.
         warmup_teacher_temperature: Teacher's temperature at the start.
@@ -70,13 +70,13 @@ class DINOv2Config(MethodConfig):
     teacher_momentum: float | int = 0.992
 
     def validate_temperatures(self):
-        """Temperatures divide."""
+        """Temperatures are divisors."""
         for name in ("student_temperature", "warmup_teacher_temperature", "teacher_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
 
     def validate_shares(self):
-        """Momenta, probabilities and ratios are shares."""
+        """Momenta, probabilities and ratios are between 0 and 1."""
         for name in ("teacher_momentum", "center_momentum", "mask_probability", "mask_ratio_min", "mask_ratio_max"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number between 0 and 1")
@@ -84,6 +84,6 @@ class DINOv2Config(MethodConfig):
             raise ValueError(f"mask_ratio_min is {self.mask_ratio_min}, above mask_ratio_max {self.mask_ratio_max}")
 
     def validate_heads(self):
-        """Processes see different numbers of masked patches, over which no statistics can be taken."""
+        """The number of masked patches differs between processes, so there are no batch statistics over them."""
         if self.head_batch_norm and not self.separate_heads:
             raise ValueError("head_batch_norm normalizes class tokens only: it needs separate_heads")

@@ -17,10 +17,10 @@ def crop_masks(
     Args:
         index: (B,) int64, the samples' positions in their data set.
         shape: Crops T of an image, and rows H and columns W of the patches of each.
-        probability: Share of the crops that are masked, in [0, 1]; of each image's always as many, or one more. Of two
-            crops a half is one, either of them.
-        ratios: Range of the share of a crop's patches that a mask hides; drawn uniformly.
-        key: What else the masks depend on: seed, step, and a number for what they are used for.
+        probability: Share of the crops that are masked, in [0, 1]; the same number of crops of each image, or one more. With two
+            crops and 0.5, one of them.
+        ratios: Range of the share of masked patches in a masked crop; drawn uniformly.
+        key: What else the masks depend on: seed, step, and a number for their purpose.
 
     Returns:
         (B, T, H, W) bool, true where masked.

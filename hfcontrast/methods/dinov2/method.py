@@ -5,12 +5,12 @@ arXiv:2304.07193, with registers arXiv:2309.16588; details that the paper leaves
 
 Deviations from the paper:
 - Masks: of an image's two global crops exactly one is masked (at a mask probability of 0.5), and a mask's share of the
-  patches is drawn uniformly from its range. The authors mask half of the crops of a process's batch, each with another
-  share of the range. A mask is made of at most 16 blocks tried; the authors go on until ten in a row find no room.
-- KoLeo spreads the class tokens of the global batch; the authors' those of each GPU apart.
-- With ``centering: softmax`` the center of the patches is the mean of all masked patches; the authors' the mean of the
-  GPUs' means.
-- Gradients are clipped as the recipe says; the authors clip those of encoder and heads apart.
+  patches is drawn uniformly from its range. The authors mask half of the crops of a process's batch, with
+  evenly spaced shares of the range. A mask consists of at most 16 tried blocks; the authors continue until ten in a row do not fit.
+- KoLeo is computed over the class tokens of the global batch; in the authors' code per GPU.
+- With ``centering: softmax`` the center of the patches is the mean of all masked patches; in the authors' code the mean of
+  the means of the GPUs.
+- Gradients are clipped as set in the recipe; the authors clip those of encoder and heads separately.
 - Views are blurred with DINO's probabilities, 1.0, 0.1 and 0.5; the authors' code, which has them inverted, with 0.0, 0.9
   and 0.5. The blur is a true Gaussian of the drawn standard deviation; the authors' has a kernel of 9 pixels.
 """
@@ -30,19 +30,19 @@ from .config import DINOv2Config
 from .masks import crop_masks
 
 ENCODERS = ("dinov2", "dinov2_with_registers")  # the encoders of transformers that take masks as DINOv2 does
-MASKS = 1  # what the random numbers are for
+MASKS = 1  # purpose of the random numbers
 
 
 _COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
 
 class DINOv2(Method):
-    """DINOv2 (Oquab et al., 2023, arXiv:2304.07193): DINO on class tokens, and on patches that a mask hides from the student.
+    """DINOv2 (Oquab et al., 2023, arXiv:2304.07193): DINO on class tokens, and iBOT on masked patches.
 
-    The teacher sees the two global crops whole; the student sees them partly masked, and the local crops. It has to say
-    what the teacher says of the image (DINO) and of every masked patch (iBOT). Sinkhorn's assignments and KoLeo keep it
-    from saying the same of all. The encoder must be a Dinov2Model or a Dinov2WithRegistersModel, with random or released
-    weights; the teacher's is published.
+    The teacher gets the whole global crops; the student gets them partly masked, and the local crops. It predicts the
+    teacher's output for the image (DINO) and for every masked patch (iBOT). Sinkhorn-Knopp and KoLeo avoid a
+    collapse. The encoder must be a Dinov2Model or a Dinov2WithRegistersModel, with random or released
+    weights; the teacher's encoder is published.
     """
 
     config_class = DINOv2Config
@@ -59,7 +59,7 @@ class DINOv2(Method):
         backbone = config.backbone_config
         if backbone.model_type not in ENCODERS or self.encoder.embeddings.mask_token is None:
             raise RecipeError(
-                f"DINOv2 masks patches inside the encoder, which '{backbone.model_type}' cannot do as configured: use a "
+                f"DINOv2 masks patches inside the encoder, which '{backbone.model_type}' does not support as configured: use a "
                 f"backbone with model_type {' or '.join(ENCODERS)} and its mask token"
             )
         initialize_dinov2_embeddings(self.encoder)
@@ -93,7 +93,7 @@ class DINOv2(Method):
         Returns:
             ``student`` (B, T + L, D) and ``teacher`` (B, T, D): class tokens. ``student_patches`` and ``teacher_patches``
             (B, T, M, D): tokens of up to M masked patches of each global crop; ``patch_weights`` (B, T, M): 1 / their number,
-            0 for places that are left over.
+            0 for padding.
         """
         masks = self.masks(index, pixel_values)
         student, student_tokens = self._tokens(self.encoder, pixel_values, masks)
@@ -114,7 +114,7 @@ class DINOv2(Method):
         }
 
     def masks(self, index: Tensor, pixel_values: Tensor) -> Tensor:
-        """Which patches of the global crops (B, T, C, H, W) this step hides from the student: (B, T, patches) bool."""
+        """Which patches of the student's global crops (B, T, C, H, W) are masked in this step: (B, T, patches) bool."""
         config, progress = self.config, self.progress
         patch = self.encoder.embeddings.patch_embeddings.patch_size
         height, width = (size // side for size, side in zip(pixel_values.shape[-2:], patch))
@@ -141,7 +141,7 @@ class DINOv2(Method):
         config = self.config
         temperatures = (config.student_temperature, self.teacher_temperature)
         weights = embeddings["patch_weights"].detach().flatten()
-        places = weights.nonzero().squeeze(1)  # as many as there are: no logits of padding
+        places = weights.nonzero().squeeze(1)  # only masked patches: no logits of padding
         patches, teacher_patches = (
             embeddings[name].flatten(0, 2)[places] for name in ("student_patches", "teacher_patches")
         )
@@ -172,13 +172,13 @@ class DINOv2(Method):
         )
 
     def _center(self, name: str, logits: Tensor) -> Tensor:
-        """What is subtracted from the teacher's logits: the running mean, or Sinkhorn's center of the global batch."""
+        """The center that is subtracted from the teacher's logits: the running mean, or that of Sinkhorn-Knopp over the global batch."""
         if (center := getattr(self, name)) is not None:
             return center
         return sinkhorn_center(logits, self.teacher_temperature, self.config.sinkhorn_iterations, _log_sum_of_processes)
 
     def _statistics(self, class_logits: Tensor, patch_logits: Tensor) -> dict[str, Tensor] | None:
-        """Sums and numbers of the teacher's logits, for the running means."""
+        """Sums and counts of the teacher's logits, for the running means."""
         if self.class_center is None:
             return None
         return {
@@ -198,7 +198,7 @@ class DINOv2(Method):
         self.teacher_temperature = linear(config.warmup_teacher_temperature, config.teacher_temperature, fraction)
 
     def after_backward(self, progress: Progress) -> None:
-        """Keeps the prototypes where they are during the first epochs."""
+        """Freezes the prototypes during the first epochs."""
         if progress.epoch < self.config.freeze_last_layer_epochs:
             for head in self.heads.values():
                 for parameter in head[-1].parameters():
@@ -206,7 +206,7 @@ class DINOv2(Method):
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the teacher, and the running means to those of the global batch's teacher logits."""
+        """Updates the teacher, and the running means by the teacher's logits of the global batch."""
         self.update_teachers(momentum_schedule(self.config.teacher_momentum, progress.fraction))
         for name in outputs[0].state or ():
             sums = all_sum(torch.stack([output.state[name] for output in outputs]).sum(dim=0))

@@ -1,6 +1,6 @@
-"""Multi-block masks: target blocks whose features are predicted, and the block of context that they are predicted from (I-JEPA).
+"""The multi-block masks of I-JEPA: target blocks whose features are predicted, and the context block they are predicted from.
 
-Assran et al., 2023, arXiv:2301.08243, section 3. All masks of a batch are drawn side by side, each by numbers of its own.
+Assran et al., 2023, arXiv:2301.08243, section 3. All masks of a batch are drawn in parallel, each from its own random numbers.
 """
 
 import torch
@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ...nn.masks.blocks import rectangles
 
-TRIES = 8  # places of the context that are tried
+TRIES = 8  # tried positions of the context
 
 
 def numbers_for_blocks(targets: int) -> int:
-    """How many random numbers :func:`multi_block_masks` takes for an image with so many target blocks."""
+    """Number of random numbers that :func:`multi_block_masks` needs for an image with this many target blocks."""
     return 3 + 2 * (targets + TRIES)
 
 
@@ -25,20 +25,20 @@ def multi_block_masks(
     context_scale: tuple[float, float],
     least: int,
 ) -> tuple[Tensor, Tensor]:
-    """Draws target blocks, which may overlap, and a square block of context, from which the targets are taken out.
+    """Draws target blocks, which may overlap, and a square context block, from which the targets are removed.
 
-    The targets of an image have one size; their places, and the sizes of other images, are drawn apart. If the targets leave
-    too little of the context, it is put elsewhere; if that does not help either, the last target is left in it, then the last
-    two, and so on.
+    The targets of an image have one size; their positions, and the sizes for other images, are drawn independently. If the targets
+    leave too little of the context, other positions of the context are tried; if none is sufficient, the last target is not removed
+    from it, then the last two, and so on.
 
     Args:
         uniform: (N, numbers_for_blocks(targets)) in [0, 1).
         shape: Rows H and columns W of patches.
         targets: Number M of target blocks.
         target_scale: Range of a target's share of the patches.
-        target_aspect: Range of a target's height by its width.
-        context_scale: Range of the context's share of the patches, before the targets are taken out.
-        least: Patches that the context has at least, where a block of its size has as many.
+        target_aspect: Range of the ratio of a target's height to its width.
+        context_scale: Range of the context's share of the patches, before the targets are removed.
+        least: Minimum number of patches in the context, if a block of its size has as many.
 
     Returns:
         The context (N, H, W) and the targets (N, M, H, W), bool.
@@ -48,7 +48,7 @@ def multi_block_masks(
     blocks = _placed(tops[:, :targets], lefts[:, :targets], tall, wide, shape)
     tall, wide = _sides(_between(context, context_scale), torch.ones_like(context), shape)
     tried = _placed(tops[:, targets:], lefts[:, targets:], tall, wide, shape)
-    # Taken out are all targets, all but the last, ..., none; each with every place of the context: the first that will do.
+    # Remove all targets, all but the last, ..., none; each with every position of the context: the first that is large enough.
     taken = torch.cat([torch.zeros_like(blocks[:, :1]), blocks.cumsum(dim=1) > 0], dim=1).flip(1)
     candidates = (tried.unsqueeze(1) & ~taken.unsqueeze(2)).flatten(1, 2)
     order = torch.arange(candidates.shape[1], device=uniform.device)
@@ -68,12 +68,12 @@ def _sides(scale: Tensor, aspect: Tensor, shape: tuple[int, int]) -> tuple[Tenso
 
 
 def _placed(tops: Tensor, lefts: Tensor, tall: Tensor, wide: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Blocks of one size (N, 1) at the places (N, M) that numbers in [0, 1) choose: (N, M, H, W)."""
+    """Blocks of one size (N, 1) at positions (N, M) given by numbers in [0, 1): (N, M, H, W)."""
     top, left = (tops * (shape[0] - tall + 1)).floor(), (lefts * (shape[1] - wide + 1)).floor()
     return rectangles(top, left, tall.expand_as(top), wide.expand_as(left), shape)
 
 
-def __getattr__(name: str):  # what this module also had under its old name
+def __getattr__(name: str):  # moved names
     from ...renamed import renamed
 
     return renamed(__name__, name)

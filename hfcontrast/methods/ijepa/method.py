@@ -1,17 +1,17 @@
 """I-JEPA: Self-Supervised Learning from Images with a Joint-Embedding Predictive Architecture. Assran, Duval, and others, 2023.
 
 arXiv:2301.08243; details that the paper leaves open are those of the authors' code (facebookresearch/ijepa). Two of them
-contradict the paper, and are followed: the loss is smooth L1, where the paper has the squared distance; and it is computed on
-the target encoder's features after a normalization of each patch's.
+differ from the paper, and are followed here: the loss is smooth L1, where the paper has the squared distance; and the target
+encoder's features are normalized per patch before the loss.
 
 Deviations from the paper:
-- Masks are drawn for each image by itself, as a function of the run's seed, the epoch and the sample. In the authors' code the
-  blocks of a batch have one size, and all masks are cut to the shortest of the batch, from the end; here none is cut, and
-  shorter ones are padded out of sight. So contexts are larger: of 16 x 16 patches 118 in the mean; there 112 before they are cut, and
-  69 to 73 after, in batches of 128 to 64 images (of 14 x 14 patches 91; there 84, and 50 to 54).
-- A target's share and its aspect ratio are drawn apart, and blocks reach every patch; in the authors' code one number decides
-  both, and blocks are at least one patch smaller than the image and never touch its last row and column.
-- If the targets leave the context too few patches, 8 places of it are tried before a target is left in it; by the authors 20.
+- Masks are drawn for each image independently, as a function of the run's seed, the epoch and the sample. In the authors' code the
+  blocks of a batch have one size, and all masks are truncated to the shortest of the batch; here none is truncated, and
+  shorter ones are padded with masking. So contexts are larger: with 16 x 16 patches 118 on average; in the authors' code 112 before
+  truncation and 69 to 73 after, in batches of 128 to 64 images (with 14 x 14 patches 91; there 84, and 50 to 54).
+- A target's scale and its aspect ratio are drawn independently, and blocks can cover every patch; in the authors' code one number
+  determines both, and blocks are at least one patch smaller than the image and never touch its last row and column.
+- If the targets leave the context too few patches, 8 positions of it are tried before a target is kept in it; the authors try 20.
 - Position embeddings have the row's half first, the authors' the column's.
 """
 
@@ -33,7 +33,7 @@ from ...view import View
 from ..base import Method, MethodConfig, MethodOutput, Progress
 from .masks import multi_block_masks, numbers_for_blocks
 
-MASKS = 1  # what the random numbers are for
+MASKS = 1  # purpose of the random numbers
 
 
 @strict
@@ -41,15 +41,15 @@ class IJEPAConfig(MethodConfig):
     """Configuration of I-JEPA.
 
     Args:
-        targets: Target blocks of an image.
+        targets: Number of target blocks of an image.
         target_scale: Range of a target block's share of the patches.
-        target_aspect: Range of a target block's height by its width.
-        context_scale: Range of the context block's share of the patches, before the targets are taken out.
-        min_keep: Patches that the context keeps at least; no more than a quarter of all.
+        target_aspect: Range of the ratio of a target block's height to its width.
+        context_scale: Range of the context block's share of the patches, before the targets are removed.
+        min_keep: Minimum number of patches in the context; at most a quarter of all.
         predictor_width: Width of the predictor, a multiple of 4.
-        predictor_depth: Blocks of the predictor; 12 beside a ViT-L or larger.
+        predictor_depth: Blocks of the predictor; 12 for a ViT-L or larger.
         predictor_heads: Attention heads of the predictor; None takes as many as the encoder has.
-        momentum: Momentum of the target encoder at the start; it rises to 1 along a line.
+        momentum: Momentum of the target encoder at the start; it rises to 1 linearly.
     """
 
     model_type = "hfcontrast_ijepa"
@@ -66,7 +66,7 @@ class IJEPAConfig(MethodConfig):
     momentum: float | int = 0.996
 
     def validate_ranges(self):
-        """Two numbers each, the lower one first."""
+        """Ranges are two numbers, the lower one first."""
         for name, most in (("target_scale", 1), ("target_aspect", float("inf")), ("context_scale", 1)):
             limits = getattr(self, name)
             if len(limits) != 2 or not 0 < limits[0] <= limits[1] <= most:
@@ -74,7 +74,7 @@ class IJEPAConfig(MethodConfig):
                 raise ValueError(f"{name} is {list(limits)}, expected a range [low, high] {bound}")
 
     def validate_numbers(self):
-        """Something is predicted, from something."""
+        """Numbers of targets and of patches are positive."""
         for name in ("targets", "min_keep", "predictor_depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
@@ -85,11 +85,11 @@ class IJEPAConfig(MethodConfig):
 
 
 class IJEPA(Method):
-    """I-JEPA (Assran et al., 2023, arXiv:2301.08243): from a block of context, the features of other blocks are predicted.
+    """I-JEPA (Assran et al., 2023, arXiv:2301.08243): predicts the features of target blocks from a context block.
 
-    The encoder sees the patches of the context alone; a narrow predictor is told a target block's place, and predicts what
-    the target encoder, which follows the encoder slowly and sees the whole image, says there. Views are not distorted. The
-    encoder is an IJepaModel; the target encoder is published.
+    The encoder processes only the patches of the context; a narrow predictor gets the positions of a target block and predicts the
+    features of the target encoder, a moving average of the encoder, which processes the whole image. There is no color
+    augmentation. The encoder is an IJepaModel; the target encoder is published.
     """
 
     config_class = IJEPAConfig
@@ -113,7 +113,7 @@ class IJEPA(Method):
 
         Returns:
             ``error`` (B,), the sum of the errors of ``predicted`` (B,) patches, each the mean over the features' entries;
-            ``context`` (B,) patches that the encoder saw; ``features`` (B, V, D): the target encoder's, of whole crops.
+            ``context`` (B,), the number of context patches; ``features`` (B, V, D): the target encoder's, of whole crops.
         """
         count = pixel_values.shape[1]
         crops = pixel_values.flatten(0, 1)
@@ -142,7 +142,7 @@ class IJEPA(Method):
         )
 
     def masks(self, index: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """What of crops (N, C, H, W) is context (N, T), and what is target (N, M, T); bool."""
+        """The context (N, T) and the targets (N, M, T) of crops (N, C, H, W); bool."""
         config = self.config
         grid = token_grid(self.encoder, crops)
         numbers = numbers_for_blocks(config.targets)
@@ -168,7 +168,7 @@ class IJEPA(Method):
         """Predicts the target blocks' features from the context.
 
         Returns:
-            Predictions (N, M, K, D) at the places (N, M, K) of the blocks' patches, and which of those are no padding.
+            Predictions (N, M, K, D) at the positions (N, M, K) of the blocks' patches, and which of those are not padding.
         """
         tokens, _ = embed_patches(self.encoder, crops)
         seen, is_seen = places_of(context)
@@ -178,7 +178,7 @@ class IJEPA(Method):
         return self.predictor(encoded, seen, is_seen, places, present, grid), places, present
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the target encoder."""
+        """Updates the target encoder."""
         self.update_teachers(linear(self.config.momentum, 1.0, progress.fraction))
 
     def export_encoder(self) -> PreTrainedModel:
@@ -186,7 +186,7 @@ class IJEPA(Method):
         return self.target_encoder
 
     def compiled_parts(self) -> list[nn.Module]:
-        """The layers of both encoders and of the predictor, which are run on a part of the tokens."""
+        """The layers of both encoders and of the predictor, which run on a subset of the tokens."""
         return [*self.encoder.layers, *self.target_encoder.layers, *self.predictor.blocks.layers]
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -199,7 +199,7 @@ class IJEPA(Method):
         prediction, places, present = self.predict(image, context, targets)
         in_color = PrincipalColors(wanted)
         colors = torch.zeros(*wanted.shape[:2], 3, device=wanted.device)
-        for block in range(places.shape[1]):  # where blocks overlap, the last one is seen
+        for block in range(places.shape[1]):  # where blocks overlap, the last one is shown
             sample, rank = present[:, block].nonzero(as_tuple=True)
             colors[sample, places[sample, block, rank]] = in_color(prediction[sample, block, rank])
         shown = [enlarge(mask.unflatten(1, grid), size) for mask in (context, targets.any(dim=1))]
@@ -213,11 +213,11 @@ class IJEPA(Method):
 
 
 class Predictor(nn.Module):
-    """I-JEPA's predictor: from the features of the context and the places of a target block to the features there.
+    """I-JEPA's predictor: maps the features of the context and the positions of a target block to the features at these.
 
     Args:
         feature_size: Width D of the encoder's tokens.
-        width: Width of the predictor's own.
+        width: Width of the predictor.
         depth: Number of its blocks.
         heads: Attention heads.
         std: Standard deviation of the initial weights.
@@ -234,14 +234,14 @@ class Predictor(nn.Module):
     def forward(
         self, encoded: Tensor, seen: Tensor, is_seen: Tensor, places: Tensor, present: Tensor, grid: tuple[int, int]
     ) -> Tensor:
-        """Predicts every target block by itself.
+        """Predicts every target block separately.
 
         Args:
             encoded: (N, L, D) features of the context.
-            seen: (N, L) its places.
-            is_seen: (N, L) bool, which of them are no padding.
-            places: (N, M, K) places of the target blocks' patches.
-            present: (N, M, K) bool, which of them are no padding.
+            seen: (N, L) its positions.
+            is_seen: (N, L) bool, which of them are not padding.
+            places: (N, M, K) positions of the target blocks' patches.
+            present: (N, M, K) bool, which of them are not padding.
             grid: Rows and columns of the patches.
 
         Returns:
@@ -257,6 +257,6 @@ class Predictor(nn.Module):
         return self.project(decoded[:, context.shape[1] :]).unflatten(0, (-1, count))
 
     def reset_parameters(self) -> None:
-        """Initial weights, as the authors'."""
+        """Initializes the weights as in the authors' code."""
         initialize_by_depth(self, self.blocks.layers, BRANCH_ENDS, self.std)
         nn.init.trunc_normal_(self.mask_token, std=self.std)

@@ -3,13 +3,13 @@
 arXiv:1603.09246; details that the paper leaves open are those of the authors' code (MehdiNoroozi/JigsawPuzzleSolver).
 
 Deviations from the paper:
-- A tile's features are the encoder's pooled ones; the paper's fc6 sees where in the tile they come from.
-- No dropout between the layers of the head: masks of the moment would differ with gradient caching and the number of processes.
-- The set of permutations begins with the one that changes nothing, and not with a random one.
-- 30 % of the images are gray, as in the paper; in the authors' code half are, and half of the others lose a part of their color.
-- Color channels are shifted in images without color too, which thereby get fringes; and a tile's mean and standard deviation
-  are those of each channel.
-- Encoder and head start as torch's do, the authors' as Caffe's.
+- The features of a tile are the pooled features of the encoder; the paper's fc6 takes the whole feature map.
+- No dropout between the layers of the head: its masks would depend on gradient caching and on the number of processes.
+- The set of permutations starts with the identity instead of a random one.
+- 30 % of the images are gray, as in the paper; in the authors' code half are, and half of the others are desaturated in part.
+- Color channels are shifted in grayscale images too, which thereby get color fringes; and tiles are normalized per
+  channel.
+- Encoder and head have torch's initialization, the authors' have Caffe's.
 """
 
 import torch
@@ -31,20 +31,20 @@ from ...view import View
 from ..base import Method, MethodConfig, MethodOutput
 from .permutations import LARGEST_SET, permutation_set
 
-PERMUTATIONS, PLACES, SHIFTS = 1, 2, 3  # what the random numbers are for
+PERMUTATIONS, PLACES, SHIFTS = 1, 2, 3  # purpose of the random numbers
 
 
 @strict
 class JigsawConfig(MethodConfig):
-    """Configuration of the jigsaw.
+    """Configuration of the jigsaw puzzle.
 
     Args:
-        permutations: How many orders of the nine tiles there are to tell apart, from 2 to 10,000.
+        permutations: Number of permutations of the nine tiles, the classes, from 2 to 10,000.
         patch_size: Side of the tiles, in pixels, at most a third of the view's; null: three quarters of that third (the
-            paper's 64 of 85), for a ViT rounded down to whole patches of its own.
-        channel_shift: Pixels that each color channel of each tile is moved by, at most, in each direction.
-        tile_dim: Width of what the head knows of each tile (fc6).
-        hidden_dim: Width of the layer that sees all nine tiles (fc7).
+            paper's 64 of 85), for a ViT rounded down to a multiple of its patch size.
+        channel_shift: Maximum shift of each color channel of each tile, in pixels, in each direction.
+        tile_dim: Width of the head's layer for each tile (fc6).
+        hidden_dim: Width of the head's layer for all nine tiles (fc7).
     """
 
     model_type = "hfcontrast_jigsaw"
@@ -65,10 +65,10 @@ class JigsawConfig(MethodConfig):
 
 
 class Jigsaw(Method):
-    """Jigsaw (Noroozi and Favaro, 2016, arXiv:1603.09246): in which of 1000 orders have the nine tiles of an image been put?
+    """Jigsaw (Noroozi and Favaro, 2016, arXiv:1603.09246): predicts the permutation of nine tiles of an image.
 
-    Every tile goes through the encoder alone, so that it has to say what part of a thing it shows: the context-free network.
-    Only the head, which is thrown away, sees all nine.
+    Every tile goes through the encoder separately (the context-free network). Only the head, which is discarded after training,
+    combines the nine tiles.
     """
 
     config_class = JigsawConfig
@@ -101,7 +101,7 @@ class Jigsaw(Method):
         self.post_init()
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Crops (B, V, C, S, S) to the features of their tiles, in the order in which they were put, (B, V, 9, D)."""
+        """Crops (B, V, C, S, S) to the features of their shuffled tiles, (B, V, 9, D)."""
         tiles = standardize_channels(self._cut(pixel_values.flatten(0, 1), index, self.config.channel_shift).float())
         features = encode(self.encoder, tiles.to(pixel_values.dtype).flatten(0, 1))
         return {"h": features.unflatten(0, (*pixel_values.shape[:2], CELLS))}
@@ -116,7 +116,7 @@ class Jigsaw(Method):
         )
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """The tiles as they were put, as the method puts them, and the image."""
+        """The shuffled tiles, the predicted arrangement, and the image."""
         crops, size = pixel_values[:, 0], pixel_values.shape[-1]
         tiles = self._cut(crops, index, 0)
         predicted = self._logits(self.embed(pixel_values[:, :1], index)["h"]).argmax(dim=1)
@@ -133,12 +133,12 @@ class Jigsaw(Method):
         return self.puzzle_head(self.tile_head(features.flatten(0, 1)).flatten(1)).float()
 
     def _chosen(self, index: Tensor, count: int) -> Tensor:
-        """Number of the permutation of each of ``count`` crops, as many of every image: (count,) int64."""
+        """Index of the permutation of each of ``count`` crops, the same number for every image: (count,) int64."""
         numbers = self.random_uniform(index, count // len(index), PERMUTATIONS)
         return (numbers.flatten() * self.config.permutations).long()
 
     def _cut(self, crops: Tensor, index: Tensor, shift: int) -> Tensor:
-        """Cuts the tiles out of crops (N, C, S, S) and puts them in order: (N, 9, C, side, side)."""
+        """Cuts the tiles out of crops (N, C, S, S) and shuffles them: (N, 9, C, side, side)."""
         count, channels, size, _ = crops.shape
         with under("views.jigsaw"):
             side = patch_side(self.config.patch_size, self._unit, size)
@@ -156,6 +156,6 @@ class Jigsaw(Method):
 
 
 def standardize_channels(patches: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Each channel of each patch (..., H, W) less its mean, by its standard deviation."""
+    """Normalizes each channel of each patch (..., H, W) to mean 0 and standard deviation 1."""
     variance, mean = torch.var_mean(patches, dim=(-2, -1), keepdim=True, correction=0)
     return (patches - mean) / (variance + epsilon).sqrt()

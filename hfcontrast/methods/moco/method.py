@@ -3,10 +3,10 @@
 arXiv:1911.05722; details that the paper leaves open are those of the authors' code (facebookresearch/moco).
 
 Deviations from the paper:
-- The key encoder moves after the optimizer's step, the authors' before the next forward pass: the same weights at every pass.
-- Shuffle-BN works where batch statistics are those of a process (``train.sync_batchnorm: false``) or of the
-  ``batch_norm_groups``; where all processes share them, as is hfcontrast's default, there is nothing to shuffle.
-- The authors' code drops the color before the color jitter, here as in the paper's text after it.
+- The key encoder is updated after the optimizer's step, the authors' before the next forward pass: the weights at every pass are equal.
+- Shuffle-BN applies when batch statistics are per process (``train.sync_batchnorm: false``) or per group
+  (``batch_norm_groups``); when all processes share them, which is hfcontrast's default, there is nothing to shuffle.
+- The authors' code applies grayscale before the color jitter, here it is applied after it, as in the paper's text.
 - The queue may have any size; the authors' is a multiple of the batch.
 """
 
@@ -25,7 +25,7 @@ from ...view import View
 from ..base import Method, MethodConfig, MethodOutput, Phase, Progress
 from .shuffle_bn import in_groups, in_shuffled_groups, own_groups
 
-_SHUFFLE = 1  # number of the only draw
+_SHUFFLE = 1  # purpose of the random numbers
 
 
 @strict
@@ -36,10 +36,10 @@ class MoCoConfig(MethodConfig):
         projection_dim: Width of queries and keys.
         queue_size: Number of negatives K: the newest keys of earlier batches.
         temperature: Temperature of the softmax, above 0.
-        momentum: Share of the key encoder that stays at each step.
-        batch_norm_groups: Groups of the global batch that have batch statistics of their own; the keys are shuffled among
-            them. None: one a process where train.sync_batchnorm is false (the paper's 8 GPUs), else one for all. A
-            number, a multiple of the processes, has one process do what so many would; it needs train.sync_batchnorm: false.
+        momentum: Momentum of the key encoder.
+        batch_norm_groups: Number of groups of the global batch with separate batch statistics, among which the keys are shuffled.
+            None: one group per process if train.sync_batchnorm is false (the paper's 8 GPUs), else a single one. A
+            multiple of the number of processes simulates more processes; it needs train.sync_batchnorm: false.
     """
 
     model_type = "hfcontrast_moco"
@@ -51,24 +51,24 @@ class MoCoConfig(MethodConfig):
     batch_norm_groups: int | None = None
 
     def validate_temperature(self):
-        """The temperature divides."""
+        """The temperature is a divisor."""
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
 
     def validate_momentum(self):
-        """The momentum is a share."""
+        """The momentum is between 0 and 1."""
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum is {self.momentum}, expected a number between 0 and 1")
 
     def validate_counts(self):
-        """Without a queue nothing repels."""
+        """The queue provides the negatives and cannot be empty."""
         for name in ("queue_size", "batch_norm_groups"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected 1 or more")
 
 
 class MoCo(Method):
-    """MoCo (He et al., 2019, arXiv:1911.05722): a query finds its key, another view of its image, among a queue of older keys.
+    """MoCo (He et al., 2019, arXiv:1911.05722): InfoNCE between a query, its key (another view), and a queue of keys.
 
     Keys come from a momentum encoder, so that those of different steps agree; the queue makes the number of negatives
     independent of the batch. The query encoder is published.
@@ -93,7 +93,7 @@ class MoCo(Method):
     min_images = 1
     teachers = {"momentum_encoder": "encoder", "momentum_head": "head"}
     collapse_advice = (
-        "lower optim.lr, raise method.queue_size, or keep batch statistics from giving the key away: "
+        "lower optim.lr, raise method.queue_size, or prevent batch statistics from identifying the key: "
         "train.sync_batchnorm=false with method.batch_norm_groups=4 or more"
     )
 
@@ -134,25 +134,25 @@ class MoCo(Method):
         )
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The queue, full of keys."""
+        """The step at which the queue is full."""
         size = self.config.queue_size
-        otherwise = "some negatives are random vectors to the end"
+        otherwise = "some negatives remain random vectors"
         return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
-        """Moves the key encoder (eq. 2) and puts the batch's keys into the queue."""
+        """Updates the key encoder (eq. 2) and enqueues the keys of the batch."""
         self.update_teachers(self.config.momentum)
         for output in outputs:
             self.queue.enqueue(output.state["keys"])
 
 
 def check_two_views(pixel_values: Tensor) -> None:
-    """Queries and keys are one view each.
+    """Checks that there are two views, one for queries and one for keys.
 
     Raises:
         RecipeError: There are not two views.
     """
     if pixel_values.shape[1] != 2:
         raise RecipeError(
-            f"MoCo takes two views of an image, a query's and a key's, and got {pixel_values.shape[1]}: change the count in views"
+            f"MoCo takes two views of an image, for the query and the key, and got {pixel_values.shape[1]}: change the count in views"
         )

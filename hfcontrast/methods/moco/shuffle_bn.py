@@ -1,6 +1,6 @@
-"""Shuffle-BN: the batch statistics of a key come from other images than those of its query (MoCo, He et al., 2019, section 3.3).
+"""Shuffle-BN: keys are normalized with other images than their queries (MoCo, He et al., 2019, section 3.3).
 
-Where they came from the same images, they would give away which key belongs to the query: all others, in the queue, carry
+If the batch statistics of a query and its key came from the same images, they would identify the key: the keys in the queue have
 the statistics of other batches.
 """
 
@@ -16,18 +16,18 @@ from ...nn.running_statistics import move_to_mean, statistics_apart
 
 
 def own_groups(encoder: nn.Module, groups: int | None) -> int | None:
-    """How many groups of this process's batch have batch statistics of their own.
+    """Number of groups of this process's batch with separate batch statistics.
 
     Args:
-        encoder: Whose batch normalization it is.
-        groups: Groups of the global batch, a multiple of the processes; None: one a process where each has statistics of
-            its own (``train.sync_batchnorm: false``), one for all where they share them.
+        encoder: Module with the batch normalization.
+        groups: Groups of the global batch, a multiple of the number of processes; None: one per process if statistics are per
+            process (``train.sync_batchnorm: false``), a single one if they are synchronized.
 
     Returns:
-        None where there is no other group to shuffle keys with: the encoder has no batch statistics, or one group is all.
+        None if there is no other group to shuffle keys with: the encoder has no batch statistics, or there is a single group.
 
     Raises:
-        RecipeError: The groups cannot be shared out over the processes, or those share their statistics.
+        RecipeError: The number of groups is not a multiple of the number of processes, or the statistics are synchronized.
     """
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     shared = all(isinstance(layer, GlobalBatchNorm | nn.SyncBatchNorm) for layer in layers)
@@ -50,14 +50,14 @@ def own_groups(encoder: nn.Module, groups: int | None) -> int | None:
 def in_groups(
     function: Callable[[Tensor], Tensor], batch: Tensor, groups: int, encoder: nn.Module | None = None
 ) -> Tensor:
-    """Applies ``function`` to ``groups`` consecutive parts of the batch, each with batch statistics of its own.
+    """Applies ``function`` to ``groups`` consecutive parts of the batch, each with separate batch statistics.
 
     Args:
         function: Maps (N, ...) to (N, ...).
         batch: (B, ...), cut into parts as equal as possible.
         groups: Number of parts.
-        encoder: What ``function`` runs. Its running statistics move once, by the mean over the groups, as those of so many
-            processes do; None: they move group by group.
+        encoder: The module that ``function`` runs. Its running statistics are updated once, by the mean over the groups, as with
+            that many processes; None: they are updated group by group.
 
     Returns:
         (B, ...), in the order of the batch.
@@ -82,13 +82,13 @@ def in_shuffled_groups(
     generator: torch.Generator,
     encoder: nn.Module | None = None,
 ) -> Tensor:
-    """The same after shuffling the batches of all processes among each other; the rows come back in their own order.
+    """The same after shuffling the batch over all processes; the outputs are returned in the original order.
 
     Args:
         function: Maps (N, ...) to (N, ...).
         batch: (B, ...), of one shape on all processes.
-        groups: Parts of this process's share.
-        generator: On the CPU, in the same state on all processes; draws the order.
+        groups: Number of parts of this process's batch.
+        generator: On the CPU, in the same state on all processes; draws the permutation.
         encoder: As in :func:`in_groups`.
 
     Returns:

@@ -3,13 +3,13 @@
 arXiv:1505.05192; details that the paper leaves open are those of the authors' code (cdoersch/deepcontext, train.py).
 
 Deviations from the paper:
-- One pair of patches is cut out of an image in a step; the authors' grid gives all pairs of neighbors among some dozens.
-- The pair lies at a random place of a square crop, of the size that the paper's images have; the authors' grid begins at a
-  random place of the whole image.
-- The features are the encoder's pooled ones; the paper's fc6 sees where in the patch they come from.
-- The noise in place of dropped colors is normal, as the paper has it; the authors' code draws it uniformly, as strong for all.
-- Settings for patches of other sizes than 96 px are ours.
-- Encoder and heads start as torch's do, the authors' as Caffe's.
+- One pair of patches is cut out of an image in a step; the authors use all pairs of neighbors of a grid of a few dozen patches.
+- The pair is at a random position of a square crop, of the size of the paper's images; the authors' grid starts at a random
+  position of the whole image.
+- The features are the pooled features of the encoder; the paper's fc6 takes the whole feature map.
+- The noise in place of dropped colors is normal, as in the paper; in the authors' code it is uniform, with one amplitude for all.
+- Settings for patch sizes other than 96 px are ours.
+- Encoder and heads have torch's initialization, the authors' have Caffe's.
 """
 
 from typing import Literal
@@ -26,25 +26,25 @@ from ...view import View
 from ..base import Method, MethodConfig, MethodOutput
 from .shortcuts import drop_colors, pixelate, project_colors, standardize_patches
 
-PAIRS, SHARPNESS, CHANNELS, NOISE = 1, 2, 3, 4  # what the random numbers are for
+PAIRS, SHARPNESS, CHANNELS, NOISE = 1, 2, 3, 4  # purpose of the random numbers
 DRAWS = 7  # for each pair: the neighbor, row and column of the pair, and the jitter of both patches
 NEIGHBORS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # rows down, columns right
 
 
 @strict
 class RelativePatchConfig(MethodConfig):
-    """Configuration of the prediction of a patch's place beside another.
+    """Configuration of relative patch location.
 
     Args:
         patch_size: Side of the patches, in pixels; null: 24 % of the view's (the paper's 96 of 400), for a ViT rounded down to
-            whole patches of its own.
+            a multiple of its patch size.
         gap: Pixels between the two patches; null: half of a patch (the paper's 48).
-        jitter: Pixels that each patch is moved by, at most, in each direction; null: 7 of 96 of a patch.
-        color: Against color fringes, which tell where in a photograph a patch is from: "drop" two of the three channels,
-            "project" the axis from green to magenta out, or "none" (paper, section 3.1).
-        pixelation: Share of the patches that are shrunk, to down to 100 pixels of 96 x 96, and enlarged again.
-        standardize: Take each patch less its mean, by its standard deviation, as the authors' code does.
-        hidden_dim: Width of the layers between the features and the eight places: fc6 of each patch, fc7 and fc8 of both.
+        jitter: Maximum shift of each patch, in pixels, in each direction; null: 7/96 of a patch.
+        color: Against chromatic aberration, which reveals the position of a patch: "drop" two of the three channels,
+            "project" out the green-magenta axis, or "none" (paper, section 3.1).
+        pixelation: Share of the patches that are downsampled, to as few as 100 of 96 x 96 pixels, and upsampled again.
+        standardize: Normalize each patch to mean 0 and standard deviation 1, as the authors' code does.
+        hidden_dim: Width of the layers between the features and the eight positions: fc6 of each patch, fc7 and fc8 of both.
         image_mean: Mean of each color that images are normalized by; filled in by the training.
         image_std: Standard deviation of each color that they are normalized by; filled in by the training.
     """
@@ -72,13 +72,13 @@ class RelativePatchConfig(MethodConfig):
 
 
 class RelativePatch(Method):
-    """Relative patch (Doersch et al., 2015, arXiv:1505.05192): in which of eight directions from a patch does another one lie?
+    """Relative patch (Doersch et al., 2015, arXiv:1505.05192): predicts in which of eight directions a second patch lies.
 
-    Both patches go through the same encoder; what it says of them is joined, and layers that are thrown away decide.
+    Both patches go through the same encoder; layers that are discarded after training classify the concatenated features.
     """
 
     config_class = RelativePatchConfig
-    # 400 px of an image that has 150,000 to 450,000 of them
+    # 400 px of an image of 150,000 to 450,000 pixels
     views = (View(name="crop", size=400, scale=(0.36, 1.0), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0),)
     min_images = 1
     min_images_normalized = 3
@@ -89,7 +89,7 @@ class RelativePatch(Method):
         require_whole_patches(config.patch_size, self._unit)
         if config.color == "project" and (config.image_mean is None or config.image_std is None):
             raise ValueError(
-                "color=project needs image_mean and image_std: the training fills them in, elsewhere give them yourself"
+                "color=project needs image_mean and image_std: they are filled in by a training; set them yourself otherwise"
             )
         width = config.hidden_dim
         self.patch_head = nn.Sequential(
@@ -111,7 +111,7 @@ class RelativePatch(Method):
         return {"h": features}
 
     def objective(self, embeddings: dict[str, Tensor], index: Tensor) -> MethodOutput:
-        """Cross-entropy of the eight places."""
+        """Cross-entropy over the eight positions."""
         h = embeddings["h"]
         logits, places = self._logits(h), self._neighbors(index, h.shape[:2].numel())
         accuracy = (logits.argmax(dim=1) == places).float().mean()
@@ -120,7 +120,7 @@ class RelativePatch(Method):
         )
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """A patch in the middle with its neighbor where it belongs, and where the method thinks that it belongs."""
+        """A patch in the center with its neighbor at the true and at the predicted position."""
         crops, size = pixel_values[:, 0], pixel_values.shape[-1]
         side, gap, _ = self._sizes(size)
         patches = cut_squares(crops, *self._pairs(index, len(crops), size), side)
@@ -159,7 +159,7 @@ class RelativePatch(Method):
         return self.random_uniform(index, count // len(index) * DRAWS, PAIRS).view(count, DRAWS)
 
     def _neighbors(self, index: Tensor, count: int) -> Tensor:
-        """Which of the neighbors is taken, for each of ``count`` crops, as many of every image: (count,) int64."""
+        """Index of the neighbor for each of ``count`` crops, the same number for every image: (count,) int64."""
         return (self._pair_numbers(index, count)[:, 0] * len(NEIGHBORS)).long()
 
     def _pairs(self, index: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -176,7 +176,7 @@ class RelativePatch(Method):
         return corners[0], corners[1]
 
     def _without_shortcuts(self, patches: Tensor, index: Tensor) -> Tensor:
-        """Patches (N, 2, C, side, side), each with the sharpness, color and light that the settings leave it."""
+        """Patches (N, 2, C, side, side), augmented against shortcuts as configured."""
         config, shape = self.config, patches.shape
         flat = patches.flatten(0, 1)
         count = len(flat) // len(index)

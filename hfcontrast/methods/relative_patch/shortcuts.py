@@ -1,4 +1,4 @@
-"""What keeps a network from telling where a patch comes from by shortcuts: its color fringes, its light, its sharpness.
+"""Augmentations of patches against shortcuts: chromatic aberration, illumination, sharpness.
 
 Doersch, Gupta, Efros, 2015, arXiv:1505.05192, sections 3 and 3.1, and the authors' code (cdoersch/deepcontext, train.py);
 Noroozi and Favaro, 2016, arXiv:1603.09246, section 3.3.
@@ -15,12 +15,12 @@ _COARSEST = 10 / 96  # of a patch's side: 100 pixels of 96 x 96
 
 
 def drop_colors(patches: Tensor, kept: Tensor, numbers: Tensor) -> Tensor:
-    """Leaves each patch one of its channels; the others become noise of a hundredth of its standard deviation.
+    """Keeps one channel of each patch and replaces the others by noise with 1/100 of its standard deviation.
 
     Args:
         patches: (N, C, H, W), normalized.
-        kept: (N,) int64, the channel that stays.
-        numbers: (N, C * H * W) in [0, 1), multiples of 2^-24: what the noise is made of.
+        kept: (N,) int64, the channel that is kept.
+        numbers: (N, C * H * W) in [0, 1), multiples of 2^-24, from which the noise is made.
 
     Returns:
         (N, C, H, W); the noise is normal with mean 0.
@@ -33,7 +33,7 @@ def drop_colors(patches: Tensor, kept: Tensor, numbers: Tensor) -> Tensor:
 
 
 def project_colors(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Takes the axis from green to magenta out of the colors, along which lenses scatter light.
+    """Projects out the green-magenta axis, along which chromatic aberration shows.
 
     Args:
         patches: (N, 3, H, W), normalized by the mean and the standard deviation of each channel.
@@ -51,11 +51,11 @@ def project_colors(patches: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def pixelate(patches: Tensor, numbers: Tensor, share: float) -> Tensor:
-    """Shrinks a share of the patches to down to 100 of 96 x 96 pixels, and enlarges them again.
+    """Downsamples a share of the patches, to as few as 100 of 96 x 96 pixels, and upsamples them again.
 
     Args:
         patches: (N, C, S, S).
-        numbers: (N, 2) in [0, 1): whether a patch is shrunk, and how many pixels it keeps, uniformly.
+        numbers: (N, 2) in [0, 1): whether a patch is downsampled, and to how many pixels.
         share: Probability of the first.
 
     Returns:
@@ -72,13 +72,13 @@ def pixelate(patches: Tensor, numbers: Tensor, share: float) -> Tensor:
 
 
 def coarsest(side: int) -> int:
-    """Side that a patch is shrunk to at the least, in pixels."""
+    """Smallest side that a patch is downsampled to, in pixels."""
     return max(round(side * _COARSEST), 2)
 
 
 @functools.lru_cache(maxsize=8)
 def _resampling(side: int) -> Tensor:
-    """(sides, S, S): what a row of S pixels becomes by way of each smaller number of pixels; the last leaves it as it is."""
+    """(sides, S, S): matrices that resample a row of S pixels to each smaller number of pixels and back; the last is the identity."""
     impulses = torch.eye(side, device="cpu").view(1, side, 1, side)
     matrices = []
     for small in range(coarsest(side), side):
@@ -88,12 +88,12 @@ def _resampling(side: int) -> Tensor:
 
 
 def standardize_patches(patches: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Each channel of each patch (..., C, H, W) less its mean, by what the patch's channels together have of variance."""
-    centerd = patches - patches.mean(dim=(-2, -1), keepdim=True)
-    return centerd / (centerd.square().mean(dim=(-3, -2, -1), keepdim=True) + epsilon).sqrt()
+    """Subtracts the mean of each channel of each patch (..., C, H, W) and divides by the standard deviation over all its channels."""
+    centered = patches - patches.mean(dim=(-2, -1), keepdim=True)
+    return centered / (centered.square().mean(dim=(-3, -2, -1), keepdim=True) + epsilon).sqrt()
 
 
-def __getattr__(name: str):  # what this module also had under its old name
+def __getattr__(name: str):  # moved names
     from ...renamed import renamed
 
     return renamed(__name__, name)

@@ -1,4 +1,4 @@
-"""Masks of blocks of patches, drawn for each image by numbers of its own: what masked image modeling hides from a student."""
+"""Block-wise masks for masked image modeling, drawn for each image from its own random numbers."""
 
 import math
 
@@ -13,20 +13,20 @@ def block_masks(
 ) -> Tensor:
     """Masks made of rectangles (BEiT, Bao et al., 2021, arXiv:2106.08254, algorithm 1, in the form of DINOv2's authors).
 
-    Block after block is drawn: its area uniformly between ``least`` and what is left to mask, its aspect ratio log-uniformly, its
-    place uniformly. A block that covers nothing new, or more than is left, is not taken. All masks are drawn side by side; each
-    is a function of its own numbers.
+    Blocks are drawn one after another: the area uniformly between ``least`` and the number of patches left to mask, the aspect ratio
+    log-uniformly, the position uniformly. A block that covers no new patch, or more than are left, is skipped. All masks are
+    drawn in parallel; each depends only on its own numbers.
 
     Args:
-        uniform: (N, 4 * blocks) in [0, 1), four for every block that is tried.
-        counts: (N,) patches to mask.
+        uniform: (N, 4 * blocks) in [0, 1), four for every tried block.
+        counts: (N,) number of patches to mask.
         height: Rows of patches H.
         width: Patches in a row W.
         min_aspect: Smallest ratio of a block's height to its width; its inverse is the largest.
-        least: Smallest area that is drawn for a block, in patches.
+        least: Smallest area of a block, in patches.
 
     Returns:
-        (N, H, W) bool, true where masked. At most ``counts`` patches each; a few fewer where the last blocks found no room.
+        (N, H, W) bool, true where masked. At most ``counts`` patches each; slightly fewer if the last blocks did not fit.
     """
     draws = uniform.unflatten(1, (-1, NUMBERS_PER_BLOCK)).unbind(dim=1)
     left = counts.clone()
@@ -65,7 +65,7 @@ def rectangles(top: Tensor, left: Tensor, tall: Tensor, wide: Tensor, shape: tup
     return spans[0].unsqueeze(-1) & spans[1].unsqueeze(-2)
 
 
-def __getattr__(name: str):  # what this module also had under its old name
+def __getattr__(name: str):  # moved names
     from ...renamed import renamed
 
     return renamed(__name__, name)

@@ -5,13 +5,13 @@ from torch import Tensor
 
 
 def places_of(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Where masks are true, as lists of one length: that of the longest.
+    """The positions where masks are true, padded to the length of the longest.
 
     Args:
         masks: (..., T) bool.
 
     Returns:
-        Places (..., K) int64 in their order, and which of them are in the mask (..., K) bool; the others fill up.
+        Positions (..., K) int64 in order, and which of them are in the mask (..., K) bool; the others are padding.
     """
     counts = masks.sum(dim=-1)
     longest = int(counts.max())

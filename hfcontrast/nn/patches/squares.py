@@ -1,4 +1,4 @@
-"""Pieces of a puzzle: patches cut out of an image and laid out again, and the orders of nine that differ most."""
+"""Square patches of images: cutting them out of cells and laying them out (jigsaw, PIRL, relative patch)."""
 
 import torch
 from torch import Tensor
@@ -9,18 +9,18 @@ CELLS = 9  # three rows of three
 
 
 def require_whole_patches(patch_size: int | None, unit: int) -> None:
-    """Refuses patches that the encoder cannot cut into patches of its own.
+    """Refuses patches whose size is not a multiple of the encoder's patch size.
 
     Args:
-        patch_size: Side of the patches, in pixels; None where it is chosen to fit.
-        unit: Side of the encoder's own patches, in pixels; 1 where it has none.
+        patch_size: Side of the patches, in pixels; None if it is chosen automatically.
+        unit: Patch size of the encoder, in pixels; 1 if it has none.
 
     Raises:
-        ValueError: Names the multiple that is needed.
+        ValueError: The patch size does not fit; the message says which multiple is needed.
     """
     if patch_size is not None and patch_size % unit:
         raise ValueError(
-            f"patch_size is {patch_size} px, but the encoder cuts patches of {unit} px itself: use a multiple of that, or null"
+            f"patch_size is {patch_size} px, but the encoder's patch size is {unit} px: use a multiple of that, or null"
         )
 
 
@@ -28,12 +28,12 @@ def patch_side(patch_size: int | None, unit: int, size: int) -> int:
     """Side of the patches that are cut out of 3 x 3 cells of a view.
 
     Args:
-        patch_size: The setting; None takes three quarters of a cell, rounded down to whole patches of the encoder.
-        unit: Side of the encoder's own patches, in pixels; 1 where it has none.
+        patch_size: The setting; None takes three quarters of a cell, rounded down to a multiple of the encoder's patch size.
+        unit: Patch size of the encoder, in pixels; 1 if it has none.
         size: Side of the view, in pixels.
 
     Raises:
-        ArgumentError: A cell does not hold the patch.
+        ArgumentError: The patch is larger than a cell.
     """
     cell = size // 3
     side = patch_size or max(round(0.75 * cell) // unit, 1) * unit
@@ -62,16 +62,16 @@ def cut_squares(pixel_values: Tensor, top: Tensor, left: Tensor, side: int) -> T
 
 
 def lay_out(patches: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
-    """Puts patches on empty images: the inverse of :func:`cut_squares` where the corners are the same.
+    """Pastes patches on empty images: the inverse of :func:`cut_squares` where the corners are the same.
 
     Args:
         patches: (B, N, C, side, side).
-        top: (B, N) int64, row of the upper left corner of each; moved where the patch would stand out.
+        top: (B, N) int64, row of the upper left corner of each; clamped so that the patch is inside.
         left: (B, N) int64, its column.
         size: Side of the images, in pixels.
 
     Returns:
-        (B, C, size, size), zero where no patch lies.
+        (B, C, size, size), zero outside of the patches.
     """
     side = patches.shape[-1]
     canvas = patches.new_zeros(len(patches), size, size, patches.shape[2])
@@ -87,10 +87,10 @@ def _pixels(top: Tensor, left: Tensor, side: int) -> tuple[Tensor, Tensor, Tenso
 
 
 def corners_in_cells(numbers: Tensor, cells: Tensor, size: int, side: int) -> tuple[Tensor, Tensor]:
-    """Places a square at random in each of 3 x 3 cells.
+    """A random position of a square in each of 3 x 3 cells.
 
     Args:
-        numbers: (B, 18) in [0, 1): where the corners lie in their cells, first the nine rows, then the nine columns.
+        numbers: (B, 18) in [0, 1): positions of the corners in their cells, first the nine rows, then the nine columns.
         cells: (B, 9) int64, which cell each square is in, row by row.
         size: Side of the image; cells are size // 3 pixels wide.
         side: Side of the squares, in pixels, at most size // 3.
@@ -103,7 +103,7 @@ def corners_in_cells(numbers: Tensor, cells: Tensor, size: int, side: int) -> tu
     return cells // 3 * cell + inside[:, 0], cells % 3 * cell + inside[:, 1]
 
 
-def __getattr__(name: str):  # what this module also had under its old name
+def __getattr__(name: str):  # moved names
     from ...renamed import renamed
 
     return renamed(__name__, name)

@@ -50,7 +50,7 @@ def test_a_patch_takes_three_quarters_of_a_cell(size, unit, side):
 def test_patches_that_do_not_fit_are_refused():
     require_whole_patches(16, 8)
     require_whole_patches(None, 8)
-    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder cuts patches of 8 px itself"):
+    with pytest.raises(ValueError, match="patch_size is 12 px, but the encoder's patch size is 8 px"):
         require_whole_patches(12, 8)
     with pytest.raises(RecipeError, match="cells of 16 px hold no patch of 17 px: give 51 or more"):
         patch_side(17, 1, 48)
