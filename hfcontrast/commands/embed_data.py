@@ -1,6 +1,7 @@
 """The embeddings of a data set's images and texts as parquet files, resumable, in the order of the rows."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ import pyarrow.parquet
 from rich.console import Console
 
 from ..atomic import atomic_file, remove_unfinished, try_folder, write_json, writing
+from ..checksums import is_older
 from ..console import plain_console
 from ..data.decode import MAX_PIXELS
 from ..data.sources import Rows, load_rows
@@ -19,6 +21,8 @@ from ..lock import held
 from .arguments import DataSource
 from .embedding_files import OWN_COLUMNS, PartMaker
 from .models import OpenedModel, open_model
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _PLAIN = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on whatever console
@@ -230,6 +234,13 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     }
     before = manifest.get("options", {})
     before |= {name: value for name, value in known.items() if name not in before}
+    if older := [name for name in ("data.fingerprint", "model_digest") if is_older(before.get(name))]:
+        logger.warning(
+            "%s of %s cannot be compared, as an earlier version wrote it: see to it that data and model are the same",
+            " and ".join(older),
+            folder,
+        )
+        before |= {name: options.get(name) for name in older}
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
     if set(changed) in ({"data.fingerprint"}, {"data.fingerprint", "data.rows"}):
         counts = f"{before.get('data.rows')} rows then, {options.get('data.rows')} now"

@@ -11,10 +11,10 @@ from typing import Any
 import datasets
 import torch
 import transformers
-import xxhash
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
+from ..checksums import finished, new_fingerprint
 from ..encoders.families import family_of
 from ..encoders.features import encode
 from ..encoders.pretrained import missing_keys, reason
@@ -93,7 +93,7 @@ class OpenedModel:
 
     def digest(self, images: bool = True, texts: bool = True) -> str:
         """A fingerprint of the weights and of how pictures, and texts, are prepared."""
-        found = xxhash.xxh3_128()
+        found = new_fingerprint()
         for name, value in sorted(self.model.state_dict().items()):
             found.update(name.encode())
             found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -101,7 +101,7 @@ class OpenedModel:
             found.update(json.dumps(self.image_processor.to_dict(), sort_keys=True, default=str).encode())
         if texts:
             found.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
-        return found.hexdigest()
+        return finished(found)
 
 
 def open_model(

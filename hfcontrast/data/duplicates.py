@@ -1,9 +1,9 @@
 """Near-duplicates: images with equal pixels, or that look alike when they are small."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import xxhash
 from PIL import Image
 
 COLUMNS = 3  # of the hashes of an image
@@ -27,7 +27,8 @@ def image_hashes(image: Image.Image) -> tuple[int, int, int]:
     Args:
         image: RGB.
     """
-    exact = int(np.uint64(xxhash.xxh3_64_intdigest(image.tobytes(), seed=image.width)).astype(np.int64))
+    pixels = hashlib.blake2b(image.tobytes(), digest_size=8, salt=image.width.to_bytes(8, "little"))
+    exact = int.from_bytes(pixels.digest(), "little", signed=True)
     if min(image.size) < _SMALLEST:
         return exact, 0, 0
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)

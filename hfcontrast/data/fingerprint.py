@@ -1,4 +1,4 @@
-"""A fingerprint of rows: what tells whether a data set is still the one that something was begun on.
+"""Fingerprints of rows: whether a data set is still the one that something was begun on.
 
 It depends on the rows in their order, and on no place that they are kept in: a folder may be moved, a cache removed.
 """
@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow
 import pyarrow.compute
-import xxhash
 from datasets import Dataset, DatasetBuilder
+
+from hfcontrast.checksums import finished, new_fingerprint
 
 _CHUNK = 16384  # rows looked at at once
 _FILES = 20_000  # whose size is asked for, spread evenly over the rows
@@ -23,7 +24,8 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
     Args:
         dataset: Rows with columns ``image`` (undecoded) and perhaps ``label`` and others.
     """
-    found = xxhash.xxh3_128(str(len(dataset)).encode())
+    found = new_fingerprint()
+    found.update(str(len(dataset)).encode())
     rows = dataset.with_format("arrow")
     sampled = set(np.unique(np.linspace(0, len(dataset) - 1, _FILES).astype(int)).tolist())
     files: list[tuple[int, str]] = []
@@ -47,7 +49,7 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
     for row in np.unique(np.linspace(0, len(dataset) - 1, _CONTENTS).astype(int)).tolist():
         image = rows[row : row + 1]["image"].to_pylist()[0] or {}
         found.update(image.get("bytes") or b"")
-    return found.hexdigest()
+    return finished(found)
 
 
 def fingerprint_of_files(builder: DatasetBuilder, split: str) -> str | None:
@@ -64,13 +66,14 @@ def fingerprint_of_files(builder: DatasetBuilder, split: str) -> str | None:
     if not listed:
         return None
     files = [str(file) for file in listed]
-    found = xxhash.xxh3_128(str(len(files)).encode())
+    found = new_fingerprint()
+    found.update(str(len(files)).encode())
     sampled = set(np.unique(np.linspace(0, len(files) - 1, _FILES).astype(int)).tolist())
     for part in _of_files(files, [number in sampled for number in range(len(files))]):
         found.update(part)
     if any("://" in file for file in files):
         found.update(repr(getattr(listed, "origin_metadata", None)).encode())
-    return found.hexdigest()
+    return finished(found)
 
 
 def _of_files(paths: Sequence[str], sized: Sequence[bool]) -> Iterator[bytes]:

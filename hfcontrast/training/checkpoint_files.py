@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 from accelerate.utils import load
+
+from ..checksums import checksum, checksum_of_file, is_older
 
 STATE = "run.json"
 _CHECKSUM, _FILES = "checksum", "files"
-_BLOCK = 1 << 20  # bytes read at once
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Writes ``run.json`` in a folder that has no name yet, with the checksums of all that is there and its own."""
-    state = state | {_FILES: {name: _checksum(folder / name) for name in _names(folder)}}
+    state = state | {_FILES: {name: checksum_of_file(folder / name) for name in _names(folder)}}
     (folder / STATE).write_text(sealed(state), encoding="utf-8")
 
 
@@ -38,7 +38,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"step", "num_processes", "notes"} <= state.keys():
         raise ValueError(f"{STATE} is damaged")
     own = state.pop(_CHECKSUM, None)
-    if own is not None and own != _checksum_of(state):  # checkpoints of older versions have none
+    # Checkpoints of earlier versions have none, or another.
+    if own is not None and not is_older(own) and own != _checksum_of(state):
         raise ValueError(f"{STATE} is damaged: its checksum is another one")
     return state
 
@@ -47,18 +48,18 @@ def check_files(folder: Path, state: dict[str, Any]) -> bool:
     """Compares every file with the checksum that it was written with.
 
     Returns:
-        Whether there were checksums: checkpoints of older versions have none.
+        Whether all could be compared: checkpoints of earlier versions have no checksums, or others.
 
     Raises:
         OSError: A file is missing or cannot be read.
         ValueError: A file is damaged.
     """
-    for name, checksum in state.get(_FILES, {}).items():
+    for name, expected in state.get(_FILES, {}).items():
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{name} is missing")
-        if _checksum(folder / name) != checksum:
+        if not is_older(expected) and checksum_of_file(folder / name) != expected:
             raise ValueError(f"{name} is damaged: its checksum is another one")
-    return _FILES in state
+    return _FILES in state and not any(map(is_older, state[_FILES].values()))
 
 
 def write_loader_state(folder: Path, process: int, state: dict[str, Any]) -> None:
@@ -102,14 +103,6 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _checksum(file: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as opened:
-        while block := opened.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _checksum_of(state: dict[str, Any]) -> str:
     # Through JSON once: what was a tuple or a number as a key is then what a reader finds.
-    return xxhash.xxh3_128_hexdigest(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode())
+    return checksum(json.dumps(json.loads(json.dumps(state)), sort_keys=True).encode())

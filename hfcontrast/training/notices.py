@@ -1,5 +1,6 @@
 """What is said before the first step: what a run never comes to, and which settings nothing reads."""
 
+from ..checksums import is_older
 from ..data.rows import Rows
 from ..encoders.layers import KINDS, named_kinds
 from ..methods.base import Method
@@ -8,6 +9,7 @@ from ..recipe import Recipe
 from ..recipe.unread import unread_settings
 from .build import Training
 from .engines import launched_alone
+from .same_data import DATA
 from .schedules import schedule_phases
 
 
@@ -15,17 +17,25 @@ def notices(training: Training) -> list[str]:
     """One sentence for each setting that has no effect in this run, and for each phase that it is too short for."""
     found = unread_settings(training.recipe, training.method.needs_captions())
     found += launched_alone()
-    if training.checkpoints.newest() is not None:
-        found += incomparable_rows(training.rows)
+    if (newest := training.checkpoints.newest()) is not None:
+        noted = training.checkpoints.notes(newest).get(DATA) or {}
+        found += incomparable_rows(training.rows, noted.get("fingerprint"))
     found += missing_kinds(training.method, training.recipe.optim.no_decay)
     return found + missed_phases(
         training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch
     )
 
 
-def incomparable_rows(rows: Rows) -> list[str]:
-    """A sentence where nothing tells whether a resumed run has the rows that it was begun on: a stream that was open in Python."""
-    if not rows.streaming or rows.files is not None:
+def incomparable_rows(rows: Rows, before: str | None = None) -> list[str]:
+    """A sentence where it is not known whether a resumed run has the rows that it was begun on.
+
+    So it is of a stream that was open in Python, and of a run of an earlier version.
+
+    Args:
+        rows: What it has now.
+        before: The fingerprint that its checkpoint has of those it was begun on.
+    """
+    if not is_older(before) and (not rows.streaming or rows.files is not None):
         return []
     return [
         f"the rows of {rows.description} cannot be compared with those that this run was begun on: see to it that they are the "

@@ -237,6 +237,17 @@ def test_data_that_changed_is_refused_and_older_manifests_go_on(tmp_path):
         embed.continue_manifest(tmp_path / "older", options | {"data.open_addresses": True})
 
 
+def test_fingerprints_of_an_earlier_version_are_not_compared_and_it_is_said(tmp_path, caplog):
+    before = {"data.rows": 36, "data.fingerprint": "0" * 32, "model_digest": "f" * 32}
+    now = before | {"data.fingerprint": "blake2b:1", "model_digest": "blake2b:2"}
+    now |= {"data.open_addresses": False, "data.max_pixels": 89_478_485}
+    embed.write_manifest({"options": before, "parts": [], "complete": False}, tmp_path)
+    assert embed.continue_manifest(tmp_path, now)["options"] == now
+    assert "data.fingerprint and model_digest of" in caplog.text and "an earlier version wrote it" in caplog.text
+    with pytest.raises(HFContrastError, match="data.rows was 36, is 37"):
+        embed.continue_manifest(tmp_path, now | {"data.rows": 37})
+
+
 def test_an_encoder_without_texts(vit_folder, source, tmp_path):
     told = embed.embed(vit_folder, source, tmp_path, split="test", keep=["caption"])
     assert told["options"]["what"] == "images"
