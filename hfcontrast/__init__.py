@@ -1,12 +1,11 @@
 """hfcontrast: self-supervised and contrastive training of encoders that load everywhere in the Hugging Face world.
 
-Importing it makes ``AutoConfig`` and ``AutoModel`` know all installed methods.
+Importing it makes ``AutoConfig`` and ``AutoModel`` know all installed methods; each is imported when it is asked for.
 """
 
-import sys
 from importlib import import_module
-from pathlib import Path
 
+from .auto_classes import know_methods
 from .renamed import find_old_modules
 
 __version__ = "0.1.0"
@@ -41,7 +40,4 @@ def __dir__() -> list[str]:
 
 
 find_old_modules()
-
-# The command of the same name registers what it uses when it uses it, so that `hfcontrast --help` need not wait for torch.
-if Path(sys.argv[0] if sys.argv else "").stem != __name__:
-    import_module(f"{__name__}.methods.registry").register_all()
+know_methods()

@@ -97,6 +97,9 @@ MODULES = {
 }
 # Old public name -> new public name, within hfcontrast.
 NAMES = {
+    "run.publish": "run_training.publish",
+    "run.report": "run_training.report",
+    "run.weights_of": "run_training.weights_of",
     "data.Photometry": "data.ColorAugmentation",
     "data.augment.color.Photometry": "data.augment.color.ColorAugmentation",
     "commands.embed.embed": "commands.embed_data.embed",

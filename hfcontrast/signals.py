@@ -10,6 +10,8 @@ from types import FrameType
 # SLURM sends SIGUSR1 as a warning where it is asked to (`--signal=USR1@90`); Windows has none.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 _IMPATIENT = 1.0  # seconds after which a second Ctrl-C is one of its own
+# What a run says that is stopped outside of its steps.
+AT_ANY_TIME = "stopped; the same command resumes from the newest checkpoint, if there is one"
 
 _depth = 0  # of blocks that handle signals
 _first: tuple[int, float] | None = None  # the signal that asked the outermost of them to stop, and when

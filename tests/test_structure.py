@@ -53,7 +53,7 @@ ALLOWED = {
     "benchmarks": {*LIBRARY, "recipe", "training"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
     "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
-    "run": {
+    "run_training": {
         *LIBRARY,
         "run_visualization",
         "recipe",
@@ -63,7 +63,9 @@ ALLOWED = {
         "publishing",
         "run_evaluation",
     },
+    "run": {"recipe", "training", "run_training"},
     "__main__": {"commands"},
+    "auto_classes": {"encoders", "methods"},
     "commands": {*LIBRARY, "recipe", "training", "evaluation", "report", "publishing", "benchmarks", "comparison"}
     | {"run", "run_evaluation"},
 }
@@ -86,7 +88,8 @@ NARROW = {
         "stream_errors",
     },
     ("recipe", "encoders"): {"config", "own_architectures", "timm_names"},
-    ("recipe", "methods"): {"registry", "base"},
+    ("run", "training"): {"launchers"},
+    ("recipe", "methods"): {"registry", "base", "source"},
 }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..methods.base import Method
+    from ..methods.source import Declared
 
 SUMMARY = "list the installed methods, or explain one"
 
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     from ..methods import registry
 
     if args.name:
-        found = describe_method(args.name, registry.get_method(args.name))
+        found = describe_method(args.name, registry.declaration(args.name))
         print(json.dumps(found, indent=2)) if args.json else _print_method(found)
         return
     entries = registry.installed().values()
@@ -39,12 +40,12 @@ def run(args: argparse.Namespace) -> None:
     print("hfcontrast methods NAME explains one of them.")
 
 
-def describe_method(name: str, method: "type[Method]") -> dict[str, Any]:
+def describe_method(name: str, method: "type[Method] | Declared") -> dict[str, Any]:
     """Returns what `hfcontrast methods NAME` shows, as plain data.
 
     Args:
         name: The name that recipes call it.
-        method: Its class.
+        method: Its class, or what its source declares.
 
     Returns:
         name, summary (the first paragraph of the class's docstring), settings (name, type, default, meaning, and

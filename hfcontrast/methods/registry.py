@@ -1,12 +1,14 @@
 """The registry: which methods are installed, and the class behind a name. Listing them imports none of them."""
 
 import difflib
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
 from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load
 from ..errors import PluginError
 from ..renamed import renamed
+from . import source
 from .renamed_settings import first_names, with_new_names
 from .settings import MethodField, method_fields, type_text
 
@@ -18,12 +20,14 @@ __all__ = [
     "PluginEntry",
     "claim",
     "class_made",
+    "declaration",
     "first_names",
     "get_method",
     "installed",
     "method_fields",
     "register",
     "register_all",
+    "register_model_type",
     "type_text",
     "with_new_names",
 ]
@@ -31,8 +35,6 @@ __all__ = [
 _in_process: dict[str, "type[Method]"] = {}
 _claims: dict[str, "tuple[type[Method], str]"] = {}  # model_type -> the class that has it, and where that comes from
 _contested: dict[str, str] = {}  # model_type -> why nobody gets it
-_waiting: dict[str, PluginEntry] = {}  # methods whose package was just being imported when they were asked for
-_early: "dict[type, type[Method]]" = {}  # configuration -> the class that is registered for it while it waits
 _warned: set[str] = set()
 
 
@@ -67,12 +69,34 @@ def get_method(name: str) -> "type[Method]":
     return _use(entries[name])
 
 
+def declaration(name: str) -> "type[Method] | source.Declared":
+    """What a method declares (docstring, ``config_class``, ``views``): read from its source, else the class itself.
+
+    Raises:
+        PluginError: As :func:`get_method`, where it has to be imported.
+    """
+    entry = installed().get(name)
+    if name not in _in_process and entry and not entry.problem and entry.module not in sys.modules:
+        try:
+            return source.read(entry)
+        except source.UnknownSource:
+            pass
+    return get_method(name)
+
+
+def declared_model_type(entry: PluginEntry) -> str | None:
+    """The model_type of a method's configuration, as its source says it; None where that is not known without an import."""
+    try:
+        return source.read(entry).model_type
+    except source.UnknownSource:
+        return None
+
+
 def _use(entry: PluginEntry) -> "type[Method]":
     cls = load(entry, "method")
     _check_class(cls, described(entry, "method"), "; its entry point is wrong")
     claim(cls.config_class.model_type, cls, entry.origin)
     _register_with_transformers(cls, entry.name)
-    _waiting.pop(entry.name, None)
     return cls
 
 
@@ -175,11 +199,7 @@ def register(cls: "type[Method]", name: str | None = None) -> "type[Method]":
 
 
 def class_made(cls: "type[Method]") -> None:
-    """Takes note of a class when it is made: what was registered under its name before, and what waits for it.
-
-    A package that imports hfcontrast before it has come to its own class, as every module with a method does, is found by
-    :func:`register_all` without that class; so the class is registered here.
-    """
+    """Takes note of a class when it is made: it takes the place of the one that was registered under its name before."""
     for name, former in list(_in_process.items()):
         if _same(former, cls):
             register(cls, name)
@@ -188,27 +208,6 @@ def class_made(cls: "type[Method]") -> None:
     if former is not None and _same(former, cls) and model_type not in _contested:
         claim(model_type, cls, origin)
         _register_with_transformers(cls, model_type)
-    for entry in list(_waiting.values()):
-        _arrived(cls, entry)
-
-
-def _arrived(cls: "type[Method]", entry: PluginEntry) -> None:
-    module, attribute = entry.value.partition("[")[0].replace(" ", "").split(":")
-    if module.partition(".")[0] != cls.__module__.partition(".")[0]:
-        return
-    if (module, attribute) == (cls.__module__, cls.__qualname__):
-        try:
-            claim(cls.config_class.model_type, cls, entry.origin)
-            _register_with_transformers(cls, entry.name)
-        except PluginError as error:
-            _warn(str(error))
-        del _waiting[entry.name]
-        return
-    # Perhaps the one, which the package has from a module of its own; of several with one configuration that of the name.
-    likely = attribute == cls.__qualname__ or cls.config_class not in _early
-    if likely and cls.config_class.model_type not in _claims:
-        _early[cls.config_class] = cls
-        _register_with_transformers(cls, entry.name)
 
 
 def register_all() -> None:
@@ -222,11 +221,43 @@ def register_all() -> None:
             continue
         try:
             _use(entry)
-        except StillImporting:
-            _waiting[name] = entry
+        except StillImporting:  # found when it is asked for
+            continue
         except PluginError as error:
             problems.append(str(error))
     for problem in problems:  # at the end: a warning can be an error, as in many test suites
+        _warn(problem)
+
+
+def register_model_type(model_type: str) -> None:
+    """Registers the method whose saved models say this model_type with transformers; nothing where there is none.
+
+    Imports the methods that have it, and those of which that is not known without an import.
+
+    Args:
+        model_type: The configuration's `model_type`, as in a saved `config.json`.
+
+    Raises:
+        PluginError: The method that has it cannot be used, or two have it.
+    """
+    problems, own = [], []
+    for name, entry in installed().items():
+        if name in _in_process or entry.problem:
+            continue
+        known = declared_model_type(entry)
+        if known not in (model_type, None):
+            continue
+        try:
+            _use(entry)
+        except StillImporting:  # found when it is asked for again
+            continue
+        except PluginError as error:
+            (own if known or f"hfcontrast_{name}" == model_type else problems).append(str(error))
+    if model_type in _contested:
+        raise PluginError(_contested[model_type])
+    if own and model_type not in _claims:
+        raise PluginError(own[0])
+    for problem in own + problems:
         _warn(problem)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
+from .source import inherited_fields
+
 if TYPE_CHECKING:
     from .base import Method
 
@@ -39,10 +41,7 @@ class MethodField:
 
 def method_fields(cls: "type[Method]") -> list[MethodField]:
     """Returns a method's own settings, in the order of its configuration class."""
-    from transformers import PreTrainedConfig
-
-    config = cls.config_class
-    inherited = {field.name for field in fields(PreTrainedConfig)} | {"backbone_config"}
+    config, inherited = cls.config_class, inherited_fields()
     hints, meanings = _type_hints(config), _meanings(config)
     found = []
     for field in fields(config):

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
@@ -17,6 +18,7 @@ from .wording import did_you_mean, mismatch, nearest, show
 
 if TYPE_CHECKING:
     from ..methods.base import Method
+    from ..methods.source import Declared
 
 TOP_LEVEL = ("method", "backbone", "data", "text", "views", "optim", "train", "eval", "track", "publish")
 EXAMPLES = {
@@ -133,26 +135,62 @@ def check_evaluators(section: EvalSection) -> list[Problem]:
 
 
 def find_method(name: Any) -> tuple["type[Method] | None", list[Problem]]:
-    """Imports the method that a recipe names, and all others: another can have its model_type, and so its saved runs."""
-    from ..methods.registry import get_method, register_all
+    """Imports the method that a recipe names, and others that have its model_type, and so would have its saved runs."""
+    from ..methods.registry import get_method, register_model_type
 
     if not isinstance(name, str):
         return None, []  # check_sections has said so
-    register_all()
     try:
-        return get_method(name), []
+        method = get_method(name)
+        register_model_type(method.config_class.model_type)
     except PluginError as error:
         return None, [Problem(("method", "name"), str(error))]
+    return method, []
 
 
-def without_overridden(method: "type[Method]", options: dict[str, Any], overridden: set[str]) -> dict[str, Any]:
-    """A method's settings without those of the file that the command line sets under their other name, the old or the new one."""
+def check_declared(values: dict[str, Any], overridden: Iterable[tuple[str, ...]]) -> list[Problem]:
+    """The problems with a recipe's method and views that are known without torch: from the source of the method.
+
+    Args:
+        values: The recipe.
+        overridden: The paths of it that the command line sets.
+    """
+    from ..methods.registry import declaration
+
+    method, views = values.get("method"), values.get("views") or {}
+    if not isinstance(method, dict) or not isinstance(method.get("name"), str):
+        return []
+    try:
+        declared = declaration(method["name"])
+    except PluginError as error:
+        return [Problem(("method", "name"), str(error))]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are told when the method itself checks
+            problems = check_method(declared, own_settings(declared, method, overridden))[1]
+    except Exception:  # a validator that needs more than its source: the imported method is asked
+        problems = []
+    return problems + (check_recipe_views(declared, views)[1] if isinstance(views, dict) else [])
+
+
+def own_settings(
+    method: "type[Method] | Declared", section: dict[str, Any], overridden: Iterable[tuple[str, ...]]
+) -> dict[str, Any]:
+    """A method's settings without those of the file that the command line sets under their other name, the old or the new one.
+
+    Args:
+        method: The method.
+        section: The recipe's ``method``.
+        overridden: The paths of the recipe that the command line sets.
+    """
+    options = {name: value for name, value in section.items() if name != "name"}
+    overridden = {path[1] for path in overridden if path[0] == "method" and len(path) == 2}
     renamed = method.config_class.renamed_settings
     set_here = {renamed.get(name, name) for name in overridden}
     return {name: v for name, v in options.items() if name in overridden or renamed.get(name, name) not in set_here}
 
 
-def check_method(method: "type[Method]", options: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def check_method(method: "type[Method] | Declared", options: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """Checks a method's own settings; returns all of them with their defaults, and the problems."""
     from huggingface_hub.errors import StrictDataclassError
 
@@ -193,7 +231,9 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def check_recipe_views(method: "type[Method]", views: dict[str, Any]) -> tuple[tuple[View, ...], list[Problem]]:
+def check_recipe_views(
+    method: "type[Method] | Declared", views: dict[str, Any]
+) -> tuple[tuple[View, ...], list[Problem]]:
     """Applies a recipe's changes to a method's views; returns the views, and the problems."""
     names, problems = ["all", *(view.name for view in method.views)], []
     changes: dict[str, dict[str, Any]] = {name: {} for name in names}

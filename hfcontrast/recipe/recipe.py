@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,22 +12,14 @@ from ..atomic import write_text
 from ..encoders.config import Backbone
 from ..errors import RecipeError
 from ..view import View
-from .backbone import check_backbone
-from .checking import (
-    Problem,
-    check_evaluators,
-    check_method,
-    check_recipe_views,
-    check_sections,
-    find_method,
-    without_overridden,
-)
+from .checking import check_recipe_views, check_sections, find_method
 from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
 from .precedence import add_shared, prefer_overrides, say_where_the_rest_is
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .renamed import rename_keys, warn_of_old_keys
+from .resolving import raise_problems, resolve
 from .sections import (
     DataSection,
     EvalSection,
@@ -120,9 +111,9 @@ class Recipe(BaseModel):
         """
         if method is None:
             method, problems = find_method(self.method.name)
-            _raise(problems, Document({}, self._source or "recipe"))
+            raise_problems(problems, Document({}, self._source or "recipe"))
         views, problems = check_recipe_views(cast("type[Method]", method), self.views)
-        _raise(problems, Document({}, self._source or "recipe"))
+        raise_problems(problems, Document({}, self._source or "recipe"))
         return views
 
     def evaluation_source(self) -> dict[str, Any]:
@@ -186,16 +177,10 @@ def load_recipe(
     prefer_overrides(document)
     values = document.values
     sections, problems = check_sections(values)
-    if check:
-        resolved, more = _check_rooms(values, document)
-        problems += more
-        if "eval" in sections:
-            problems += check_evaluators(sections["eval"])
-        if "method" in sections and "method" in resolved:
-            sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
+    resolved = resolve(values, sections, problems, document) if check else {}
     if common is None and not isinstance(recipe, Mapping):
         problems = say_where_the_rest_is(problems, recipe)
-    _raise(problems, document)
+    raise_problems(problems, document)
     result = Recipe(
         **cast(dict[str, Any], sections),
         backbone=values["backbone"],
@@ -247,46 +232,6 @@ def _plain(recipe: Mapping[str, Any], source: str) -> dict[str, Any]:
             f"{source}: settings are mappings, lists, texts, numbers, true, false and null: {why}"
         ) from error
     return copy
-
-
-def _check_rooms(values: dict[str, Any], document: Document) -> tuple[dict[str, Any], list[Problem]]:
-    """Checks what depends on other rooms; returns the method's settings and views in full, and the problems."""
-    resolved: dict[str, Any] = {}
-    problems: list[Problem] = []
-    method, backbone, views = values.get("method"), values.get("backbone"), values.get("views") or {}
-    if isinstance(method, dict):
-        cls, problems = find_method(method.get("name"))
-        if cls is not None:
-            overridden = {path[1] for path in document.overridden if path[0] == "method" and len(path) == 2}
-            options = without_overridden(
-                cls, {name: value for name, value in method.items() if name != "name"}, overridden
-            )
-            resolved["method"], more = check_method(cls, options)
-            problems += more
-        if cls is not None and isinstance(views, dict):
-            found, more = check_recipe_views(cls, views)
-            problems += more
-            resolved["views"] = {view.name: _view_settings(view) for view in found}
-    if isinstance(backbone, (str, dict)):
-        problems += check_backbone(backbone)
-    return resolved, problems
-
-
-def _view_settings(view: View) -> dict[str, Any]:
-    settings = json.loads(json.dumps(asdict(view)))
-    return {name: value for name, value in settings.items() if name not in ("name", "key")}
-
-
-def _raise(problems: list[Problem], document: Document) -> None:
-    if not problems:
-        return
-    lines = {}  # sorted by the line in the file, that of shared settings after the recipe, the command line last
-    for problem in problems:
-        place = document.place(problem.path)
-        file, _, number = place.rpartition(":")
-        order = (file != document.source, file, int(number)) if number.isdigit() else (True, "\U0010ffff", 0)
-        lines[f"{place}: {'.'.join(part for part in problem.path if part)}: {problem.text}"] = order
-    raise RecipeError("\n".join(sorted(lines, key=lines.get)))
 
 
 class _Dumper(yaml.SafeDumper):

@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import torch
 
-import hfcontrast.run  # here, so that no child has to
+import hfcontrast.run
+import hfcontrast.run_training  # here, so that no child has to
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["hfcontrast.run", "sklearn.datasets", "timm", "tiny_runs"])
+_context.set_forkserver_preload(["hfcontrast.run_training", "sklearn.datasets", "timm", "tiny_runs"])
 
 RECIPES = {
     "simclr": """

@@ -1,0 +1,87 @@
+"""What depends on a recipe's method and backbone: checked, and filled in; and how its problems are told."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import RecipeError
+from ..view import View
+from .backbone import check_backbone
+from .checking import (
+    Problem,
+    check_declared,
+    check_evaluators,
+    check_method,
+    check_recipe_views,
+    find_method,
+    own_settings,
+)
+from .reading import Document
+from .sections import MethodSection
+
+
+def resolve(
+    values: dict[str, Any], sections: dict[str, Any], problems: list[Problem], document: Document
+) -> dict[str, Any]:
+    """Checks what depends on other rooms, and fills in the method's settings; returns these and the views in full.
+
+    First what is known without torch, in a second: a mistake is told before the libraries are imported.
+
+    Args:
+        values: The recipe.
+        sections: Its typed sections; the method's is completed.
+        problems: What is wrong with it; what is found here is added. With any, the result is empty or in part.
+        document: Where the recipe was read.
+    """
+    backbone = values.get("backbone")
+    problems += check_declared(values, document.overridden)
+    problems += check_backbone(backbone) if isinstance(backbone, (str, dict)) else []
+    if problems:
+        return {}
+    resolved, more = _check_rooms(values, document)
+    problems += more
+    if "eval" in sections:
+        problems += check_evaluators(sections["eval"])
+    if "method" in sections and "method" in resolved:
+        sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
+    return resolved
+
+
+def _check_rooms(values: dict[str, Any], document: Document) -> tuple[dict[str, Any], list[Problem]]:
+    """Checks what depends on the method; returns its settings and views in full, and the problems."""
+    resolved: dict[str, Any] = {}
+    problems: list[Problem] = []
+    method, views = values.get("method"), values.get("views") or {}
+    if isinstance(method, dict):
+        cls, problems = find_method(method.get("name"))
+        if cls is not None:
+            options = own_settings(cls, method, document.overridden)
+            resolved["method"], more = check_method(cls, options)
+            problems += more
+        if cls is not None and isinstance(views, dict):
+            found, more = check_recipe_views(cls, views)
+            problems += more
+            resolved["views"] = {view.name: _view_settings(view) for view in found}
+    return resolved, problems
+
+
+def _view_settings(view: View) -> dict[str, Any]:
+    settings = json.loads(json.dumps(asdict(view)))
+    return {name: value for name, value in settings.items() if name not in ("name", "key")}
+
+
+def raise_problems(problems: list[Problem], document: Document) -> None:
+    """Raises all problems of a recipe at once, if there are any.
+
+    Raises:
+        RecipeError: One a line, sorted by the line in the file, the command line last.
+    """
+    if not problems:
+        return
+    lines = {}  # sorted by the line in the file, that of shared settings after the recipe, the command line last
+    for problem in problems:
+        place = document.place(problem.path)
+        file, _, number = place.rpartition(":")
+        order = (file != document.source, file, int(number)) if number.isdigit() else (True, "\U0010ffff", 0)
+        lines[f"{place}: {'.'.join(part for part in problem.path if part)}: {problem.text}"] = order
+    raise RecipeError("\n".join(sorted(lines, key=lines.__getitem__)))

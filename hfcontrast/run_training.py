@@ -1,0 +1,147 @@
+"""A run by a checked recipe: trains, evaluates and publishes an encoder."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from rich.table import Table
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .atomic import write_text, writing
+from .console import plain_console
+from .errors import RecipeError
+from .evaluation.counts import told_counts
+from .lock import release
+from .methods.base import Method
+from .publishing.card import PREDICTIONS, build_card, score_table
+from .publishing.export import export_encoder, save_method
+from .publishing.processor import timm_settings
+from .publishing.result import FILE, build_result, write_result
+from .publishing.usage import usage
+from .recipe import Recipe
+from .run_evaluation import build_evaluation
+from .run_visualization import write_predictions
+from .signals import AT_ANY_TIME, stopping_at_once
+from .training.build import Training, build_training
+from .training.build_method import published_size
+from .training.engines import own_states
+from .training.loop import AFTER, BEFORE, train
+from .training.loss_range import constant_loss
+from .training.notices import notices
+
+
+def run_training(recipe: Recipe) -> dict[str, Any]:
+    """Runs a recipe to the end; returns the run's notes (accuracies, speed).
+
+    Raises:
+        HFContrastError: With one clear sentence.
+        Interrupted: A signal came; the run is saved.
+    """
+    if recipe.train.output is None:
+        raise RecipeError(
+            "train.output: name the folder for what the run leaves; a recipe that is no file has no name to call it by"
+        )
+    datasets.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()  # of saving and loading; the training has its own
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    try:
+        with own_states(), stopping_at_once(AT_ANY_TIME):
+            return _run(recipe, leave=not joined)
+    finally:
+        release(Path(recipe.train.output))
+
+
+def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
+    """Runs a recipe; ``leave``: the processes part in the end, as they have joined for this run only."""
+    with stopping_at_once(BEFORE):
+        training = build_training(recipe)
+        if training.weights:
+            training.accelerator.print(training.weights)
+        training.accelerator.print(training.photometry.describe(training.accelerator.device))
+        for sentence in notices(training):
+            training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
+        if training.accelerator.is_main_process:
+            (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
+        evaluation, evaluated_on, processor, ratio = build_evaluation(training)
+    notes = train(training, evaluation)
+    notes["evaluation"] = evaluation.counts
+    with stopping_at_once(AFTER):
+        if recipe.eval.baselines is True:
+            notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
+        write_predictions(training, evaluation.rows.test.rows)
+        with writing(str(training.output), "free some space; the same command then evaluates and publishes"):
+            publish(training, notes, processor, ratio, evaluated_on)
+    for tracker in training.accelerator.trackers:
+        tracker.finish()
+    if leave:
+        training.accelerator.state.destroy_process_group()
+    return notes
+
+
+def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: float, evaluated_on: str) -> None:
+    """Writes the encoder, its card, the whole method and the figures, and says what came of the run."""
+    accelerator, method, output = training.accelerator, training.method, training.output
+    whole = accelerator.get_state_dict(training.model)
+    if not accelerator.is_main_process:
+        return
+    encoder = method.export_encoder()
+    weights = weights_of(encoder, method, whole)
+    settings = timm_settings(published_size(training.recipe, training.views), ratio, training.mean, training.std)
+    export_encoder(encoder, processor, output, settings, weights)
+    save_method(method, output / "method", whole)
+    write_text(output / "README.md", str(build_card(training, notes, ratio, evaluated_on)))
+    write_result(build_result(training, notes, evaluated_on), output)
+    report(training, notes, evaluated_on)
+
+
+def weights_of(encoder: PreTrainedModel, method: Method, whole: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an encoder that is made of a method's parts, by its own names.
+
+    Args:
+        encoder: One of the method's modules, or another over the same parameters.
+        method: The method.
+        whole: All weights of the method; sharded training gathers them.
+    """
+    names = {id(value): name for name, value in method.state_dict(keep_vars=True).items()}
+    return {name: whole[names[id(value)]] for name, value in encoder.state_dict(keep_vars=True).items()}
+
+
+def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None:
+    """Prints the table at the end of a run."""
+    console = plain_console(soft_wrap=True)
+    columns, rows = score_table(notes, released=training.weights is not None)
+    if rows:
+        table = Table()
+        for name in columns:
+            table.add_column(name, style="bold" if name.startswith("trained") else None)
+        for row in rows:
+            table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
+        console.print(f"Evaluated on {evaluated_on}: {told_counts(notes['evaluation'])}")
+        console.print(table)
+    elif doubled := notes["evaluation"].get("near_duplicates"):
+        console.print(
+            f"All {doubled:,} labeled train images are near-duplicates of images of {evaluated_on}: nothing was classified; eval.path "
+            "or eval.split can name others."
+        )
+    else:
+        console.print("The data has no labels: nothing was classified; eval.path can name a labeled data set.")
+    scores = notes.get("trained", {})
+    if scores.get("feature_std", 1.0) < 0.1:
+        console.print(
+            "The features have collapsed: all images look alike to this encoder. Lower optim.lr, raise "
+            "train.batch_size, or weaken the augmentation (views.all.scale=[0.2,1]).",
+            style="bold red",
+        )
+    if constant := constant_loss(notes, training.total_steps):
+        console.print(f"{constant}.", style="bold red")
+    encoder = training.method.export_encoder()
+    lines = usage(encoder, published_size(training.recipe, training.views))
+    trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
+    console.print(f"Written: {training.output}")
+    if (training.output / PREDICTIONS).exists():
+        console.print(f"What it predicts, to look at: {training.output / PREDICTIONS}")
+    console.print(f'Load it: AutoModel.from_pretrained("{training.output}"{trust}); features: {lines.features}')
