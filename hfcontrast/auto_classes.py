@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 _PREFIX = "hfcontrast_"  # of every method's model_type
-_OWN = ("small_resnet", "encoder_with_head", "signal_encoder", "colour_views")  # encoders.own_architectures
 _TABLES = {  # module of transformers -> its tables
     "transformers.models.auto.configuration_auto": ("CONFIG_MAPPING",),
     "transformers.models.auto.modeling_auto": ("MODEL_MAPPING", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING"),
@@ -42,11 +41,13 @@ class LazyEntries(dict):
     def _look_for(self, key: Any) -> bool:
         """Registers what a key belongs to; whether it can be one of ours at all."""
         model_type = key if isinstance(key, str) else getattr(key, "model_type", None)
-        ours = isinstance(model_type, str) and (model_type.startswith(_PREFIX) or model_type in _OWN)
-        if not ours or key in self._looking_for:
+        if not isinstance(model_type, str) or key in self._looking_for:
+            return False
+        method = model_type.startswith(_PREFIX)
+        if not method and not _is_own_architecture(model_type):
             return False
         with self._looking(key):
-            if model_type in _OWN:
+            if not method:
                 import_module(f"{__package__}.encoders.own_architectures")
             else:
                 import_module(f"{__package__}.methods.registry").register_model_type(model_type)
@@ -59,6 +60,10 @@ class LazyEntries(dict):
             yield
         finally:
             self._looking_for.discard(key)
+
+
+def _is_own_architecture(name: str) -> bool:
+    return name in import_module(f"{__package__}.encoders.config").OWN  # known there alone
 
 
 def complete(module: ModuleType) -> None:

@@ -7,7 +7,8 @@ import sys
 import pytest
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
-from hfcontrast.auto_classes import _OWN, LazyEntries, know_methods
+from hfcontrast.auto_classes import LazyEntries, know_methods
+from hfcontrast.encoders.config import OWN
 from hfcontrast.encoders.own_architectures import ENCODERS
 from hfcontrast.methods import registry
 
@@ -101,4 +102,4 @@ def test_the_tables_and_configurations_are_pickled(transformers_first):
 
 
 def test_own_architectures_are_all_known():
-    assert set(_OWN) == {config.model_type for config in ENCODERS}
+    assert set(OWN) == {config.model_type for config in ENCODERS}

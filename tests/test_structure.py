@@ -38,6 +38,7 @@ ALLOWED = {
     "console": set(),
     "view": set(),
     "renamed": set(),
+    "private_apis": set(),
     "nn": set(),
     "encoders": {"nn"},
     "losses": set(),

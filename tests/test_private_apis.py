@@ -1,0 +1,211 @@
+"""Private names of libraries: each that is used is listed in hfcontrast/private_apis.py, and still is what it was."""
+
+import ast
+import inspect
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+import hfcontrast
+from hfcontrast.private_apis import PRIVATE_APIS, TESTED
+
+PACKAGE = Path(hfcontrast.__file__).parent
+TREES = {
+    path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")
+}
+LISTED = {name for api in PRIVATE_APIS for name in api.names}
+OTHERS = {"_replace", "_initializing"}  # of Python itself: of named tuples, and of a module's specification
+
+
+def check_extra_content():
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING
+    from transformers.models.auto.auto_factory import _LazyAutoMapping
+
+    for table in (type(CONFIG_MAPPING), _LazyAutoMapping):
+        for method in ("__contains__", "__getitem__"):
+            assert "in self._extra_content" in inspect.getsource(getattr(table, method)), f"{table.__name__}.{method}"
+    assert isinstance(CONFIG_MAPPING._extra_content, dict) and isinstance(MODEL_MAPPING._extra_content, dict)
+
+
+def check_init_weights():
+    from transformers import PreTrainedModel
+
+    assert {"module"} <= inspect.signature(PreTrainedModel._initialize_weights).parameters.keys()
+    assert "self._init_weights(module)" in inspect.getsource(PreTrainedModel._initialize_weights)
+    assert "_is_hf_initialized" in inspect.getsource(PreTrainedModel._initialize_weights)
+
+
+def check_tied_weights_keys():
+    from transformers import PreTrainedModel
+
+    assert PreTrainedModel._tied_weights_keys is None
+
+
+def check_supports_sdpa():
+    from transformers import PreTrainedModel, ViTConfig, ViTModel
+
+    assert PreTrainedModel._supports_sdpa is False and PreTrainedModel._supports_flash_attn is False
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    assert ViTModel(ViTConfig(**sizes, image_size=16)).config._attn_implementation == "sdpa"
+
+
+def check_auto_class():
+    from transformers import PreTrainedModel
+
+    assert PreTrainedModel._auto_class is None
+
+
+def check_commit_hash():
+    from transformers import PreTrainedConfig
+
+    assert "_commit_hash" in inspect.getsource(PreTrainedConfig)
+
+
+def check_tokenizer():
+    from tokenizers import Tokenizer
+    from transformers import CLIPTokenizer
+
+    assert isinstance(CLIPTokenizer()._tokenizer, Tokenizer)
+
+
+def check_manipulate():
+    from timm.models._manipulate import group_with_matcher
+
+    assert {"named_objects", "group_matcher", "reverse"} <= inspect.signature(group_with_matcher).parameters.keys()
+
+
+def check_BatchNorm():
+    modules = torch.nn.modules
+    assert issubclass(torch.nn.BatchNorm2d, modules.batchnorm._BatchNorm)
+    assert issubclass(torch.nn.SyncBatchNorm, modules.batchnorm._BatchNorm)
+    assert issubclass(torch.nn.InstanceNorm2d, modules.instancenorm._InstanceNorm)
+    assert issubclass(torch.nn.Dropout, modules.dropout._DropoutNd)
+
+
+def check_foreach_add():
+    ones, twos = [torch.ones(2)], [torch.full((2,), 2.0)]
+    assert torch._foreach_add(ones, twos, alpha=0.5)[0].tolist() == [2.0, 2.0]
+    assert torch._foreach_mul(ones, [torch.tensor(3.0)])[0].tolist() == [3.0, 3.0]
+    assert torch._foreach_norm(twos)[0].item() ** 2 == pytest.approx(8)
+    for name, argument, expected in (
+        ("_foreach_copy_", ones, 1.0),
+        ("_foreach_add_", ones, 3.0),
+        ("_foreach_sub_", ones, 1.0),
+        ("_foreach_mul_", 4.0, 8.0),
+        ("_foreach_div_", 4, 0.5),
+    ):
+        changed = [torch.full((2,), 2.0)]
+        getattr(torch, name)(changed, argument)
+        assert changed[0].tolist() == [expected, expected], name
+    torch._foreach_lerp_(twos, ones, 0.25)
+    assert twos[0].tolist() == [1.75, 1.75]
+
+
+def check_parameters():
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
+    module.register_buffer("fleeting", torch.ones(1), persistent=False)
+    assert set(module[0]._parameters) == {"weight", "bias"} and "running_mean" in module[0]._buffers
+    assert list(module._modules) == ["0"] and module._non_persistent_buffers_set == {"fleeting"}
+    module.register_forward_pre_hook(lambda *_: None)
+    assert len(module._forward_pre_hooks) == 1
+
+
+def check_C():
+    seen = [torch._C._current_graph_task_id()]
+    x = torch.ones(1, requires_grad=True)
+    x.register_hook(lambda _: seen.append(torch._C._current_graph_task_id()))
+    x.sum().backward()
+    assert seen[0] == -1 != seen[1]
+
+
+def check_subclasses():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        assert torch.ones(2, device="cuda").device.type == "cuda"
+
+
+def check_upsample_bicubic2d_aa():
+    image = torch.rand(1, 1, 8, 8)
+    for mode in ("bilinear", "bicubic"):
+        operator = getattr(torch.ops.aten, f"_upsample_{mode}2d_aa").default
+        expected = torch.nn.functional.interpolate(image, size=(4, 4), mode=mode, antialias=True)
+        torch.testing.assert_close(operator(image, [4, 4], False), expected)
+
+
+def check_shared_state():
+    from hfcontrast.training.engines import _STATES
+
+    assert all("self.__dict__ = self._shared_state" in inspect.getsource(state) for state in _STATES)
+
+
+def check_PACKAGED_DATASETS_MODULES():
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    assert {"parquet", "webdataset", "imagefolder"} <= set(_PACKAGED_DATASETS_MODULES)
+
+
+def check_resolve_features():
+    from datasets import IterableDataset
+
+    rows = IterableDataset.from_generator(lambda: iter([{"a": 1}]))
+    assert rows.features is None and list(rows._resolve_features().features) == ["a"]
+
+
+def check_split_generators():
+    from datasets import DatasetBuilder
+    from datasets.packaged_modules.webdataset.webdataset import WebDataset
+
+    assert list(inspect.signature(WebDataset._split_generators).parameters) == ["self", "dl_manager"]
+    assert {"tar_path", "tar_iterator"} <= inspect.signature(WebDataset._get_pipeline_from_tar).parameters.keys()
+    source = inspect.getsource(DatasetBuilder)
+    assert "self._cache_dir = " in source and "self._output_dir = " in source
+
+
+@pytest.mark.parametrize("api", PRIVATE_APIS, ids=lambda api: f"{api.library}-{api.names[0]}")
+def test_a_private_name_is_still_what_it_was(api):
+    check = globals()[f"check_{api.names[0].strip('_')}"]
+    try:
+        check()
+    except Exception as error:
+        pytest.fail(
+            f"{api.library} {version(api.library)} has changed {', '.join(api.names)} (tested: {TESTED[api.library]}), "
+            f"which hfcontrast uses for this: {api.purpose}. Mend {', '.join(api.used_in)}: {type(error).__name__}: {error}"
+        )
+
+
+def test_the_versions_are_those_of_the_lock():
+    lock = (PACKAGE.parent / "requirements.lock").read_text()
+    pinned = dict(line.split("==") for line in lock.splitlines() if "==" in line)
+    assert {name: pinned[name] for name in TESTED} == TESTED, "run the suite, then say here that it was tested"
+
+
+def private_names(tree: ast.Module) -> set[str]:
+    """Names with an underscore that a module reads of others, or imports, or gives as a text."""
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level and not (node.module or "").startswith("hfcontrast"):
+            names |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def own_names(tree: ast.Module) -> set[str]:
+    """Names that a module binds itself."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            names.add(node.attr)
+    return names
+
+
+def test_every_private_name_is_listed_and_every_listed_one_is_used():
+    own = set().union(*map(own_names, TREES.values()))
+    found = {name: path for path, tree in TREES.items() for name in private_names(tree) - own}
+    assert {name: path for name, path in found.items() if name not in LISTED | OTHERS} == {}
+    for api in PRIVATE_APIS:
+        sources = "\n".join((PACKAGE / path).read_text(encoding="utf-8") for path in api.used_in)
+        assert all(name in sources for name in api.names), f"{api.names} are no longer all used in {api.used_in}"
