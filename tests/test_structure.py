@@ -1,6 +1,7 @@
 """The house: which part may import which, and that the command line starts fast."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -320,6 +321,28 @@ def test_architectures_are_known_in_one_place():
 )
 def test_a_named_architecture_is_found(source, named):
     assert len(architectures_named(source)) == named
+
+
+# Building blocks are used without a recipe too: their errors name their own arguments, and who knows the recipe puts the key before.
+RECIPE_KEY = re.compile(r"\b(backbone|data|eval|method|optim|publish|track|train|views)\.[a-z]\w*")
+
+
+def recipe_keys(source: str) -> list[str]:
+    """Keys of recipes in what a module raises."""
+    return [
+        f"line {text.lineno}: {text.value}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Raise)
+        for text in ast.walk(node)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str) and RECIPE_KEY.search(text.value)
+    ]
+
+
+def test_building_blocks_know_no_recipe_keys():
+    for path in MODULES:
+        if path.relative_to(PACKAGE).parts[0] in ("encoders", "losses", "nn"):
+            assert not (found := recipe_keys(path.read_text(encoding="utf-8"))), f"{path}: {found}"
+    assert recipe_keys('raise ValueError(f"{name}: leave backbone.lora out")') and not recipe_keys("raise error.method")
 
 
 # What is still too long. To be emptied: nothing is added.

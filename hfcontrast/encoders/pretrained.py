@@ -43,7 +43,7 @@ def read_pretrained(
             return auto_class.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **options)
         except HFContrastError:
             raise
-        except Exception as error:  # whatever a damaged file raises in the libraries that read it
+        except Exception as error:  # libraries raise many types over damaged files
             raise ArgumentError(f"{setting}: {name!r} {problem}: {reason(error)}{unreachable}", setting) from error
         finally:
             logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""A configuration within another: whatever it was given as, it becomes a real one."""
+"""The configuration of a model within another one, from an object or from its fields."""
 
 from typing import Any
 

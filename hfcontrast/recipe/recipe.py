@@ -1,4 +1,4 @@
-"""Recipe: a whole run as one typed object, read from YAML with overrides and written beside its results."""
+"""The recipe of a run as one typed object: read from YAML with overrides, checked, and written beside its results."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ _SOURCE = ("path", "name", "data_dir", "data_files", "revision")  # what says wh
 
 
 class Recipe(BaseModel):
-    """A whole run: what is trained, on what, how, and what is left of it.
+    """A whole run: what is trained, on which data, how, and what it leaves.
 
     :func:`load_recipe` reads, checks and resolves one: all settings of the method and of its views are then filled in.
     """
@@ -159,7 +159,7 @@ def load_recipe(
         check: Whether the method, the backbone and the views are checked and filled in, which imports the method.
             False reads the types only, in milliseconds.
         source: What a mapping is called in messages.
-        dataset: An open data set of ``datasets`` (or its splits, as a ``DatasetDict``) to train on, whatever ``data`` names.
+        dataset: An open data set of ``datasets`` (or its splits, as a ``DatasetDict``) to train on, in place of that of ``data``.
         common: A YAML file with settings that several recipes share: the recipe's own go before them, key by key of a section, and
             as a whole for the backbone.
 

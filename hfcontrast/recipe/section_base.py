@@ -25,7 +25,7 @@ class Section(BaseModel):
         return super().__getattr__(name)  # type: ignore[misc]  # pydantic's, which says that there is no such attribute
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Yields (field, what is wrong) for settings that are fine alone but not together."""
+        """Yields (field, message) for settings that are valid alone but contradict each other."""
         return iter(())
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The sections of a recipe: one typed model per room of the framework, with what every setting means."""
+"""The sections of a recipe: a typed model each, with the meaning of every setting."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -148,7 +148,7 @@ class TrainSection(Section):
     keep_checkpoints: Count = Field(2, description="Newest checkpoints that are kept.")
     resume: Literal["auto", "never"] = Field(
         "auto",
-        description="auto: go on from the newest checkpoint in the output folder; never: begin at step 0, in a folder that holds no "
+        description="auto: resume from the newest checkpoint in the output folder; never: begin at step 0, in a folder that holds no "
         "run (one that does is refused).",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="What to compute on.")

@@ -1,4 +1,4 @@
-"""Settings that a recipe gives and that nothing reads: they have no effect, and whoever wrote them should know."""
+"""Settings of a recipe that have no effect, because another setting turns off what they are for."""
 
 from .recipe import Recipe
 from .section_base import given

@@ -1,9 +1,11 @@
 """Color views: the conversions of colors, and the model of one encoder for each view."""
 
+import json
+
 import pytest
 import timm
 import torch
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from hfcontrast.encoders import ColorViewsConfig, ColorViewsModel, encode, feature_size
 from hfcontrast.encoders.color_views import convert_colors, lab_to_rgb
@@ -173,3 +175,17 @@ def test_an_encoder_of_lightness_alone_is_blind_to_color():
     with torch.no_grad():
         torch.testing.assert_close(encode(model, gray), encode(model, rgb), rtol=1e-3, atol=1e-4)
         assert model(rgb).last_hidden_state.shape == (2, 12, 4, 4)
+
+
+@pytest.mark.parametrize("space", ["ydbdr", "rgb"])
+def test_a_configuration_with_the_old_spelling_is_read(space, tmp_path):
+    """Files of older versions say ``colour_space``; the model_type keeps its spelling."""
+    own = config(color_space=space).to_dict()
+    own["colour_space"] = own.pop("color_space")
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    read = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(read, ColorViewsConfig) and read.model_type == "colour_views"
+    assert read.color_space == read.colour_space == space
+    assert "colour_space" not in read.to_dict() and read.to_dict()["color_space"] == space
+    del own["channel_groups"]
+    assert len(ColorViewsConfig(**own).channel_groups) == (3 if space == "rgb" else 2)
