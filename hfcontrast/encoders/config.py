@@ -149,6 +149,10 @@ class Backbone:
         _warn_of_mapping()
         return self.written.get(key, default)
 
+    def __iter__(self) -> Any:
+        _warn_of_mapping()
+        return iter(self.written)
+
     def keys(self) -> Any:
         """The keys of :attr:`written`."""
         _warn_of_mapping()

@@ -26,7 +26,7 @@ def export_encoder(
 ) -> None:
     """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
 
-    Everything is written elsewhere first and moved when it is whole. An encoder with LoRA is written as the native model that
+    All files are written elsewhere first and moved when they are complete. An encoder with LoRA is written as the native model that
     it is with the changes added; the adapters alone, in peft's format, go to the folder ``adapter`` in it. A ViT gets a pooler
     that returns its class token (see :func:`~.usage.identity_pooler`).
 
@@ -35,7 +35,7 @@ def export_encoder(
         processor: Its image processor.
         folder: Where to; made if needed, other files in it stay.
         timm_settings: ``pretrained_cfg`` for an encoder of timm, which then loads with ``timm.create_model`` too.
-        state_dict: The encoder's weights where the module itself does not hold them whole (sharded training).
+        state_dict: The encoder's weights where the module itself has only a part of them (sharded training).
     """
     unfinished = folder / ".unfinished_export"
     shutil.rmtree(unfinished, ignore_errors=True)

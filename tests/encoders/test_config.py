@@ -58,6 +58,7 @@ def test_it_can_still_be_read_as_a_mapping():
     backbone = Backbone.read(FORMS[1])
     with pytest.warns(FutureWarning, match="`written` is the mapping"):
         assert backbone["hidden_size"] == backbone.get("hidden_size") == 96 and {**backbone} == FORMS[1]
+        assert "hidden_size" in backbone and "revision" not in backbone
 
 
 def test_names_of_timm_are_those_of_its_registry(monkeypatch):
