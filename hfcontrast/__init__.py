@@ -15,6 +15,7 @@ _HOMES = {
     "MethodConfig": "methods.base",
     "MethodOutput": "methods.base",
     "Phase": "methods.base",
+    "Frozen": "methods.base",
     "Progress": "methods.base",
     "View": "view",
     "get_method": "methods.registry",

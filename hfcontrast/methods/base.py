@@ -20,6 +20,7 @@ from . import arguments
 from .calling import call_hook
 from .config import MethodConfig
 from .declaration import called, check_declaration, check_modules, without_source
+from .freezing import Frozen, after_backward
 from .loading import check_model_type, make_whole
 from .old_names import follow_old_names
 from .output import MethodOutput
@@ -107,16 +108,25 @@ class Method(PreTrainedModel):
     def before_step(self, progress: Progress) -> None:
         """Called before the forward passes of an optimizer step: temperatures and other schedules."""
 
-    def after_backward(self, progress: Progress) -> None:
-        """Called when all gradients are there and clipped, before the optimizer moves: freezing a layer."""
-
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Called after the optimizer step with one output a micro-batch: teachers, queues, banks, centers."""
 
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """What a training comes to only after some steps: frozen layers that begin to move, queues that are full.
+    def frozen(self) -> dict[str, Frozen]:
+        """Which parameters stand still at the beginning of a training, and how long; may depend on the configuration.
 
-        Those that it is too short for are told before the first step.
+        They get gradients, which are clipped with the others and then dropped, so that the optimizer passes over them. What is
+        never trained gets ``requires_grad_(False)`` instead.
+
+        Returns:
+            :class:`Frozen` by names of modules or parameters: ``{"head.last": Frozen(epochs=1)}``. Nothing by default.
+        """
+        return {}
+
+    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """What a training comes to only after some steps, such as queues that are full.
+
+        Those that it is too short for are told before the first step; so are the ends of what :meth:`frozen` names with a
+        setting.
 
         Args:
             steps_per_epoch: Optimizer steps in one pass over the data.
@@ -325,3 +335,4 @@ class Method(PreTrainedModel):
 
 
 follow_old_names(Method)
+Method.after_backward = after_backward

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SIGNATURES = {
     "before_step": "progress",
     "after_backward": "progress",
+    "frozen": "",
     "after_step": "outputs, progress",
     "phases": "steps_per_epoch, batch_size",
     "fewest_images": "options",

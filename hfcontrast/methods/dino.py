@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 from ..losses import dino_loss
 from ..nn import DINOHead, Prototypes, all_mean, linear, momentum_schedule
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Phase, Progress
+from .base import Frozen, Method, MethodConfig, MethodOutput, Phase, Progress
 
 
 @strict
@@ -135,7 +135,7 @@ class DINO(Method):
         )
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the frozen prototypes and of the temperature's warm-up."""
+        """The end of the temperature's warm-up."""
         return head_phases(self.config, steps_per_epoch)
 
     def before_step(self, progress: Progress) -> None:
@@ -147,11 +147,9 @@ class DINO(Method):
             progress.epochs(config.warmup_teacher_temperature_epochs),
         )
 
-    def after_backward(self, progress: Progress) -> None:
-        """Freezes the prototypes during the first epochs."""
-        if progress.epoch < self.config.freeze_last_layer_epochs:
-            for parameter in self.prototypes.parameters():
-                parameter.grad = None
+    def frozen(self) -> dict[str, Frozen]:
+        """The prototypes, during the first epochs."""
+        return {"prototypes": Frozen(self.config.freeze_last_layer_epochs, setting="method.freeze_last_layer_epochs")}
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
@@ -168,9 +166,6 @@ class DINO(Method):
 def head_phases(config: PreTrainedConfig, steps_per_epoch: int) -> list[Phase]:
     """The phases of a training that the settings of DINO's heads define."""
     phases = []
-    if frozen := config.freeze_last_layer_epochs:
-        step = frozen * steps_per_epoch
-        phases.append(Phase("method.freeze_last_layer_epochs", frozen, step, "the prototypes never move"))
     warmup = config.warmup_teacher_temperature_epochs
     if warmup and config.warmup_teacher_temperature != config.teacher_temperature:
         otherwise = f"the teacher's temperature never reaches {config.teacher_temperature:g}"

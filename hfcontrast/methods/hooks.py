@@ -11,7 +11,7 @@ HOOKS = (
     "embed",
     "objective",
     "before_step",
-    "after_backward",
+    "frozen",
     "after_step",
     "export_encoder",
     "visualize",

@@ -24,8 +24,10 @@ def follow_old_names(cls: type, stacklevel: int = 4) -> None:
         cls: A class of methods, when it is made.
         stacklevel: Whose line the warning shows, as for ``warnings.warn`` called by ``renamed.warn``.
     """
+    if definer(cls, "after_backward") < _base(cls, "frozen"):
+        _warn_once(cls, "after_backward", stacklevel + 1)
     for old, new in RENAMED.items():
-        of_old, of_new = _owner(cls, old), _owner(cls, new)
+        of_old, of_new = definer(cls, old), definer(cls, new)
         if of_old < of_new:
             value = vars(cls.__mro__[of_old])[old]
             _warn_once(cls, old, stacklevel + 1)
@@ -35,9 +37,14 @@ def follow_old_names(cls: type, stacklevel: int = 4) -> None:
             setattr(cls, old, _forwarding(old, value))
 
 
-def _owner(cls: type, name: str) -> int:
+def definer(cls: type, name: str) -> int:
     """Which class of the resolution order defines a name; their number where none does."""
     return next((place for place, kind in enumerate(cls.__mro__) if name in vars(kind)), len(cls.__mro__))
+
+
+def _base(cls: type, name: str) -> int:
+    """The last class of the resolution order that defines a name: the contract itself."""
+    return max((place for place, kind in enumerate(cls.__mro__) if name in vars(kind)), default=0)
 
 
 def _forwarding(old: str, value: Any) -> Any:
@@ -59,4 +66,8 @@ def _warning(old: str, function: Callable) -> Callable:
 def _warn_once(cls: type, old: str, stacklevel: int) -> None:
     if (cls, old) not in _warned:
         _warned.add((cls, old))
-        warn(f"method {cls.__module__}.{cls.__qualname__}: {old}", RENAMED[old], stacklevel)
+        warn(
+            f"method {cls.__module__}.{cls.__qualname__}: {old}",
+            (RENAMED | {"after_backward": "frozen"})[old],
+            stacklevel,
+        )

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..losses import sinkhorn, swapped_prediction
 from ..nn import MLPHead, Queue, gather, rank
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Phase, Progress
+from .base import Frozen, Method, MethodConfig, MethodOutput, Phase, Progress
 
 ASSIGNED = 2  # views, the first ones, that get assignments: crops_for_assign 0 and 1 of the authors
 
@@ -147,10 +147,8 @@ class SwAV(Method):
         return torch.stack(assignments, dim=1)
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the frozen prototypes, and the first use of the queue."""
+        """The use of the queue."""
         config, phases = self.config, []
-        if steps := config.freeze_prototypes_steps:
-            phases.append(Phase("method.freeze_prototypes_steps", steps, steps, "the prototypes never move"))
         if config.queue_length:
             filled = config.queue_start_epoch * steps_per_epoch + math.ceil(config.queue_length / batch_size)
             setting = f"method.queue_length is {config.queue_length}, method.queue_start_epoch"
@@ -163,10 +161,11 @@ class SwAV(Method):
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight.float(), dim=1))
         self.queue_is_full = len(self.queues) > 0 and all(queue.filled == len(queue.rows) for queue in self.queues)
 
-    def after_backward(self, progress: Progress) -> None:
-        """Freezes the prototypes during the first steps."""
-        if progress.step < self.config.freeze_prototypes_steps:
-            self.prototypes.weight.grad = None
+    def frozen(self) -> dict[str, Frozen]:
+        """The prototypes, during the first steps."""
+        return {
+            "prototypes": Frozen(steps=self.config.freeze_prototypes_steps, setting="method.freeze_prototypes_steps")
+        }
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Enqueues the projections of the large crops, one queue per crop."""

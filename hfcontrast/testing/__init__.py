@@ -19,6 +19,7 @@ from .contract import (
     check_step,
 )
 from .evaluators import check_evaluator
+from .frozen import check_frozen
 from .mistakes import check_after_step, check_devices
 from .samples import check_fewest_images, check_samples_apart
 from .small import TINY_BACKBONE, TINY_CONVOLUTIONAL_TOWERS, TINY_RESNET, TINY_TOWERS, build, random_batch
@@ -37,6 +38,7 @@ __all__ = [
     "check_export",
     "check_fewest_images",
     "check_forward_changes_nothing",
+    "check_frozen",
     "check_gradients",
     "check_learns",
     "check_method",

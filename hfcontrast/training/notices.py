@@ -5,6 +5,7 @@ from ..data.rows import Rows
 from ..encoders.layers import KINDS, named_kinds
 from ..methods.base import Method
 from ..methods.calling import phases_of
+from ..methods.freezing import frozen_phases
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
 from .build import Training
@@ -52,6 +53,7 @@ def missing_kinds(method: Method, wanted: list[str]) -> list[str]:
 def missed_phases(recipe: Recipe, method: Method, total_steps: int, steps_per_epoch: int) -> list[str]:
     """One sentence for each phase, of the method and of the schedules, that a training of so many steps never comes to."""
     phases = [
+        *frozen_phases(method, steps_per_epoch),
         *phases_of(method, steps_per_epoch, recipe.train.batch_size),
         *schedule_phases(recipe.optim, steps_per_epoch),
     ]

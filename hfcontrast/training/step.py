@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ..methods.base import Method, MethodOutput, Progress
 from ..methods.calling import call_hook
+from ..methods.freezing import drop_frozen_gradients
 from ..nn.distributed import world_size
 from ..nn.running_statistics import average_over_processes
 from .batch_size import too_few_to_normalize
@@ -162,8 +163,3 @@ class OptimizerStep:
             clip_each_gradient(list(model.parameters()), self.settings.clip_grad_norm)
         else:
             self.engine.clip_grad_norm_(model.parameters(), self.settings.clip_grad_norm)
-
-
-def drop_frozen_gradients(method: Method, progress: Progress) -> None:
-    """Takes the gradients from the parameters that stand still in this step, after clipping: the optimizer passes over them."""
-    call_hook(method, "after_backward", progress)

@@ -9,6 +9,7 @@ from hfcontrast.errors import DataError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.deepcluster_v2 import DeepClusterV2, DeepClusterV2Config
 from hfcontrast.methods.deepcluster_v2.kmeans import spherical_kmeans
+from hfcontrast.methods.freezing import drop_frozen_gradients
 from hfcontrast.methods.swav import SwAV
 from hfcontrast.nn import shared_generator
 from hfcontrast.testing import build, check_method, random_batch
@@ -34,7 +35,7 @@ def run(method, steps, first=0, lr=0.01):
         method.start_step(progress)
         output = method(**batches()[step % STEPS])
         output.loss.backward()
-        method.after_backward(progress)
+        drop_frozen_gradients(method, progress)
         optimizer.step()
         optimizer.zero_grad()
         method.after_step([output], progress)
@@ -61,7 +62,7 @@ def test_the_first_epoch_fills_the_memory_and_moves_no_weight(optimizer):
         output = method(**batches()[step])
         assert output.loss == 0
         output.loss.backward()
-        method.after_backward(Progress(step, 20, STEPS))
+        drop_frozen_gradients(method, Progress(step, 20, STEPS))
         moved.step()
         method.after_step([output], Progress(step, 20, STEPS))
     assert all(torch.equal(p, before[name]) for name, p in method.named_parameters())

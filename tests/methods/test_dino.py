@@ -7,6 +7,7 @@ import torch
 
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.dino import DINO, DINOConfig
+from hfcontrast.methods.freezing import drop_frozen_gradients
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 from hfcontrast.training.optim import parameter_groups
 
@@ -26,7 +27,7 @@ def train_step(method, batch, progress):
     method.before_step(progress)
     output = method(**batch)
     output.loss.backward()
-    method.after_backward(progress)
+    drop_frozen_gradients(method, progress)
     optimizer.step()
     method.after_step([output], progress)
     return output

@@ -10,6 +10,7 @@ from hfcontrast.errors import RecipeError
 from hfcontrast.losses import sinkhorn
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.dinov2 import DINOv2, DINOv2Config
+from hfcontrast.methods.freezing import drop_frozen_gradients
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 from hfcontrast.training.optim import parameter_groups
 
@@ -204,7 +205,7 @@ def test_both_heads_prototypes_are_frozen_in_the_first_epochs():
     prototypes = ("heads.class.1.", "heads.patch.1.")
     for step, frozen in ((9, True), (10, False)):
         method(**random_batch(DINOv2, 4)).loss.backward()
-        method.after_backward(Progress(step, 100, steps_per_epoch=5))
+        drop_frozen_gradients(method, Progress(step, 100, steps_per_epoch=5))
         for name, parameter in method.named_parameters():
             if parameter.requires_grad:
                 assert (parameter.grad is None) == (frozen and name.startswith(prototypes)), name

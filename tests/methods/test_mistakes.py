@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from hfcontrast.errors import PluginError
 from hfcontrast.methods import registry
-from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
+from hfcontrast.methods.base import Frozen, Method, MethodConfig, MethodOutput
 from hfcontrast.methods.construction import check_built
 from hfcontrast.methods.declaration import check_written
 from hfcontrast.nn import MLPHead
@@ -122,6 +122,11 @@ def grow(self, outputs, progress):
 def average_with_graph(self, outputs, progress):
     for old, new in zip(self.teacher_head.parameters(), self.head.parameters()):
         old.mul_(0.9).add_(0.1 * new)
+
+
+@torch.no_grad()
+def moves_the_head(self, outputs, progress):
+    self.head.weight.add_(1)
 
 
 def move_unsaved(self, outputs, progress):
@@ -259,6 +264,10 @@ OF_THE_SUITE = [
     ({"after_step": grow}, "a step changes size or type of mean"),
     ({"after_step": average_with_graph}, "after_step() leaves teacher_head.weight with a graph"),
     ({"after_step": counted}, "self.count is counted up by steps and is not saved"),
+    ({"frozen": lambda self: {"haed": Frozen(1)}}, "frozen() names 'haed', which is no module or parameter of it; its modules are encoder, head"),
+    ({"frozen": lambda self: {"head": 1}}, "frozen() returned {'head': 1}, expected hfcontrast.Frozen by names"),
+    ({"frozen": lambda self: {"teacher_head": Frozen(1)}}, "frozen() names 'teacher_head', which is never trained"),
+    ({"frozen": lambda self: {"head": Frozen(steps=2)}, "after_step": moves_the_head}, "head is frozen until step 2, and step 1 moves it"),
     ({"objective": noise}, "a step draws from the generator of torch, whose numbers differ between processes"),
     ({"objective": numpy_noise}, "a step draws from the generator of numpy, whose numbers differ between processes"),
     ({"visualize": lambda self, pixel_values: [pixel_values]}, "visualize(...) returned list"),

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.freezing import drop_frozen_gradients
 from hfcontrast.methods.swav import SwAV, SwAVConfig
 from hfcontrast.testing import build, check_method, check_processes, check_round_trip, random_batch
 
@@ -18,7 +19,7 @@ def train_step(method, batch, progress):
     method.start_step(progress)
     output = method(**batch)
     output.loss.backward()
-    method.after_backward(progress)
+    drop_frozen_gradients(method, progress)
     optimizer.step()
     method.after_step([output], progress)
     return output

@@ -7,6 +7,7 @@ from hfcontrast.data.rows import rows_of
 from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Phase, Progress
+from hfcontrast.methods.freezing import drop_frozen_gradients, frozen_phases
 from hfcontrast.methods.registry import get_method
 from hfcontrast.recipe import load_recipe
 from hfcontrast.recipe.sections import OptimSection
@@ -91,7 +92,7 @@ def test_a_phase_ends_at_the_step_that_the_method_names(name):
     options, phases = PHASES[name]
     cls = get_method(name)
     method = build(cls, **options)
-    named = method.phases(EPOCH, BATCH)
+    named = [*frozen_phases(method, EPOCH), *method.phases(EPOCH, BATCH)]
     assert [phase.missed(1).partition(", the training has 1 step: ")[0] for phase in named] == list(phases)
     batch = random_batch(cls, BATCH)
     for step in range(10):
@@ -99,7 +100,7 @@ def test_a_phase_ends_at_the_step_that_the_method_names(name):
         method.zero_grad()
         output = method(**{**batch, "index": (batch["index"] + step * BATCH) % (EPOCH * BATCH)})
         output.loss.backward()
-        method.after_backward(progress)
+        drop_frozen_gradients(method, progress)
         for phase, is_so in zip(named, phases.values()):
             assert bool(is_so(method)) is (step >= phase.step), (phase, step)
         method.after_step([output], progress)
@@ -146,7 +147,10 @@ def test_a_run_names_what_it_is_too_short_for():
     settings = recipe(method={"name": "swav", "prototypes": 6}, optim={"warmup_epochs": 10})
     method = build(get_method("swav"), **settings.method.options)
     found = missed_phases(settings, method, total_steps=30, steps_per_epoch=6)
-    assert found[0] == "method.freeze_prototypes_steps is 313, the training has 30 steps: the prototypes never move"
+    assert (
+        found[0]
+        == "method.freeze_prototypes_steps is 313, the training has 30 steps: the weights of prototypes never move"
+    )
     assert [sentence.split(" is ")[0] for sentence in found] == [
         "method.freeze_prototypes_steps",
         "method.queue_length",
@@ -157,6 +161,9 @@ def test_a_run_names_what_it_is_too_short_for():
 
 def test_a_plugins_phases_are_named_too():
     class Phased(torch.nn.Module):
+        def frozen(self):
+            return {}
+
         def phases(self, steps_per_epoch, batch_size):
             return [Phase("method.pause", 2, 2 * steps_per_epoch, "nothing is learned")]
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from ...errors import DataError
 from ...nn import MemoryBank, MLPHead, all_sum, gather, shared_generator, world_size
-from ..base import Method, MethodConfig, MethodOutput, Phase, Progress
+from ..base import Frozen, Method, MethodConfig, MethodOutput, Phase, Progress
 from ..swav import ASSIGNED, MULTI_CROP
 from .kmeans import spherical_kmeans
 
@@ -174,15 +174,13 @@ class DeepClusterV2(Method):
             all_centroids.append(centroids)
         self.centroids.copy_(torch.cat(all_centroids))
 
-    def after_backward(self, progress: Progress) -> None:
-        """Keeps all weights where they are in the first epoch: without a gradient they are not decayed either.
+    def frozen(self) -> dict[str, Frozen]:
+        """All weights, in the first epoch: without a gradient they are not decayed either.
 
         Only the shift of the head's normalization, which is 0, keeps its gradient of 0: the scaler of fp16 wants one.
         """
-        if progress.epoch == 0:
-            for name, parameter in self.named_parameters():
-                if name != "projector.1.bias":
-                    parameter.grad = None
+        trained = (name for name, parameter in self.named_parameters() if parameter.requires_grad)
+        return {name: Frozen(epochs=1) for name in trained if name != "projector.1.bias"}
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

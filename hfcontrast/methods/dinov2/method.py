@@ -24,7 +24,7 @@ from ...errors import RecipeError
 from ...losses import dino_loss, ibot_loss, koleo, sinkhorn_center
 from ...nn import DINOHead, Prototypes, all_sum, gather, linear, momentum_schedule
 from ...view import View
-from ..base import Method, MethodOutput, Phase, Progress
+from ..base import Frozen, Method, MethodOutput, Phase, Progress
 from ..dino import head_phases
 from .config import DINOv2Config
 from .masks import crop_masks
@@ -187,7 +187,7 @@ class DINOv2(Method):
         }
 
     def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the frozen prototypes and of the temperature's warm-up."""
+        """The end of the temperature's warm-up."""
         return head_phases(self.config, steps_per_epoch)
 
     def before_step(self, progress: Progress) -> None:
@@ -197,12 +197,10 @@ class DINOv2(Method):
         fraction = progress.step / steps if steps else 1.0
         self.teacher_temperature = linear(config.warmup_teacher_temperature, config.teacher_temperature, fraction)
 
-    def after_backward(self, progress: Progress) -> None:
-        """Freezes the prototypes during the first epochs."""
-        if progress.epoch < self.config.freeze_last_layer_epochs:
-            for head in self.heads.values():
-                for parameter in head[-1].parameters():
-                    parameter.grad = None
+    def frozen(self) -> dict[str, Frozen]:
+        """The prototypes of all heads, during the first epochs."""
+        frozen = Frozen(self.config.freeze_last_layer_epochs, setting="method.freeze_last_layer_epochs")
+        return {f"heads.{name}.{len(head) - 1}": frozen for name, head in self.heads.items()}
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

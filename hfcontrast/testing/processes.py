@@ -1,0 +1,99 @@
+"""The check that several processes compute what one would."""
+
+import multiprocessing
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..methods.base import Method, Progress
+from ..nn.batch_norm import synchronize_batch_norm
+from ..training.step import OptimizerStep
+from .draws import drawn_by_a_step, nothing_dropped
+from .samples import ROUNDING
+from .violation import ContractViolation, require
+
+
+def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2, tolerance: float = 1e-4) -> None:
+    """Several processes have the loss, the gradients and the state after the step of one process on the whole batch.
+
+    Batch normalization is made global in all of them, as the training does; dropout, whose masks differ by right, is in
+    evaluation mode. Compared to float32 rounding: differences up to
+    ``tolerance`` of a tensor's largest value, or of a tenth of the largest value of all (a gradient that is zero in theory,
+    as that of a bias before batch normalization, is all rounding).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        shared = Path(folder)
+        torch.save((method.state_dict(), batch), shared / "start.pt")
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        workers = [
+            context.Process(target=_process, args=(type(method), method.config, shared, number, processes))
+            for number in range(processes)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(180)
+            if worker.is_alive():
+                worker.kill()
+        codes = [worker.exitcode for worker in workers]
+        require(codes == [0] * processes, f"{processes} processes ended with exit codes {codes}; see their output")
+        results = [torch.load(shared / f"{number}.pt") for number in range(processes)]
+    alone = _one_step(_restored(type(method), method.config, method.state_dict()), batch)
+    loss = sum(result["loss"] for result in results) / processes
+    found = f"{processes} processes have the loss {loss}, one has {alone['loss']}"
+    if abs(loss - alone["loss"]) > tolerance * max(abs(alone["loss"]), 1.0):
+        raise ContractViolation(found + because(method, batch))
+    for kind in ("gradients", "state"):
+        largest = max(float(value.abs().max()) for value in alone[kind].values())
+        for name, expected in alone[kind].items():
+            for number, result in enumerate(results):
+                found = result[kind][name]
+                limit = max(tolerance * max(float(expected.abs().max()), largest / 10), ROUNDING)
+                difference = float((found - expected).abs().max())
+                require(difference <= limit, f"process {number} of {processes}: {kind} of {name} differ by {difference:.2e} from those of one process (at most {limit:.2e})")  # fmt: skip
+
+
+def _process(method_class, config, shared: Path, number: int, processes: int) -> None:
+    torch.set_num_threads(1)  # a forked process must not touch its parent's thread pool
+    dist.init_process_group(
+        "gloo", f"file://{shared}/meeting", rank=number, world_size=processes, timeout=timedelta(seconds=120)
+    )
+    state, batch = torch.load(shared / "start.pt")
+    local = {name: value.chunk(processes)[number] for name, value in batch.items()}
+    torch.save(_one_step(_restored(method_class, config, state), local), shared / f"{number}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _restored(method_class: type[Method], config, state: dict[str, Tensor]) -> Method:
+    method = synchronize_batch_norm(method_class(config)).train()
+    method.load_state_dict(state)
+    return method
+
+
+def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
+    """Loss, gradients averaged over processes as DistributedDataParallel does, and the state after a step."""
+    gradients = {}
+
+    def keep(_step: int) -> None:
+        gradients.update((name, p.grad.clone()) for name, p in method.named_parameters() if p.grad is not None)
+
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    step = OptimizerStep(method, torch.optim.SGD(trained, lr=0.1), on_gradients=keep)
+    torch.manual_seed(0)
+    with nothing_dropped(method):
+        loss = step([batch], Progress(7, 10, 5)).loss.item()
+    state = {name: value.float() for name, value in method.state_dict().items()}
+    return {"loss": loss, "gradients": gradients, "state": state}
+
+
+def because(method: Method, batch: dict[str, Tensor]) -> str:
+    """The end of a sentence where a step draws numbers that differ between processes; empty where it does not."""
+    drawn = drawn_by_a_step(method, batch)
+    return f": {drawn}" if drawn else ""
