@@ -1,4 +1,4 @@
-"""What hfcontrast uses of libraries that is not their public interface: which, what for, where, and with which version it was tested.
+"""What hfcontrast uses of libraries that is not their public interface: which, what for, and with which version it was tested.
 
 A new version of a library may change any of it. ``tests/test_private_apis.py`` looks at each, says in a sentence what has
 changed, and refuses private names in the package that are not listed here.
@@ -24,13 +24,11 @@ class PrivateApi:
         library: The distribution.
         names: The private names, as they stand in the source.
         purpose: What they are used for.
-        used_in: The modules of hfcontrast that use them.
     """
 
     library: str
     names: tuple[str, ...]
     purpose: str
-    used_in: tuple[str, ...]
 
 
 PRIVATE_APIS = (
@@ -38,112 +36,91 @@ PRIVATE_APIS = (
         "transformers",
         ("_extra_content",),
         "the registered entries of the Auto classes' tables, made lazy so that no method is imported before it is asked for",
-        ("auto_classes.py",),
     ),
     PrivateApi(
         "transformers",
         ("_init_weights", "_initialize_weights", "_is_hf_initialized"),
         "initial weights: a module's own reset_parameters decides, and what a checkpoint has given stays",
-        ("methods/base.py", "encoders/vit_mae.py", "encoders/encoder_with_head.py", "encoders/signal_encoder.py"),
     ),
     PrivateApi(
         "transformers",
         ("_tied_weights_keys",),
         "whether a method ties weights, which transformers does only where tie_word_embeddings is set",
-        ("methods/base.py",),
     ),
     PrivateApi(
         "transformers",
         ("_supports_sdpa", "_supports_flash_attn", "_attn_implementation"),
         "attention: models around an encoder allow what it allows; layers used alone take scaled_dot_product_attention",
-        ("methods/base.py", "encoders/color_views.py", "encoders/encoder_with_head.py", "encoders/patch_tokens.py")
-        + ("nn/transformer.py",),
     ),
     PrivateApi(
         "transformers",
         ("_auto_class",),
         "whether an encoder is published with its code, so that its card names trust_remote_code",
-        ("publishing/card.py", "run_training.py"),
     ),
     PrivateApi(
         "transformers",
         ("_commit_hash",),
         "the commit of a model on the Hub, noted with its scores and embeddings",
-        ("commands/models.py",),
     ),
     PrivateApi(
         "transformers",
         ("_tokenizer",),
         "the tokenizer of the tokenizers library within CLIPTokenizer, which is trained on captions",
-        ("data/tokenizer.py",),
     ),
     PrivateApi(
         "timm",
         ("_manipulate",),
         "group_with_matcher: the layers of a timm model as its layer-wise learning rate decay groups them",
-        ("encoders/timm_models.py",),
     ),
     PrivateApi(
         "torch",
         ("_BatchNorm", "_InstanceNorm", "_DropoutNd"),
         "the base classes of normalization and dropout layers: found by them whatever their number of dimensions",
-        ("nn/batch_norm.py", "nn/running_statistics.py", "methods/base.py", "methods/moco/shuffle_bn.py")
-        + ("methods/metric_learning.py", "training/adaptation.py", "testing/draws.py"),
     ),
     PrivateApi(
         "torch",
         ("_foreach_add", "_foreach_add_", "_foreach_copy_", "_foreach_div_", "_foreach_lerp_", "_foreach_mul")
         + ("_foreach_mul_", "_foreach_norm", "_foreach_sub_"),
         "one kernel over many tensors: moving averages, LARS, clipping and summed gradients",
-        ("nn/ema.py", "nn/running_statistics.py", "training/optim.py", "evaluation/finetune.py"),
     ),
     PrivateApi(
         "torch",
         ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_non_persistent_buffers_set"),
         "what a module holds itself, by name: exchanged in place, compared, and shared between modules",
-        ("nn/batch_norm.py", "nn/running_statistics.py", "methods/construction.py", "encoders/weight_sharing.py")
-        + ("testing/mistakes.py",),
     ),
     PrivateApi(
         "torch",
         ("_C", "_current_graph_task_id"),
         "whether a forward pass runs within a backward pass, as activation checkpointing has it",
-        ("nn/running_statistics.py",),
     ),
     PrivateApi(
         "torch",
         ("_subclasses",),
         "FakeTensorMode: a step on a device that is not there, to find tensors made on another",
-        ("testing/mistakes.py",),
     ),
     PrivateApi(
         "torch",
         ("_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa"),
         "the operators behind F.interpolate(antialias=True), without its checks",
-        ("data/augment/definition.py",),
     ),
     PrivateApi(
         "accelerate",
         ("_shared_state",),
         "the state that all accelerators of a process share: each run begins with its own and restores the former",
-        ("training/engines.py",),
     ),
     PrivateApi(
         "datasets",
         ("_PACKAGED_DATASETS_MODULES",),
         "the names of file formats (parquet, webdataset, ...), which data.path may name",
-        ("data/sources/loaded.py",),
     ),
     PrivateApi(
         "datasets",
         ("_resolve_features",),
         "the columns of a stream that are known only after a look at its first rows",
-        ("data/rows.py",),
     ),
     PrivateApi(
         "datasets",
         ("_split_generators", "_get_pipeline_from_tar", "_cache_dir", "_output_dir"),
         "the webdataset builder: splits are listed without a download, and a damaged archive ends with a row that says so",
-        ("data/sources/archives.py", "data/sources/loaded.py"),
     ),
 )

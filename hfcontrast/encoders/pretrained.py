@@ -1,6 +1,7 @@
 """Reading what somebody has released: no code of theirs is run, and an error about it is one sentence."""
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from transformers.utils import logging
@@ -9,6 +10,10 @@ from ..errors import NO_TENSORS, ArgumentError, HFContrastError, is_pickled
 from ..hub import reaching_hub
 from . import own_architectures  # noqa: F401 (so that transformers knows them)
 
+_OF_TOKENIZERS = {
+    "sentencepiece": "sentencepiece",
+    "protobuf": "google.protobuf",
+}  # the extra `text`: package -> module
 _CODE = "trust_remote_code"  # stands in transformers' error where a model needs code that it brings along
 
 
@@ -60,10 +65,21 @@ def reason(error: Exception, remedy: str = "take a model that transformers knows
         return f"it needs Python code that it brings with it, which is not run: {remedy}"
     if is_pickled(error):
         return NO_TENSORS
+    if missing := [
+        name for name, module in _OF_TOKENIZERS.items() if name in str(error).lower() and not _there(module)
+    ]:
+        return f"its tokenizer needs the package {missing[0]}, which is not installed: pip install 'hfcontrast[text]'"
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
         line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__}: {line or 'no message'}"
     )
+
+
+def _there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
 
 
 def missing_keys(info: dict[str, Any]) -> set[str]:

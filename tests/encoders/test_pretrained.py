@@ -8,7 +8,7 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from hfcontrast.commands.models import open_model
-from hfcontrast.encoders import build_encoder
+from hfcontrast.encoders import build_encoder, pretrained
 from hfcontrast.encoders.config import Backbone
 from hfcontrast.encoders.encoder_with_head import EncoderWithHeadConfig, EncoderWithHeadModel
 from hfcontrast.encoders.model_config import backbone_config
@@ -145,3 +145,13 @@ def test_a_damaged_image_processor_is_not_taken_for_none(folder):
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.1,')
     with pytest.raises(RecipeError, match="pretrained: .* cannot be loaded"):
         color_statistics(recipe)
+
+
+@pytest.mark.parametrize("package, library", [("sentencepiece", "SentencePiece"), ("protobuf", "protobuf")])
+def test_a_package_that_a_tokenizer_needs_is_named_with_its_extra(package, library, monkeypatch):
+    error = ImportError(f"\nSiglipTokenizer requires the {library} library but it was not found in your environment.")
+    assert "hfcontrast[text]" not in pretrained.reason(error)  # it is there: something else is wrong
+    monkeypatch.setattr(pretrained, "find_spec", lambda module: None)
+    assert f"needs the package {package}, which is not installed: pip install 'hfcontrast[text]'" in pretrained.reason(
+        error
+    )
