@@ -1,7 +1,7 @@
-"""Atomic writes: a file or folder is there as a whole or not at all, whatever ends the process, and obeys the umask.
+"""Atomic writes: everything in an output folder is written here, to a temporary name that is flushed to the disk and renamed.
 
-What is written goes to a temporary name beside its place, is flushed to the disk and renamed. Temporary names begin with
-``.unfinished_``; those that a killed process left are removed by :func:`remove_unfinished`.
+So a file or folder is complete or absent, whatever ends the process. It obeys the umask. Temporary names begin with
+``.unfinished_`` (see :func:`temporary`); those that a killed process left are removed by :func:`remove_unfinished`.
 """
 
 import contextlib
@@ -23,6 +23,16 @@ UNFINISHED = ".unfinished_"
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
+def temporary(path: Path, shared: bool = False) -> Path:
+    """The temporary name, beside ``path``, of what is to be written there.
+
+    Args:
+        path: The final name.
+        shared: One name for all processes that write it together; else each call gives another.
+    """
+    return path.with_name(f"{UNFINISHED}{path.name}" + ("" if shared else f"_{secrets.token_hex(4)}"))
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Gives a temporary name to write to; at the end of the block that file takes the place of ``path``.
@@ -38,7 +48,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         yield path
         return
     path = Path(os.path.realpath(path))
-    unfinished = path.with_name(f"{UNFINISHED}{path.name}_{secrets.token_hex(4)}")
+    unfinished = temporary(path)
     try:
         unfinished.open("x").close()
         mode = unfinished.stat().st_mode & 0o777  # that of a new file; some libraries make theirs with fewer rights
@@ -60,7 +70,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         OSError: It cannot be written.
     """
     path = Path(path)
-    unfinished = path.with_name(f"{UNFINISHED}{path.name}_{secrets.token_hex(4)}")
+    unfinished = temporary(path)
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
@@ -74,7 +84,7 @@ def commit_folder(unfinished: Path, path: Path) -> None:
     """Flushes everything in a folder to the disk and gives the folder its final name, in place of what has it."""
     _flush_all(unfinished)
     if path.exists():
-        former = path.with_name(f"{UNFINISHED}former_{path.name}_{secrets.token_hex(4)}")
+        former = temporary(path.with_name(f"former_{path.name}"))
         os.replace(path, former)
         os.replace(unfinished, path)
         shutil.rmtree(former)
@@ -83,10 +93,34 @@ def commit_folder(unfinished: Path, path: Path) -> None:
     flush(path.parent)
 
 
+@contextlib.contextmanager
+def atomic_files(folder: str | Path, beside: bool = False) -> Iterator[Path]:
+    """Gives a temporary folder to fill; at the end of the block its files take the places of those in ``folder``, one by one.
+
+    Other files of ``folder`` stay.
+
+    Args:
+        folder: Where the files belong; made if needed.
+        beside: Whether the temporary folder is beside ``folder`` instead of in it.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    folder = Path(folder)
+    unfinished = temporary(folder if beside else folder / "files")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        move_files(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
 def move_files(source: Path, target: Path) -> None:
     """Moves every file of a folder into another, over those that are there, and removes the folder.
 
-    Every file is flushed first, so that each of those in ``target`` is a whole one, the former or the new.
+    Every file is flushed first, so that each of those in ``target`` is complete: the former or the new one.
     """
     _flush_all(source)
     target.mkdir(parents=True, exist_ok=True)

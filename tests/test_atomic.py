@@ -61,6 +61,22 @@ def test_what_fails_in_the_middle_leaves_what_was_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file.json", "folder"]
 
 
+def test_files_of_a_folder_are_replaced_together_and_the_others_stay(tmp_path):
+    folder = tmp_path / "run"
+    with atomic.atomic_files(folder) as unfinished:
+        (unfinished / "config.json").write_text("first")
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(RuntimeError), atomic.atomic_files(folder, beside=True) as unfinished:
+        assert unfinished.parent == tmp_path and unfinished.name.startswith(atomic.UNFINISHED)
+        (unfinished / "config.json").write_text("half")
+        raise RuntimeError
+    assert (folder / "config.json").read_text() == "first"
+    with atomic.atomic_files(folder) as unfinished:
+        (unfinished / "config.json").write_text("second")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"config.json": "second", "notes.txt": "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_process_killed_while_it_writes_leaves_the_former_file(tmp_path):
     file = tmp_path / "recipe.yaml"
     atomic.write_text(file, "former\n")
@@ -89,7 +105,6 @@ def test_nothing_else_in_the_package_writes_in_place():
     allowed = {
         ("training/checkpoint_files.py", "write_text"),  # inside an unfinished folder
         ("lock.py", "write_text"),  # who holds it; nobody else writes there
-        ("training/launchers.py", "open"),  # the file that torchrun names
         ("training/memory.py", "write_text"),  # /proc
         ("training/tracking.py", "open"),  # appends a line
         ("comparison/processes.py", "open"),  # appends what a run prints

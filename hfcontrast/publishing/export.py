@@ -1,6 +1,5 @@
 """Writing the encoder so that plain transformers (and timm, where it is timm's) loads it."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..atomic import move_files
+from ..atomic import atomic_files
 from ..encoders.families import family_of
 from ..encoders.lora import lora_layers, merged_state_dict, save_adapter
 from .usage import identity_pooler
@@ -26,7 +25,7 @@ def export_encoder(
 ) -> None:
     """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
 
-    All files are written elsewhere first and moved when they are complete. An encoder with LoRA is written as the native model that
+    All files are written atomically. An encoder with LoRA is written as the native model that
     it is with the changes added; the adapters alone, in peft's format, go to the folder ``adapter`` in it. A ViT gets a pooler
     that returns its class token (see :func:`~.usage.identity_pooler`).
 
@@ -37,23 +36,19 @@ def export_encoder(
         timm_settings: ``pretrained_cfg`` for an encoder of timm, which then loads with ``timm.create_model`` too.
         state_dict: The encoder's weights where the module itself has only a part of them (sharded training).
     """
-    unfinished = folder / ".unfinished_export"
-    shutil.rmtree(unfinished, ignore_errors=True)
     weights = {name: value.contiguous() for name, value in merged_state_dict(encoder, state_dict).items()}
     family = family_of(encoder)
     weights = {name.removeprefix(family.weight_prefix): value for name, value in weights.items()}
     if family.processor_in_config:
         encoder.config.pretrained_cfg = timm_settings
-    with _class_token_pooled(encoder, weights):
-        encoder.save_pretrained(unfinished, state_dict=weights)
-    if not family.processor_in_config:
-        processor.save_pretrained(unfinished)
-    if lora_layers(encoder):
-        adapter = folder / f".unfinished_{ADAPTER_FOLDER}"
-        shutil.rmtree(adapter, ignore_errors=True)
-        save_adapter(encoder, adapter, state_dict)
-        move_files(adapter, folder / ADAPTER_FOLDER)
-    move_files(unfinished, folder)
+    with atomic_files(folder) as unfinished:
+        with _class_token_pooled(encoder, weights):
+            encoder.save_pretrained(unfinished, state_dict=weights)
+        if not family.processor_in_config:
+            processor.save_pretrained(unfinished)
+        if lora_layers(encoder):
+            with atomic_files(folder / ADAPTER_FOLDER, beside=True) as adapter:
+                save_adapter(encoder, adapter, state_dict)
 
 
 @contextmanager
@@ -78,8 +73,6 @@ def save_method(method: PreTrainedModel, folder: Path, state_dict: dict[str, Ten
 
     LoRA's changes are added to the weights.
     """
-    unfinished = folder.parent / ".unfinished_method"
-    shutil.rmtree(unfinished, ignore_errors=True)
     weights = {name: value.contiguous() for name, value in merged_state_dict(method, state_dict).items()}
-    method.save_pretrained(unfinished, state_dict=weights)
-    move_files(unfinished, folder)
+    with atomic_files(folder, beside=True) as unfinished:
+        method.save_pretrained(unfinished, state_dict=weights)

@@ -1,4 +1,4 @@
-"""The evaluation of an encoder: as it is, and before its training, which is the baseline of what comes of it."""
+"""The evaluation of an encoder during a run, and of the untrained one, which is the baseline of the trained one."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
 
 
 class Evaluate(Protocol):
-    """Judges an encoder; ``thorough`` evaluations, before and after the training, may take their time.
+    """Evaluates an encoder; ``thorough`` evaluations, before and after the training, may take their time.
 
     Attributes:
         conditions: What the scores depend on beside the encoder, as JSON by kinds of scores: the data, the settings.
@@ -30,20 +30,23 @@ class Evaluate(Protocol):
         """Names of scores that a thorough evaluation would add to those of a former one."""
 
 
-def judge(evaluate: Evaluate, training: Training, thorough: bool = False) -> dict[str, float]:
+def evaluate_method(evaluate: Evaluate, training: Training, thorough: bool = False) -> dict[str, float]:
     """Evaluates the encoder that would be published, leaving the training's random state and modes alone."""
     devices = [training.accelerator.device] if training.accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         return evaluate(training.method.export_encoder(), thorough)
 
 
-def judged_before(evaluate: Evaluate, training: Training) -> dict[str, Any]:
+def scores_before(evaluate: Evaluate, training: Training) -> dict[str, Any]:
     """What the notes say of the encoder before the training."""
-    return {"untrained": judge(evaluate, training, thorough=True), "untrained_conditions": evaluate.conditions}
+    return {
+        "untrained": evaluate_method(evaluate, training, thorough=True),
+        "untrained_conditions": evaluate.conditions,
+    }
 
 
-def judged_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
-    """As :func:`judged_before`, once for all starts of a run: the scores are kept, should it end before its first checkpoint."""
+def scores_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
+    """As :func:`scores_before`, once for all starts of a run: the scores are kept, should it end before its first checkpoint."""
     file, accelerator = training.output / _FILE, training.accelerator
     of = {"recipe": training.recipe.fingerprint().hash, "versions": describe_environment()}
     kept: list[dict[str, Any] | None] = [None]
@@ -52,7 +55,7 @@ def judged_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
     broadcast_object_list(kept)  # all or none evaluate
     if kept[0] is not None:
         return kept[0]
-    notes = judged_before(evaluate, training)
+    notes = scores_before(evaluate, training)
     if accelerator.is_main_process:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, of | notes)
@@ -60,7 +63,7 @@ def judged_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
 
 
 def forget_kept(training: Training) -> None:
-    """Removes what :func:`judged_at_start` kept, once a checkpoint has it."""
+    """Removes what :func:`scores_at_start` kept, once a checkpoint has it."""
     if training.accelerator.is_main_process:
         (training.output / _FILE).unlink(missing_ok=True)
 
@@ -76,7 +79,7 @@ def _kept(file: Path, of: dict[str, Any], evaluate: Evaluate) -> dict[str, Any] 
         return None
 
 
-def judge_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
+def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
     """Adds the scores from before the training that a checkpoint's notes lack, while the method still has its first weights.
 
     Scores of other conditions (another data set, or other settings) are no baseline of today's evaluation, and are left out.
@@ -86,7 +89,7 @@ def judge_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) ->
     if conditions is None or any(conditions.get(kind, own) != own for kind, own in evaluate.conditions.items()):
         known, conditions = {}, {}
     if training.recipe.eval.baselines and (not known or evaluate.missing(known)):
-        found = judged_before(evaluate, training)
+        found = scores_before(evaluate, training)
         notes["untrained"] = found["untrained"] | known
         notes["untrained_conditions"] = conditions | found["untrained_conditions"]
     elif not known and "untrained" in notes:

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, continued from exactly, rotated only after the new one is whole."""
+"""Checkpoints: written atomically, resumed from exactly, rotated only after the new one is complete."""
 
 import contextlib
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ..atomic import UNFINISHED, commit_folder, remove_unfinished, write_text, writing
+from ..atomic import commit_folder, remove_unfinished, temporary, write_text, writing
 from ..errors import NO_TENSORS, CheckpointError, OutputError, is_pickled
 from .checkpoint_files import (
     STATE,
@@ -31,7 +31,7 @@ class Checkpoints:
 
     A checkpoint holds the model with all its buffers (teacher, center, queue), the optimizer, the gradient scaler, the
     random states, each process's position in the data and the run's own notes. It is written under a temporary name, flushed
-    to the disk and renamed, so that a folder with its final name is always whole. Every file has a checksum, which is compared
+    to the disk and renamed, so that a folder with its final name is always complete. Every file has a checksum, which is compared
     before anything is resumed from; nothing is unpickled.
 
     Args:
@@ -46,7 +46,7 @@ class Checkpoints:
         self.keep = keep
 
     def newest(self) -> Path | None:
-        """The checkpoint with the most steps; what has its name was whole once, so that one that lacks a file is damaged."""
+        """The checkpoint with the most steps; it was complete when it got its name, so that one that lacks a file is damaged."""
         return max(self.folder.glob(f"{_PREFIX}*"), default=None)
 
     def save(self, step: int, loader_state: dict[str, Any], notes: dict[str, Any]) -> Path:
@@ -58,9 +58,9 @@ class Checkpoints:
             notes: What the run itself has to remember; JSON.
         """
         final = self.folder / f"{_PREFIX}{step:09d}"
-        unfinished = self.folder / f"{UNFINISHED}{final.name}"
+        unfinished = temporary(final, shared=True)
         try:
-            then = "resumes from the checkpoint before it" if self._whole() else "begins anew"
+            then = "resumes from the checkpoint before it" if self._complete() else "begins anew"
             with writing(str(final), f"free some space; the same command then {then}", whatever=True):
                 self._write(unfinished, final, step, loader_state, notes)
         except OutputError:
@@ -82,7 +82,7 @@ class Checkpoints:
         if accelerator.is_main_process:
             write_state(unfinished, {"step": step, "num_processes": accelerator.num_processes, "notes": notes})
             commit_folder(unfinished, final)
-            for old in sorted(self._whole())[: -self.keep]:
+            for old in sorted(self._complete())[: -self.keep]:
                 shutil.rmtree(old)
 
     def load(self, checkpoint: Path) -> tuple[int, dict[str, Any] | None, dict[str, Any]]:
@@ -144,19 +144,19 @@ class Checkpoints:
             write_text(checkpoint / STATE, sealed(read_state(checkpoint) | {"notes": notes}))
         self.accelerator.wait_for_everyone()
 
-    def _whole(self) -> list[Path]:
+    def _complete(self) -> list[Path]:
         return [path for path in self.folder.glob(f"{_PREFIX}*") if (path / STATE).exists()]
 
 
 def _unreadable(checkpoint: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{checkpoint} cannot be continued from ({_in_short(error)}); remove this folder to go on from the checkpoint before it"
+        f"{checkpoint} cannot be resumed from ({_in_short(error)}); remove this folder to resume from the checkpoint before it"
     )
 
 
 def _unfitting(checkpoint: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{checkpoint} is whole, but does not fit what is built now ({_in_short(error)}): a library, a plugin or the data has "
+        f"{checkpoint} is complete, but does not fit what is built now ({_in_short(error)}): a library, a plugin or the data has "
         "changed since; go back to what it was written with, or choose another train.output"
     )
 

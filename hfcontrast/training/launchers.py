@@ -1,11 +1,12 @@
 """What the programs that start runs are told when one ends early, so that their own reports do not bury it."""
 
-import json
 import os
 import sys
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
+
+from ..atomic import write_json
 
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # of this process, which torchrun reads at its end
 
@@ -23,8 +24,8 @@ def explain(text: str, environment: MutableMapping[str, str] = os.environ) -> No
     print(text, file=sys.stderr, flush=True)
     if file := environment.get(_ERROR_FILE):
         message = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
-        with suppress(OSError), open(file, "w", encoding="utf-8") as target:
-            json.dump({"message": message}, target)
+        with suppress(OSError):
+            write_json(file, {"message": message})
     elif "ACCELERATE_MIXED_PRECISION" in environment:
         print(
             "(a traceback of accelerate's own may follow: it says nothing more, and `accelerate launch --quiet` leaves it out)",

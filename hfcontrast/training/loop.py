@@ -5,6 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ..errors import CheckpointError, TrainingError
 from ..methods.base import Progress
 from ..nn.distributed import all_mean
 from ..signals import Interrupted, stopping_at_once
-from .baseline import Evaluate, forget_kept, judge, judge_untrained, judged_at_start
+from .baseline import Evaluate, evaluate_method, evaluate_untrained, forget_kept, scores_at_start
 from .build import Training
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
@@ -31,16 +32,16 @@ from .state_watch import StateWatch
 from .step import StepResult
 from .tracking import Tracking
 
-BEFORE = "stopped before the first step; the same command begins again where this one did"
+BEFORE = "stopped before the first step; the same command starts over"
 AFTER = "stopped after the last step, which is saved; the same command evaluates and publishes"
 
 
 def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any]:
-    """Trains to the end, from the newest checkpoint where there is one; from that of the last step it only judges.
+    """Trains to the end, from the newest checkpoint where there is one; from that of the last step it only evaluates.
 
     Args:
         training: What :func:`~hfcontrast.training.build.build_training` made.
-        evaluate: Judges an encoder; called at the start, every ``eval.every`` steps and at the end.
+        evaluate: Evaluates an encoder; called at the start, every ``eval.every`` steps and at the end.
 
     Returns:
         The run's notes: ``untrained`` (with released weights: the starting point) and ``trained`` hold what ``evaluate``
@@ -52,20 +53,39 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         TrainingError: The loss is not finite.
         DataError: Too much of the data is unreadable.
     """
-    recipe, accelerator, method = training.recipe, training.accelerator, training.method
-    loader = training.loader
     with stopping_at_once(BEFORE):
         step, notes, tracking = begin(training, evaluate)
+    if stop := take_steps(training, evaluate, step, notes, tracking):
+        raise Interrupted(stop, AFTER)
+    with stopping_at_once(AFTER):
+        if evaluate:
+            notes["trained"] = evaluate_method(evaluate, training, thorough=True)
+            tracking.log({"eval": notes["trained"]}, training.total_steps)
+    return notes
+
+
+def take_steps(
+    training: Training, evaluate: Evaluate | None, step: int, notes: dict[str, Any], tracking: Tracking
+) -> int:
+    """Takes the steps that are left, logs, evaluates and saves between them.
+
+    Returns:
+        A signal that came while the last step was saved, or 0.
+
+    Raises:
+        Interrupted, TrainingError, DataError: As :func:`train`.
+    """
+    recipe, method, loader, total = training.recipe, training.method, training.loader, training.total_steps
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)
     state, optimizer_step = StateWatch(method), training.optimizer_step()
     optimizer_step.on_gradients = lambda done: meter.warn(gradients.look(done))
-    reset_peak_memory(accelerator.device)
+    reset_peak_memory(training.accelerator.device)
 
     # Workers end while signals are only noted: what a finalizer raises is printed and lost.
     with Watch() as watch, meter, contextlib.closing(loader.iter_from(step)) as batches:
-        while step < training.total_steps:
-            progress = Progress(step, training.total_steps, loader.steps_per_epoch, recipe.train.seed)
+        while step < total:
+            progress = Progress(step, total, loader.steps_per_epoch, recipe.train.seed)
             micro_batches = (meter.wait(batches) for _ in range(recipe.train.accumulation))
             done = optimizer_step(micro_batches, progress)
             state.look()
@@ -73,11 +93,10 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
 
             loss = done.loss
             losses.add(loss)
-            stop = watch.step(step, loss)
-            last = step == training.total_steps
+            stop, last = watch.step(step, loss), step == total
             logs = step % recipe.train.log_every == 0 or last
             saves = step % checkpoint_every == 0 or last or stop
-            if accelerator.num_processes > 1 and (logs or saves):
+            if training.accelerator.num_processes > 1 and (logs or saves):
                 loader.count_together(gather_object)
             if logs:
                 watch.settle()
@@ -85,26 +104,25 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
             meter.advance()
             if evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0:
                 watch.settle()
-                meter.show(scores := judge(evaluate, training))
+                meter.show(scores := evaluate_method(evaluate, training))
                 tracking.log({"eval": scores}, step)
             if saves:
                 watch.settle()
-                notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(accelerator.device))
-                notes["images_per_second"] = meter.images_per_second
-                notes[NOTE] = losses.note()
-                saved = training.checkpoints.save(step, loader.state_dict(), notes)
-                forget_kept(training)
+                saved = save(training, step, notes, meter.images_per_second, losses)
             if stop and not last:
-                raise Interrupted(stop, f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same "
-                                        "command goes on from there")  # fmt: skip
+                text = f"stopped after step {step} of {total}, saved in {saved}; the same command resumes from there"
+                raise Interrupted(stop, text)
+    return watch.asked
 
-    if watch.asked:  # while the last step was saved
-        raise Interrupted(watch.asked, AFTER)
-    with stopping_at_once(AFTER):
-        if evaluate:
-            notes["trained"] = judge(evaluate, training, thorough=True)
-            tracking.log({"eval": notes["trained"]}, step)
-    return notes
+
+def save(training: Training, step: int, notes: dict[str, Any], images_per_second: float, losses: LossRange) -> Path:
+    """Writes a checkpoint with the run's notes, brought up to date; returns its folder."""
+    notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(training.accelerator.device))
+    notes["images_per_second"] = images_per_second
+    notes[NOTE] = losses.note()
+    saved = training.checkpoints.save(step, training.loader.state_dict(), notes)
+    forget_kept(training)
+    return saved
 
 
 def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str, Any], Tracking]:
@@ -115,7 +133,7 @@ def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str,
     run_id = notes.setdefault("run_id", secrets.token_hex(4))
     tracking.start(recipe.track, training.output.name, recipe.to_dict(), step, training.total_steps, run_id)
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
-        notes |= judged_at_start(evaluate, training)
+        notes |= scores_at_start(evaluate, training)
     return step, notes, tracking
 
 
@@ -125,7 +143,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
     step, notes = 0, {}
     if (checkpoint := training.checkpoints.newest()) is not None:
         if evaluate:
-            judge_untrained(evaluate, training, checkpoint)
+            evaluate_untrained(evaluate, training, checkpoint)
         step, loader_state, notes = training.checkpoints.load(checkpoint)
         if loader_state is not None:
             training.loader.load_state_dict(loader_state)
@@ -135,7 +153,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
                 f"{read_state(checkpoint)['num_processes']}, now there are {accelerator.num_processes}; start as many, or choose "
                 "another train.output"
             )
-        accelerator.print(f"going on from {checkpoint}")
+        accelerator.print(f"resuming from {checkpoint}")
     notes[DATA] = training.data
     if accelerator.is_main_process:
         with writing(str(output)):

@@ -1,10 +1,18 @@
-"""The folder of a run: made, and tried, before any time is spent on the data."""
+"""The folder of a run: made, locked and checked before any time is spent on the data."""
 
 import os
 from pathlib import Path
 
-from ..atomic import make_folder, try_file
-from ..errors import RecipeError
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from ..atomic import make_folder, remove_unfinished, try_file
+from ..errors import CheckpointError, OutputError, RecipeError
+from ..lock import hold
+from ..recipe import Recipe, load_recipe
+
+# What says that an encoder has been published in a folder, or was about to be.
+RESULTS = ("result.json", "model.safetensors")
 
 # What a run leaves there, where something else may stand in the way.
 _FOLDERS = ("checkpoints", "method")
@@ -33,3 +41,53 @@ def make_output_folder(output: Path) -> None:
             raise RecipeError(
                 f"train.output: nothing can be written to {place} ({error.strerror}): choose another folder"
             ) from error
+
+
+def occupy(output: Path, accelerator: Accelerator) -> None:
+    """Keeps other runs out of the output folder, and removes what a killed one was just writing there.
+
+    The first process does it for all of the run; ``hfcontrast.lock.release``, or the end of the process, undoes it.
+
+    Raises:
+        OutputError: Another run is at work there; on all processes.
+    """
+    problem = None
+    if accelerator.is_main_process:
+        try:
+            hold(output, "train.output")
+            remove_unfinished(output)
+        except OutputError as error:
+            problem = str(error)
+    if first := next((text for text in gather_object([problem]) if text), None):
+        raise OutputError(first)
+
+
+def check_same_run(recipe: Recipe, output: Path) -> None:
+    """Refuses to continue, or to write over, a run of another recipe.
+
+    Raises:
+        CheckpointError: The folder holds one.
+    """
+    former = output / "recipe.yaml"
+    checkpoints = any((output / "checkpoints").glob("step_*"))
+    result = next(
+        (name for name in RESULTS if (output / name).exists()), None
+    )  # outlives checkpoints that were removed
+    if not former.exists() and result and not checkpoints:
+        raise CheckpointError(
+            f"{output} holds a {result} and no recipe.yaml, so it is no run's folder and would be written over: choose another "
+            "train.output"
+        )
+    if not former.exists() or not (checkpoints or result):
+        return
+    if recipe.train.resume == "never":
+        raise CheckpointError(
+            f"{output} holds a run already and train.resume is never: choose another train.output, or remove the folder"
+        )
+    old = load_recipe(former)
+    if old.fingerprint().hash == recipe.fingerprint().hash:
+        return
+    changes = old.difference(recipe)
+    raise CheckpointError(
+        f"{output} holds a run of another recipe ({'; '.join(changes[:5])}): choose another train.output, or remove the folder"
+    )

@@ -129,7 +129,7 @@ def test_new_notes_leave_a_checkpoint_whole(part, saved):
 def test_what_does_not_fit_is_not_called_damaged(part, saved, tmp_path):
     other = Part(tmp_path / "other")
     other.model = other.accelerator._models[0] = nn.Linear(40, 41)
-    with pytest.raises(CheckpointError, match="whole, but does not fit") as error:
+    with pytest.raises(CheckpointError, match="complete, but does not fit") as error:
         other.checkpoints.load(saved)
     assert "remove" not in str(error.value)
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_without_its_state_is_not_passed_over(part, saved):
     newest = part.checkpoints.save(9, POSITION, NOTES)
     (newest / "run.json").unlink()
     assert part.checkpoints.newest() == newest
-    with pytest.raises(CheckpointError, match="step_000000009 cannot be continued from .*remove this folder"):
+    with pytest.raises(CheckpointError, match="step_000000009 cannot be resumed from .*remove this folder"):
         part.checkpoints.load(newest)
 
 

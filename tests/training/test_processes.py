@@ -110,7 +110,7 @@ def test_a_stream_on_two_processes_stopped_by_one_of_them_goes_on_exactly(recipe
     assert [p.exitcode for p in process.processes] == [code, code]
     again = run(recipe, stopped, *source, processes=2)
     assert again.code == 0, again.output
-    assert "going on from" in again.output
+    assert "resuming from" in again.output
     assert run(recipe, alone, *source, processes=2).code == 0
     assert_same_end(alone, stopped)
 

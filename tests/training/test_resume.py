@@ -15,9 +15,10 @@ from hfcontrast.atomic import write_text
 from hfcontrast.errors import CheckpointError, OutputError
 from hfcontrast.lock import hold
 from hfcontrast.recipe import load_recipe
-from hfcontrast.training.build import build_training, check_same_run
+from hfcontrast.training.build import build_training
 from hfcontrast.training.checkpoint_files import read_state, sealed
 from hfcontrast.training.loop import start
+from hfcontrast.training.output_folder import check_same_run
 
 
 def _state(output: Path) -> dict:
@@ -64,7 +65,7 @@ def test_killed_and_started_again_ends_bit_identical(method, streaming, recipe_f
     assert process.wait().code == -signal.SIGKILL
     again = run(recipe, killed, *source)
     assert again.code == 0, again.output
-    assert "going on from" in again.output
+    assert "resuming from" in again.output
     assert_same_end(alone, killed)
 
 
@@ -97,7 +98,7 @@ def test_a_signal_finishes_the_step_saves_and_says_so(number, recipe_file, tmp_p
     process.signal(number)
     code, output = process.wait()
     assert code == 128 + number, output
-    assert "saved in" in output and "the same command goes on" in output
+    assert "saved in" in output and "the same command resumes" in output
     assert "Traceback" not in output
     assert run(recipe, stopped).code == 0
     assert run(recipe, alone).code == 0

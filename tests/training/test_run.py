@@ -443,7 +443,7 @@ def test_narrow_convolutions_are_not_channels_last_on_a_cpu():
     """oneDNN's backward pass ends the whole process with a segmentation fault there."""
     from hfcontrast.encoders import build_encoder
     from hfcontrast.encoders.model_config import backbone_config
-    from hfcontrast.training.build import faster_channels_last
+    from hfcontrast.training.prepare import faster_channels_last
 
     def encoder(width):
         resnet = {"model_type": "resnet", "embedding_size": width, "hidden_sizes": [width, 2 * width], "depths": [1, 1]}
