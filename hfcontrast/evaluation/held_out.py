@@ -55,10 +55,10 @@ def held_out_rows(
     Raises:
         DataError: They cannot be opened, have different classes, or are too few.
     """
-    wanted = {"captioned": captioned, "columns": columns}
+    wanted: dict[str, Any] = {"captioned": captioned, "columns": columns}
     if split is not None:
-        found = load_rows(**source, split=split, **wanted)
-        return HeldOut(_fitting(train(), found), found, split, split)
+        test = load_rows(**source, split=split, **wanted)
+        return HeldOut(_fitting(train(), test), test, split, split)
     rows = train()
     if found := find_held_out(source, rows, train_split, **wanted):
         return replace(found, train=_fitting(rows, found.test))

@@ -1,23 +1,28 @@
-"""Zero-shot accuracy and retrieval recall as metrics of the `evaluate` library; importing this imports it, which is slow.
+"""Figures of evaluators as metrics of the `evaluate` library, in one form for all; importing this imports it, which is slow.
 
 Where several processes run, the evaluators share out the data, all must call them, and each has the figures of the whole.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import evaluate
 import torch
 from datasets import Dataset, Features, IterableDataset, Value
 from datasets import Sequence as SequenceOf
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
-from .features import extract_features
+from .features import RawPixels, extract_features
 from .inputs import as_rows, image_transform, share_out
+from .protocol import CAPTIONS, LABELS, TRAIN
+from .registry import get_evaluator, installed
 from .retrieval import Retrieval, caption_batches, retrieval_recall
+from .rows import FeatureRows, prepared_rows, require
 from .templates import PHOTO
 from .zero_shot import class_embeddings, class_names_of, mean_class_accuracy, require_text_tower, zero_shot_accuracy
 
@@ -77,6 +82,114 @@ class RetrievalRecall(evaluate.Metric):
         texts = torch.tensor([text for several in references for text in several], dtype=torch.float32)
         counts = torch.tensor([len(several) for several in references])
         return retrieval_recall(images, texts, torch.arange(len(images)).repeat_interleave(counts), self.ks)
+
+
+class EvaluatorMetric(evaluate.Metric):
+    """The figures of any installed evaluator of frozen features: of test features (``predictions``) against labels (``references``).
+
+    Args:
+        name: The evaluator's name, such as ``knn``, ``linear``, ``features`` or that of a plugin.
+        train: Features (N, D) and labels (N,) of the train images, where it needs some.
+        settings: Its settings, as in ``eval.tasks.NAME`` of a recipe.
+        **options: Of ``evaluate.Metric``, such as ``keep_in_memory`` or ``experiment_id``.
+
+    Raises:
+        ValueError: It needs more than features and labels: see :func:`evaluator`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        train: tuple[Tensor, Tensor] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **options: Any,
+    ):
+        self.evaluator = get_evaluator(name)
+        self.settings = self.evaluator.settings_class.model_validate_json(json.dumps(dict(settings or {})))
+        needs = self.evaluator.needs_with(self.settings)
+        if needs - {TRAIN, LABELS} or self.evaluator.trains:
+            raise ValueError(
+                f"{name} needs an encoder and its images: evaluator({name!r}).compute(model, processor, data)"
+            )
+        if TRAIN in needs and train is None:
+            raise ValueError(f"{name} needs train=(features, labels), which its classifier is fitted to")
+        self.train = None if train is None else tuple(torch.as_tensor(part) for part in train)
+        super().__init__(**options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        figures = "; ".join(f"{figure.name}: {figure.title} ({figure.kind})" for figure in self.evaluator.figures)
+        return evaluate.MetricInfo(
+            description=f"{self.evaluator.summary()} {figures}",
+            citation="",
+            inputs_description="predictions: image features (N, D); references: labels (N,), -1 where there is none.",
+            features=Features({"predictions": _VECTOR, "references": Value("int64")}),
+        )
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        test = torch.tensor(predictions, dtype=torch.float32), torch.tensor(references)
+        return self.evaluator.evaluate(RawPixels(), FeatureRows(self.train, test), self.settings).figures
+
+
+class DeclaredEvaluator:
+    """Any installed evaluator, in the manner of ``evaluate.evaluator``.
+
+    Args:
+        name: Its name, such as ``knn`` or that of a plugin.
+    """
+
+    def __init__(self, name: str):
+        self.evaluator = get_evaluator(name)
+
+    def compute(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        data: Rows | Dataset | IterableDataset,
+        *,
+        train: Rows | Dataset | IterableDataset | None = None,
+        settings: Mapping[str, Any] | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        caption_column: str | None = None,
+        batch_size: int = 64,
+        limit: int | None = None,
+    ) -> dict[str, float]:
+        """Its figures, by their names.
+
+        Args:
+            model: Any vision model, or one with two towers.
+            processor: Its processor, or its image processor.
+            data: The test images.
+            train: The train images, where it needs some.
+            settings: Its settings, as in ``eval.tasks.NAME`` of a recipe.
+            image_column: Column with the images; None: ``image``, else the first one.
+            label_column: Column with the labels; None: ``label``, else the first one of class labels.
+            caption_column: Column with the captions; None: ``caption``, ``captions``, ``text`` ...
+            batch_size: Images encoded at once.
+            limit: Images of each at most, spread evenly over them.
+
+        Raises:
+            HFContrastError: Model or data lack what it needs.
+        """
+        own = self.evaluator.settings_class.model_validate_json(json.dumps(dict(settings or {})))
+        needs = self.evaluator.needs_with(own)
+        columns = {"image_column": image_column, "label_column": label_column}
+        captioned = {"caption_column": caption_column, "captioned": CAPTIONS in needs}
+        rows = prepared_rows(
+            None if train is None else as_rows(train, **columns),
+            as_rows(data, **columns, **captioned),
+            processor,
+            size=image_transform(processor)([Image.new("RGB", (64, 64))]).shape[-1],
+            batch_size=batch_size,
+            max_train=limit,
+            max_test=limit,
+            keep=self.evaluator.trains,
+            tokenizer=processor,
+        )
+        require(rows.lacks(needs, model), self.evaluator.name, rows, {TRAIN: "compute(..., train=...)"})
+        self.evaluator.check(model, rows, own)
+        with rows.remembering():
+            return self.evaluator.evaluate(model, rows, own).figures
 
 
 class ZeroShotEvaluator:
@@ -162,13 +275,16 @@ class RetrievalEvaluator:
         return metric.compute()
 
 
-def evaluator(task: str) -> ZeroShotEvaluator | RetrievalEvaluator:
-    """The evaluator of a task: ``zero-shot-image-classification`` or ``image-text-retrieval``.
+def evaluator(task: str) -> ZeroShotEvaluator | RetrievalEvaluator | DeclaredEvaluator:
+    """The evaluator of a task: ``zero-shot-image-classification``, ``image-text-retrieval``, or the name of an installed evaluator.
 
     Raises:
         ValueError: There is no such task.
+        PluginError: The evaluator cannot be used.
     """
     found = {"zero-shot-image-classification": ZeroShotEvaluator, "image-text-retrieval": RetrievalEvaluator}
-    if task not in found:
-        raise ValueError(f"there is no evaluator for {task!r}; there are {', '.join(found)}")
-    return found[task]()
+    if task in found:
+        return found[task]()
+    if task not in (names := installed()):
+        raise ValueError(f"there is no evaluator for {task!r}; there are {', '.join([*found, *names])}")
+    return DeclaredEvaluator(task)

@@ -28,7 +28,7 @@ class ShuffledRows:
     Which rows make up a batch does not depend on the number of processes, as far as each has every n-th row.
 
     Args:
-        bank: Gives this process's share of the data as batches of (pixel_values, labels), always the same. Where it says that it
+        batches: Gives this process's share of the data as batches of (pixel_values, labels), always the same. Where it says that it
             is ``too_large`` to keep, it has ``labels()``, those of this process in its order, and ``in_order(positions)``, the
             batches of such rows, unreadable ones left out.
         label_share: Share of each class that is used, in (0, 1], but at least one row of each.
@@ -39,9 +39,9 @@ class ShuffledRows:
         classes: (K,) the different ones, ascending.
     """
 
-    def __init__(self, bank: Callable[[], Iterable[Row]], label_share: float = 1.0, seed: int = 0):
-        self.bank, self.seed = bank, seed
-        self.readable = getattr(bank, "too_large", False)
+    def __init__(self, batches: Callable[[], Iterable[Row]], label_share: float = 1.0, seed: int = 0):
+        self.batches, self.seed = batches, seed
+        self.readable = getattr(batches, "too_large", False)
         self._held: list[Tensor] | None = None
         own, shape, row_bytes = self._first_look()
         self.shape = next(iter(join_processes(shape).tolist()), [0, 0, 0])  # a process may have no row of its own
@@ -56,13 +56,13 @@ class ShuffledRows:
     def _first_look(self) -> tuple[Tensor, Tensor, int]:
         """This process's labels (n,), the shape of a row (1, 3), or (0, 3) without a row, and its bytes; keeps what can be kept."""
         if self.readable:
-            first = next((pixels for pixels, _ in self.bank()), torch.zeros(0, 0, 0, 0))
+            first = next((pixels for pixels, _ in self.batches()), torch.zeros(0, 0, 0, 0))
             shape = torch.tensor([first.shape[1:]]) if len(first) else torch.zeros(0, 3, dtype=torch.long)
-            return self.bank.labels(), shape, 0
+            return self.batches.labels(), shape, 0
         held: list[Tensor] = []
         labels, size = [torch.zeros(0, dtype=torch.long)], 0
         shape, row_bytes = torch.zeros(0, 3, dtype=torch.long), 0
-        for pixels, targets in self.bank():
+        for pixels, targets in self.batches():
             labels.append(targets.cpu())
             size += pixels.nbytes
             shape, row_bytes = torch.tensor([pixels.shape[1:]]), pixels.nbytes // max(len(pixels), 1)
@@ -105,9 +105,9 @@ class ShuffledRows:
         if self._held is not None:
             return ((self._held[i], self._own[i]) for i in positions.tolist())
         if self.readable:
-            return _single(self.bank.in_order(positions.tolist()))
+            return _single(self.batches.in_order(positions.tolist()))
         wanted = set(positions.tolist())
-        rows = (row for i, row in enumerate(_single(self.bank())) if i in wanted)
+        rows = (row for i, row in enumerate(_single(self.batches())) if i in wanted)
         return shuffled(rows, self.buffer, generator)
 
 

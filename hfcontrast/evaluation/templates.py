@@ -1,7 +1,7 @@
 """Prompts for zero-shot classification: texts with {} for the name of a class.
 
 ``SEVEN`` are those that a greedy search on ImageNet found to do as well as the 80 of Radford et al. (2021); the CLIP
-authors published both with their code. ``GENERAL`` is our own selection for data of any kind: how good a picture is, how
+authors published both with their code. ``GENERAL`` is our own selection for data of any kind: how good an image is, how
 it was made, how large its object is.
 """
 

@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import PluginError
 from ..evaluation.features import RawPixels
 from ..evaluation.protocol import LABELS, Evaluator, NothingToEvaluate, Scores
 from ..evaluation.registry import check_class
-from ..evaluation.rows import EvaluationRows
+from ..evaluation.rows import EvaluationRows, FeatureRows
 from .color_rows import CLASSES, color_rows
 from .violation import ContractViolation, require
 
@@ -180,7 +179,7 @@ def check_chance(evaluator: Evaluator, settings: Any, images: int = 400) -> None
     }
     shares = [figure.name for figure in evaluator.figures if figure.kind == "share"]
     for kind, (train, test) in kinds.items():
-        rows = _FeatureRows(train, labels, test, labels)
+        rows = FeatureRows((train, labels), (test, labels))
         for name, value in evaluator.evaluate(RawPixels(), rows, settings).figures.items():
             if name in shares:
                 # Five standard deviations of a guess, twice: the classifier is drawn too.
@@ -245,14 +244,3 @@ def _process(evaluator_class, settings: Any, make: MakeRows, shared: Path, numbe
 
 def _evaluated(evaluator: Evaluator, encoder: PreTrainedModel, rows: EvaluationRows, settings: Any) -> dict[str, float]:
     return evaluator.evaluate(encoder.train(), rows, settings).figures
-
-
-class _FeatureRows(EvaluationRows):
-    """Rows whose features are given."""
-
-    def __init__(self, train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor):
-        super().__init__(tuple, tuple)
-        self._given = {"train": (train, train_labels), "test": (test, test_labels)}
-
-    def _of(self, which: str, encoder: Any, batches: Callable) -> tuple[Tensor, Tensor]:
-        return self._given[which]

@@ -8,7 +8,10 @@ import torch
 from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import HFContrastError
+from hfcontrast.evaluation.knn import knn_accuracy
+from hfcontrast.evaluation.linear_probe import linear_accuracy
 from hfcontrast.evaluation.metrics import (
+    EvaluatorMetric,
     RetrievalEvaluator,
     RetrievalRecall,
     ZeroShotAccuracy,
@@ -17,6 +20,7 @@ from hfcontrast.evaluation.metrics import (
 )
 from hfcontrast.evaluation.retrieval import retrieval_recall, retrieve_rows
 from hfcontrast.evaluation.zero_shot import class_embeddings, classify_rows, mean_class_accuracy, zero_shot_accuracy
+from hfcontrast.nn.collapse import feature_std
 from tests.evaluation.conftest import COLORS, colored, tiny_clip, tiny_processor
 
 
@@ -98,3 +102,35 @@ def test_what_cannot_be_judged_is_said():
             evaluator(task).compute(vit, tiny_processor(), colored(4))
     with pytest.raises(ValueError, match="no evaluator for 'classification'; there are zero-shot"):
         evaluator("classification")
+
+
+def test_every_evaluator_of_features_is_a_metric_of_one_form():
+    train, labels = torch.randn(40, 6), torch.arange(40) % 4
+    test, truth = torch.randn(20, 6) + train[:20], torch.arange(20) % 4
+    given = {"predictions": test.numpy(), "references": truth.numpy()}
+
+    def figures(name, **options):
+        return EvaluatorMetric(name, (train, labels), keep_in_memory=True, **options).compute(**given)
+
+    assert figures("knn", settings={"k": 3}) == {"accuracy": knn_accuracy(train, labels, test, truth, 3)}
+    assert figures("linear") == {"accuracy": linear_accuracy(train, labels, test, truth)}
+    assert figures("features")["std"] == pytest.approx(feature_std(test))
+    assert "kNN accuracy (share)" in EvaluatorMetric("knn", (train, labels)).description
+    with pytest.raises(ValueError, match="finetune needs an encoder and its images: evaluator"):
+        EvaluatorMetric("finetune")
+    with pytest.raises(ValueError, match="knn needs train="):
+        EvaluatorMetric("knn")
+
+
+def test_every_evaluator_computes_in_the_manner_of_evaluate():
+    model, processor, data = tiny_clip(), tiny_processor(), colored(24)
+    columns = {"label_column": "label", "batch_size": 7}
+    found = evaluator("knn").compute(model, processor, data, train=colored(40), settings={"k": 3}, **columns)
+    assert found.keys() == {"accuracy"} and 0 <= found["accuracy"] <= 1
+    names = list(COLORS)
+    found = evaluator("zero-shot").compute(model, processor, data, settings={"classes": names}, **columns)
+    assert found == pytest.approx(classify_rows(model, processor, data, class_names=names))
+    found = evaluator("retrieval").compute(model, processor, data, caption_column="captions")
+    assert found == pytest.approx(retrieve_rows(model, processor, data, caption_column="captions"))
+    with pytest.raises(HFContrastError, match="has no train rows, which knn needs"):
+        evaluator("knn").compute(model, processor, data, **columns)
