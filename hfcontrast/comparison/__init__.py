@@ -1,1 +1,1 @@
-"""``hfcontrast compare``: several recipes trained under the same overrides, and one table of what came of them."""
+"""``hfcontrast compare``: several recipes trained under the same overrides, and one table of their results."""

@@ -1,4 +1,4 @@
-"""Trains the runs of a comparison one after the other, and keeps its table up to date."""
+"""Trains the runs of a comparison one after another and updates its table after each."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from ..atomic import make_folder
 from ..errors import HFContrastError, RecipeError
 from ..lock import held
-from .plan import PlannedRun, finished_result, former_result, pixels_judged, plan
+from .plan import PlannedRun, finished_result, former_result, pixels_evaluated, plan
 from .processes import Processes, first_error, training_command
 from .table import print_table, summarize, write_table
 
@@ -22,8 +22,8 @@ def compare(
 ) -> int:
     """Trains every recipe with the same overrides, and writes ``table.md`` and ``table.json``.
 
-    Started again with the same arguments, it skips finished runs and goes on with interrupted ones. Runs that are now to be judged
-    by a linear probe or fine-tuning too are judged again, without being trained.
+    Started again with the same arguments, it skips finished runs and resumes interrupted ones. Runs that are now to be evaluated
+    by a linear probe or fine-tuning too are evaluated again, without being trained.
 
     Args:
         recipes: Recipe files.
@@ -67,7 +67,7 @@ def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path
         name = signal.Signals(processes.stopped_by).name
         say(
             f"stopped by {name} in {run.name}, seed {run.seed}; {left} of {len(runs)} runs are not finished: the same "
-            "command goes on"
+            "command resumes"
         )
         return 128 + processes.stopped_by
     return 1 if any(run.error for run in runs) else 0
@@ -76,7 +76,7 @@ def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path
 def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) -> None:
     """Trains a run to its end, unless it is finished already, and notes its result or its error.
 
-    A finished run that is to be judged by more than it was is started too: it goes on from its last checkpoint.
+    A finished run that is to be evaluated by more than it was is started too: it resumes from its last checkpoint.
     """
     try:
         run.result = finished_result(run)
@@ -89,10 +89,10 @@ def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) 
         return
     former = former_result(run)
     if former is not None:
-        say("trained before; judged again, as more is asked for")
+        say("trained before; evaluated again, as more is asked for")
     arguments = run.arguments
     own_pixels = former is not None and "raw_pixels" in former["scores"]
-    if run.recipe.eval.baselines is True and not own_pixels and pixels_judged(run, runs):
+    if run.recipe.eval.baselines is True and not own_pixels and pixels_evaluated(run, runs):
         arguments.append("eval.baselines=encoder")
     run.folder.mkdir(parents=True, exist_ok=True)
     command = training_command(arguments, run.recipe.train.device)

@@ -1,4 +1,4 @@
-"""What a comparison consists of: its runs, the folder of each, and what they share."""
+"""The plan of a comparison: its runs, their output folders, and the settings that they share."""
 
 import json
 import re
@@ -179,7 +179,7 @@ def former_result(run: PlannedRun) -> dict[str, Any] | None:
     return result if result.get("recipe_hash") == run.hash else None
 
 
-def pixels_judged(run: PlannedRun, runs: Iterable[PlannedRun]) -> bool:
+def pixels_evaluated(run: PlannedRun, runs: Iterable[PlannedRun]) -> bool:
     """Whether a finished run has evaluated raw pixels for this one too.
 
     The untrained encoder is evaluated by every run: its weights are the seed's, and all runs then begin with the same memory.
@@ -207,7 +207,7 @@ def unequal_settings(runs: Sequence[PlannedRun]) -> list[str]:
 
 
 def split_arguments(items: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Tells recipe files from `key.path=value` overrides, which may stand in any order."""
+    """Separates recipe files from `key.path=value` overrides, which may be given in any order."""
     recipes: list[str] = []
     overrides: list[str] = []
     for item in items:

@@ -1,4 +1,4 @@
-"""The runs of a comparison as processes of their own: so each has its memory to itself, and none can stop the others."""
+"""The runs of a comparison as separate processes: each has its own memory, and a failure of one does not stop the others."""
 
 import codecs
 import os

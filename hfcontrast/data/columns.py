@@ -70,7 +70,7 @@ def select_columns(
 
     Args:
         dataset: The rows, their features known.
-        description: What they are, for messages.
+        description: A description of them, for messages.
         image_column: The column with the images; None looks for it.
         label_column: The column with the labels, or a field of one, ``COLUMN.FIELD``; None looks for it.
         columns: Further columns to keep.

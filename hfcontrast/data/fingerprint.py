@@ -1,6 +1,6 @@
-"""Fingerprints of rows: whether a data set is still the one that something was begun on.
+"""Fingerprints of data sets, by which a resumed run or command notices that its data have changed.
 
-It depends on the rows in their order, and on no place that they are kept in: a folder may be moved, a cache removed.
+A fingerprint depends on the rows in their order, and not on where they are stored: a folder may be moved, a cache removed.
 """
 
 import os

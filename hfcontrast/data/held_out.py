@@ -1,4 +1,4 @@
-"""What is held out for evaluation where nobody says it: a split of the data set, a folder beside the trained one, or a fifth."""
+"""Held-out rows for evaluation where none are named: a split of the data set, a folder beside the training folder, or a fifth of the rows."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path

@@ -26,7 +26,7 @@ def find_labels(dataset: Dataset | IterableDataset, column: str | None, descript
         dataset: The rows, their features known.
         column: ``COLUMN`` or ``COLUMN.FIELD``; None takes ``label``, or else the first column of class labels, ``labels`` or
             ``cls``. Texts found so are taken where the rows can be read by number and several share one, else left out with a warning.
-        description: What the rows are, for messages.
+        description: A description of the rows, for messages.
 
     Raises:
         DataError: The named column does not exist or holds no labels.

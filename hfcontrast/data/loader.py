@@ -152,17 +152,17 @@ class TrainLoader:
         self._unreadable.compare(gather([self._unreadable.report()]))
 
     def __iter__(self) -> Iterator[dict]:
-        """Goes on after the last micro-batch that was yielded or loaded."""
+        """Continues after the last micro-batch that was yielded or loaded."""
         return self._batches()
 
     def iter_from(self, step: int) -> Iterator[dict]:
-        """Goes on at an optimizer step of the run.
+        """Continues at an optimizer step of the run.
 
         Raises:
             ValueError: The rows are a stream, which cannot be entered in the middle without its state.
         """
         if self.rows.streaming and step != self._next // self.division.accumulation:
-            raise ValueError("a stream goes on only from a saved state: use load_state_dict")
+            raise ValueError("a stream is resumed only from a saved state: use load_state_dict")
         if not self.rows.streaming:
             self._next = step * self.division.accumulation
         return iter(self)
@@ -176,7 +176,7 @@ class TrainLoader:
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Takes up a state that ``state_dict`` gave, for the next ``iter``.
+        """Restores a state that ``state_dict`` gave, for the next ``iter``.
 
         A stream is read with as many workers as when the state was saved.
 
@@ -188,7 +188,9 @@ class TrainLoader:
         if self.rows.streaming:
             for name, now in (("num_processes", self.division.num_processes), ("block", self._block)):
                 if state[name] != now:
-                    raise CheckpointError(f"a stream goes on only as it was begun: {name} was {state[name]}, is {now}")
+                    raise CheckpointError(
+                        f"a stream is resumed only as it was begun: {name} was {state[name]}, is {now}"
+                    )
             if state.get("rows_known_by") != _KNOWN_BY:
                 raise CheckpointError(
                     "this checkpoint of a stream was saved by an earlier version of hfcontrast, which numbered rows by worker; "

@@ -23,7 +23,7 @@ class Rows:
         num_rows: How many rows there are; None where a stream does not know.
         class_names: Names of the classes by label; None where there are none.
         streaming: Whether ``dataset`` is an ``IterableDataset``.
-        description: What this is, for messages.
+        description: A description, for messages.
         columns: The further columns.
         captions: Where the captions are, from the column inwards; None where they were not asked for.
         tensors: The columns that are batched as tensors, by their own names: further columns, and that of the labels.
@@ -50,7 +50,7 @@ class Rows:
         return "label" in self.dataset.features
 
     def fingerprint(self) -> str | None:
-        """What tells these rows from others, wherever they are kept; None of a stream of which nothing is known."""
+        """A hash of what these rows are, wherever they are kept; None of a stream of which nothing is known."""
         return self.files if self.streaming else fingerprint_of_rows(self.dataset)
 
     def select(self, indices: Sequence[int]) -> "Rows":
@@ -82,7 +82,7 @@ def rows_of(
     Args:
         dataset: Map-style or streaming.
         num_rows: How many rows there are; None where a stream does not know.
-        description: What this is, for messages.
+        description: A description, for messages.
         columns: What is read of a row: ``Columns``, or the names of further columns beside the keywords.
         keywords: The other fields of ``Columns``: ``image_column``, ``label_column``, ``caption_column``, ``captioned``, ``tensors``.
 

@@ -1,4 +1,4 @@
-"""Shards of a stream, each read by itself, so that every row has a place that no number of readers changes."""
+"""Shards of a stream, each read by itself, so that the index of a row does not depend on the number of readers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

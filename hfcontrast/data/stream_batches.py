@@ -68,7 +68,7 @@ class StreamBatches(IterableDataset):
         share: Which process this is; the worker is found where it runs.
         rows: Rows of a micro-batch.
         block: Rows that are shuffled among each other.
-        states: For each worker where it goes on from: ``FRESH`` or what came with its last batch.
+        states: For each worker where it continues from: ``FRESH`` or what came with its last batch.
         next_worker: The worker that makes the next batch.
     """
 
@@ -178,8 +178,8 @@ class _Reader:
         except READING_ERRORS as error:
             shard = cursor.shard
             raise DataError(
-                f"shard {shard} of the stream (of {self.shards.count}, counted from 0) cannot be read on: "
-                f"{error_text(error)}; the same command goes on from the newest checkpoint once it can be"
+                f"shard {shard} of the stream (of {self.shards.count}, counted from 0) cannot be read further: "
+                f"{error_text(error)}; the same command resumes from the newest checkpoint once it can be"
             ) from error
 
     def _decode(self, placed: Placed) -> Sample | None:

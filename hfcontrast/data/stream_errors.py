@@ -1,4 +1,4 @@
-"""Errors of reading data: what is damaged in a stream's or a data set's files is one sentence, with the file where that is known."""
+"""Errors while data is read: one sentence each, with the name of the damaged file where it is known."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,10 +17,10 @@ def read_batches(batches: Iterable[dict[str, list[Any]]], description: str) -> I
 
     Args:
         batches: As ``IterableDataset.iter`` gives them.
-        description: What is read, for messages.
+        description: A description of what is read, for messages.
 
     Raises:
-        DataError: It cannot be read on.
+        DataError: It cannot be read further.
     """
     rows, batches = 0, iter(batches)
     while True:
@@ -30,7 +30,7 @@ def read_batches(batches: Iterable[dict[str, list[Any]]], description: str) -> I
             return
         except READING_ERRORS as error:
             raise DataError(
-                f"{description} cannot be read on after {rows} rows: {error_text(error)}; repair it, or leave that file out"
+                f"{description} cannot be read further after {rows} rows: {error_text(error)}; repair it, or leave that file out"
             ) from error
         rows += len(next(iter(batch.values()), []))
         yield batch

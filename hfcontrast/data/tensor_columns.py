@@ -1,4 +1,4 @@
-"""Columns that a method reads beside images, labels and captions: found in the data, and stacked to tensors."""
+"""Columns that a method takes beside images, labels and captions: checked, and stacked to tensors."""
 
 import difflib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def check_tensor_columns(features: Features, names: Sequence[str], description: 
     Args:
         features: The columns of the data.
         names: The columns that a method takes as arguments.
-        description: What the data are, for messages.
+        description: A description of the data, for messages.
 
     Raises:
         DataError: Names the columns that there are.

@@ -1,4 +1,4 @@
-"""Unreadable rows: named once, counted over all processes, and more of them than allowed stop the run."""
+"""Unreadable rows: each is named in one warning, they are counted over all processes, and more than the allowed share stop the run."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class UnreadableRows:
     """The rows that could not be read so far.
 
     Args:
-        description: What the rows are, for messages.
+        description: A description of the rows, for messages.
         allowed: The share of unreadable rows above which the run stops.
         num_rows: How many rows there are; None for a stream, of which those are counted that were seen in its first pass.
         processes: How many processes read them.

@@ -1,4 +1,4 @@
-"""Which setting counts where several places give it: the command line's, then the recipe's, then that of a file shared by recipes."""
+"""Precedence of settings that are given in several places: the command line, then the recipe, then the file that recipes share."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from .checking import Problem
 from .reading import Document, read_file
 from .renamed import rename_keys
 
-SHARED = "common.yaml"  # what `compare` takes the file beside recipes for that has what they share
-# Two ways to say one thing: giving the first takes back the second from where it goes behind.
+SHARED = "common.yaml"  # the file beside recipes that `compare` reads for the settings that they share
+# Two ways to set one thing: one of them, where it takes precedence, removes the other.
 _ALTERNATIVES = (("train", "epochs", "steps"), ("optim", "warmup_epochs", "warmup_steps"))
 _WHOLE = {"backbone"}  # settings of one architecture mean nothing to another
 
@@ -63,7 +63,7 @@ def add_shared(document: Document, shared: Document) -> None:
 
 
 def prefer_overrides(document: Document) -> None:
-    """Takes back what the command line says in the other of two ways."""
+    """Removes from the file what the command line sets in the other of two ways."""
     for section, *names in _ALTERNATIVES:
         values = document.values.get(section)
         if not isinstance(values, dict):

@@ -106,7 +106,7 @@ def test_finished_runs_are_skipped_and_new_ones_join_them(recipe_file, tmp_path,
     assert names(stand_ins) == ["first", "second", "first"]  # of another recipe, which the run itself would refuse
 
 
-def test_raw_pixels_are_judged_once(recipe_file, tmp_path, stand_ins):
+def test_raw_pixels_are_evaluated_once(recipe_file, tmp_path, stand_ins):
     compare([recipe_file("first"), recipe_file("second")], [], tmp_path / "out", seeds=[0, 1])
     assert ["eval.baselines=encoder" in arguments for arguments in stand_ins] == [False, True, True, True]
     found = table(tmp_path / "out")["rows"]
@@ -141,7 +141,7 @@ def test_a_signal_stops_the_current_run_which_saves_and_then_the_comparison(
     assert states["first"] == [] and states["slow"] == states["last"] == [0]
 
 
-def test_a_run_that_was_judged_otherwise_fails_without_being_touched(recipe_file, tmp_path, stand_ins):
+def test_a_run_that_was_evaluated_otherwise_fails_without_being_touched(recipe_file, tmp_path, stand_ins):
     file, out = recipe_file("first"), tmp_path / "out"
     compare([file], [], out)
     (out / "first" / "checkpoints" / "step_000000014").mkdir(parents=True)
@@ -235,7 +235,7 @@ def test_real_trainings(recipe_file, tmp_path, monkeypatch, capsys):
     assert (out / "one" / "result.json").stat().st_mtime_ns == before
 
 
-def test_finished_runs_are_judged_by_more_without_being_trained(recipe_file, tmp_path, monkeypatch, capsys):
+def test_finished_runs_are_evaluated_by_more_without_being_trained(recipe_file, tmp_path, monkeypatch, capsys):
     def forked(self, command, log):
         recipe, *overrides = command[command.index("hfcontrast.run") + 1 :]
         return tiny_runs.run(Path(recipe), log.parent, *overrides)
@@ -250,7 +250,7 @@ def test_finished_runs_are_judged_by_more_without_being_trained(recipe_file, tmp
     written = {name: (folder / "model.safetensors").stat().st_mtime_ns for name, folder in newest.items()}
     capsys.readouterr()
     assert compare(files, ["train.steps=4", more], out) == 0
-    assert capsys.readouterr().err.count("judged again") == 2
+    assert capsys.readouterr().err.count("evaluated again") == 2
     for run in table(out)["runs"]:
         name, result, former = run["name"], run["result"], before[run["name"]]
         tuned = {stage: result["scores"][stage].pop("finetune_accuracy") for stage in ("untrained", "trained")}

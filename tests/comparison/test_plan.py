@@ -8,7 +8,7 @@ import pytest
 from hfcontrast.comparison.plan import (
     finished_result,
     former_result,
-    pixels_judged,
+    pixels_evaluated,
     plan,
     split_arguments,
     unequal_settings,
@@ -32,7 +32,7 @@ def test_every_recipe_and_seed_has_a_folder_of_its_own(recipe_file, tmp_path):
     assert len({run.hash for run in runs}) == 4
 
 
-def test_the_probe_is_fitted_and_nothing_is_judged_midway_unless_the_user_says_so(recipe_file, tmp_path):
+def test_the_probe_is_fitted_and_nothing_is_evaluated_midway_unless_the_user_says_so(recipe_file, tmp_path):
     usual = plan([recipe_file("one")], [], tmp_path)[0].recipe.eval
     assert (usual.linear_probe, usual.every) == (True, None)
     own = plan([recipe_file("one")], ["eval.linear_probe=false", "eval.every=5"], tmp_path)[0].recipe.eval
@@ -97,14 +97,14 @@ def test_a_result_counts_for_its_own_recipe_only(recipe_file, tmp_path, result):
     assert finished_result(run) is None
 
 
-def test_a_run_that_was_judged_otherwise_is_refused(recipe_file, tmp_path, result):
+def test_a_run_that_was_evaluated_otherwise_is_refused(recipe_file, tmp_path, result):
     run = plan([recipe_file("one")], [], tmp_path)[0]
     finish(run, result(run))
     with pytest.raises(CheckpointError, match=r"eval.max_train: 64 -> 32.*another --output"):
         finished_result(plan([recipe_file("one")], ["eval.max_train=32"], tmp_path)[0])
 
 
-def test_a_run_that_is_only_to_be_judged_by_more_is_not_finished(recipe_file, tmp_path, result):
+def test_a_run_that_is_only_to_be_evaluated_by_more_is_not_finished(recipe_file, tmp_path, result):
     def planned(*overrides):
         return plan([recipe_file("one")], overrides, tmp_path)[0]
 
@@ -149,10 +149,10 @@ def test_baselines_are_shared_by_runs_with_the_same_encoder_and_pictures(recipe_
     assert seeded[0].untrained() == seeded[1].untrained()
 
     one.result = result(one)
-    assert not pixels_judged(two, [one, two, three])
+    assert not pixels_evaluated(two, [one, two, three])
     one.result = result(one, pixels=True)
-    assert pixels_judged(two, [one, two, three]) and pixels_judged(three, [one, two, three])
-    assert not pixels_judged(larger, [one, two, three])
+    assert pixels_evaluated(two, [one, two, three]) and pixels_evaluated(three, [one, two, three])
+    assert not pixels_evaluated(larger, [one, two, three])
 
 
 def test_unfair_differences_are_named(recipe_file, tmp_path):

@@ -76,7 +76,7 @@ def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
     assert rows[0][:3] == ["untrained encoder", "0.20", "2.0"]
 
 
-def test_fine_tuning_has_a_column_and_a_note_where_it_was_judged(runs):
+def test_fine_tuning_has_a_column_and_a_note_where_it_was_evaluated(runs):
     remark = "kNN understates masked image modeling"
     assert not any(remark in line for line in notes(summarize(runs, [])))
     for run in runs[:2]:

@@ -67,7 +67,7 @@ def test_a_damaged_page_of_a_stream_names_the_file(tmp_path):
     whole[4:40] = b"\xff" * 36
     Path(files[1]).write_bytes(whole)
     source = {"path": "parquet", "data_files": {"train": files}}
-    with pytest.raises(DataError, match=r"cannot be read on after 8 rows: .*1\.parquet"):
+    with pytest.raises(DataError, match=r"cannot be read further after 8 rows: .*1\.parquet"):
         list(evaluation_batches(load_rows(**source, streaming=True), lambda images: torch.zeros(len(images), 1), 4))
     with pytest.raises(DataError, match=r"cannot be opened.*1\.parquet"):
         load_rows(**source)

@@ -1,8 +1,8 @@
 """What each operation of the augmentation does to one image: the definition that the executions are tested against.
 
 Crops are those of torchvision's ``resized_crop`` on bytes: torch's own antialiased resize, whose fixed-point weights are Pillow's.
-Color operations are those of torchvision's v2 functional operations on float images, here in double precision and as plainly as
-they can be said; the executions compute them for whole batches.
+Color operations are those of torchvision's v2 functional operations on float images, here in double precision and written for
+reading; the executions compute them for whole batches.
 
 Deviation from torchvision: the kernel of the blur reaches ``ceil(4 sigma)`` pixels to each side (at most the crop's
 side less one) instead of a fixed size; what is cut off weighs less than 1e-4.

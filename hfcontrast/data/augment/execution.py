@@ -1,4 +1,4 @@
-"""Which form of the augmentation runs: loops that numba compiles, or plain torch; decided, compiled and said in one place."""
+"""Which form of the augmentation runs: loops that numba compiles, or plain torch; chosen, compiled and reported in one place."""
 
 from collections.abc import Callable
 from functools import cache

@@ -1,4 +1,4 @@
-"""builtin/shapes: pictures of one textured, colored, rotated shape each, with labels, captions, masks and boxes.
+"""builtin/shapes: images of one textured, colored, rotated shape each, with labels, captions, masks and boxes.
 
 What to find without labels is the combination of texture and color (``label``, 32 classes): cropping and mirroring leave it
 as it is, while shape, size, place, light and background vary freely, so that pixels say little about it. Everything is drawn from fixed seeds; nothing is downloaded.
@@ -34,14 +34,14 @@ PLACES = {  # direction from the middle: right, down
 }
 COMBINATIONS = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 UNSEEN = tuple(f"{color} {SHAPES[(2 * number + 1) % len(SHAPES)]}" for number, color in enumerate(COLORS))
-# In `unseen_combinations`, each color lacks one shape in training; `unseen` has the pictures of those pairs.
+# In `unseen_combinations`, each color lacks one shape in training; `unseen` has the images of those pairs.
 CONFIGURATIONS: dict[str | None, dict[str, int]] = {
     None: SPLITS,
     "unseen_combinations": {"train": 3217, "test": 801, "unseen": 982},
 }
 LABELS = tuple(f"{texture} {color}" for texture in TEXTURES for color in COLORS)
 _SEED = 20260
-_CHUNK = 25  # pictures drawn at once: their arrays stay in the cache of the core
+_CHUNK = 25  # images drawn at once: their arrays stay in the cache of the core
 
 FEATURES = Features(
     {
@@ -71,7 +71,7 @@ def load(split: str, configuration: str | None = None) -> Dataset:
             ``UNSEEN``, and a third split, ``unseen``, has nothing but those.
 
     Returns:
-        Rows of 64 x 64 PNG pictures with ``label`` (texture and color), ``shape``, ``texture``, ``color``, ``place``,
+        Rows of 64 x 64 PNG images with ``label`` (texture and color), ``shape``, ``texture``, ``color``, ``place``,
         ``combination`` (color and shape), ``caption``, ``mask`` (255 where the object is) and ``objects`` (``bbox`` x, y,
         width, height in pixels; ``category`` the shape), each a list with one entry.
     """
@@ -92,19 +92,19 @@ def _generate(split: str) -> Dataset:
     count = SPLITS[split]
     columns: dict[str, list] = {name: [] for name in FEATURES if name != "objects"}
     boxes: list[list[list[float]]] = []
-    # The same number of pictures in each class, in random order.
+    # The same number of images in each class, in random order.
     labels = rng.permutation(np.arange(count) % len(LABELS))
     for first in range(0, count, _CHUNK):
         chunk = labels[first : first + _CHUNK]
         texture, color = np.divmod(chunk, len(COLORS))
         shape, place = rng.integers(0, len(SHAPES), len(chunk)), rng.integers(0, len(PLACES), len(chunk))
-        pictures, masks = _draw(rng, shape, texture, color, place)
+        images, masks = _draw(rng, shape, texture, color, place)
         pair = color * len(SHAPES) + shape
         names = ("label", "shape", "texture", "color", "place", "combination")
         for name, values in zip(names, (chunk, shape, texture, color, place, pair)):
             columns[name] += values.tolist()
         columns["caption"] += map(_caption, shape, texture, color, place)
-        columns["image"] += [{"bytes": _png(picture), "path": None} for picture in pictures]
+        columns["image"] += [{"bytes": _png(image), "path": None} for image in images]
         columns["mask"] += [{"bytes": _png(mask), "path": None} for mask in masks]
         boxes += [[_box(mask)] for mask in masks]
     objects = [{"bbox": box, "category": [shape]} for box, shape in zip(boxes, columns["shape"], strict=True)]
@@ -137,7 +137,7 @@ def _box(mask: np.ndarray) -> list[float]:
 def _draw(
     rng: np.random.Generator, shape: np.ndarray, texture: np.ndarray, color: np.ndarray, place: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, 64, 64, 3) and masks (N, 64, 64), uint8. Coordinates run from -1 to 1 over the picture."""
+    """Images (N, 64, 64, 3) and masks (N, 64, 64), uint8. Coordinates run from -1 to 1 over the image."""
     count = len(shape)
 
     def uniform(low: float, high: float, *extra: int) -> np.ndarray:
@@ -161,11 +161,11 @@ def _draw(
     foreground = _between(second, base, tone)
     other = (color + rng.integers(1, len(COLORS), count)) % len(COLORS)
     background = _background(uniform, palette[other], x, y)
-    picture = background + (foreground - background) * cover[:, None]
+    image = background + (foreground - background) * cover[:, None]
     direction = uniform(0, 2 * np.pi)
     light = uniform(0.4, 1.1) * (1 + uniform(0, 0.6) * (np.cos(direction) * x + np.sin(direction) * y))
-    noise = (rng.random(picture.shape, dtype=np.float32) - 0.5) * uniform(0.03, 0.14)[:, None]
-    pixels = np.clip((picture * light[:, None] + noise) * 255, 0, 255).astype(np.uint8)
+    noise = (rng.random(image.shape, dtype=np.float32) - 0.5) * uniform(0.03, 0.14)[:, None]
+    pixels = np.clip((image * light[:, None] + noise) * 255, 0, 255).astype(np.uint8)
     return pixels.transpose(0, 2, 3, 1), (cover > 0.5).astype(np.uint8) * 255
 
 
@@ -208,7 +208,7 @@ def _tone(
     texture: np.ndarray, u: np.ndarray, v: np.ndarray, scale: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """1 where the first of the two colors is, 0 where the second is."""
-    period = scale * np.float32(0.4)  # of the picture's half side: 11 to 15 pixels
+    period = scale * np.float32(0.4)  # of the image's half side: 11 to 15 pixels
     a, b = u / period + first, v / period + second
     wave_a, wave_b = np.sin(2 * np.pi * a), np.sin(2 * np.pi * b)
     result = np.ones(u.shape, dtype=np.float32)

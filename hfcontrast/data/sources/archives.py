@@ -1,4 +1,4 @@
-"""Webdataset archives as they are found: cut off, damaged, with texts in ``.cls``, jpg beside png.
+"""Webdataset archives, including truncated and damaged ones, texts in ``.cls``, and jpg beside png.
 
 ``datasets`` reads a tar until its bytes make no further member: a file that was cut off there ends without a word, one that was
 cut off elsewhere in an exception that ends the whole stream. Here what is missing becomes one row whose image cannot be read,

@@ -9,7 +9,7 @@ _NOT_ONE_ROW_A_FILE = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7
 
 
 def count_rows(builder: DatasetBuilder, split: str) -> list[int] | None:
-    """Rows of each shard of a split of local parquet files, which say it themselves, or of a folder of pictures, which is one.
+    """Rows of each shard of a split of local parquet files, which say it themselves, or of a folder of images, which is one.
 
     Returns:
         None where nothing is known without reading the data: other formats, files elsewhere, archives, metadata files.
