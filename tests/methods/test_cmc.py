@@ -173,7 +173,7 @@ def test_settings_out_of_range_are_refused(options, words):
 def test_what_the_data_has_to_tell_is_asked_for():
     with pytest.raises(ValueError, match="CMC needs num_images: they are filled in by a training"):
         build(CMC, num_images=None, **SMALL)
-    with pytest.raises(ValueError, match="CMC needs image_mean, image_std: the training"):
+    with pytest.raises(ValueError, match="CMC needs image_mean, image_std: they are"):
         build(CMC, image_mean=None, image_std=None, **SMALL)
     assert build(CMC, num_images=None, negatives="batch").banks is None
 
