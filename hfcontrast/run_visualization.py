@@ -1,4 +1,4 @@
-"""The picture of a run's predictions: what the method makes of a few samples, to look at before the figures are read."""
+"""The image of a run's predictions, ``predictions.png``: what the method predicts for a few samples."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ from .errors import PluginError
 from .evaluation.inputs import evaluating
 from .methods.calling import visualized
 from .publishing.card import PREDICTIONS
-from .report.sheet import picture_sheet
+from .report.sheet import image_sheet
 from .training.build import Training
-from .training.data_statistics import sample_pictures
+from .training.data_statistics import sample_images
 from .training.engines import SHARDED
 
 SAMPLES = 8
@@ -24,11 +24,11 @@ SAMPLES = 8
 def write_predictions(training: Training, rows: Rows) -> Path | None:
     """Writes ``predictions.png`` into the run's folder, where the method has something to show.
 
-    Only the first process computes it. Weights that are sharded over processes are not there as a whole: then there is none.
+    Only the first process computes it. There is none where weights are sharded over processes.
 
     Args:
         training: The finished run.
-        rows: What it was judged on.
+        rows: What it was evaluated on.
 
     Returns:
         The file; None where there is none, as where the method's ``visualize`` fails, which is a warning.
@@ -43,7 +43,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
         with evaluating(method), torch.random.fork_rng(devices=devices), accelerator.autocast():
             torch.manual_seed(training.recipe.train.seed)  # completions are sampled
             columns = visualized(method, batch)
-        sheet = picture_sheet(columns, training.mean, training.std) if columns else None
+        sheet = image_sheet(columns, training.mean, training.std) if columns else None
     except Exception as error:  # whatever it is: the training has been done
         found = str(error) if isinstance(error, PluginError) else f"visualize() raised {type(error).__name__}: {error}"
         accelerator.print(f"warning: there is no {PREDICTIONS}: {' '.join(found.split())}", file=sys.stderr)
@@ -57,7 +57,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
 
 
 def undistorted_batch(training: Training, rows: Rows, count: int = SAMPLES) -> dict[str, Tensor]:
-    """A batch as the method knows it, of pictures whose middle is cut out and that are not distorted.
+    """A batch as the method knows it, of undistorted images, cropped at the center.
 
     Returns:
         (N, V, 3, S, S) under the key of each kind of views, normalized; and ``index`` (N,).
@@ -65,8 +65,8 @@ def undistorted_batch(training: Training, rows: Rows, count: int = SAMPLES) -> d
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (training.mean, training.std))
     batch: dict[str, Any] = {}
     for view in training.views:
-        pictures = (sample_pictures(rows, view.size, count) - mean) / std
-        crops = pictures.unsqueeze(1).expand(-1, view.count, -1, -1, -1)
+        images = (sample_images(rows, view.size, count) - mean) / std
+        crops = images.unsqueeze(1).expand(-1, view.count, -1, -1, -1)
         batch[view.key] = torch.cat([batch[view.key], crops], dim=1) if view.key in batch else crops
     batch["index"] = torch.arange(len(next(iter(batch.values()))))
     return batch

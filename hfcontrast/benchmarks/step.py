@@ -178,7 +178,7 @@ def floor(training: Training, batch: dict[str, Tensor]) -> None:
 
 
 def step(training: Training, batches: list[dict[str, Any]], number: int) -> None:
-    """One whole optimizer step of the training loop on micro-batches as :func:`prepared` makes them."""
+    """One optimizer step of the training loop on micro-batches as :func:`prepared` makes them."""
     optimizer_step = training.optimizer_step()
     optimizer_step.prepare = dict
     optimizer_step(batches, Progress(number, 1_000_000, 100))
@@ -222,7 +222,7 @@ def waiting_share(subject: Subject, count: int = 8) -> float:
 
 
 def loader_speeds(training: Training, seconds: float) -> dict[str, float]:
-    """Images/s and core: the loader with decoding and photometry, and torchvision's transforms on PIL images doing the same."""
+    """Images/s and core: the loader with decoding and color augmentation, and torchvision's transforms on PIL images doing the same."""
     arguments = (training.rows, training.views, training.mean, training.std)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -70,7 +70,7 @@ def _add_adapters(method: Method, backbone: Backbone, loaded: Loaded | None) -> 
         towers = towers or [tower for tower in TOWERS if tower not in locked and loaded.has_weights(tower)]
         for tower in towers:
             if not loaded.has_weights(tower):
-                raise RecipeError(f"backbone.lora.towers: the {tower} tower has random weights: train it whole")
+                raise RecipeError(f"backbone.lora.towers: the {tower} tower has random weights: train all of it")
     elif towers:
         raise RecipeError(f"backbone.lora.towers is {towers}, but the encoder is of images alone: leave it out")
     single = loaded.sources.get("")

@@ -97,3 +97,9 @@ def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path)
     else:
         return
     training.checkpoints.replace_notes(checkpoint, notes)
+
+
+def __getattr__(name: str):  # moved names
+    from ..renamed import renamed
+
+    return renamed(__name__, name)

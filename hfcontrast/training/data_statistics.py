@@ -1,4 +1,4 @@
-"""Settings of a method that are measured on the pictures before the training: color clusters, frequencies of colors."""
+"""Settings of a method that are measured on the images before the training: color clusters, frequencies of colors."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..methods.base import Method
 from ..methods.calling import data_statistics_of
 from ..recipe import Recipe
 
-IMAGES = 512  # pictures that are looked at, spread evenly over the data; the first ones of a stream
+IMAGES = 512  # images that are looked at, spread evenly over the data; the first ones of a stream
 _FILE = "checkpoints/measured.json"
 
 
@@ -27,17 +27,17 @@ def measured_settings(
 ) -> dict[str, Any]:
     """What the method's ``data_statistics`` names and the recipe does not give, by name.
 
-    Measured by one process, once a run: a resumed run goes on with what the first measured.
+    Measured by one process, once a run: a resumed run uses what the first measured.
 
     Args:
         recipe: The recipe.
         method_class: The method.
         rows: The training rows.
-        size: Side of the pictures, in pixels: that of the first view.
+        size: Side of the images, in pixels: that of the first view.
         accelerator: Which process this is.
 
     Raises:
-        DataError: No picture can be read.
+        DataError: No image can be read.
         PluginError: The method measures something else.
     """
     options = recipe.method.options
@@ -47,15 +47,15 @@ def measured_settings(
     file = Path(recipe.train.output) / _FILE
     going_on = any(file.parent.glob("step_*"))
     if accelerator.is_main_process and not (going_on and file.is_file()):
-        found = data_statistics_of(method_class, sample_pictures(rows, size), options, missing)
+        found = data_statistics_of(method_class, sample_images(rows, size), options, missing)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(found))
     accelerator.wait_for_everyone()
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def sample_pictures(rows: Rows, size: int, count: int = IMAGES) -> Tensor:
-    """Undistorted pictures, (N, 3, size, size) RGB in [0, 1]: the short side resized, the middle cut out.
+def sample_images(rows: Rows, size: int, count: int = IMAGES) -> Tensor:
+    """Undistorted images, (N, 3, size, size) RGB in [0, 1]: the short side resized, the middle cut out.
 
     Raises:
         DataError: None can be read.
@@ -67,13 +67,19 @@ def sample_pictures(rows: Rows, size: int, count: int = IMAGES) -> Tensor:
         rows = rows.select([i * rows.num_rows // number for i in range(number)])
     batches = [pixels for pixels, *_ in evaluation_batches(rows, lambda images: _prepared(images, size), 64)]
     if not batches:
-        raise DataError(f"none of the first pictures of {rows.description} can be read")
+        raise DataError(f"none of the first images of {rows.description} can be read")
     return torch.cat(batches)
 
 
 def _prepared(images: list[Image.Image], size: int) -> Tensor:
-    pictures = []
+    cropped = []
     for image in images:
         pixels = F.resize(F.pil_to_tensor(image.convert("RGB")), size, antialias=True)
-        pictures.append(F.center_crop(pixels, [size, size]))
-    return torch.stack(pictures).float() / 255
+        cropped.append(F.center_crop(pixels, [size, size]))
+    return torch.stack(cropped).float() / 255
+
+
+def __getattr__(name: str):  # moved names
+    from ..renamed import renamed
+
+    return renamed(__name__, name)

@@ -16,7 +16,7 @@ from ..errors import LauncherError, RecipeError
 from ..recipe import Recipe
 from ..signals import left_to_the_system
 
-# What shares the weights out over the processes, so that none holds them whole.
+# What shares the weights out over the processes, so that none has all of them.
 SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 
 _ENGINES = {
@@ -134,7 +134,7 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
                 gradient_accumulation_steps=settings.accumulation,
                 log_with=list(recipe.track.to) or None,
                 project_dir=settings.output,
-                # Queues and banks are equal on all processes by themselves; running statistics are averaged after every step.
+                # Queues and memory banks are equal on all processes by themselves; running statistics are averaged after every step.
                 kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
             )
     except (ValueError, RuntimeError, OSError, ImportError, NotImplementedError) as error:

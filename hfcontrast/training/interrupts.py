@@ -10,7 +10,7 @@ from ..signals import handling, note
 
 
 class Watch:
-    """Turns signals into a flag, and asks at every step whether to go on.
+    """Turns signals into a flag, and asks at every step whether to continue.
 
     The answer about a step's loss is read one step later, so that an accelerator is not made to wait; :meth:`settle`
     reads it at once, before anything is saved. Used as a context manager, which restores the former signal handlers.

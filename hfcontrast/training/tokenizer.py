@@ -37,7 +37,7 @@ class TextFacts(NamedTuple):
 def build_captions(recipe: Recipe, rows: Rows, accelerator: Accelerator) -> CaptionReader:
     """Reads captions with the recipe's tokenizer, the pretrained model's own, or one that is trained on the captions.
 
-    A trained one is kept in the output folder, so that a resumed run goes on with it.
+    A trained one is kept in the output folder, so that a resumed run uses it.
 
     Raises:
         RecipeError: The tokenizer cannot be loaded.

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from hfcontrast.data.sources import load_rows
 from hfcontrast.methods.igpt import IGPT
 from hfcontrast.recipe import load_recipe
-from hfcontrast.training.data_statistics import measured_settings, sample_pictures
+from hfcontrast.training.data_statistics import measured_settings, sample_images
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def recipe(tmp_path):
 
 def test_pictures_are_spread_over_the_data_and_not_distorted():
     rows = load_rows("builtin/digits", split="train[:40]")
-    few, all_of_them = sample_pictures(rows, 16, 4), sample_pictures(rows, 16)
+    few, all_of_them = sample_images(rows, 16, 4), sample_images(rows, 16)
     assert few.shape == (4, 3, 16, 16) and all_of_them.shape == (40, 3, 16, 16)
     assert torch.equal(few, all_of_them[::10]) and 0 <= few.min() <= few.max() <= 1
     stream = load_rows("builtin/digits", split="train[:40]", streaming=True)
-    assert torch.equal(sample_pictures(stream, 16, 4), all_of_them[:4])
+    assert torch.equal(sample_images(stream, 16, 4), all_of_them[:4])
 
 
 def test_a_resumed_run_goes_on_with_what_was_measured(recipe, tmp_path):
