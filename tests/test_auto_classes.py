@@ -32,9 +32,12 @@ assert "out_dim" in out.getvalue() and "local" in out.getvalue()
 assert not imported(), imported()
 os.chdir(tempfile.mkdtemp())
 open("bad.yaml", "w").write("{method: {name: dino, out_dimm: 3}, backbone: timm/resnet18, data: {path: builtin/shapes}, train: {steps: 1}}")
-for arguments in (["train", "bad.yaml"], ["train", "nowhere.yaml"]):
+vit = "backbone={model_type: vit, hiden_size: 8}"
+dropped = "method={name: dino}"
+for arguments in (["bad.yaml"], ["nowhere.yaml"], ["bad.yaml", "backbone={model_type: vit}"], ["bad.yaml", dropped, vit]):
     with contextlib.redirect_stderr(io.StringIO()) as err:
-        assert main(arguments) == 2
+        assert main(["train", *arguments]) == 2
+    assert "hidden_size" in err.getvalue() or vit not in arguments, err.getvalue()
     assert not imported(), imported()
 import hfcontrast.losses
 assert imported() == {"torch"}, imported()

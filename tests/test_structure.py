@@ -89,7 +89,7 @@ NARROW = {
         "row_reader",
         "stream_errors",
     },
-    ("recipe", "encoders"): {"config", "own_architectures", "timm_names"},
+    ("recipe", "encoders"): {"config", "config_names", "own_architectures", "timm_names"},
     ("run", "training"): {"launchers"},
     ("recipe", "methods"): {"registry", "base", "source"},
 }

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import fields
 from typing import Annotated, Any, get_type_hints
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from ..encoders.config import ADAPTATION as _ADAPTATION
 from ..encoders.config import OWN, PAIR, TIMM, TOWERS, WEIGHTS, Backbone, LoRA, has_own_towers, known_fields
+from ..encoders.config_names import fields_in_source
 from ..encoders.timm_names import architectures, is_architecture
 from .checking import EXAMPLES, Problem, fits
 from .wording import did_you_mean, mismatch, nearest
@@ -137,7 +139,31 @@ def _check_pair(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem
     return problems
 
 
+def check_backbone_names(backbone: str | dict[str, Any]) -> list[Problem]:
+    """As :func:`check_backbone`, but for an architecture of transformers its keys only: without importing torch."""
+    if isinstance(backbone, dict) and isinstance(backbone.get("model_type"), str) and "pretrained" not in backbone:
+        own = {name: value for name, value in backbone.items() if name not in ADAPTATION}
+        return _mistyped(own, ("backbone",)) if own["model_type"] != PAIR else []
+    return check_backbone(backbone)
+
+
+def _mistyped(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
+    """Unknown keys beside a model_type, as far as the source of its configuration says so: without importing torch."""
+    from ..methods.source import inherited_fields
+
+    names = fields_in_source(backbone["model_type"]) if "transformers.configuration_utils" not in sys.modules else None
+    if names is None:
+        return []
+    return [
+        Problem((*path, key), f"unknown key{did_you_mean(key, names)}")
+        for key in backbone
+        if key not in names | inherited_fields() | {"model_type"}
+    ]
+
+
 def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
+    if problems := _mistyped(backbone, path):
+        return problems
     from transformers import CONFIG_MAPPING, PreTrainedConfig
     from transformers.utils import logging
 

@@ -1,12 +1,13 @@
 """What depends on a recipe's method and backbone: checked, and filled in; and how its problems are told."""
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
 from ..errors import RecipeError
 from ..view import View
-from .backbone import check_backbone
+from .backbone import check_backbone, check_backbone_names
 from .checking import (
     Problem,
     check_declared,
@@ -35,7 +36,9 @@ def resolve(
     """
     backbone = values.get("backbone")
     problems += check_declared(values, document.overridden)
-    problems += check_backbone(backbone) if isinstance(backbone, (str, dict)) else []
+    if isinstance(backbone, (str, dict)):  # torch is imported for an architecture only where nothing else is wrong
+        heavy = not problems or "torch" in sys.modules
+        problems += check_backbone(backbone) if heavy else check_backbone_names(backbone)
     if problems:
         return {}
     resolved, more = _check_rooms(values, document)
