@@ -86,7 +86,7 @@ class _Completed(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _then_complete(spec.loader.exec_module)
+            setattr(spec.loader, "exec_module", _then_complete(spec.loader.exec_module))  # noqa: B010
         return spec
 
 

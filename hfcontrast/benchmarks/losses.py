@@ -78,7 +78,10 @@ def bench_losses(batch: int | None = None, dim: int = 128, seconds: float = 60.0
 
 def measure(pair: Pair, seconds: float, device: torch.device) -> dict[str, float]:
     """Figures of one loss; see :func:`bench_losses`."""
-    forms = {"plain": partial(step, pair.plain, pair.inputs), "ours": partial(step, pair.ours, pair.inputs)}
+    forms: dict[str, Any] = {
+        "plain": partial(step, pair.plain, pair.inputs),
+        "ours": partial(step, pair.ours, pair.inputs),
+    }
     check_agreement(pair, *(form() for form in forms.values()))
     peaks = {name: memory_of(form, device) for name, form in forms.items()}
     rows = len(pair.inputs[0])
@@ -234,7 +237,8 @@ def plain_dino(student: Tensor, teacher: Tensor, center: Tensor) -> Tensor:
     targets = ((teacher.float() - center) / TEACHER_TEMPERATURE).softmax(dim=-1)
     logs = (student.float() / STUDENT_TEMPERATURE).log_softmax(dim=-1)
     pairs = [(u, v) for u in range(teacher.shape[1]) for v in range(student.shape[1]) if u != v]
-    return sum(-(targets[:, u] * logs[:, v]).sum(dim=-1).mean() for u, v in pairs) / len(pairs)
+    total: Any = sum(-(targets[:, u] * logs[:, v]).sum(dim=-1).mean() for u, v in pairs)
+    return total / len(pairs)
 
 
 def plain_ibot(student: Tensor, teacher: Tensor, weights: Tensor, center: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from .models import OpenedModel, open_model
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on whatever console
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on whatever console
 _VERSION = 1  # of the manifest and of what the parts contain
 
 
@@ -177,13 +177,13 @@ def part_name(number: int) -> str:
 
 def write_part(table: pyarrow.Table, path: Path) -> None:
     """Writes a parquet file that is whole or not there."""
-    with _writing(path), atomic_file(path) as unfinished:
+    with _writing(str(path)), atomic_file(path) as unfinished:
         pyarrow.parquet.write_table(table, unfinished)
 
 
 def write_manifest(manifest: dict[str, Any], folder: Path) -> None:
     """Writes the manifest over the one before, in one go."""
-    with _writing(folder / MANIFEST):
+    with _writing(str(folder / MANIFEST)):
         write_json(folder / MANIFEST, manifest)
 
 

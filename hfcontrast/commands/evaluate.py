@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", metavar="FILE", help="write the figures there as JSON; - prints them instead of the table"
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.format_help = _with_evaluators(parser.format_help)
+    setattr(parser, "format_help", _with_evaluators(parser.format_help))  # noqa: B010
 
 
 # Short forms of settings: whose, which, and how they are given.

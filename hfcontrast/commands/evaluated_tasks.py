@@ -64,7 +64,7 @@ def choose_rows(
         DataError: They cannot be opened; or captions are asked for, and there is no column of them.
     """
     needs = frozenset().union(*(evaluator.needs_with(own) for evaluator, own in tasks.values()))
-    captioned = (CAPTIONS in needs) if asked else "auto"
+    captioned: Any = (CAPTIONS in needs) if asked else "auto"
     columns = further_columns(needs) if asked else ()
     there = {part.split("[")[0].strip() for part in train_split.split("+")} <= set(
         available_splits(**data.split_keywords())
@@ -150,7 +150,8 @@ def check_tasks(opened: OpenedModel, tasks: Chosen, found: HeldOut, asked: bool)
         needs = evaluator.needs_with(own)
         if TEXT_TOWER in needs:
             require_text_tower(opened.model)
-        rows = EvaluationRows(_Described(found.test), tokenizer=opened)
+        described: Any = _Described(found.test)
+        rows = EvaluationRows(described, tokenizer=opened)
         require([need for need in rows.lacks(needs, opened.model) if need != TRAIN], name, rows, HINTS)
 
 

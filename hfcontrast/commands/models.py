@@ -188,8 +188,8 @@ def usable_device(name: str | None) -> str:
     """
     name = name or default_device()
     try:
-        if torch.ones(1, device=name).item():  # what has no memory (meta) has no number either
-            return name
+        torch.ones(1, device=name).item()  # what has no memory (meta) has no number either
+        return name
     except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
         raise HFContrastError(f"device {name!r} cannot be used: {_first_line(error)}") from error
 

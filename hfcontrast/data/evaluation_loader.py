@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from PIL import Image
@@ -58,7 +59,7 @@ def evaluation_batches(
         )
 
 
-def _as_it_is(item: tuple) -> tuple:
+def _as_it_is(item: Any) -> Any:
     return item
 
 

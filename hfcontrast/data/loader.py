@@ -1,7 +1,7 @@
 """The training loader: endless, prefetching, exactly resumable micro-batches of crops for one process."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -155,7 +155,7 @@ class TrainLoader:
         """Continues after the last micro-batch that was yielded or loaded."""
         return self._batches()
 
-    def iter_from(self, step: int) -> Iterator[dict]:
+    def iter_from(self, step: int) -> Generator[dict]:
         """Continues at an optimizer step of the run.
 
         Raises:
@@ -165,7 +165,7 @@ class TrainLoader:
             raise ValueError("a stream is resumed only from a saved state: use load_state_dict")
         if not self.rows.streaming:
             self._next = step * self.division.accumulation
-        return iter(self)
+        return self._batches()
 
     def state_dict(self) -> dict:
         """The state after the last yielded micro-batch of this process, in plain numbers and texts."""
@@ -202,7 +202,7 @@ class TrainLoader:
         self._unreadable.causes = dict(state["unreadable"]) | self._unreadable.causes
         self.cut_off = state.get("cut_off", 0)
 
-    def _batches(self) -> Iterator[dict]:
+    def _batches(self) -> Generator[dict]:
         with held_back():  # until the workers ignore them
             items = iter(self._data_loader())
         for item in items:

@@ -37,7 +37,8 @@ def timm_config(config_class: type[PreTrainedConfig], fields: dict[str, Any], si
     for guess in guesses:
         arguments = {**guess, **given}
         if (failure := _try_to_build(architecture, arguments)) is None:
-            return config_class(architecture=architecture, model_args=arguments, num_labels=0, **fields)
+            own: dict[str, Any] = {"architecture": architecture, "model_args": arguments, "num_labels": 0}
+            return config_class(**own, **fields)
     raise ArgumentError(f"timm cannot build {architecture!r} with {given}: {failure}")
 
 

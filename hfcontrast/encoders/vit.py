@@ -97,7 +97,7 @@ def fix_positions(encoder: PreTrainedModel) -> bool:
     for name, parameter in encoder.named_parameters():
         extra = parameter.numel() // projection.out_channels - grid[0] * grid[1]
         if name.endswith(_POSITIONS) and 0 <= extra <= _MOST_EXTRA_TOKENS:
-            patches = sincos_positions(*grid, projection.out_channels)
+            patches = sincos_positions(grid[0], grid[1], projection.out_channels)
             positions = torch.cat([torch.zeros(extra, projection.out_channels), patches])
             parameter.copy_(positions.view(parameter.shape))
             parameter.requires_grad_(False)

@@ -51,7 +51,8 @@ def load_weights(encoder: PreTrainedModel, backbone: Backbone | str | Mapping[st
     """
     backbone = Backbone.read(backbone)
     least = backbone.min_matched or 1.0
-    names, sentences, sources = frozenset(), [], {}
+    names: frozenset[str] = frozenset()
+    sentences, sources = [], {}
     for tower, weights in backbone.weights.items():
         if tower and not is_two_towers(encoder):
             continue

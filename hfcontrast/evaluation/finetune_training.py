@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,8 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float |
     encoder, prefix = (model.encoder, "encoder.") if isinstance(model, Classifier) else (model, "")
     with under("layer_decay"):
         distances = {} if layer_decay is None else layer_distances(encoder)
-    kinds, groups = named_kinds(model), {}
+    groups: dict[Any, Any] = {}
+    kinds = named_kinds(model)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             spared = parameter.ndim < 2 or name.endswith(".bias") or kinds.get(name) in _NOT_DECAYED

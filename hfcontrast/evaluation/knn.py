@@ -79,7 +79,8 @@ class KNN(Evaluator):
     task_name = "k-nearest-neighbor classification of frozen features"
 
     def evaluate(self, encoder, rows, settings):
-        accuracy = knn_accuracy(*rows.labeled_features(encoder), settings.k, settings.temperature)
+        train, train_labels, test, labels = rows.labeled_features(encoder)
+        accuracy = knn_accuracy(train, train_labels, test, labels, settings.k, settings.temperature)
         return Scores({"accuracy": accuracy})
 
     def explain(self, settings, names):

@@ -203,8 +203,8 @@ class LinearProbe(Evaluator):
 
     def evaluate(self, encoder, rows, settings):
         device = computing_device(encoder)
-        features = (part.to(device) for part in rows.labeled_features(encoder))
-        return Scores({"accuracy": linear_accuracy(*features, settings.strengths)})
+        train, train_labels, test, labels = (part.to(device) for part in rows.labeled_features(encoder))
+        return Scores({"accuracy": linear_accuracy(train, train_labels, test, labels, settings.strengths)})
 
     def explain(self, settings, names):
         return (

@@ -113,7 +113,7 @@ class EvaluatorMetric(evaluate.Metric):
             )
         if TRAIN in needs and train is None:
             raise ValueError(f"{name} needs train=(features, labels), which its classifier is fitted to")
-        self.train = None if train is None else tuple(torch.as_tensor(part) for part in train)
+        self.train: Any = None if train is None else tuple(torch.as_tensor(part) for part in train)
         super().__init__(**options)
 
     def _info(self) -> evaluate.MetricInfo:
@@ -127,7 +127,8 @@ class EvaluatorMetric(evaluate.Metric):
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
         test = torch.tensor(predictions, dtype=torch.float32), torch.tensor(references)
-        return self.evaluator.evaluate(RawPixels(), FeatureRows(self.train, test), self.settings).figures
+        pixels: Any = RawPixels()  # stands for an encoder
+        return self.evaluator.evaluate(pixels, FeatureRows(self.train, test), self.settings).figures
 
 
 class DeclaredEvaluator:
@@ -173,8 +174,8 @@ class DeclaredEvaluator:
         """
         own = self.evaluator.settings_class.model_validate_json(json.dumps(dict(settings or {})))
         needs = self.evaluator.needs_with(own)
-        columns = {"image_column": image_column, "label_column": label_column}
-        captioned = {"caption_column": caption_column, "captioned": CAPTIONS in needs}
+        columns: dict[str, Any] = {"image_column": image_column, "label_column": label_column}
+        captioned: dict[str, Any] = {"caption_column": caption_column, "captioned": CAPTIONS in needs}
         rows = prepared_rows(
             None if train is None else as_rows(train, **columns),
             as_rows(data, **columns, **captioned),
@@ -282,7 +283,10 @@ def evaluator(task: str) -> ZeroShotEvaluator | RetrievalEvaluator | DeclaredEva
         ValueError: There is no such task.
         PluginError: The evaluator cannot be used.
     """
-    found = {"zero-shot-image-classification": ZeroShotEvaluator, "image-text-retrieval": RetrievalEvaluator}
+    found: dict[str, Any] = {
+        "zero-shot-image-classification": ZeroShotEvaluator,
+        "image-text-retrieval": RetrievalEvaluator,
+    }
     if task in found:
         return found[task]()
     if task not in (names := installed()):

@@ -59,7 +59,7 @@ class OnlineEvaluation:
         tasks = [task for task in self.tasks.values() if task.evaluator.of_pixels]
         return self._scores(RawPixels(device), tasks)
 
-    def _scores(self, encoder: PreTrainedModel | RawPixels, tasks: list[Task]) -> dict[str, float]:
+    def _scores(self, encoder: Any, tasks: list[Task]) -> dict[str, float]:
         scores: dict[str, float] = {}
         with self.rows.remembering():
             for evaluator, settings in tasks:

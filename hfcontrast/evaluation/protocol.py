@@ -201,7 +201,8 @@ class Evaluator(ABC):
 
     def key(self, name: str) -> str:
         """The name of a figure in ``result.json``, ``metrics.jsonl`` and trackers."""
-        figure = self.figure_of(name)
+        if (figure := self.figure_of(name)) is None:
+            raise KeyError(f"{self.name} declares no figure {name!r}")
         key = self.key_of(figure)
         return key[:-1] + name[len(figure.name) - 1 :] if figure.name.endswith("*") else key
 

@@ -62,7 +62,7 @@ def retrieval_recall(
     if int(image_of_text.max()) >= len(images):
         raise ValueError(f"a text belongs to image {int(image_of_text.max())}, but there are {len(images)}, from 0")
     images, texts = unit(images), unit(texts)
-    scores = {}
+    scores: dict[str, float] = {}
     for name, ranks in (
         ("image_to_text", _ranks_of_images(images, texts, image_of_text)),
         ("text_to_image", _ranks_of_texts(images, texts, image_of_text)),

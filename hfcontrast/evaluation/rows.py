@@ -47,8 +47,8 @@ class EvaluationRows:
 
     def __init__(
         self,
-        test: Callable,
-        train: Callable | None = None,
+        test: Callable[..., Any],
+        train: Callable[..., Any] | None = None,
         *,
         make: MakeBatches | None = None,
         source: Mapping[str, Any] | None = None,
@@ -56,7 +56,8 @@ class EvaluationRows:
         tokenizer: Any = None,
         batch_size: int = 64,
     ):
-        self.test, self.train = test, train
+        self.test: Any = test
+        self.train: Any = train
         self.make, self.source, self.split = make, dict(source or {}), split
         self.tokenizer, self.batch_size = tokenizer, batch_size
         self.trained: Collection[str] | None = None

@@ -8,6 +8,7 @@ classes that follow each other in the data, and a buffer much smaller than the d
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,8 @@ class ShuffledRows:
     """
 
     def __init__(self, batches: Callable[[], Iterable[Row]], label_share: float = 1.0, seed: int = 0):
-        self.batches, self.seed = batches, seed
+        self.batches: Any = batches
+        self.seed = seed
         self.readable = getattr(batches, "too_large", False)
         self._held: list[Tensor] | None = None
         own, shape, row_bytes = self._first_look()

@@ -5,6 +5,7 @@ name of every class; a class is the mean of its normalized prompt embeddings, no
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -217,7 +218,8 @@ def classify_rows(
     rows = as_rows(data, image_column=image_column, label_column=label_column)
     names = class_names_of(rows, class_names)
     mine, transform = share_out(rows, limit), image_transform(processor)
-    return ZeroShot(lambda: evaluation_batches(mine, transform, batch_size), processor, names, templates, top)(model)
+    batches: Any = partial(evaluation_batches, mine, transform, batch_size)
+    return ZeroShot(batches, processor, names, templates, top)(model)
 
 
 def class_names_of(rows: Rows, given: Sequence[str] | None = None) -> list[str]:

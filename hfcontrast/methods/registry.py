@@ -3,7 +3,7 @@
 import difflib
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load
 from ..errors import PluginError
@@ -240,7 +240,8 @@ def register_model_type(model_type: str) -> None:
     Raises:
         PluginError: The method that has it cannot be used, or two have it.
     """
-    problems, own = [], []
+    problems: list[Any] = []
+    own: list[Any] = []
     for name, entry in installed().items():
         if name in _in_process or entry.problem:
             continue

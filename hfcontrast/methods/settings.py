@@ -16,6 +16,7 @@ from .source import inherited_fields
 
 if TYPE_CHECKING:
     from .base import Method
+    from .source import Declared
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class MethodField:
     validity: str
 
 
-def method_fields(cls: "type[Method]") -> list[MethodField]:
+def method_fields(cls: "type[Method] | Declared") -> list[MethodField]:
     """Returns a method's own settings, in the order of its configuration class."""
     config, inherited = cls.config_class, inherited_fields()
     hints, meanings = _type_hints(config), _meanings(config)

@@ -95,6 +95,7 @@ class VICReg(Method):
         """The three terms over the global batch."""
         z = torch.stack([self.expander(view).float() for view in embeddings["h"].unbind(dim=1)], dim=1)
         everything = gather(z)
+        first, second = everything.unbind(dim=1)
         config = self.config
         with torch.no_grad():
             metrics = {
@@ -102,7 +103,7 @@ class VICReg(Method):
                 "dimension_std": everything.std(dim=0).mean(),
             }
         return MethodOutput(
-            loss=vicreg(*everything.unbind(dim=1), config.invariance, config.variance, config.covariance),
+            loss=vicreg(first, second, config.invariance, config.variance, config.covariance),
             metrics=metrics,
             embeddings=z.detach(),
         )

@@ -3,13 +3,14 @@
 import os
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import fields
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 from pydantic import Field
 
 from ..encoders.config import ADAPTATION as _ADAPTATION
-from ..encoders.config import OWN, PAIR, TIMM, TOWERS, WEIGHTS, Backbone, LoRA, has_own_towers, known_fields
+from ..encoders.config import OWN, PAIR, TIMM, TOWERS, WEIGHTS, Backbone, LoRA, Tower, has_own_towers, known_fields
 from ..encoders.config_names import fields_in_source
 from ..encoders.timm_names import architectures, is_architecture
 from .checking import EXAMPLES, Problem, fits
@@ -32,7 +33,7 @@ def check_backbone(backbone: str | dict[str, Any]) -> list[Problem]:
         ]
         problems += _check_types(backbone["lora"], LORA, ("backbone", "lora"))
     rest = {name: value for name, value in backbone.items() if name not in ADAPTATION}
-    problems += _check_mapping(rest, ("backbone",), "pretrained" in rest and [*WEIGHTS, *ADAPTATION])
+    problems += _check_mapping(rest, ("backbone",), (*WEIGHTS, *ADAPTATION) if "pretrained" in rest else ())
     return problems or _contradictions(backbone)
 
 
@@ -48,7 +49,7 @@ def _contradictions(backbone: dict[str, Any]) -> list[Problem]:
     """What is fine alone, but not together."""
     parsed = Backbone.read(backbone)
     lora, locked = backbone.get("lora"), parsed.locked or []
-    loaded = {tower for tower in TOWERS if parsed.weights_of(tower)}
+    loaded = {tower for tower in TOWERS if parsed.weights_of(cast(Tower, tower))}
     problems = []
     for name in ("min_matched", "lora", "locked"):
         if backbone.get(name) and not loaded:
@@ -81,10 +82,10 @@ def _check_name(backbone: str, path: tuple[str, ...]) -> list[Problem]:
     return [Problem(path, f"expected {expected}, got {backbone!r}; {hint}")]
 
 
-def _check_mapping(backbone: dict[str, Any], path: tuple[str, ...], known: list[str] | bool) -> list[Problem]:
+def _check_mapping(backbone: dict[str, Any], path: tuple[str, ...], known: Collection[str]) -> list[Problem]:
     """Checks an architecture with its fields, or where weights come from; with ``known``, what may stand beside them."""
     if "pretrained" in backbone:
-        return _check_pretrained(backbone, path, known or list(WEIGHTS))
+        return _check_pretrained(backbone, path, known or WEIGHTS)
     if not isinstance(backbone.get("model_type"), str):
         near = nearest("model_type", backbone) or nearest("pretrained", backbone)
         path = (*path, near) if near else path
@@ -101,16 +102,18 @@ def _check_timm(architecture: str, path: tuple[str, ...]) -> list[Problem]:
     return [Problem(path, f"timm has no architecture {architecture!r}{hint}")]
 
 
-def _check_pretrained(backbone: dict[str, Any], path: tuple[str, ...], known: list[str]) -> list[Problem]:
+def _no_folder(value: Any) -> bool:
+    return value.startswith((".", "/", "~")) and not os.path.isdir(os.path.expanduser(value))
+
+
+def _check_pretrained(backbone: dict[str, Any], path: tuple[str, ...], known: Collection[str]) -> list[Problem]:
     problems = []
     for name, value in backbone.items():
         if name not in WEIGHTS:
             problems.append(Problem((*path, name), f"unknown key{did_you_mean(name, known)}"))
         elif not isinstance(value, str) and not (name == "revision" and value is None):
             problems.append(Problem((*path, name), mismatch(value, str)))
-        elif (
-            name == "pretrained" and value.startswith((".", "/", "~")) and not os.path.isdir(os.path.expanduser(value))
-        ):
+        elif name == "pretrained" and _no_folder(value):
             problems.append(Problem((*path, name), f"there is no folder {value!r}"))
     return problems
 
@@ -135,7 +138,7 @@ def _check_pair(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem
         elif tower.get("model_type") == PAIR:
             problems.append(Problem((*inner, "model_type"), "a tower cannot be a pair of towers itself"))
         else:
-            problems += _check_mapping(tower, inner, False)
+            problems += _check_mapping(tower, inner, ())
     return problems
 
 

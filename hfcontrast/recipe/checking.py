@@ -184,10 +184,10 @@ def own_settings(
         overridden: The paths of the recipe that the command line sets.
     """
     options = {name: value for name, value in section.items() if name != "name"}
-    overridden = {path[1] for path in overridden if path[0] == "method" and len(path) == 2}
+    names = {path[1] for path in overridden if path[0] == "method" and len(path) == 2}
     renamed = method.config_class.renamed_settings
-    set_here = {renamed.get(name, name) for name in overridden}
-    return {name: v for name, v in options.items() if name in overridden or renamed.get(name, name) not in set_here}
+    set_here = {renamed.get(name, name) for name in names}
+    return {name: v for name, v in options.items() if name in names or renamed.get(name, name) not in set_here}
 
 
 def check_method(method: "type[Method] | Declared", options: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:

@@ -44,7 +44,7 @@ def add_shared(document: Document, shared: Document) -> None:
             f"{shared.place(('method',))}: method: a file that recipes share has none: leave it to each recipe"
         )
     rename_keys(shared)
-    taken = []
+    taken: list[tuple[str, ...]] = []
     for section, values in shared.values.items():
         own = document.values.get(section)
         if own is None:

@@ -33,8 +33,10 @@ def asked_for(section: "EvalSection") -> dict[str, dict[str, Any] | bool]:
         found["finetune"] = section.finetune
     for name, given in section.tasks.items():
         short = found.get(name)
-        both = isinstance(short, dict) and isinstance(given, dict)
-        found[name] = {**short, **given} if both else True if given is None else given
+        if isinstance(short, dict) and isinstance(given, dict):
+            found[name] = {**short, **given}
+        else:
+            found[name] = True if given is None else given
     return found
 
 
@@ -108,7 +110,7 @@ def check_tasks(section: "EvalSection") -> list[Found]:
         except PluginError as error:
             problems.append((path, str(error)))
             continue
-        if isinstance(value, dict):
+        if evaluator is not None and isinstance(value, dict):
             settings, more = checked(evaluator.settings_class, value)
             problems += [((*path, *(where[1:] if path == ("zero_shot",) else where)), text) for where, text in more]
             if settings is not None:
@@ -119,7 +121,7 @@ def check_tasks(section: "EvalSection") -> list[Found]:
 def _fill(section: "EvalSection", path: tuple[str, ...], settings: "Settings") -> None:
     """Writes settings with their defaults in the place of those that were given."""
     if path[0] == "tasks":
-        given = section.tasks[path[1]]
+        given: Any = section.tasks[path[1]]
         full = settings.model_dump(mode="json")
         short = {key.rpartition(".")[2] for key in SHORT_FORMS.values() if key.startswith(f"tasks.{path[1]}.")}
         section.tasks[path[1]] = {name: value for name, value in full.items() if name in given or name not in short}

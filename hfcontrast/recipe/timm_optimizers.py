@@ -39,13 +39,14 @@ def accepted(name: str) -> Accepted:
 
     own = name.removeprefix(PREFIX)
     if own not in (known := list_optimizers()):
-        near = did_you_mean(name, [PREFIX + item for item in known], otherwise="")
+        near = did_you_mean(name, [f"{PREFIX}{item}" for item in known], otherwise="")
         raise ValueError(f"timm has no optimizer {own!r}{near or '; timm.optim.list_optimizers() names them'}")
     info = get_optimizer_info(own)
     if info.second_order:
         raise ValueError(f"{name} takes second derivatives, which a training here does not compute; choose another")
     try:
-        signature = inspect.signature(get_optimizer_class(info, bind_defaults=False).__init__)
+        kind: Any = get_optimizer_class(info, bind_defaults=False)  # type: ignore[arg-type]  # a description is taken too
+        signature = inspect.signature(kind.__init__)
     except Exception as error:  # of whatever kind: a package or a device that it needs is missing
         raise ValueError(f"{name} cannot be used here: {_in_short(error)}") from error
     plain = {p.name for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}

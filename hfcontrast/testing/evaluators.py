@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ def check_evaluator(
     again = _evaluated(evaluator, *make(), own)
     require(again == scores.figures, f"evaluated twice, it gives {scores.figures} and then {again}")
     if evaluator.of_pixels:
-        check_scores(evaluator, evaluator.evaluate(RawPixels(), rows, own))
+        check_scores(evaluator, evaluator.evaluate(cast(Any, RawPixels()), rows, own))
     if make is color_rows and evaluator.of_pixels and LABELS in evaluator.needs:
         check_chance(evaluator, own)
     if LABELS in evaluator.needs_with(own) and make is color_rows:
@@ -144,7 +144,7 @@ def check_changes_nothing(
     before = copy.deepcopy(encoder.state_dict())
     modes = [module.training for module in encoder.modules()]
     trained = [parameter.requires_grad for parameter in encoder.parameters()]
-    drawn, numpy_drawn = torch.get_rng_state(), np.random.get_state()[1].copy()
+    drawn, numpy_drawn = torch.get_rng_state(), cast(tuple, np.random.get_state())[1].copy()
     scores = evaluator.evaluate(encoder, rows, settings)
     for name, value in encoder.state_dict().items():
         require(torch.equal(value, before[name]), f"evaluating changed {name} of the encoder")
@@ -163,7 +163,7 @@ def check_changes_nothing(
         torch.equal(torch.get_rng_state(), drawn),
         "evaluating drew from torch's global random state: use a generator of its own",
     )
-    same = np.array_equal(np.random.get_state()[1], numpy_drawn)
+    same = np.array_equal(cast(tuple, np.random.get_state())[1], numpy_drawn)
     require(same, "evaluating drew from numpy's global random state: use a generator of its own")
     return scores
 
@@ -180,7 +180,7 @@ def check_chance(evaluator: Evaluator, settings: Any, images: int = 400) -> None
     shares = [figure.name for figure in evaluator.figures if figure.kind == "share"]
     for kind, (train, test) in kinds.items():
         rows = FeatureRows((train, labels), (test, labels))
-        for name, value in evaluator.evaluate(RawPixels(), rows, settings).figures.items():
+        for name, value in evaluator.evaluate(cast(Any, RawPixels()), rows, settings).figures.items():
             if name in shares:
                 # Five standard deviations of a guess, twice: the classifier is drawn too.
                 limit = 1 / count + 10 * math.sqrt(1 / count * (1 - 1 / count) / images)
@@ -211,7 +211,7 @@ def check_processes(
     """Several processes, each with its share of the images, give every one of them the figures of one process."""
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder)
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         arguments = (type(evaluator), settings, make, shared)
         workers = [
             context.Process(target=_process, args=(*arguments, number, processes)) for number in range(processes)

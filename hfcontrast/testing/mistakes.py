@@ -55,7 +55,7 @@ def check_settings(method_class: type[Method]) -> None:
     if method_class.data_statistics:
         require(
             method_class.compute_data_statistics.__func__  # type: ignore[attr-defined]
-            is not Method.compute_data_statistics.__func__,
+            is not Method.compute_data_statistics.__func__,  # type: ignore[attr-defined]
             "`data_statistics` names settings, and compute_data_statistics() is missing",
         )
 

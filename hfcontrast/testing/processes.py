@@ -5,7 +5,7 @@ import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -30,7 +30,7 @@ def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder)
         torch.save((method.state_dict(), batch), shared / "start.pt")
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         workers = [
             context.Process(target=_process, args=(type(method), method.config, shared, number, processes))
             for number in range(processes)
@@ -72,14 +72,14 @@ def _process(method_class, config, shared: Path, number: int, processes: int) ->
 
 
 def _restored(method_class: type[Method], config, state: dict[str, Tensor]) -> Method:
-    method = synchronize_batch_norm(method_class(config)).train()
+    method = cast(Method, synchronize_batch_norm(method_class(config)).train())
     method.load_state_dict(state)
     return method
 
 
 def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
     """Loss, gradients averaged over processes as DistributedDataParallel does, and the state after a step."""
-    gradients = {}
+    gradients: dict[str, Tensor] = {}
 
     def keep(_step: int) -> None:
         gradients.update((name, p.grad.clone()) for name, p in method.named_parameters() if p.grad is not None)

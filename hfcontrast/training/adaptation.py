@@ -1,5 +1,7 @@
 """How much of released weights is trained: towers that stay locked, and LoRA."""
 
+from collections.abc import Sequence
+
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..encoders.config import TOWERS, Backbone
@@ -36,7 +38,7 @@ def adapt(method: Method, backbone: Backbone, loaded: Loaded | None) -> list[str
     return sentences
 
 
-def _lock(method: Method, locked: list[str], loaded: Loaded | None) -> str:
+def _lock(method: Method, locked: Sequence[str], loaded: Loaded | None) -> str:
     if not is_two_towers(method.encoder):
         raise RecipeError(
             "backbone.locked is for models with an image and a text tower: of an encoder of images alone nothing but the heads "

@@ -140,7 +140,8 @@ def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str,
 def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, dict[str, Any]]:
     """Continues from the newest checkpoint or begins; writes the resolved recipe. Returns steps done and the run's notes."""
     accelerator, output = training.accelerator, training.output
-    step, notes = 0, {}
+    notes: dict[str, Any] = {}
+    step = 0
     if (checkpoint := training.checkpoints.newest()) is not None:
         if evaluate:
             evaluate_untrained(evaluate, training, checkpoint)

@@ -184,7 +184,7 @@ def build_optimizer(
     if settings.name == "sgd":
         # Not fused: that one fails when a parameter gets its first gradient late, as frozen prototypes do.
         return torch.optim.SGD(groups, settings.lr, settings.momentum, foreach=True)
-    return torch.optim.AdamW(groups, settings.lr, tuple(settings.betas), settings.eps, fused=True)
+    return torch.optim.AdamW(groups, settings.lr, (settings.betas[0], settings.betas[1]), settings.eps, fused=True)
 
 
 def timm_optimizer(groups: list[dict], settings: OptimSection, peak_lr: float) -> Optimizer:

@@ -33,7 +33,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
     channels_last = faster_channels_last(method.encoder, accelerator.device) if automatic else settings.channels_last
     method.to(accelerator.device)
     if channels_last:
-        method.to(memory_format=torch.channels_last)
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
     if settings.sync_batchnorm and world_size() > 1:
         synchronize_batch_norm(method)
     if settings.gradient_checkpointing:
@@ -50,7 +50,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
     with warnings.catch_warnings():  # of torch, about the name of an option that accelerate passes on
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         model, optimizer = accelerator.prepare(method, optimizer)
-    return model, optimizer, channels_last
+    return model, optimizer, bool(channels_last)
 
 
 def faster_channels_last(encoder: PreTrainedModel, device: torch.device) -> bool:

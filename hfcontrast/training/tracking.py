@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class Tracking:
         self.accelerator.log(_curves(values), step=step)
 
 
-def missing_packages(trackers: list[str]) -> list[str]:
+def missing_packages(trackers: Sequence[str]) -> list[str]:
     """Packages of the chosen trackers that are not installed."""
     from importlib.util import find_spec
 
