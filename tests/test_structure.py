@@ -387,3 +387,42 @@ def test_the_command_line_starts_without_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_methods_do_not_make_keys_of_random_numbers_by_hand():
+    """What a method draws is keyed by ``random_uniform`` or ``random_key``: nothing else asks for the run's seed."""
+    for path in sorted((PACKAGE / "methods").rglob("*.py")):
+        if path.name not in ("base.py", "progress.py"):
+            assert "progress.seed" not in path.read_text(encoding="utf-8"), path
+
+
+def private_names(tree: ast.AST) -> set[str]:
+    """Names with one underscore that a module defines for itself: functions, attributes of self, module and class variables."""
+    found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    stores = [node for node in ast.walk(tree) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    found |= {node.attr for node in stores if isinstance(node, ast.Attribute)}
+    found |= {node.id for node in stores if isinstance(node, ast.Name)}
+    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+
+
+# Private names of torch and transformers that have no public form, and that rooms of ours assign too.
+OF_LIBRARIES = {"_BatchNorm", "_modules", "_parameters", "_buffers", "_attn_implementation"}
+
+
+def test_nothing_private_is_used_from_another_room():
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
+    room = {path: path.relative_to(PACKAGE).parts[0] for path in MODULES}
+    homes: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        for name in private_names(tree):
+            homes.setdefault(name, set()).add(room[path])
+    found = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno} {ast.unparse(node)}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr not in OF_LIBRARIES
+        and room[path] not in homes.get(node.attr, {room[path]})
+        and ast.unparse(node.value) not in ("self", "cls", "super()")
+    ]
+    assert found == []

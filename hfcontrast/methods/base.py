@@ -4,7 +4,7 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -179,18 +179,34 @@ class Method(PreTrainedModel):
         self.progress = progress
         call_hook(self, "before_step", progress)
 
-    def random_uniform(self, index: Tensor, count: int, purpose: int) -> Tensor:
-        """Uniform numbers for masks and the like: a function of the run's seed, the epoch and the sample, as views are.
+    def random_key(self, purpose: int, per: Literal["epoch", "step"] = "step") -> tuple[int, int, int]:
+        """What random numbers of a training are a function of, beside the sample: the run's seed, the time and the purpose.
+
+        For functions of ``hfcontrast.nn`` that draw something else than uniform numbers of samples: ``sample_others``,
+        ``shared_normal``, ``shared_generator``. So neither a resumed run nor the number of processes changes what is drawn.
+
+        Args:
+            purpose: A number for what they are used for: other purposes get other numbers.
+            per: Whether they change with every epoch or with every optimizer step.
+        """
+        progress = self.progress
+        return progress.seed, progress.epoch if per == "epoch" else progress.step, purpose
+
+    def random_uniform(
+        self, index: Tensor, count: int, purpose: int, per: Literal["epoch", "step"] = "epoch"
+    ) -> Tensor:
+        """Uniform numbers for masks and the like: a function of the run's seed, the epoch or step, and the sample, as views are.
 
         Args:
             index: (B,) the samples' positions in their data set.
             count: Numbers for each.
             purpose: A number for what they are used for: other purposes get other numbers.
+            per: Whether they change with every epoch or with every optimizer step.
 
         Returns:
             (B, count) in [0, 1).
         """
-        return sample_uniform(index, count, self.progress.seed, self.progress.epoch, purpose)
+        return sample_uniform(index, count, *self.random_key(purpose, per))
 
     @classmethod
     def needs_labels(cls) -> bool:

@@ -174,8 +174,8 @@ class CMC(Method):
         return sum(2 * clip_loss(z[:, i], z[:, j], self.config.temperature) for i, j in pairs)  # a mean of directions
 
     def _contrast_banks(self, z: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        config, key = self.config, (self.progress.seed, self.progress.step, 0)
-        others = sample_others(index, config.negatives, config.num_images, *key)
+        config = self.config
+        others = sample_others(index, config.negatives, config.num_images, *self.random_key(0))
         positives, negatives = [], []
         for bank, sources in zip(self.banks, self.sources):
             queries = z[:, sources]

@@ -123,8 +123,7 @@ class InstDisc(Method):
                 v.flatten(0, 1), self.bank.rows, index.repeat_interleave(v.shape[1]), config.temperature
             )
         else:
-            key = (self.progress.seed, self.progress.step, _NEGATIVES)
-            chosen = sample_others(index, config.negatives, config.num_images, *key)
+            chosen = sample_others(index, config.negatives, config.num_images, *self.random_key(_NEGATIVES))
             negatives = chosen_products(v, self.bank.rows, chosen)
             state["log_partition"] = self._known_partition(positives.detach(), negatives.detach())
             loss = nce(

@@ -124,5 +124,6 @@ class LeJEPA(Method):
 
     def directions(self, z: Tensor) -> Tensor:
         """This step's unit vectors (D, M), equal on all processes and devices."""
-        key = (self.progress.seed, self.progress.step, DIRECTIONS)
-        return F.normalize(shared_normal((z.shape[-1], self.config.num_slices), *key, device=z.device), dim=0)
+        return F.normalize(
+            shared_normal((z.shape[-1], self.config.num_slices), *self.random_key(DIRECTIONS), device=z.device), dim=0
+        )

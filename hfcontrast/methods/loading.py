@@ -57,3 +57,8 @@ def make_whole(model: "Method", missing: Iterable[str]) -> None:
             getattr(model, name).load_state_dict(getattr(model, source).state_dict())
     for name in model._frozen:  # transformers makes every parameter that it loads trainable
         model.get_parameter(name).requires_grad_(False)
+
+
+def teachers_updated(model: "Method") -> bool:
+    """Whether ``update_teachers`` has been called since the teachers were copied."""
+    return model._momentum_update is not None

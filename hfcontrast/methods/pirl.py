@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..encoders.features import patch_size
 from ..errors import under
 from ..losses import softmax_nce
-from ..nn import MemoryBank, chosen_products, sample_others, sample_uniform
+from ..nn import MemoryBank, chosen_products, sample_others
 from ..nn.patches.squares import corners_in_cells, cut_squares, patch_side, require_whole_patches
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput, Phase, Progress
@@ -107,7 +107,7 @@ class PIRL(Method):
     def embed(self, pixel_values: Tensor, jigsaw_pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Images (B, V, C, H, W) to features (B, V, D); jigsaws (B, J, C, S, S) to those of shuffled patches, (B, J, 9, D)."""
         jigsaws = jigsaw_pixel_values.shape[1]
-        numbers = sample_uniform(index, _DRAWS * jigsaws, self.progress.seed, self.progress.step, _JIGSAW)
+        numbers = self.random_uniform(index, _DRAWS * jigsaws, _JIGSAW, per="step")
         with under("views.jigsaw"):
             side = patch_side(self.config.patch_size, self._unit, jigsaw_pixel_values.shape[-1])
         patches = cut_puzzle(jigsaw_pixel_values.flatten(0, 1), side, numbers.reshape(-1, _DRAWS))
@@ -121,8 +121,7 @@ class PIRL(Method):
         g = self.jigsaw_head(self.patch_head(embeddings["patches"]).flatten(2))
         queries = torch.cat([f, F.normalize(g.float(), dim=-1)], dim=1)
         positives = (queries * self.bank.rows[index].unsqueeze(1).to(queries.dtype)).sum(dim=-1)
-        key = (self.progress.seed, self.progress.step, _NEGATIVES)
-        chosen = sample_others(index, config.negatives, config.num_images, *key)
+        chosen = sample_others(index, config.negatives, config.num_images, *self.random_key(_NEGATIVES))
         negatives = chosen_products(queries, self.bank.rows, chosen)
         image, jigsaw = slice(None, f.shape[1]), slice(f.shape[1], None)
         image_loss, jigsaw_loss = (

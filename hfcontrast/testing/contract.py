@@ -16,6 +16,7 @@ from ..methods.base import Method, Progress
 from ..methods.calling import phases_of
 from ..methods.construction import check_built
 from ..methods.declaration import check_written
+from .draws import check_draws
 from .frozen import check_frozen
 from .learning import check_learns
 from .mistakes import (
@@ -106,6 +107,7 @@ def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learnin
     check_tensors_are_registered(method)
     check_gradients(method, batch)
     check_forward_changes_nothing(method, batch)
+    check_draws(method, batch)
     check_frozen(method, batch)
     check_samples_apart(method, batch)
     check_fewest_images(method, batch)

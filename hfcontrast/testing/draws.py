@@ -1,6 +1,7 @@
 """What a step draws: dropout, whose masks differ between processes by right, and numbers that should be the sample's own."""
 
 import contextlib
+import copy
 import random
 from collections.abc import Iterable, Iterator
 from typing import cast
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..methods.base import Method
+from ..methods.base import Method, Progress
+from .violation import require
 
 
 @contextlib.contextmanager
@@ -47,3 +49,11 @@ def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:
         f"a step draws from the generator of {' and '.join(names)}, whose numbers differ between processes and in a resumed run: "
         "draw with self.random_uniform(index, ...), which gives each sample its own"
     )
+
+
+def check_draws(method: Method, batch: dict[str, Tensor]) -> None:
+    """A step draws nothing but its dropout from a generator: what it draws is a function of seed, sample and epoch or step."""
+    method = copy.deepcopy(method)
+    method.start_step(Progress(3, 10, 5, seed=1))
+    drawn = drawn_by_a_step(method, batch)
+    require(not drawn, drawn)

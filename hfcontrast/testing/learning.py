@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method, Progress
+from ..methods.loading import teachers_updated
 from ..training.step import OptimizerStep
 from .violation import require
 
@@ -28,7 +29,7 @@ def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
 
 def _check_teachers_follow(method: Method, before: Method) -> None:
     """A teacher whose source has moved has been moved, or was to be: with a momentum of 1 it stays what it is."""
-    if method._momentum_update is not None:  # update_teachers() was called
+    if teachers_updated(method):  # update_teachers() was called
         return
     for name, source in method.teachers.items():
         stands, rests = (_same_parameters(method, before, part) for part in (name, source))

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from transformers import PreTrainedConfig
 
-from ..methods.arguments import OF_A_BATCH
+from ..methods.arguments import OF_A_BATCH, named_by
 from ..methods.base import Method, MethodConfig, MethodOutput, Progress
 from ..methods.calling import visualized
 from ..methods.construction import LIBRARIES, own_modules
@@ -105,7 +105,7 @@ def check_tensors_are_registered(method: Method) -> None:
 def check_embeddings(method: Method, batch: dict[str, Tensor]) -> None:
     """``embed`` gives tensors by sample in a dict, and leaves its input alone."""
     before = {name: value.clone() for name, value in batch.items()}
-    embeddings = method.embed(**method._named_by(method.embed, batch))
+    embeddings = method.embed(**named_by(method.embed, batch))
     require(
         isinstance(embeddings, dict),
         f"embed() returned {type(embeddings).__name__}, expected a dict of tensors by name",

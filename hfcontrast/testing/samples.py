@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..methods.arguments import named_by
 from ..methods.base import Method
 from ..methods.calling import fewest_images_of
 from ..nn.running_statistics import batch_norm_layers
@@ -27,10 +28,10 @@ def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: flo
             method.zero_grad()
             with _joined_again(parts):
                 pieces = [{name: value.chunk(parts)[part] for name, value in batch.items()} for part in range(parts)]
-                embedded = [method.embed(**method._named_by(method.embed, piece)) for piece in pieces]
+                embedded = [method.embed(**named_by(method.embed, piece)) for piece in pieces]
                 joined = {name: torch.cat([piece[name] for piece in embedded]) for name in embedded[0]}
                 torch.manual_seed(0)
-                method.objective(joined, **method._named_by(method.objective, batch)).loss.backward()
+                method.objective(joined, **named_by(method.objective, batch)).loss.backward()
             found.append({name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None})
     method.zero_grad()
     largest = max(float(gradient.abs().max()) for gradient in found[0].values())

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..data.augment.color import SUFFIX, ColorAugmentation
 from ..errors import RecipeError
+from ..methods.arguments import named_by
 from ..methods.base import Method, MethodOutput
 from ..nn.distributed import world_size
 from ..nn.running_statistics import batch_norm_layers, statistics_apart
@@ -62,7 +63,7 @@ class GradientCache:
         whole = {name: torch.cat([part[name] for part in embedded]) for name in embedded[0]}
         leaves = {name: value.requires_grad_(value.is_floating_point()) for name, value in whole.items()}
         rest = {name: value for name, value in batch.items() if name.removesuffix(SUFFIX) not in self.photometry.keys}
-        rest = self.method._named_by(self.method.objective, self.photometry(rest, device))
+        rest = named_by(self.method.objective, self.photometry(rest, device))
         with self.accelerator.autocast(), self.method.computing():
             output = self.method.checked(self.method.objective(leaves, **rest))
         self.accelerator.backward(output.loss)
@@ -97,7 +98,7 @@ class GradientCache:
     def _embed(self, piece: dict[str, Any]) -> dict[str, Tensor]:
         batch = self.photometry(piece, self.accelerator.device)
         with self.accelerator.autocast(), self.method.computing():
-            return self.method.embed(**self.method._named_by(self.method.embed, batch))
+            return self.method.embed(**named_by(self.method.embed, batch))
 
     def _average(self) -> None:
         """What DistributedDataParallel does in its backward pass, which this one goes around."""

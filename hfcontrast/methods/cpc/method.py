@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from ...encoders import SignalEncoderModel, encode
 from ...encoders.features import check_image_size
 from ...losses import predictive_info_nce
-from ...nn import gather, rank, sample_uniform
+from ...nn import gather, rank
 from ...nn.patches.cut import cut_patches
 from ...view import View
 from ..base import Method, MethodConfig, MethodOutput
@@ -201,7 +201,7 @@ class CPC(Method):
         count = DRAWS * patches.shape[1] * patches.shape[2]
         return distort_patches(
             patches,
-            sample_uniform(index, count, self.progress.seed, self.progress.step, 0),
+            self.random_uniform(index, count, 0, per="step"),
             config.patch_contrast,
             config.patch_brightness,
             config.patch_color_drop,

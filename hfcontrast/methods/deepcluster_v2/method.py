@@ -168,7 +168,7 @@ class DeepClusterV2(Method):
                     f"the memory holds {len(places)} images after an epoch, too few for {count} clusters: lower method.prototypes"
                 )
             rows = self.memory[number % ASSIGNED].rows[places]
-            generator = shared_generator(progress.seed, progress.epoch, number)
+            generator = shared_generator(*self.random_key(number, per="epoch"))
             centroids, nearest = spherical_kmeans(rows, count, generator, self.config.kmeans_iterations)
             self.assignments[number, places] = nearest
             all_centroids.append(centroids)

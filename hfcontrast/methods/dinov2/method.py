@@ -115,7 +115,7 @@ class DINOv2(Method):
 
     def masks(self, index: Tensor, pixel_values: Tensor) -> Tensor:
         """Which patches of the student's global crops (B, T, C, H, W) are masked in this step: (B, T, patches) bool."""
-        config, progress = self.config, self.progress
+        config = self.config
         patch = self.encoder.embeddings.patch_embeddings.patch_size
         height, width = (size // side for size, side in zip(pixel_values.shape[-2:], patch))
         return crop_masks(
@@ -123,9 +123,7 @@ class DINOv2(Method):
             (pixel_values.shape[1], height, width),
             config.mask_probability,
             (config.mask_ratio_min, config.mask_ratio_max),
-            progress.seed,
-            progress.step,
-            MASKS,
+            *self.random_key(MASKS),
         ).flatten(2)
 
     def _tokens(self, encoder: nn.Module, pixel_values: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,7 @@ class MoCo(Method):
             with torch.no_grad():
                 keys = encode_key(key)
             return {"query": self.encode(query), "key": keys}
-        generator = shared_generator(self.progress.seed, self.progress.step, _SHUFFLE)
+        generator = shared_generator(*self.random_key(_SHUFFLE))
         keys = in_shuffled_groups(encode_key, key, groups, generator, self.momentum_encoder)
         return {"query": in_groups(self.encode, query, groups, self.encoder), "key": keys}
 
