@@ -11,7 +11,7 @@ SUMMARY = "measure where a recipe's time goes, or the losses"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares its arguments."""
     add_recipe_arguments(parser, optional=True)
-    parser.add_argument("--seconds", type=seconds, default=60.0, help="how long the rounds go on (default: 60)")
+    parser.add_argument("--seconds", type=seconds, default=60.0, help="how long the rounds continue (default: 60)")
     parser.add_argument(
         "--against",
         action="append",

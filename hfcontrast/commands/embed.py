@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard-rows", metavar="N", type=count, default=10_000, help="rows of a parquet file (default: 10000)"
     )
     parser.add_argument(
-        "--keep", metavar="COLUMN", nargs="+", default=[], help="columns of the data to copy; image for the pictures"
+        "--keep",
+        metavar="COLUMN",
+        nargs="+",
+        default=[],
+        help="columns of the data to copy; image for the images themselves",
     )
 
 

@@ -130,7 +130,7 @@ def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console
     if manifest["complete"]:
         return manifest
     if manifest["parts"]:
-        console.print(f"Going on behind {len(manifest['parts'])} whole files in {folder}", **_PLAIN)
+        console.print(f"Resuming behind {len(manifest['parts'])} complete files in {folder}", **_PLAIN)
     for table, part in maker.parts(len(manifest["parts"]) * shard_rows, shard_rows):
         name = part_name(len(manifest["parts"]))
         write_part(table, folder / name)
@@ -165,7 +165,7 @@ def open_rows(
     if renamed := sorted(set(keep) - set(rows.dataset.features)):
         raise DataError(
             f"column {renamed[0]!r} is the image or the label column, which is called image or label here: --keep image keeps "
-            "the pictures, labels are kept anyway"
+            "the images, labels are kept anyway"
         )
     return rows, what
 
@@ -176,7 +176,7 @@ def part_name(number: int) -> str:
 
 
 def write_part(table: pyarrow.Table, path: Path) -> None:
-    """Writes a parquet file that is whole or not there."""
+    """Writes a parquet file atomically."""
     with _writing(str(path)), atomic_file(path) as unfinished:
         pyarrow.parquet.write_table(table, unfinished)
 
@@ -187,7 +187,7 @@ def write_manifest(manifest: dict[str, Any], folder: Path) -> None:
         write_json(folder / MANIFEST, manifest)
 
 
-_writing = partial(writing, advice="free some space; the same command then goes on behind the last whole file")
+_writing = partial(writing, advice="free some space; the same command then resumes behind the last complete file")
 
 
 def make_folder(folder: Path) -> None:
@@ -199,11 +199,11 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HFContrastError(f"cannot go on in {folder}: {error}") from error
+        raise HFContrastError(f"cannot resume in {folder}: {error}") from error
 
 
 def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """The manifest to go on from, with the files that are there and whole; a new one in a new folder.
+    """The manifest to resume from, with the files that are there and complete; a new one in a new folder.
 
     Raises:
         HFContrastError: The folder was begun with other options (they are named), or holds files of someone else's, or cannot be written.
@@ -219,7 +219,7 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
             write_manifest(manifest, folder)
         remove_unfinished(folder)
     except (OSError, ValueError) as error:
-        raise HFContrastError(f"cannot go on in {folder}: {error}") from error
+        raise HFContrastError(f"cannot resume in {folder}: {error}") from error
     if (
         not isinstance(manifest, dict)
         or not isinstance(manifest.get("parts"), list)
@@ -256,7 +256,7 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_parts(folder: Path, parts: list[dict[str, Any]]):
-    """As many values as there are whole files from the first on."""
+    """As many values as there are complete files from the first on."""
     for number, part in enumerate(parts):
         try:
             if pyarrow.parquet.read_metadata(folder / part_name(number)).num_rows != part["rows"]:

@@ -25,7 +25,7 @@ from ..evaluation.inputs import evaluating, image_transform, text_embeddings
 from .models import OpenedModel
 
 OWN_COLUMNS = ("index", "image_embedding", "text_embedding")
-_EXAMPLES = 3  # unreadable pictures of a part that are named
+_EXAMPLES = 3  # unreadable images of a part that are named
 _ADDRESS = re.compile(r" <\S+ object at 0x[0-9a-f]+>")  # of Pillow's messages; says nothing, and differs in every run
 
 T = TypeVar("T")
@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 @dataclass
 class Prepared:
-    """Consecutive rows with their pictures prepared.
+    """Consecutive rows with their images prepared.
 
     Attributes:
         rows: The rows as the data set gives them.
-        pixels: (R, C, H, W) of the R pictures that can be read; None where there are none, or images are not wanted.
+        pixels: (R, C, H, W) of the R images that can be read; None where there are none, or images are not wanted.
         problems: Why the others cannot be, by their places among the rows.
     """
 
@@ -67,7 +67,7 @@ class Encoded:
         copied: The values of the columns to copy, by row.
         images: One vector a row; None where images are not wanted.
         captions: For each row those of its captions; empty where texts are not wanted.
-        problems: Why pictures cannot be read, by their places among the rows.
+        problems: Why images cannot be read, by their places among the rows.
     """
 
     copied: list[tuple]
@@ -141,17 +141,17 @@ class PartMaker:
             yield self._prepare(taken, threads) if self.transform else Prepared(taken)
 
     def _prepare(self, rows: list[dict], threads: ThreadPoolExecutor) -> Prepared:
-        opened = list(threads.map(partial(_open_picture, self.rows.reader), [row["image"] for row in rows]))
-        pictures = [picture for picture in opened if isinstance(picture, PILImage.Image)]
+        opened = list(threads.map(partial(_open_image, self.rows.reader), [row["image"] for row in rows]))
+        images = [image for image in opened if isinstance(image, PILImage.Image)]
         problems = {place: str(why) for place, why in enumerate(opened) if isinstance(why, UnreadableImage)}
-        return Prepared(rows, self.transform(pictures) if pictures else None, problems)
+        return Prepared(rows, self.transform(images) if images else None, problems)
 
     def _encode(self, batch: Prepared) -> Encoded:
-        """Keeps nothing of the pictures: those of a part may be more than the memory holds."""
+        """Keeps nothing of the images: those of a part may be more than the memory holds."""
         copied = [tuple(row[name] for name in self.copied) for row in batch.rows]
-        return Encoded(copied, self._encode_pictures(batch), self._encode_captions(batch.rows), batch.problems)
+        return Encoded(copied, self._encode_images(batch), self._encode_captions(batch.rows), batch.problems)
 
-    def _encode_pictures(self, batch: Prepared) -> Vectors | None:
+    def _encode_images(self, batch: Prepared) -> Vectors | None:
         if not self.transform:
             return None
         there = [place not in batch.problems for place in range(len(batch.rows))]
@@ -224,11 +224,11 @@ def _caption_feature(rows: Rows) -> Any:
 
 
 def _as_read_back(feature: Any) -> Any:
-    """The feature under which a kept column is written: pictures, undecoded here, are pictures again."""
+    """The feature under which a kept column is written: images, undecoded here, are images again."""
     return Image() if isinstance(feature, Image) else feature
 
 
-def _open_picture(reader: ImageReader, value: dict | None) -> PILImage.Image | UnreadableImage:
+def _open_image(reader: ImageReader, value: dict | None) -> PILImage.Image | UnreadableImage:
     try:
         return reader.image(value)
     except UnreadableImage as error:

@@ -31,7 +31,7 @@ _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, Att
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model that can be judged and used.
+    """A model that can be evaluated and used.
 
     Attributes:
         model: In evaluation mode, float32, on its device; of a saved hfcontrast method the encoder that it would publish.
@@ -92,7 +92,7 @@ class OpenedModel:
             ) from error
 
     def digest(self, images: bool = True, texts: bool = True) -> str:
-        """A fingerprint of the weights and of how pictures, and texts, are prepared."""
+        """A fingerprint of the weights and of how images, and texts, are prepared."""
         found = new_fingerprint()
         for name, value in sorted(self.model.state_dict().items()):
             found.update(name.encode())

@@ -218,7 +218,7 @@ def test_other_options_are_refused_and_named(clip_folder, source, tmp_path):
     with pytest.raises(HFContrastError, match="holds part-00000.parquet but no manifest.json"):
         embed.embed(other, source, tmp_path / "mine", shard_rows=16)
     (tmp_path / "mine" / "manifest.json").write_text("{")
-    with pytest.raises(HFContrastError, match="cannot go on in"):
+    with pytest.raises(HFContrastError, match="cannot resume in"):
         embed.embed(other, source, tmp_path / "mine", shard_rows=16)
 
 
