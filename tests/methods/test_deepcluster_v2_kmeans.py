@@ -73,5 +73,5 @@ def test_half_precision_rows_are_clustered_in_full():
 
 @pytest.mark.parametrize("count", [0, 6])
 def test_more_clusters_than_rows_are_refused(count):
-    with pytest.raises(ValueError, match="there are 5 rows: expected 1 to 5"):
+    with pytest.raises(ValueError, match="clusters of 5 rows: expected 1 to 5"):
         spherical_kmeans(torch.randn(5, 3), count, generator())

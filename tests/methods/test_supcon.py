@@ -78,7 +78,7 @@ def test_labels_attract_different_images():
 
 
 def test_one_view_without_labels_is_refused():
-    with pytest.raises(ValueError, match="count: 2, or labeled data"):
+    with pytest.raises(ValueError, match="set count: 2 for a view, or use labeled data"):
         build(SupCon, **SMALL).objective({"z": torch.randn(4, 1, 6)})
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from hfcontrast import atomic
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.methods.simclr import SimCLR
-from hfcontrast.publishing import export
 from hfcontrast.publishing.export import export_encoder, save_method
 from hfcontrast.publishing.processor import build_processor, timm_settings
 from hfcontrast.testing import TINY_BACKBONE, build
@@ -199,7 +199,7 @@ def test_the_whole_method_is_saved(tmp_path, monkeypatch):
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in method.state_dict().items())
 
     before = contents(tmp_path / "method")
-    monkeypatch.setattr(export, "move_files", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(atomic, "move_files", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
         save_method(method, tmp_path / "method")
     assert contents(tmp_path / "method") == before

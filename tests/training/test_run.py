@@ -193,7 +193,7 @@ def test_the_cards_lines_give_the_features_that_are_evaluated_of_images_of_any_k
     for file in tmp_path.iterdir():
         names, found = {}, []
         for block in blocks:
-            exec(block.replace(f'"{folder.name}"', repr(str(folder))).replace('"picture.jpg"', repr(str(file))), names)
+            exec(block.replace(f'"{folder.name}"', repr(str(folder))).replace('"image.jpg"', repr(str(file))), names)
             found.append(names["features"])
         with torch.no_grad():
             pixels = image_transform(opened.image_processor)([decode_image(file.read_bytes())])
@@ -271,7 +271,7 @@ def test_released_weights_are_a_starting_point_and_a_baseline_is_of_the_evaluati
     elsewhere = json.loads((folder / "result.json").read_text())["scores"]
     assert code == 0 and elsewhere["starting_point"]["knn_accuracy"] != scores["starting_point"]["knn_accuracy"]
     code, last = run(recipe, folder, *options)
-    assert code == 0 and last.split("Judged on")[1] == first.split("Judged on")[1]
+    assert code == 0 and last.split("Evaluated on")[1] == first.split("Evaluated on")[1]
     assert json.loads((folder / "result.json").read_text())["scores"] == scores
 
 
@@ -407,7 +407,7 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
     code, output = run(recipe_file("simclr"), tmp_path / "run", *data)
     assert code == 0, output
     told = "8 images, by 40 train images; 2 train images left out as near-duplicates of test images"
-    assert f"Judged on imagefolder (folder test beside it): {told}" in output
+    assert f"Evaluated on imagefolder (folder test beside it): {told}" in output
     assert f"Evaluated on `imagefolder (folder test beside it)`: {told}." in (tmp_path / "run/README.md").read_text()
     counts = json.loads((tmp_path / "run/result.json").read_text())["evaluation"]
     assert counts == {

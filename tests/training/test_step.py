@@ -25,7 +25,6 @@ def watched(method, calls):
     """The method, noting which hook is called when, and what it sees."""
     first = next(method.encoder.parameters())
     method.before_step = lambda progress: calls.append(("before_step", progress))
-    method.after_backward = lambda progress: calls.append(("after_backward", first.grad.norm().item()))
     method.after_step = lambda outputs, progress: calls.append(("after_step", outputs, first.grad))
     return method
 
@@ -34,9 +33,11 @@ def test_hooks_come_in_order_and_see_what_the_contract_says(method):
     calls, settings = [], OptimSection(lr=0.1, clip_grad_norm=1e-3)
     method = watched(method, calls)
     seen = []
-    step = OptimizerStep(method, build_optimizer(method, settings), settings=settings, on_gradients=seen.append)
+    optimizer, first = build_optimizer(method, settings), next(method.encoder.parameters())
+    optimizer.register_step_pre_hook(lambda *_: calls.append(("optimizer", first.grad.norm().item())))
+    step = OptimizerStep(method, optimizer, settings=settings, on_gradients=seen.append)
     result = step([random_batch(SimCLR, 4)], PROGRESS)
-    assert [call[0] for call in calls] == ["before_step", "after_backward", "after_step"]
+    assert [call[0] for call in calls] == ["before_step", "optimizer", "after_step"]
     assert calls[0][1] is PROGRESS and seen == [3]
     assert calls[1][1] <= 1e-3  # clipped
     (output,), gradient = calls[2][1:]
