@@ -120,7 +120,17 @@ PRIVATE_APIS = (
     ),
     PrivateApi(
         "datasets",
-        ("_split_generators", "_get_pipeline_from_tar", "_cache_dir", "_output_dir"),
-        "the webdataset builder: splits are listed without a download, and a damaged archive ends with a row that says so",
+        ("_split_generators", "_get_pipeline_from_tar"),
+        "the webdataset builder, overridden: splits are listed without a download, and a damaged archive ends with a row that says so",
+    ),
+    PrivateApi(
+        "datasets",
+        ("_cache_dir", "_output_dir"),
+        "the folder of a builder's cache: what the overridden webdataset builder reads is cached apart",
+    ),
+    PrivateApi(
+        "datasets",
+        ("_iter_tar",),
+        "the files of a tar as they are read, overridden so that an archive that is cut off is noticed",
     ),
 )

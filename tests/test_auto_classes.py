@@ -39,6 +39,32 @@ for arguments in (["bad.yaml"], ["nowhere.yaml"], ["bad.yaml", "backbone={model_
         assert main(["train", *arguments]) == 2
     assert "hidden_size" in err.getvalue() or vit not in arguments, err.getvalue()
     assert not imported(), imported()
+open("good.yaml", "w").write("{method: {name: dino}, backbone: timm/resnet18, data: {path: builtin/shapes}, train: {steps: 1}}")
+for override, told in {
+    "eval={tasks: {knnn: {k: 3}}}": "eval.tasks.knnn: no evaluator 'knnn' is installed; did you mean 'knn'",
+    "eval={tasks: {knn: {kk: 3}}}": "eval.tasks.knn.kk: unknown key; did you mean 'k'",
+    "eval={tasks: {linear: {strengths: [0.0]}}}": "eval.tasks.linear.strengths.0: expected",
+    "eval={tasks: {retrieval: {text_batch_size: 0}}}": "eval.tasks.retrieval.text_batch_size: expected",
+    "eval={tasks: {features: {rows: 3}}}": "eval.tasks.features.rows: unknown key",
+    "eval={finetune: {epoch: 3}}": "eval.finetune.epoch: unknown key; did you mean 'epochs'",
+    "eval={zero_shot: [{templates: [no name]}]}": "eval.zero_shot.0.templates",
+    "eval={knn_k: 0}": "eval.knn_k: expected",
+    "backbone={model_type: vitt}": "backbone.model_type: transformers has no model_type 'vitt'; did you mean 'vit'",
+}.items():
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        assert main(["train", "good.yaml", override]) == 2
+    assert told in err.getvalue() and not imported(), (told, err.getvalue(), imported())
+evaluate = ["evaluate", "no_model", "no_data", "--task"]
+for arguments, told in (
+    ([*evaluate, "knnn"], "there is no task 'knnn'"),
+    ([*evaluate, "knn", "--set", "knn.kk=3"], "knn.kk: unknown key"),
+):
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        assert main(arguments) == 2
+    assert told in err.getvalue() and not imported(), (told, err.getvalue(), imported())
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+    main(["evaluate", "--help"])
+assert "knn.temperature" in out.getvalue() and "zero-shot.classes" in out.getvalue() and not imported(), imported()
 import hfcontrast.losses
 assert imported() == {"torch"}, imported()
 from transformers import AutoConfig, AutoModel

@@ -125,10 +125,14 @@ def run(args: argparse.Namespace) -> None:
             "--epochs, --label-share and --layer-decay are settings of fine-tuning: add --task finetune"
         )
 
+    from .tasks import read_tasks
+
+    settings = settings_of(args)
+    read_tasks(args.tasks, settings)  # what is mistyped is told before the libraries are imported
+
     from .evaluate_model import evaluate_model, print_report
     from .models import quiet_libraries
 
-    settings = settings_of(args)
     if args.json and args.json != "-":
         try:
             try_file(args.json)

@@ -17,8 +17,9 @@ from ..evaluation.registry import evaluators
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
 from ..renamed import UNTIL
 from .arguments import DataSource
-from .evaluated_tasks import HINTS, Chosen, check_tasks, choose_rows, possible_tasks, read_tasks, with_train_rows
+from .evaluated_tasks import HINTS, check_tasks, choose_rows, possible_tasks, with_train_rows
 from .models import OpenedModel, open_model
+from .tasks import Chosen, read_tasks
 
 
 def evaluate_model(
@@ -64,9 +65,9 @@ def evaluate_model(
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
     """
     settings, train_split = with_old(tasks, settings or {}, train_split, old)
+    known = read_tasks(tasks, settings)
     opened = open_model(model, revision, device, trust_remote_code)
     opened.picture_width()  # what cannot be encoded is said before the data is read
-    known = read_tasks(tasks, settings)
     found, trainable = choose_rows(data, known, split, train_split, asked=tasks is not None)
     chosen = known if tasks else possible_tasks(opened, known, found, trainable)
     check_tasks(opened, chosen, found, tasks is not None)

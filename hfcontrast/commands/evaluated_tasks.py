@@ -1,51 +1,20 @@
-"""Which evaluators `hfcontrast evaluate` runs, and on which rows: those that are asked for, or all that model and data allow."""
+"""Which rows `hfcontrast evaluate` evaluates on, and which evaluators model and data allow."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..data.sources import Rows, available_splits, load_rows
-from ..errors import DataError, HFContrastError, RecipeError
+from ..errors import DataError, HFContrastError
 from ..evaluation.held_out import HeldOut, check_same_classes, held_out_rows, hold_out_a_fifth
-from ..evaluation.online import Task
 from ..evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, Evaluator
-from ..evaluation.registry import evaluators, installed
 from ..evaluation.rows import EvaluationRows, further_columns, require
 from ..evaluation.zero_shot import require_text_tower
-from ..recipe.tasks import checked
 from .arguments import DataSource
 from .models import OpenedModel
+from .tasks import Chosen
 
 HINTS = {LABELS: "--label-column", CAPTIONS: "--caption-column", TRAIN: "--train-split", CLASS_NAMES: "--classes"}
-Chosen = dict[str, Task]
-
-
-def read_tasks(tasks: Sequence[str] | None, settings: Mapping[str, Mapping[str, Any]]) -> Chosen:
-    """The evaluators that are asked for, or that are done where they are possible, with their settings.
-
-    Raises:
-        HFContrastError: One is not installed, or settings are wrong or those of one that is not evaluated.
-    """
-    known = evaluators()
-    if unknown := [name for name in [*(tasks or ()), *settings] if name not in known]:
-        problem = getattr(installed().get(unknown[0]), "problem", None)
-        raise HFContrastError(
-            f"there is no task {unknown[0]!r}; there are {', '.join(known)}" + (f" ({problem})" if problem else "")
-        )
-    if unread := [name for name in settings if tasks and name not in tasks]:
-        raise HFContrastError(f"settings of {unread[0]} are given, which is not evaluated: add --task {unread[0]}")
-    names = [name for name in known if name in (tasks or ())] or [
-        name for name, one in known.items() if (one.when_possible and not one.beside) or name in settings
-    ]
-    found = {}
-    for name in names:
-        own, problems = checked(known[name].settings_class, dict(settings.get(name, {})))
-        if problems:
-            lines = (f"{'.'.join((name, *path))}: {text}" for path, text in problems)
-            raise RecipeError("\n".join(lines))
-        found[name] = Task(known[name], own)
-    return found
 
 
 def choose_rows(

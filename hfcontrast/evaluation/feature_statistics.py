@@ -1,6 +1,5 @@
 """Signs of a collapse: how far apart the features of the test images lie, and how many directions they use."""
 
-from ..nn.collapse import effective_rank, feature_std
 from .protocol import Evaluator, Figure, Scores
 
 ROWS = 2048  # whose singular values are computed
@@ -29,6 +28,8 @@ class FeatureStatistics(Evaluator):
     task_name = "spread of frozen features"
 
     def evaluate(self, encoder, rows, settings):
+        from ..nn.collapse import effective_rank, feature_std
+
         features, _ = rows.test_features(encoder)
         figures = {"std": feature_std(features), "effective_rank": effective_rank(features[:ROWS])}
         return Scores(figures, {"images": len(features)})

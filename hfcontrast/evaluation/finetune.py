@@ -17,22 +17,12 @@ With ``label_share`` this is semi-supervised evaluation as in SimCLR (Chen et al
 it takes so many fewer steps an epoch that more epochs are worth while.
 """
 
-from collections.abc import Callable, Collection, Iterable
 from typing import Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from ..encoders.layers import layer_distances
 from ..errors import under
-from ..nn.distributed import all_sum, rank
-from .finetune_training import Classifier, fit
 from .protocol import LABELS, TRAIN, Evaluator, Figure, NothingToEvaluate, Scores, Settings
-from .shuffled_rows import ShuffledRows
-
-Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
 class NoLabels(ValueError):
@@ -71,70 +61,12 @@ class FineTuning(Settings):
     )
 
 
-def finetune_accuracy(
-    encoder: PreTrainedModel,
-    train: Batches,
-    test: Batches,
-    settings: FineTuning | None = None,
-    trained: Collection[str] | None = None,
-) -> float:
-    """Top-1 accuracy after fine-tuning a copy of an encoder. Computed where the encoder is, by all processes together.
+def __getattr__(name: str):  # the computation imports torch, which a recipe's check by the settings above does not need
+    if name in ("Batches", "finetune_accuracy"):
+        from . import finetune_training
 
-    N processes compute the gradients of one; but each normalizes by the batch statistics of its own images (on GPUs whose batch
-    normalization is synchronized, of all), and draws its own dropout.
-
-    Args:
-        encoder: Any vision model; it stays as it is, and so does the global random state.
-        train: Gives this process's share of the train images as batches of (N, C, H, W) pixels and (N,) labels; rows with a
-            negative label are left out. See :class:`~hfcontrast.evaluation.shuffled_rows.ShuffledRows` for large ones.
-        test: The same for the test images. A class that no train image has counts as wrong.
-        settings: The protocol; None: its defaults.
-        trained: Names of the encoder's parameters that are trained. None: those that require gradients, so that with LoRA it is
-            the adapters and what was trained beside them; where none does, as of a teacher, all but mask tokens.
-
-    Returns:
-        A share in [0, 1]; chance, 1 / classes, where the training ended in numbers that are not finite.
-
-    Raises:
-        ValueError: No train row, or no test row, has a label.
-    """
-    settings = settings or FineTuning()
-    rows = ShuffledRows(train, settings.label_share, settings.seed)
-    if not len(rows.labels):
-        raise NoLabels("fine-tuning needs labeled images: there is none to train on")
-    home = next(encoder.parameters()).device
-    devices = [home] if home.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.enable_grad(),
-        torch.autocast(home.type, enabled=False),
-    ):
-        torch.manual_seed(settings.seed + rank())  # of dropout, which is to differ between processes
-        model = Classifier(encoder, len(rows.classes), settings.seed, trained)
-        if not fit(model, rows, settings):
-            return 1 / len(rows.classes)
-        return _accuracy(model, test, rows.classes.to(home))
-
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, test: Batches, classes: Tensor) -> float:
-    """Share of the labeled test images of all processes whose label has the largest logit.
-
-    Raises:
-        ValueError: There are none.
-    """
-    model.eval()
-    counts = torch.zeros(2, dtype=torch.long, device=classes.device)
-    for pixels, labels in test():
-        labeled = labels >= 0
-        if labeled.any():
-            logits, wanted = model(pixels[labeled]), labels[labeled].to(classes.device)
-            right = (classes[logits.argmax(dim=1)] == wanted) & logits.isfinite().all(dim=1)
-            counts += torch.stack([right.sum(), labeled.sum().to(classes.device)])
-    right, evaluated = all_sum(counts).tolist()
-    if not evaluated:
-        raise NoLabels("fine-tuning needs labeled images: there is none to evaluate on")
-    return right / evaluated
+        return getattr(finetune_training, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class FineTune(Evaluator):
@@ -150,11 +82,15 @@ class FineTune(Evaluator):
     task_name = "classification by the fine-tuned encoder"
 
     def check(self, encoder, rows, settings):
+        from ..encoders.layers import layer_distances
+
         if settings.layer_decay is not None:
             with under("layer_decay"):
                 layer_distances(encoder)  # refuses an encoder whose layers are not known
 
     def evaluate(self, encoder, rows, settings):
+        from .finetune_training import finetune_accuracy
+
         try:
             return Scores({"accuracy": finetune_accuracy(encoder, rows.train, rows.test, settings, rows.trained)})
         except NoLabels as error:

@@ -1,8 +1,8 @@
-"""The training of fine-tuning: a copy of an encoder with a linear classifier, its optimizer, schedule, augmentation and steps."""
+"""The computation of fine-tuning: a copy of an encoder with a linear classifier, its training, and its accuracy afterwards."""
 
 import copy
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,80 @@ from ..encoders.features import encode, feature_size
 from ..encoders.layers import layer_distances, named_kinds
 from ..errors import under
 from ..nn.batch_norm import GlobalBatchNorm
-from ..nn.distributed import all_sum, world_size
+from ..nn.distributed import all_sum, rank, world_size
 from ..nn.running_statistics import average_over_processes
 from ..nn.schedule import cosine
+from .finetune import FineTuning, NoLabels
 from .shuffled_rows import ShuffledRows
 
-if TYPE_CHECKING:
-    from .finetune import FineTuning
-
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 _NOT_DECAYED = ("class_token", "register_tokens", "mask_token", "positions", "relative_positions")
+
+
+def finetune_accuracy(
+    encoder: PreTrainedModel,
+    train: Batches,
+    test: Batches,
+    settings: FineTuning | None = None,
+    trained: Collection[str] | None = None,
+) -> float:
+    """Top-1 accuracy after fine-tuning a copy of an encoder. Computed where the encoder is, by all processes together.
+
+    N processes compute the gradients of one; but each normalizes by the batch statistics of its own images (on GPUs whose batch
+    normalization is synchronized, of all), and draws its own dropout.
+
+    Args:
+        encoder: Any vision model; it stays as it is, and so does the global random state.
+        train: Gives this process's share of the train images as batches of (N, C, H, W) pixels and (N,) labels; rows with a
+            negative label are left out. See :class:`~hfcontrast.evaluation.shuffled_rows.ShuffledRows` for large ones.
+        test: The same for the test images. A class that no train image has counts as wrong.
+        settings: The protocol; None: its defaults.
+        trained: Names of the encoder's parameters that are trained. None: those that require gradients, so that with LoRA it is
+            the adapters and what was trained beside them; where none does, as of a teacher, all but mask tokens.
+
+    Returns:
+        A share in [0, 1]; chance, 1 / classes, where the training ended in numbers that are not finite.
+
+    Raises:
+        ValueError: No train row, or no test row, has a label.
+    """
+    settings = settings or FineTuning()
+    rows = ShuffledRows(train, settings.label_share, settings.seed)
+    if not len(rows.labels):
+        raise NoLabels("fine-tuning needs labeled images: there is none to train on")
+    home = next(encoder.parameters()).device
+    devices = [home] if home.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.enable_grad(),
+        torch.autocast(home.type, enabled=False),
+    ):
+        torch.manual_seed(settings.seed + rank())  # of dropout, which is to differ between processes
+        model = Classifier(encoder, len(rows.classes), settings.seed, trained)
+        if not fit(model, rows, settings):
+            return 1 / len(rows.classes)
+        return _accuracy(model, test, rows.classes.to(home))
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, test: Batches, classes: Tensor) -> float:
+    """Share of the labeled test images of all processes whose label has the largest logit.
+
+    Raises:
+        ValueError: There are none.
+    """
+    model.eval()
+    counts = torch.zeros(2, dtype=torch.long, device=classes.device)
+    for pixels, labels in test():
+        labeled = labels >= 0
+        if labeled.any():
+            logits, wanted = model(pixels[labeled]), labels[labeled].to(classes.device)
+            right = (classes[logits.argmax(dim=1)] == wanted) & logits.isfinite().all(dim=1)
+            counts += torch.stack([right.sum(), labeled.sum().to(classes.device)])
+    right, evaluated = all_sum(counts).tolist()
+    if not evaluated:
+        raise NoLabels("fine-tuning needs labeled images: there is none to evaluate on")
+    return right / evaluated
 
 
 class Classifier(nn.Module):
@@ -62,7 +127,7 @@ def trainable_names(encoder: nn.Module) -> list[str]:
     return names or [name for name, _ in encoder.named_parameters() if not name.endswith("mask_token")]
 
 
-def fit(model: nn.Module, rows: ShuffledRows, settings: "FineTuning") -> bool:
+def fit(model: nn.Module, rows: ShuffledRows, settings: FineTuning) -> bool:
     """Trains the parameters that require gradients; returns whether all numbers are finite. The model is in training mode then."""
     groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
     optimizer = torch.optim.AdamW(groups, settings.lr)

@@ -1,21 +1,25 @@
 """kNN accuracy: weighted k-nearest-neighbor classification of frozen features (Wu et al., 2018, section 3.4; DINO's protocol)."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional as F
 
 from .protocol import LABELS, TRAIN, Evaluator, Figure, Scores, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 K, TEMPERATURE = 20, 0.07  # DINO's
 _VOTES = 1 << 26  # held at once: test images times classes
 
 
-@torch.no_grad()
 def knn_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = K, temperature: float = TEMPERATURE
+    train: "Tensor",
+    train_labels: "Tensor",
+    test: "Tensor",
+    test_labels: "Tensor",
+    k: int = K,
+    temperature: float = TEMPERATURE,
 ) -> float:
     """Top-1 accuracy of the k most similar train features, each with the weight exp(cosine similarity / temperature).
 
@@ -33,22 +37,26 @@ def knn_accuracy(
     Raises:
         ValueError: No train row, or no test row, has a label.
     """
+    import torch  # not before it is needed: recipes are checked by the settings below
+    from torch.nn import functional as F
+
     train, train_labels = train[train_labels >= 0], train_labels[train_labels >= 0]
     test, test_labels = test[test_labels >= 0], test_labels[test_labels >= 0]
     if not len(train) or not len(test):
         raise ValueError(f"kNN needs labeled rows: there are {len(train)} train rows and {len(test)} test rows")
-    train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
-    classes, train_classes = train_labels.unique(return_inverse=True)  # labels may be any numbers, such as 2 ** 40
-    k = min(k, len(train))
-    correct = 0
-    rows = max(min(1024, _VOTES // len(classes)), 1)
-    for part, labels in zip(test.split(rows), test_labels.split(rows)):
-        similarity, neighbors = (part @ train.T).topk(k, dim=1)
-        votes = torch.zeros(len(part), len(classes), device=part.device)
-        # Relative to the nearest neighbor: the vote is the same, and no exponential overflows at a low temperature.
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes.scatter_add_(1, train_classes[neighbors], weights)
-        correct += int((classes[votes.argmax(dim=1)] == labels).sum())
+    with torch.no_grad():
+        train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
+        classes, train_classes = train_labels.unique(return_inverse=True)  # labels may be any numbers, such as 2 ** 40
+        k = min(k, len(train))
+        correct = 0
+        rows = max(min(1024, _VOTES // len(classes)), 1)
+        for part, labels in zip(test.split(rows), test_labels.split(rows)):
+            similarity, neighbors = (part @ train.T).topk(k, dim=1)
+            votes = torch.zeros(len(part), len(classes), device=part.device)
+            # Relative to the nearest neighbor: the vote is the same, and no exponential overflows at a low temperature.
+            weights = ((similarity - similarity[:, :1]) / temperature).exp()
+            votes.scatter_add_(1, train_classes[neighbors], weights)
+            correct += int((classes[votes.argmax(dim=1)] == labels).sum())
     return correct / len(test)
 
 

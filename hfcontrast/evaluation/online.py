@@ -1,21 +1,14 @@
 """The evaluation that accompanies a training: all evaluators that a recipe asks for, on the same rows again and again."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from .features import RawPixels
-from .protocol import LABELS, Evaluator, NothingToEvaluate
+from .protocol import LABELS, Evaluator, NothingToEvaluate, Task
 from .rows import EvaluationRows
-
-
-class Task(NamedTuple):
-    """An evaluator with its settings."""
-
-    evaluator: Evaluator
-    settings: Any
 
 
 class OnlineEvaluation:

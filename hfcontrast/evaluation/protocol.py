@@ -7,7 +7,7 @@ An evaluator is a class with a docstring whose first paragraph says what it meas
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -209,3 +209,10 @@ class Evaluator(ABC):
     def key_of(self, figure: Figure) -> str:
         """The same of a declaration; it ends with ``*`` where its name does."""
         return figure.key or f"{self.name}_{figure.name}".replace("-", "_")
+
+
+class Task(NamedTuple):
+    """An evaluator with its settings."""
+
+    evaluator: Evaluator
+    settings: Any

@@ -5,7 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from .protocol import CAPTIONS, TEXT_TOWER, Evaluator, Figure, Scores, Settings
-from .retrieval import Retrieval
 
 KS = (1, 5, 10)
 _TITLES = {"image_to_text": "image→text", "text_to_image": "text→image"}
@@ -45,6 +44,8 @@ class RetrievalEvaluator(Evaluator):
     task_name = "retrieval"
 
     def evaluate(self, encoder, rows, settings):
+        from .retrieval import Retrieval
+
         retrieval = Retrieval(rows.captioned(), rows.tokenizer, KS, settings.text_batch_size)
         return Scores(retrieval(encoder))
 

@@ -1,14 +1,16 @@
 """Zero-shot classification as an evaluator: of the test images, or of several data sets, by the names of their classes."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ..data.sources import Rows
 from ..errors import DataError
 from .protocol import CLASS_NAMES, LABELS, TEXT_TOWER, Evaluator, Figure, NothingToEvaluate, Scores, Settings
 from .templates import PHOTO, check_templates
-from .zero_shot import ZeroShot, class_names_of, require_text_tower
+
+if TYPE_CHECKING:
+    from ..data.sources import Rows
+    from .zero_shot import ZeroShot
 
 Template = Annotated[str, Field(pattern=r"\{\}")]
 
@@ -98,6 +100,8 @@ class ZeroShotEvaluator(Evaluator):
             self._task(rows, task)
 
     def evaluate(self, encoder, rows, settings):
+        from .zero_shot import ZeroShot, require_text_tower
+
         require_text_tower(encoder)
         if settings.tasks is None:
             features, labels = rows.test_features(encoder)
@@ -110,7 +114,9 @@ class ZeroShotEvaluator(Evaluator):
         found = {f"top1_{task.title}": self._task(rows, task)(encoder)["top1"] for task in settings.tasks}
         return Scores(found)
 
-    def _task(self, rows: Any, task: ZeroShotTask) -> ZeroShot:
+    def _task(self, rows: Any, task: ZeroShotTask) -> "ZeroShot":
+        from .zero_shot import ZeroShot, class_names_of
+
         source = task.model_dump(include=set(Source.model_fields))
         others, batches = rows.others(source, task.split)
         return ZeroShot(batches, rows.tokenizer, _spoken(class_names_of(others, task.classes)), task.templates)
@@ -137,8 +143,10 @@ class ZeroShotEvaluator(Evaluator):
         return {}
 
 
-def _names(rows: Rows, given: list[str] | None) -> list[str]:
+def _names(rows: "Rows", given: list[str] | None) -> list[str]:
     """The names that are given, as they are, else the data's own, with spaces for underscores."""
+    from .zero_shot import class_names_of
+
     names = class_names_of(rows, given)
     return names if given is not None else _spoken(names)
 

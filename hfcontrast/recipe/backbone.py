@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ..encoders.config import ADAPTATION as _ADAPTATION
 from ..encoders.config import OWN, PAIR, TIMM, TOWERS, WEIGHTS, Backbone, LoRA, Tower, has_own_towers, known_fields
-from ..encoders.config_names import fields_in_source
+from ..encoders.config_names import fields_in_source, model_types_in_source
 from ..encoders.timm_names import architectures, is_architecture
 from .checking import EXAMPLES, Problem, fits
 from .wording import did_you_mean, mismatch, nearest
@@ -151,10 +151,17 @@ def check_backbone_names(backbone: str | dict[str, Any]) -> list[Problem]:
 
 
 def _mistyped(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
-    """Unknown keys beside a model_type, as far as the source of its configuration says so: without importing torch."""
+    """An unknown model_type, or unknown keys beside one, as far as transformers' source says so: without importing torch."""
     from ..methods.source import inherited_fields
 
-    names = fields_in_source(backbone["model_type"]) if "transformers.configuration_utils" not in sys.modules else None
+    if (
+        "transformers.configuration_utils" in sys.modules
+    ):  # then itself is asked, and what others have registered with it counts
+        return []
+    types = model_types_in_source()
+    if types is not None and backbone["model_type"] not in types.union(OWN):
+        return [_unknown_type(backbone["model_type"], types.union(OWN), path)]
+    names = fields_in_source(backbone["model_type"])
     if names is None:
         return []
     return [
@@ -162,6 +169,11 @@ def _mistyped(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
         for key in backbone
         if key not in names | inherited_fields() | {"model_type"}
     ]
+
+
+def _unknown_type(name: str, known: Collection[str], path: tuple[str, ...]) -> Problem:
+    hint = did_you_mean(name, known, otherwise="; it is the model_type of a config.json, e.g. vit")
+    return Problem((*path, "model_type"), f"transformers has no model_type {name!r}{hint}")
 
 
 def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
@@ -174,8 +186,7 @@ def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Probl
         from ..encoders import own_architectures  # noqa: F401 (so that transformers knows them)
     name, given = backbone["model_type"], {key: value for key, value in backbone.items() if key != "model_type"}
     if name not in CONFIG_MAPPING or name.startswith("hfcontrast_"):
-        hint = did_you_mean(name, CONFIG_MAPPING.keys(), otherwise="; it is the model_type of a config.json, e.g. vit")
-        return [Problem((*path, "model_type"), f"transformers has no model_type {name!r}{hint}")]
+        return [_unknown_type(name, CONFIG_MAPPING.keys(), path)]
     config_class = CONFIG_MAPPING[name]
     parts = {path: (config_class, given)}
     if has_own_towers(config_class):

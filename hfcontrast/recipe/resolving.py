@@ -36,6 +36,8 @@ def resolve(
     """
     backbone = values.get("backbone")
     problems += check_declared(values, document.overridden)
+    if "eval" in sections:
+        problems += check_evaluators(sections["eval"])
     if isinstance(backbone, (str, dict)):  # torch is imported for an architecture only where nothing else is wrong
         heavy = not problems or "torch" in sys.modules
         problems += check_backbone(backbone) if heavy else check_backbone_names(backbone)
@@ -43,8 +45,6 @@ def resolve(
         return {}
     resolved, more = _check_rooms(values, document)
     problems += more
-    if "eval" in sections:
-        problems += check_evaluators(sections["eval"])
     if "method" in sections and "method" in resolved:
         sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
     return resolved

@@ -13,7 +13,7 @@ from transformers import ResNetConfig, ResNetModel, ViTConfig
 from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.lora import add_lora
 from hfcontrast.errors import RecipeError
-from hfcontrast.evaluation import finetune, shuffled_rows
+from hfcontrast.evaluation import finetune_training, shuffled_rows
 from hfcontrast.evaluation.features import extract_features
 from hfcontrast.evaluation.finetune import FineTuning, finetune_accuracy
 from hfcontrast.evaluation.finetune_training import lr_factor, parameter_groups, shift_and_flip, trainable_names
@@ -114,8 +114,8 @@ def test_encoder_and_random_state_are_left_alone(make):
 @pytest.fixture
 def trained_models(monkeypatch):
     """The classifiers that were trained, as they were at the end."""
-    found, fit = [], finetune.fit
-    monkeypatch.setattr(finetune, "fit", lambda model, *rest: found.append(model) or fit(model, *rest))
+    found, fit = [], finetune_training.fit
+    monkeypatch.setattr(finetune_training, "fit", lambda model, *rest: found.append(model) or fit(model, *rest))
     return found
 
 
@@ -285,12 +285,12 @@ def test_shifts_are_by_whole_pixels_and_reflect_what_is_missing():
 
 def weights_and_score(encoder, bank, settings, queries=None):
     """The accuracy, and the weights of the classifier at its end."""
-    found, fit = [], finetune.fit
-    finetune.fit = lambda model, *rest: found.append(model) or fit(model, *rest)
+    found, fit = [], finetune_training.fit
+    finetune_training.fit = lambda model, *rest: found.append(model) or fit(model, *rest)
     try:
         score = finetune_accuracy(encoder, bank, queries or (lambda: []), settings)
     finally:
-        finetune.fit = fit
+        finetune_training.fit = fit
     return score, {name: value.detach().clone() for name, value in found[0].state_dict().items()}
 
 

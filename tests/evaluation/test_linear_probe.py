@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
-from hfcontrast.evaluation import linear_probe
+from hfcontrast.evaluation import logistic_regression
 from hfcontrast.evaluation.linear_probe import choose_strength, fit, linear_accuracy, loss_and_gradient
 
 
@@ -43,7 +43,7 @@ def test_a_fit_is_that_of_scikit_learn(strength):
 
 @pytest.mark.parametrize("held", [1 << 24, 64])
 def test_loss_and_gradient_are_those_of_autograd_in_parts_too(held, monkeypatch):
-    monkeypatch.setattr(linear_probe, "_LOGITS", held)
+    monkeypatch.setattr(logistic_regression, "_LOGITS", held)
     features, labels = rows(50)
     features = standardized(features)
     weights = torch.randn(4, 13, requires_grad=True)
@@ -101,7 +101,7 @@ def test_features_that_are_no_numbers_do_not_stop_a_run():
 def test_strengths_are_chosen_by_rows_that_are_not_fitted(monkeypatch):
     fitted = []
     monkeypatch.setattr(
-        linear_probe, "fit", lambda features, *rest: fitted.append(len(features)) or fit(features, *rest)
+        logistic_regression, "fit", lambda features, *rest: fitted.append(len(features)) or fit(features, *rest)
     )
     (bank, labels), (queries, truth) = rows(100), rows(50, seed=1)
     linear_accuracy(bank, labels, queries, truth)
