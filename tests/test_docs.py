@@ -21,6 +21,7 @@ from hfcontrast.commands.cli import build_parser, main, parse
 from hfcontrast.errors import HFContrastError
 from hfcontrast.methods import registry
 from hfcontrast.recipe import load_recipe
+from hfcontrast.testing import check_evaluator
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -140,6 +141,7 @@ def test_python_is_run_or_its_names_exist(block, clean_registry):
         evaluator = space["Separation"]()
         rows = SimpleNamespace(test_features=lambda encoder: (features, labels))
         assert evaluator.evaluate(None, rows, evaluator.settings_class()).figures == {"gap": 1.0}
+        check_evaluator(space["Separation"])
 
 
 def step_of(method_class):
