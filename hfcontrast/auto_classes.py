@@ -5,6 +5,7 @@ hfcontrast, and a model_type that none of our classes can have never imports one
 """
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -28,7 +29,7 @@ class LazyEntries(dict):
 
     def __init__(self, entries: dict[Any, Any]):
         super().__init__(entries)
-        self._looking_for: set[Any] = set()
+        self._looking_for: set[tuple[int, Any]] = set()  # (thread, key): another thread's import is waited for
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or (self._look_for(key) and super().__contains__(key))
@@ -41,7 +42,7 @@ class LazyEntries(dict):
     def _look_for(self, key: Any) -> bool:
         """Registers what a key belongs to; whether it can be one of ours at all."""
         model_type = key if isinstance(key, str) else getattr(key, "model_type", None)
-        if not isinstance(model_type, str) or key in self._looking_for:
+        if not isinstance(model_type, str) or (threading.get_ident(), key) in self._looking_for:
             return False
         method = model_type.startswith(_PREFIX)
         if not method and not _is_own_architecture(model_type):
@@ -55,11 +56,12 @@ class LazyEntries(dict):
 
     @contextmanager
     def _looking(self, key: Any) -> Iterator[None]:
-        self._looking_for.add(key)
+        looking = (threading.get_ident(), key)
+        self._looking_for.add(looking)
         try:
             yield
         finally:
-            self._looking_for.discard(key)
+            self._looking_for.discard(looking)
 
 
 def _is_own_architecture(name: str) -> bool:

@@ -74,6 +74,14 @@ model.save_pretrained("foreign")
 AutoModel.from_pretrained("foreign")
 assert not any(name.startswith("hfcontrast.methods.") and "transformers" in vars(sys.modules[name]) for name in methods())
 assert "hfcontrast.methods.base" not in methods() and "hfcontrast.encoders.own_architectures" not in sys.modules
+import threading
+together, found = threading.Barrier(6), []
+def ask():
+    together.wait()
+    found.append(AutoConfig.for_model("hfcontrast_simsiam", backbone_config=tiny).model_type)
+threads = [threading.Thread(target=ask) for _ in range(6)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+assert found == ["hfcontrast_simsiam"] * 6, found
 method = AutoModel.from_config(AutoConfig.for_model("hfcontrast_simsiam", backbone_config=tiny))
 method.save_pretrained("method")
 assert type(AutoModel.from_pretrained("method")).__name__ == "SimSiam"

@@ -102,7 +102,7 @@ class PartMaker:
         self.model, self.rows = opened.model, rows
         self.normalize, self.dtype, self.batch_size = normalize, dtype, batch_size
         self.transform = image_transform(opened.image_processor) if what != "texts" else None
-        self.width = opened.picture_width() if self.transform else feature_size(self.model)
+        self.width = opened.image_width() if self.transform else feature_size(self.model)
         self.tokenizer = opened.tokenizer if what != "images" else None
         there = rows.dataset.features
         self.copied = tuple(dict.fromkeys(name for name in ("label", *keep) if name in there))

@@ -67,7 +67,7 @@ def evaluate_model(
     settings, train_split = with_old(tasks, settings or {}, train_split, old)
     known = read_tasks(tasks, settings)
     opened = open_model(model, revision, device, trust_remote_code)
-    opened.picture_width()  # what cannot be encoded is said before the data is read
+    opened.image_width()  # what cannot be encoded is said before the data is read
     found, trainable = choose_rows(data, known, split, train_split, asked=tasks is not None)
     chosen = known if tasks else possible_tasks(opened, known, found, trainable)
     check_tasks(opened, chosen, found, tasks is not None)

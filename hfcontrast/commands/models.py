@@ -77,8 +77,8 @@ class OpenedModel:
                 raise HFContrastError(f"{self.name} has no {what} that can be loaded: {why}{unreachable}") from error
 
     @torch.no_grad()
-    def picture_width(self) -> int:
-        """Width of the features of pictures, found by encoding a blank one.
+    def image_width(self) -> int:
+        """Width of the features of images, found by encoding a blank one.
 
         Raises:
             HFContrastError: The model cannot encode what its image processor makes.
@@ -88,7 +88,7 @@ class OpenedModel:
             return encode(self.model, transform([Image.new("RGB", (64, 64))]).to(self.model.device)).shape[1]
         except (*_LOADING_ERRORS, DataError) as error:
             raise HFContrastError(
-                f"{self.name} ({type(self.model).__name__}) gives no feature vector for a picture: {_first_line(error)}"
+                f"{self.name} ({type(self.model).__name__}) gives no feature vector for an image: {_first_line(error)}"
             ) from error
 
     def digest(self, images: bool = True, texts: bool = True) -> str:

@@ -50,7 +50,6 @@ class ColorViewsConfig(PreTrainedConfig):
     sub_configs = {"backbone_config": AutoConfig}
     attribute_map = {"colour_space": "color_space"}  # as encoders saved by version 0.1 call it
     default_backbone = "resnet"  # where there is none, or its model_type is missing
-    attribute_map = {"colour_space": "color_space"}  # as files of older versions have it
 
     backbone_config: dict | PreTrainedConfig | None = None
     color_space: Literal["lab", "ydbdr", "rgb"] = "lab"
@@ -62,7 +61,6 @@ class ColorViewsConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.color_space = kwargs.pop("colour_space", self.color_space)
         self.backbone_config = whole_config(self.backbone_config, self.default_backbone)
-        self.color_space = kwargs.pop("colour_space", self.color_space)
         if self.channel_groups is None:
             self.channel_groups = [list(group) for group in _GROUPS[self.color_space]]
         super().__post_init__(**kwargs)

@@ -158,6 +158,23 @@ class Backbone:
         _warn_of_mapping()
         return self.written.keys()
 
+    def values(self) -> Any:
+        """The values of :attr:`written`."""
+        _warn_of_mapping()
+        return self.written.values()
+
+    def items(self) -> Any:
+        """The keys and values of :attr:`written`."""
+        _warn_of_mapping()
+        return self.written.items()
+
+    def __len__(self) -> int:
+        _warn_of_mapping()
+        return len(self.written)
+
+    def __bool__(self) -> bool:
+        return True
+
 
 ADAPTATION = (
     "min_matched",

@@ -87,7 +87,7 @@ def tracked(evaluator: Evaluator, figures: Mapping[str, float]) -> dict[str, flo
     """The figures that runs keep, by their keys.
 
     Args:
-        evaluator: Who measured them.
+        evaluator: The evaluator that measured them.
         figures: By their names.
     """
     declared = {name: evaluator.figure_of(name) for name in figures}

@@ -119,7 +119,7 @@ def register(cls: type[Evaluator]) -> type[Evaluator]:
 
 
 def figures_of(keys: Iterable[str]) -> dict[str, tuple[Evaluator | None, Figure]]:
-    """Who measured figures, and their declarations, by their keys in ``result.json``; in the order of tables.
+    """The evaluators of figures, and the figures' declarations, by their keys in ``result.json``; in the order of tables.
 
     A key that no installed evaluator declares has none: it is shown as a number under its own name.
     """

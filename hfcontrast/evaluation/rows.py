@@ -34,7 +34,7 @@ class EvaluationRows:
     Args:
         test: Gives this process's share of the test images as batches of (pixel_values, labels): :class:`.batches.Batches`.
         train: The same of the train images, which classifiers are fitted to; None where there are none.
-        make: Makes batches of rows, as those were made; see :func:`batches_of`.
+        make: Makes batches of rows, as those were made.
         source: Where the test rows come from, as arguments of ``load_rows``.
         split: Their split; None where a fifth of the train rows was held out.
         tokenizer: The model's tokenizer, or a processor that has one; None without texts.

@@ -139,13 +139,13 @@ class Method(PreTrainedModel):
         return self.encoder
 
     def visualize(self, **batch: Tensor) -> dict[str, Tensor]:
-        """What the method predicts, as pictures to look at: the columns of a sheet by their headings, from left to right.
+        """What the method predicts, as images to look at: the columns of a sheet by their headings, from left to right.
 
         Called after the training in evaluation mode, without gradients, on one process only (so it must not gather), with
-        the batch entries that it names: undistorted pictures under the keys of the views, and ``index``.
+        the batch entries that it names: undistorted images under the keys of the views, and ``index``.
 
         Returns:
-            Pictures (B, 3, H, W) or several side by side (B, P, 3, H, W), normalized as the views are; nothing by default.
+            Images (B, 3, H, W) or several side by side (B, P, 3, H, W), normalized as the views are; nothing by default.
         """
         return {}
 
@@ -154,7 +154,7 @@ class Method(PreTrainedModel):
         """Finds the settings that ``data_statistics`` names; called once a run, the result is kept with it.
 
         Args:
-            images: (N, 3, H, W) undistorted pictures of the size of the first view, RGB in [0, 1], some hundreds spread
+            images: (N, 3, H, W) undistorted images of the size of the first view, RGB in [0, 1], some hundreds spread
                 over the data.
             options: The method's settings in the recipe.
 

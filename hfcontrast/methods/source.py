@@ -51,7 +51,7 @@ class Declared:
         self, source: "Source | None" = None, node: ast.ClassDef | None = None, base: "Declared | None" = None
     ):
         self._source, self._node, self._base = source, node, base
-        self.__doc__ = ast.get_docstring(node) if node else None
+        self.__doc__ = (ast.get_docstring(node) if node else None) or (base.__doc__ if base else None)
 
     @cached_property
     def config_class(self) -> Any:
@@ -63,6 +63,14 @@ class Declared:
     @cached_property
     def views(self) -> Any:
         return self._attribute("views")
+
+    @property
+    def changes_subclasses(self) -> bool:
+        """Whether its subclasses may be changed when they are made."""
+        body = self._node.body if self._node else []
+        return any(getattr(item, "name", "") == "__init_subclass__" for item in body) or (
+            self._base is not None and self._base.changes_subclasses
+        )
 
     @property
     def model_type(self) -> str:
@@ -89,7 +97,7 @@ def read(entry: PluginEntry) -> Declared:
     module, attribute = entry.module, entry.value.partition(":")[2].partition("[")[0].strip()
     try:
         found = source_of(module).value(attribute)
-        if isinstance(found, Declared) and found.config_class and found.views:
+        if isinstance(found, Declared) and found.config_class and found.views and found.__doc__:
             return found
     except UnknownSource:
         raise
@@ -151,6 +159,10 @@ class Source:
                     self._unclear.add(binding)
                 self._bindings[binding] = item
             self._unclear |= _stored(item) - plain
+        for item in tree.body:
+            self._unclear |= _changed(item) | {
+                part for part in _handed_over(item) if isinstance(self._bindings.get(part), ast.ClassDef)
+            }
 
     def value(self, name: str) -> Any:
         """What a name of the module stands for.
@@ -178,7 +190,7 @@ class Source:
             return self.evaluate(item.value)
         if isinstance(item, ast.ClassDef) and len(item.bases) == 1 and not item.keywords:
             base = self.evaluate(item.bases[0])
-            if isinstance(base, Declared) and not item.decorator_list:
+            if isinstance(base, Declared) and not item.decorator_list and not base.changes_subclasses:
                 return Declared(self, item, base)
             if isinstance(base, type) and issubclass(base, Settings):
                 return self._settings(item)
@@ -243,6 +255,27 @@ def _stored(item: ast.stmt) -> set[str]:
         elif isinstance(part, ast.alias):
             found.add((part.asname or part.name).partition(".")[0])
     return found
+
+
+def _changed(item: ast.stmt) -> set[str]:
+    """The names whose attributes a function sets: ``X.views = ...`` within it."""
+    if not isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
+        return set()
+    changed = [
+        part.value
+        for part in ast.walk(item)
+        if isinstance(part, ast.Attribute | ast.Subscript) and isinstance(part.ctx, ast.Store | ast.Del)
+    ]
+    return {name.id for value in changed for name in ast.walk(value) if isinstance(name, ast.Name)}
+
+
+def _handed_over(item: ast.stmt) -> set[str]:
+    """The names that an assignment hands to functions, which may change what they stand for: ``done = fix(X)``."""
+    if not isinstance(item, ast.Assign | ast.AnnAssign):
+        return set()
+    calls = [part for part in ast.walk(item) if isinstance(part, ast.Call)]
+    given = [value for call in calls for value in (*call.args, *(keyword.value for keyword in call.keywords))]
+    return {name.id for value in given for name in ast.walk(value) if isinstance(name, ast.Name)}
 
 
 def _without_encoder(item: ast.stmt) -> ast.stmt:

@@ -186,7 +186,7 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
 
 
 def card_figures(keys: Iterable[str]) -> dict[str, tuple[Evaluator, Figure]]:
-    """The figures that cards show, with who measured them, by their keys in scores, in the order of tables."""
+    """The figures that cards show, with the evaluator that measured them, by their keys in scores, in the order of tables."""
     return {key: found for key, found in figures_of(keys).items() if CARD in found[1].shown_in}
 
 

@@ -1,1 +1,1 @@
-"""Pictures of what a method does."""
+"""Figures of a run."""

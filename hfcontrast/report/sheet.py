@@ -45,7 +45,7 @@ def image_sheet(columns: Mapping[str, Tensor], mean: Sequence[float], std: Seque
 
 
 def _as_bytes(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Pictures as (B, H', W', 3) bytes, enlarged, those of one sample side by side."""
+    """Images as (B, H', W', 3) bytes, enlarged, those of one sample side by side."""
     images = images.detach().float().cpu()
     if images.ndim == 4:
         images = images.unsqueeze(1)

@@ -139,7 +139,7 @@ def check_output(method: Method, batch: dict[str, Tensor], output: MethodOutput)
 
 
 def check_depict(method: Method, batch: dict[str, Tensor]) -> None:
-    """``visualize`` makes pictures in evaluation mode, of the views and ``index`` alone."""
+    """``visualize`` makes images in evaluation mode, of the views and ``index`` alone."""
     if type(method).visualize is Method.visualize:
         return
     method = copy.deepcopy(method).eval()

@@ -70,8 +70,8 @@ def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **
     small = TINY_TOWERS if method_class.needs_captions() else TINY_BACKBONE
     options = {**known, **options}
     if missing := [name for name in method_class.data_statistics if options.get(name) is None]:
-        pictures = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-        options |= data_statistics_of(method_class, pictures, options, missing)
+        images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+        options |= data_statistics_of(method_class, images, options, missing)
     config = config_class(backbone_config=copy.deepcopy(backbone or small), **options)
     return method_class(config).train()
 

@@ -59,6 +59,7 @@ def test_it_can_still_be_read_as_a_mapping():
     with pytest.warns(FutureWarning, match="`written` is the mapping"):
         assert backbone["hidden_size"] == backbone.get("hidden_size") == 96 and {**backbone} == FORMS[1]
         assert "hidden_size" in backbone and "revision" not in backbone
+        assert dict(backbone.items()) == FORMS[1] and len(backbone) == len(FORMS[1]) == len(list(backbone.values()))
 
 
 def test_names_of_timm_are_those_of_its_registry(monkeypatch):
