@@ -15,6 +15,21 @@ UNTIL = "0.3"
 
 # Old module -> new module, within hfcontrast; a module that was split is its package, which has all of its public names.
 MODULES = {
+    "methods.arguments": "methods.contract.arguments",
+    "methods.calling": "methods.contract.calling",
+    "methods.config": "methods.contract.config",
+    "methods.construction": "methods.contract.construction",
+    "methods.declaration": "methods.contract.declaration",
+    "methods.freezing": "methods.contract.freezing",
+    "methods.hooks": "methods.contract.hooks",
+    "methods.loading": "methods.contract.loading",
+    "methods.old_names": "methods.contract.old_names",
+    "methods.output": "methods.contract.output",
+    "methods.progress": "methods.contract.progress",
+    "methods.renamed_settings": "methods.contract.renamed_settings",
+    "methods.returned": "methods.contract.returned",
+    "methods.settings": "methods.contract.settings",
+    "methods.source": "methods.contract.source",
     "cli": "commands.cli",
     "commands.opening": "commands.models",
     "commands.parts": "commands.embedding_files",

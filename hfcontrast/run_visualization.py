@@ -11,7 +11,7 @@ from .atomic import atomic_file, writing
 from .data.sources import Rows
 from .errors import PluginError
 from .evaluation.inputs import evaluating
-from .methods.calling import visualized
+from .methods.contract.calling import visualized
 from .publishing.card import PREDICTIONS
 from .report.sheet import image_sheet
 from .training.build import Training

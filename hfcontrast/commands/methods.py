@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..methods.base import Method
-    from ..methods.source import Declared
+    from ..methods.contract.source import Declared
 
 SUMMARY = "list the installed methods, or explain one"
 

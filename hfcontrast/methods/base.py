@@ -1,35 +1,33 @@
 """The contract of a method: Method (and MethodConfig, MethodOutput, Progress and Phase, from modules of their own)."""
 
 import contextlib
-import copy
 import inspect
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..encoders.build import build_encoder
 from ..encoders.features import encode, feature_size
 from ..errors import PluginError
-from ..nn.ema import MomentumUpdate
 from ..nn.random import sample_uniform
 from ..view import View
-from . import arguments
-from .calling import call_hook
-from .config import MethodConfig
-from .declaration import called, check_declaration, check_modules, without_source
-from .freezing import Frozen, after_backward
-from .loading import check_model_type, make_whole
-from .old_names import follow_old_names
-from .output import MethodOutput
-from .progress import Phase, Progress
+from .contract import arguments
+from .contract.calling import call_hook
+from .contract.config import MethodConfig
+from .contract.declaration import called, check_declaration
+from .contract.freezing import Frozen, after_backward
+from .contract.loading import check_model_type, make_whole
+from .contract.modules import ModulesOfMethod
+from .contract.old_names import follow_old_names
+from .contract.output import MethodOutput
+from .contract.progress import Phase, Progress
+from .contract.returned import check_returned
 from .registry import class_made
-from .returned import check_returned
 
 
-class Method(PreTrainedModel):
+class Method(ModulesOfMethod):
     """A self-supervised method: an encoder, heads beside it, and three steps.
 
     A subclass sets ``config_class`` and ``views``, builds its heads in ``__init__`` (ending with ``self.post_init()``) and
@@ -60,7 +58,6 @@ class Method(PreTrainedModel):
 
     config_class: type[MethodConfig]
     views: tuple[View, ...] = ()
-    teachers: dict[str, str] = {}
     constant_lr: tuple[str, ...] = ()
     collapse_advice: str = "lower optim.lr, raise train.batch_size, or weaken the augmentation"
     min_images: int = 2
@@ -86,7 +83,7 @@ class Method(PreTrainedModel):
         super().__init__(config)
         self.encoder = build_encoder(config.backbone_config)
         self.feature_size = feature_size(self.encoder)
-        self._momentum_update: MomentumUpdate | None = None
+        self._momentum_update = None
         self._finished: tuple[str, ...] | None = None  # the parameters that post_init has found
         self._computing = False
         self._still: tuple[str, ...] = ()
@@ -264,43 +261,6 @@ class Method(PreTrainedModel):
         features = encode(self.encoder if encoder is None else encoder, pixel_values.flatten(0, 1))
         return features.unflatten(0, pixel_values.shape[:2])
 
-    @torch.no_grad()
-    def update_teachers(self, momentum: float) -> None:
-        """Moves every teacher towards its source: ``teacher = momentum * teacher + (1 - momentum) * source``."""
-        if self._computing:
-            raise PluginError(
-                f"{called(type(self))}: update_teachers() belongs into after_step(); a forward pass changes nothing"
-            )
-        if self._momentum_update is None:
-            pairs = [(getattr(self, name), getattr(self, source)) for name, source in self.teachers.items()]
-            self._momentum_update = MomentumUpdate(pairs)
-        self._momentum_update(momentum)
-
-    def copy_teachers(self) -> None:
-        """Makes every teacher a copy of its source again, as after loading other weights, or adapters, into the encoder."""
-        for name, source in self.teachers.items():
-            if not isinstance(getattr(self, source, None), nn.Module):
-                raise PluginError(without_source(self, name, source))
-            setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
-        self._momentum_update = None
-        self.train(self.training)
-
-    def keep_in_eval_mode(self, *names: str) -> None:
-        """Keeps modules in evaluation mode in every training step: no dropout, and batch statistics as they are.
-
-        Args:
-            names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are kept still too.
-        """
-        check_modules(self, names, "keep_in_eval_mode")
-        of_teachers = [
-            teacher + name[len(source) :]
-            for name in names
-            for teacher, source in self.teachers.items()
-            if name == source or name.startswith(f"{source}.")
-        ]
-        self._still += (*names, *of_teachers)
-        self.train(self.training)
-
     def post_init(self) -> None:
         """Finishes the construction: initial weights first, then the teachers as copies of them."""
         if "_still" not in vars(self):
@@ -309,30 +269,6 @@ class Method(PreTrainedModel):
         self.copy_teachers()
         self._finished = tuple(name for name, _ in self.named_parameters())
         self._frozen = tuple(name for name, parameter in self.named_parameters() if not parameter.requires_grad)
-
-    def train(self, mode: bool = True) -> "Method":
-        """Sets the training mode. Teachers normalize by batch statistics, as in the papers, but drop nothing out."""
-        super().train(mode)
-        for name in self.teachers:
-            for module in getattr(self, name, nn.Module()).modules():
-                module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for name in self._still:
-            if hasattr(self, name.partition(".")[0]):  # teachers come with post_init
-                self.get_submodule(name).eval()
-        return self
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-
-    def _initialize_weights(self, module: nn.Module, *arguments: Any) -> None:
-        # transformers passes over modules that have parameters in their submodules only, as heads do: their own
-        # initialization comes here, after that of the submodules. What a checkpoint has given stays.
-        super()._initialize_weights(module, *arguments)
-        passed_over = not any(True for _ in (*module.parameters(False), *module.buffers(False)))
-        given = all(getattr(value, "_is_hf_initialized", False) for value in module.parameters())
-        if passed_over and not given and hasattr(module, "reset_parameters"):
-            module.reset_parameters()
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):

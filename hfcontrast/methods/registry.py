@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load
 from ..errors import PluginError
 from ..renamed import renamed
-from . import source
-from .renamed_settings import first_names, with_new_names
-from .settings import MethodField, method_fields, type_text
+from .contract import source
+from .contract.renamed_settings import first_names, with_new_names
+from .contract.settings import MethodField, method_fields, type_text
 
 if TYPE_CHECKING:
     from .base import Method

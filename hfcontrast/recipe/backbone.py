@@ -154,7 +154,7 @@ def check_backbone_names(backbone: str | dict[str, Any]) -> list[Problem]:
 
 def _mistyped(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Problem]:
     """An unknown model_type, or unknown keys beside one, as far as transformers' source says so: without importing torch."""
-    from ..methods.source import inherited_fields
+    from ..methods.contract.source import inherited_fields
 
     if (
         "transformers.configuration_utils" in sys.modules

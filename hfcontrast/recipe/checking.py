@@ -18,7 +18,7 @@ from .wording import did_you_mean, mismatch, nearest, show
 
 if TYPE_CHECKING:
     from ..methods.base import Method
-    from ..methods.source import Declared
+    from ..methods.contract.source import Declared
 
 TOP_LEVEL = ("method", "backbone", "data", "text", "views", "optim", "train", "eval", "track", "publish")
 EXAMPLES = {

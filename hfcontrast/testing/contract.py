@@ -13,9 +13,9 @@ from transformers import AutoModel, PreTrainedModel
 from ..encoders.features import encode
 from ..errors import PluginError, RecipeError
 from ..methods.base import Method, Progress
-from ..methods.calling import phases_of
-from ..methods.construction import check_built
-from ..methods.declaration import check_written
+from ..methods.contract.calling import phases_of
+from ..methods.contract.construction import check_built
+from ..methods.contract.declaration import check_written
 from .draws import check_draws
 from .frozen import check_frozen
 from .learning import check_learns

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method, Progress
-from ..methods.freezing import declared_frozen, named_parameters
+from ..methods.contract.freezing import declared_frozen, named_parameters
 from ..training.step import OptimizerStep
 from .violation import require
 

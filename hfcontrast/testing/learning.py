@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method, Progress
-from ..methods.loading import teachers_updated
+from ..methods.contract.loading import teachers_updated
 from ..training.step import OptimizerStep
 from .violation import require
 

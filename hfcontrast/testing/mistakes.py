@@ -12,10 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from transformers import PreTrainedConfig
 
-from ..methods.arguments import OF_A_BATCH, named_by
 from ..methods.base import Method, MethodConfig, MethodOutput, Progress
-from ..methods.calling import visualized
-from ..methods.construction import LIBRARIES, own_modules
+from ..methods.contract.arguments import OF_A_BATCH, named_by
+from ..methods.contract.calling import visualized
+from ..methods.contract.construction import LIBRARIES, own_modules
 from ..training.step import OptimizerStep
 from .violation import require
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..methods.arguments import named_by
 from ..methods.base import Method
-from ..methods.calling import fewest_images_of
+from ..methods.contract.arguments import named_by
+from ..methods.contract.calling import fewest_images_of
 from ..nn.running_statistics import batch_norm_layers
 from .draws import drawn_by_a_step, in_evaluation_mode, nothing_dropped
 from .violation import require

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method
-from ..methods.calling import data_statistics_of
+from ..methods.contract.calling import data_statistics_of
 
 TINY_BACKBONE = {
     "model_type": "dinov2",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import RecipeError
 from ..methods.base import Method
-from ..methods.calling import fewest_images_of
+from ..methods.contract.calling import fewest_images_of
 from ..recipe import Recipe
 
 

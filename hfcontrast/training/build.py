@@ -15,7 +15,7 @@ from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
 from ..errors import RecipeError
 from ..methods.base import Method
-from ..methods.declaration import check_written
+from ..methods.contract.declaration import check_written
 from ..methods.registry import get_method
 from ..recipe import Recipe
 from ..view import View

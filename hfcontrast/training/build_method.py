@@ -13,7 +13,7 @@ from ..encoders.tower_configs import is_two_towers_config
 from ..encoders.weights import load_weights
 from ..errors import ArgumentError, DataError, RecipeError, under
 from ..methods.base import Method
-from ..methods.construction import check_built
+from ..methods.contract.construction import check_built
 from ..methods.registry import get_method
 from ..recipe import Recipe
 from ..view import View

@@ -15,7 +15,7 @@ from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from ..errors import DataError
 from ..methods.base import Method
-from ..methods.calling import data_statistics_of
+from ..methods.contract.calling import data_statistics_of
 from ..recipe import Recipe
 
 IMAGES = 512  # images that are looked at, spread evenly over the data; the first ones of a stream

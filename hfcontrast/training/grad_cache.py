@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..data.augment.color import SUFFIX, ColorAugmentation
 from ..errors import RecipeError
-from ..methods.arguments import named_by
 from ..methods.base import Method, MethodOutput
+from ..methods.contract.arguments import named_by
 from ..nn.distributed import world_size
 from ..nn.running_statistics import batch_norm_layers, statistics_apart
 

@@ -4,8 +4,8 @@ from ..checksums import is_older
 from ..data.rows import Rows
 from ..encoders.layers import KINDS, named_kinds
 from ..methods.base import Method
-from ..methods.calling import phases_of
-from ..methods.freezing import frozen_phases
+from ..methods.contract.calling import phases_of
+from ..methods.contract.freezing import frozen_phases
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
 from .build import Training

@@ -2,7 +2,7 @@
 
 from torch.optim import Optimizer
 
-from ..methods.progress import Phase
+from ..methods.contract.progress import Phase
 from ..nn.schedule import cosine
 from ..recipe.optimization import scaled_lr
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..methods.base import Method, MethodOutput, Progress
-from ..methods.calling import call_hook
-from ..methods.freezing import drop_frozen_gradients
+from ..methods.contract.calling import call_hook
+from ..methods.contract.freezing import drop_frozen_gradients
 from ..nn.distributed import world_size
 from ..nn.running_statistics import average_over_processes
 from .batch_size import too_few_to_normalize

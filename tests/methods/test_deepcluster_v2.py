@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from hfcontrast import testing
 from hfcontrast.errors import DataError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.freezing import drop_frozen_gradients
 from hfcontrast.methods.deepcluster_v2 import DeepClusterV2, DeepClusterV2Config
 from hfcontrast.methods.deepcluster_v2.kmeans import spherical_kmeans
-from hfcontrast.methods.freezing import drop_frozen_gradients
 from hfcontrast.methods.swav import SwAV
 from hfcontrast.nn import shared_generator
 from hfcontrast.testing import build, check_method, random_batch

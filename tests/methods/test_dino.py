@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.freezing import drop_frozen_gradients
 from hfcontrast.methods.dino import DINO, DINOConfig
-from hfcontrast.methods.freezing import drop_frozen_gradients
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 from hfcontrast.training.optim import parameter_groups
 

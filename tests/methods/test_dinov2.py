@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from hfcontrast.errors import RecipeError
 from hfcontrast.losses import sinkhorn
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.freezing import drop_frozen_gradients
 from hfcontrast.methods.dinov2 import DINOv2, DINOv2Config
-from hfcontrast.methods.freezing import drop_frozen_gradients
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 from hfcontrast.training.optim import parameter_groups
 

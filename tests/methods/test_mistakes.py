@@ -12,8 +12,8 @@ from transformers import AutoModel
 from hfcontrast.errors import PluginError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Frozen, Method, MethodConfig, MethodOutput
-from hfcontrast.methods.construction import check_built
-from hfcontrast.methods.declaration import check_written
+from hfcontrast.methods.contract.construction import check_built
+from hfcontrast.methods.contract.declaration import check_written
 from hfcontrast.nn import MLPHead
 from hfcontrast.testing import ContractViolation, build, check_method, random_batch
 from hfcontrast.testing.learning import check_learns

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from hfcontrast.methods.base import Progress
-from hfcontrast.methods.freezing import drop_frozen_gradients
+from hfcontrast.methods.contract.freezing import drop_frozen_gradients
 from hfcontrast.methods.swav import SwAV, SwAVConfig
 from hfcontrast.testing import build, check_method, check_processes, check_round_trip, random_batch
 

@@ -7,7 +7,7 @@ from hfcontrast.data.rows import rows_of
 from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Phase, Progress
-from hfcontrast.methods.freezing import drop_frozen_gradients, frozen_phases
+from hfcontrast.methods.contract.freezing import drop_frozen_gradients, frozen_phases
 from hfcontrast.methods.registry import get_method
 from hfcontrast.recipe import load_recipe
 from hfcontrast.recipe.sections import OptimSection

@@ -10,7 +10,7 @@ from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, PluginError, TrainingError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
-from hfcontrast.methods.old_names import RENAMED
+from hfcontrast.methods.contract.old_names import RENAMED
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run_visualization import write_predictions
 from hfcontrast.testing import check_method

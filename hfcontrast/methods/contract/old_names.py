@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..renamed import warn
+from ...renamed import warn
 
 # Old name -> new name.
 RENAMED = {

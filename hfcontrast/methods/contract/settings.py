@@ -15,7 +15,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from .source import inherited_fields
 
 if TYPE_CHECKING:
-    from .base import Method
+    from ..base import Method
     from .source import Declared
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from hfcontrast.commands.methods import describe_method
 from hfcontrast.entry_points import PluginEntry
-from hfcontrast.methods import registry, source
+from hfcontrast.methods import registry
+from hfcontrast.methods.contract import source
 from hfcontrast.recipe.checking import check_declared
 
 PLAIN = """

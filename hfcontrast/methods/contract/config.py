@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from ..encoders.subconfig import whole_config
+from ...encoders.subconfig import whole_config
 from .renamed_settings import accept_old_names, with_new_names
 from .settings import restored
 

@@ -9,7 +9,7 @@ from transformers import AutoConfig
 
 from hfcontrast.encoders import ColorViewsConfig
 from hfcontrast.errors import RecipeError
-from hfcontrast.methods.config import MethodConfig
+from hfcontrast.methods.contract.config import MethodConfig
 from hfcontrast.methods.registry import get_method
 from hfcontrast.recipe import json_schema, load_recipe
 

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import PluginError
+from ...errors import PluginError
 
 if TYPE_CHECKING:
-    from .base import MethodOutput
+    from ..base import MethodOutput
 
 # What a log line has beside a method's metrics.
 RESERVED = ("loss", "step", "epoch", "lr", "images_per_second", "waiting", "embedding_std", "embedding_rank", "eval")

@@ -4,8 +4,8 @@ import warnings
 
 from torch import nn
 
-from ..errors import PluginError
-from ..view import View, check_views
+from ...errors import PluginError
+from ...view import View, check_views
 from .hooks import misfitting, misspelled
 
 MODEL_TYPE_PREFIX = "hfcontrast_"

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ..errors import PluginError
+from ...errors import PluginError
 from .calling import call_hook
 from .declaration import called
 from .old_names import definer
 from .progress import Phase, Progress
 
 if TYPE_CHECKING:
-    from .base import Method
+    from ..base import Method
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedConfig
 
-from ..errors import PluginError
+from ...errors import PluginError
 from .declaration import called
 
 if TYPE_CHECKING:
-    from .base import Method
+    from ..base import Method
 
 _PLACE = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..renamed import warn
+from ...renamed import warn
 
 
 def with_new_names(config_class: type, values: Mapping[str, Any], stacklevel: int = 3) -> dict[str, Any]:

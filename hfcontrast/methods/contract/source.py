@@ -15,7 +15,8 @@ from importlib.util import decode_source, find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..entry_points import PluginEntry
+from ...entry_points import PluginEntry
+from .statements import bound, changed, handed_over, stored, without_encoder
 
 _ROOT = __name__.partition(".")[0]
 _LIGHT = {"huggingface_hub.dataclasses", "huggingface_hub.errors", f"{_ROOT}.view", f"{_ROOT}.errors"}
@@ -80,8 +81,8 @@ class Declared:
     def _attribute(self, name: str) -> Any:
         if self._node is None:
             raise UnknownSource(f"{name} is missing")
-        values = [item.value for item in self._node.body if name in _bound(item)]
-        if not values and not any(name in _stored(item) for item in self._node.body):
+        values = [item.value for item in self._node.body if name in bound(item)]
+        if not values and not any(name in stored(item) for item in self._node.body):
             return getattr(self._base, name)
         if len(values) != 1 or values[0] is None:
             raise UnknownSource(f"{name} is not one plain value")
@@ -153,15 +154,15 @@ class Source:
         self._bindings: dict[str, ast.stmt] = {}
         self._unclear: set[str] = set()
         for item in tree.body:
-            plain = _bound(item)
+            plain = bound(item)
             for binding in plain:
                 if binding in self._bindings:
                     self._unclear.add(binding)
                 self._bindings[binding] = item
-            self._unclear |= _stored(item) - plain
+            self._unclear |= stored(item) - plain
         for item in tree.body:
-            self._unclear |= _changed(item) | {
-                part for part in _handed_over(item) if isinstance(self._bindings.get(part), ast.ClassDef)
+            self._unclear |= changed(item) | {
+                part for part in handed_over(item) if isinstance(self._bindings.get(part), ast.ClassDef)
             }
 
     def value(self, name: str) -> Any:
@@ -211,7 +212,7 @@ class Source:
 
     def _settings(self, item: ast.ClassDef) -> type[Settings]:
         """The configuration class. What looks at its encoder is left out: that is not known here."""
-        body = [_without_encoder(statement) for statement in item.body]
+        body = [without_encoder(statement) for statement in item.body]
         node = ast.ClassDef(item.name, item.bases, [], body, item.decorator_list)
         namespace = self._namespace(node)
         exec(compile(ast.fix_missing_locations(ast.Module([node], [])), self.name, "exec"), namespace)
@@ -226,64 +227,6 @@ class Source:
             except (UnknownSource, SyntaxError, RecursionError):
                 continue  # if it is needed after all, that is a NameError
         return found
-
-
-def _bound(item: ast.stmt) -> set[str]:
-    """The names that a statement binds plainly."""
-    if isinstance(item, ast.ClassDef):
-        return {item.name}
-    if isinstance(item, ast.ImportFrom):
-        return {alias.asname or alias.name for alias in item.names}
-    targets = item.targets if isinstance(item, ast.Assign) else [item.target] if isinstance(item, ast.AnnAssign) else []
-    return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-def _stored(item: ast.stmt) -> set[str]:
-    """All names that a statement may bind or change: ``X = 1`` within an ``if``, ``X.views = ...``, ``change(X)``."""
-    if isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return {item.name}
-    found = _bound(item)
-    for part in ast.walk(item):
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store | ast.Del):
-            found.add(part.id)
-        elif isinstance(part, ast.Attribute | ast.Subscript) and isinstance(part.ctx, ast.Store | ast.Del):
-            found |= {name.id for name in ast.walk(part) if isinstance(name, ast.Name)}
-        elif isinstance(part, ast.Call) and isinstance(item, ast.Expr):
-            found |= {name.id for name in ast.walk(item) if isinstance(name, ast.Name)}
-        elif isinstance(part, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            found.add(part.name)
-        elif isinstance(part, ast.alias):
-            found.add((part.asname or part.name).partition(".")[0])
-    return found
-
-
-def _changed(item: ast.stmt) -> set[str]:
-    """The names whose attributes a function sets: ``X.views = ...`` within it."""
-    if not isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
-        return set()
-    changed = [
-        part.value
-        for part in ast.walk(item)
-        if isinstance(part, ast.Attribute | ast.Subscript) and isinstance(part.ctx, ast.Store | ast.Del)
-    ]
-    return {name.id for value in changed for name in ast.walk(value) if isinstance(name, ast.Name)}
-
-
-def _handed_over(item: ast.stmt) -> set[str]:
-    """The names that an assignment hands to functions, which may change what they stand for: ``done = fix(X)``."""
-    if not isinstance(item, ast.Assign | ast.AnnAssign):
-        return set()
-    calls = [part for part in ast.walk(item) if isinstance(part, ast.Call)]
-    given = [value for call in calls for value in (*call.args, *(keyword.value for keyword in call.keywords))]
-    return {name.id for value in given for name in ast.walk(value) if isinstance(name, ast.Name)}
-
-
-def _without_encoder(item: ast.stmt) -> ast.stmt:
-    looks = any("backbone_config" in (getattr(part, "attr", ""), getattr(part, "value", "")) for part in ast.walk(item))
-    if not (isinstance(item, ast.FunctionDef) and looks):
-        return item
-    kept = [ast.Expr(ast.Constant(text))] if (text := ast.get_docstring(item)) else [ast.Pass()]
-    return ast.FunctionDef(item.name, item.args, kept, item.decorator_list, item.returns)
 
 
 @cache

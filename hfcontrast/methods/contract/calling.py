@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import PluginError
+from ...errors import PluginError
 from .arguments import named_by
 from .declaration import called
 from .progress import Phase
 
 if TYPE_CHECKING:
-    from .base import Method
+    from ..base import Method
 
 _SIGNATURES = {
     "before_step": "progress",

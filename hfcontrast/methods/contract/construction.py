@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from transformers import PreTrainedModel
 
-from ..errors import PluginError
-from ..nn.random import generator_kept
+from ...errors import PluginError
+from ...nn.random import generator_kept
 from .declaration import called
 from .settings import method_fields
 
 if TYPE_CHECKING:
-    from .base import Method
+    from ..base import Method
 
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
 

@@ -1,0 +1,90 @@
+"""The modules of a method: teachers, what stays in evaluation mode, and initial weights."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ...errors import PluginError
+from ...nn.ema import MomentumUpdate
+from .declaration import called, check_modules, without_source
+from .old_names import follow_old_names
+
+
+class ModulesOfMethod(PreTrainedModel):
+    """The part of :class:`~hfcontrast.Method` that keeps its modules; not for use by itself.
+
+    Attributes:
+        teachers: Moving averages: name of the copy -> name of the module that it follows.
+    """
+
+    teachers: dict[str, str] = {}
+    _momentum_update: MomentumUpdate | None = None
+    _computing: bool = False
+    _still: tuple[str, ...] = ()
+
+    @torch.no_grad()
+    def update_teachers(self, momentum: float) -> None:
+        """Moves every teacher towards its source: ``teacher = momentum * teacher + (1 - momentum) * source``."""
+        if self._computing:
+            raise PluginError(
+                f"{called(type(self))}: update_teachers() belongs into after_step(); a forward pass changes nothing"
+            )
+        if self._momentum_update is None:
+            pairs = [(getattr(self, name), getattr(self, source)) for name, source in self.teachers.items()]
+            self._momentum_update = MomentumUpdate(pairs)
+        self._momentum_update(momentum)
+
+    def copy_teachers(self) -> None:
+        """Makes every teacher a copy of its source again, as after loading other weights, or adapters, into the encoder."""
+        for name, source in self.teachers.items():
+            if not isinstance(getattr(self, source, None), nn.Module):
+                raise PluginError(without_source(self, name, source))
+            setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
+        self._momentum_update = None
+        self.train(self.training)
+
+    def keep_in_eval_mode(self, *names: str) -> None:
+        """Keeps modules in evaluation mode in every training step: no dropout, and batch statistics as they are.
+
+        Args:
+            names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are kept still too.
+        """
+        check_modules(self, names, "keep_in_eval_mode")
+        of_teachers = [
+            teacher + name[len(source) :]
+            for name in names
+            for teacher, source in self.teachers.items()
+            if name == source or name.startswith(f"{source}.")
+        ]
+        self._still += (*names, *of_teachers)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "ModulesOfMethod":
+        """Sets the training mode. Teachers normalize by batch statistics, as in the papers, but drop nothing out."""
+        super().train(mode)
+        for name in self.teachers:
+            for module in getattr(self, name, nn.Module()).modules():
+                module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for name in self._still:
+            if hasattr(self, name.partition(".")[0]):  # teachers come with post_init
+                self.get_submodule(name).eval()
+        return self
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    def _initialize_weights(self, module: nn.Module, *arguments: Any) -> None:
+        # transformers passes over modules that have parameters in their submodules only, as heads do: their own
+        # initialization comes here, after that of the submodules. What a checkpoint has given stays.
+        super()._initialize_weights(module, *arguments)
+        passed_over = not any(True for _ in (*module.parameters(False), *module.buffers(False)))
+        given = all(getattr(value, "_is_hf_initialized", False) for value in module.parameters())
+        if passed_over and not given and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+
+follow_old_names(ModulesOfMethod)
