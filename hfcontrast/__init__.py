@@ -6,7 +6,7 @@ Importing it makes ``AutoConfig`` and ``AutoModel`` know all installed methods; 
 from importlib import import_module
 
 from .auto_classes import know_methods
-from .renamed import find_old_modules
+from .old_modules import find_old_modules
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from .errors import HFContrastError, memory_sentence, out_of_memory
 from .recipe import Recipe, load_recipe
-from .renamed import renamed
 from .signals import AT_ANY_TIME, Interrupted, stopping_at_once
 from .training.launchers import explain
 
@@ -22,10 +21,6 @@ _LESS_MEMORY = (
     "lower train.batch_size or the sizes in method, backbone and views; train.accumulation, train.grad_cache, "
     "train.gradient_checkpointing and train.precision=bf16 save memory too, data.cache=false that of the images"
 )
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def run(recipe: Recipe) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import hfcontrast
-from hfcontrast.renamed import MODULES, NAMES
+from hfcontrast.renamed import CONSTANTS, MODULES, NAMES
 
 
 @pytest.mark.parametrize("old, new", MODULES.items())
@@ -24,10 +24,29 @@ def test_an_old_module_is_the_new_one(old, new):
 def test_an_old_name_is_the_new_one(old, new):
     room, _, name = old.rpartition(".")
     home, _, new_name = new.rpartition(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its module may have moved too
+        module = importlib.import_module(f"hfcontrast.{room}")
     with pytest.warns(FutureWarning, match=f"hfcontrast.{old} is called hfcontrast.{new} now") as caught:
-        found = getattr(importlib.import_module(f"hfcontrast.{room}"), name)
-    assert caught[0].filename == __file__
+        found = getattr(module, name)
+    assert [warning.filename for warning in caught] == [__file__]
     assert found is getattr(importlib.import_module(f"hfcontrast.{home}"), new_name)
+
+
+@pytest.mark.parametrize("old", CONSTANTS)
+def test_an_old_constant_is_what_it_was(old):
+    room, _, name = old.rpartition(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module(f"hfcontrast.{room}")
+    with pytest.warns(FutureWarning, match=f"hfcontrast.{old} is used by nothing any more"):
+        assert getattr(module, name) == CONSTANTS[old]
+
+
+def test_an_old_name_is_imported_from_its_old_module():
+    with pytest.warns(FutureWarning, match="hfcontrast.nn.standardised.StandardisedLinear is called"):
+        from hfcontrast.nn.standardised import StandardisedLinear
+    assert StandardisedLinear is hfcontrast.nn.StandardizedLinear
 
 
 def test_new_names_do_not_warn_and_unknown_ones_are_errors():

@@ -39,6 +39,7 @@ ALLOWED = {
     "console": set(),
     "view": set(),
     "renamed": set(),
+    "old_modules": set(),
     "private_apis": set(),
     "nn": set(),
     "encoders": {"nn"},

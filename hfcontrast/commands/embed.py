@@ -3,14 +3,9 @@
 import argparse
 from pathlib import Path
 
-from ..renamed import renamed
 from .arguments import add_model_and_data, count, data_source
 
 SUMMARY = "write embeddings of images and texts to parquet"
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

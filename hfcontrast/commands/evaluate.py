@@ -9,14 +9,9 @@ from typing import Any
 
 from ..atomic import try_file, write_text
 from ..errors import HFContrastError
-from ..renamed import renamed
 from .arguments import add_model_and_data, count, data_source, share
 
 SUMMARY = "evaluate a model's features on data: kNN, linear, zero-shot, retrieval"
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,9 +23,3 @@ __all__ = [
     "load_rows",
     "read_bytes",
 ]
-
-
-def __getattr__(name: str):
-    from hfcontrast.renamed import renamed
-
-    return renamed(__name__, name)

@@ -4,12 +4,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..renamed import renamed
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
-
 
 @torch.no_grad()
 def initialize_dinov2_embeddings(encoder: PreTrainedModel) -> None:

@@ -7,13 +7,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ArgumentError
-from ..renamed import renamed
 from .families import family_of, stages
 from .two_towers import is_two_towers
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def feature_size(encoder: PreTrainedModel) -> int:

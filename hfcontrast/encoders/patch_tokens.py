@@ -12,13 +12,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..errors import ArgumentError
-from ..renamed import renamed
 from . import families
 from .features import tokens_before_patches
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def require_vit(encoder: PreTrainedModel, method: str, model_types: Collection[str] = ()) -> None:

@@ -4,13 +4,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from ..renamed import renamed
-
 M = TypeVar("M", bound=nn.Module)
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def share(module: M) -> M:

@@ -17,13 +17,8 @@ from ..encoders.features import feature_size
 from ..encoders.two_towers import text_features
 from ..errors import DataError
 from ..nn.distributed import rank, world_size
-from ..renamed import renamed
 
 _NO_LIMIT = 1_000_000  # tokenizers that know no limit of their own state an astronomical one
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load
 from ..errors import PluginError
-from ..renamed import renamed
 from .contract import source
 from .contract.renamed_settings import first_names, with_new_names
 from .contract.settings import MethodField, method_fields, type_text
@@ -36,10 +35,6 @@ _in_process: dict[str, "type[Method]"] = {}
 _claims: dict[str, "tuple[type[Method], str]"] = {}  # model_type -> the class that has it, and where that comes from
 _contested: dict[str, str] = {}  # model_type -> why nobody gets it
 _warned: set[str] = set()
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def installed() -> dict[str, PluginEntry]:

@@ -46,9 +46,3 @@ __all__ = [
     "view_by_view",
     "world_size",
 ]
-
-
-def __getattr__(name: str):
-    from ..renamed import renamed
-
-    return renamed(__name__, name)

@@ -34,9 +34,3 @@ class PrincipalColors:
 def color_image(colors: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Colors of patches (N, T, 3), row by row, as images (N, 3, H, W)."""
     return F.interpolate(colors.mT.unflatten(2, grid), size, mode="nearest")
-
-
-def __getattr__(name: str):  # old names
-    from ..renamed import renamed
-
-    return renamed(__name__, name)

@@ -60,9 +60,3 @@ def _as_bytes(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> np
 
 def _text_width(text: str) -> int:
     return round(ImageFont.load_default().getlength(text))
-
-
-def __getattr__(name: str):  # moved names
-    from ..renamed import renamed
-
-    return renamed(__name__, name)

@@ -97,9 +97,3 @@ def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path)
     else:
         return
     training.checkpoints.replace_notes(checkpoint, notes)
-
-
-def __getattr__(name: str):  # moved names
-    from ..renamed import renamed
-
-    return renamed(__name__, name)

@@ -77,9 +77,3 @@ def _prepared(images: list[Image.Image], size: int) -> Tensor:
         pixels = F.resize(F.pil_to_tensor(image.convert("RGB")), size, antialias=True)
         cropped.append(F.center_crop(pixels, [size, size]))
     return torch.stack(cropped).float() / 255
-
-
-def __getattr__(name: str):  # moved names
-    from ..renamed import renamed
-
-    return renamed(__name__, name)

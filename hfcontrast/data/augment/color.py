@@ -84,9 +84,3 @@ class ColorAugmentation:
         augment_color = (compiled or gpu).augment_color
         result = augment_color(pixels, parameters, self.mean, self.std, self.channels_last, device)
         return result.unflatten(0, (rows, views))
-
-
-def __getattr__(name: str):
-    from hfcontrast.renamed import renamed
-
-    return renamed(__name__, name)

@@ -4,13 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...renamed import renamed
-
 DRAWS = 7  # random numbers for the augmentation of a patch
-
-
-def __getattr__(name: str):
-    return renamed(__name__, name)
 
 
 def distort_patches(

@@ -71,9 +71,3 @@ def _placed(tops: Tensor, lefts: Tensor, tall: Tensor, wide: Tensor, shape: tupl
     """Blocks of one size (N, 1) at positions (N, M) given by numbers in [0, 1): (N, M, H, W)."""
     top, left = (tops * (shape[0] - tall + 1)).floor(), (lefts * (shape[1] - wide + 1)).floor()
     return rectangles(top, left, tall.expand_as(top), wide.expand_as(left), shape)
-
-
-def __getattr__(name: str):  # moved names
-    from ...renamed import renamed
-
-    return renamed(__name__, name)

@@ -91,9 +91,3 @@ def standardize_patches(patches: Tensor, epsilon: float = 1e-5) -> Tensor:
     """Subtracts the mean of each channel of each patch (..., C, H, W) and divides by the standard deviation over all its channels."""
     centered = patches - patches.mean(dim=(-2, -1), keepdim=True)
     return centered / (centered.square().mean(dim=(-3, -2, -1), keepdim=True) + epsilon).sqrt()
-
-
-def __getattr__(name: str):  # moved names
-    from ...renamed import renamed
-
-    return renamed(__name__, name)

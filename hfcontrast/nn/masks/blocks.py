@@ -63,9 +63,3 @@ def rectangles(top: Tensor, left: Tensor, tall: Tensor, wide: Tensor, shape: tup
         places = torch.arange(size, device=top.device)
         spans.append((places >= start.unsqueeze(-1)) & (places < (start + length).unsqueeze(-1)))
     return spans[0].unsqueeze(-1) & spans[1].unsqueeze(-2)
-
-
-def __getattr__(name: str):  # moved names
-    from ...renamed import renamed
-
-    return renamed(__name__, name)

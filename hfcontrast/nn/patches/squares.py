@@ -101,9 +101,3 @@ def corners_in_cells(numbers: Tensor, cells: Tensor, size: int, side: int) -> tu
     cell = size // 3
     inside = (numbers * (cell - side + 1)).long().unflatten(1, (2, CELLS))
     return cells // 3 * cell + inside[:, 0], cells % 3 * cell + inside[:, 1]
-
-
-def __getattr__(name: str):  # moved names
-    from ...renamed import renamed
-
-    return renamed(__name__, name)
