@@ -3,7 +3,7 @@
 import re
 import sys
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 from .errors import PluginError
@@ -90,10 +90,15 @@ def _of_distribution(item: Distribution, group: str) -> list[PluginEntry]:
 
 
 def _is_hidden(item: Distribution, text: str) -> bool:
-    """Whether another version of the distribution comes first on the path, as imports see it."""
+    """Whether another version of the distribution comes first on the path, as imports see it.
+
+    Of one version what pip has installed counts, and not an egg-info beside the source, which may be of an earlier day.
+    """
     try:
-        return (distribution(item.metadata["Name"]).read_text(_FILE) or "") != text
-    except (PackageNotFoundError, KeyError, ValueError, TypeError, AttributeError):  # it does not say its name
+        found = list(distributions(name=item.metadata["Name"]))
+        installed = (other for other in found if other.version == found[0].version and other.read_text("METADATA"))
+        return (next(installed, found[0]).read_text(_FILE) or "") != text
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError):  # it does not say its name
         return False
 
 

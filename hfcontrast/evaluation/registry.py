@@ -32,12 +32,17 @@ def get_evaluator(name: str) -> Evaluator:
         PluginError: It is not installed, fails to import, is no evaluator, or its name is claimed twice.
     """
     entries = installed()
+    if not entries:
+        raise PluginError(
+            "hfcontrast's own evaluators are not declared by the installed package, as its source was updated after it was installed: "
+            "install it again (pip install -e . in its folder)"
+        )
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise PluginError(
             f"no evaluator '{name}' is installed; {hint}Installed: {', '.join(entries) or 'none'}. Others come with the "
-            "Python package that has them: pip install it (and hfcontrast itself again after an update from its source)"
+            "Python package that has them: pip install it"
         )
     return _use(entries[name])
 

@@ -135,6 +135,20 @@ def test_one_distribution_found_twice_is_no_clash(plugin):
     assert registry.get_method("reg-same").__name__ == "Same"
 
 
+def test_what_is_installed_counts_and_not_an_older_egg_info_beside_the_source(plugin, tmp_path, monkeypatch):
+    plugin("plug-stale", {"reg-new": "plug_stale:New"}, plug_stale=METHOD.format(name="New", type="reg_new"))
+    egg = tmp_path / "source" / "plug_stale.egg-info"
+    egg.mkdir(parents=True)
+    (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: plug-stale\nVersion: 1.0\n")
+    (egg / "entry_points.txt").write_text("[hfcontrast.methods]\nreg-old = plug_stale:Old\n")
+    monkeypatch.syspath_prepend(egg.parent)
+    found = registry.installed()
+    assert "reg-new" in found and "reg-old" not in found
+    (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: plug-stale\nVersion: 2.0\n")
+    found = registry.installed()  # another version before it on the path is what imports see
+    assert "reg-old" in found and "reg-new" not in found
+
+
 def test_a_model_type_that_two_claim_is_refused_for_both(plugin):
     plugin("plug-a", {"reg-a": "plug_a:A"}, plug_a=METHOD.format(name="A", type="reg_shared"))
     plugin("plug-b", {"reg-b": "plug_b:B"}, plug_b=METHOD.format(name="B", type="reg_shared"))
