@@ -42,6 +42,7 @@ for arguments in (["bad.yaml"], ["nowhere.yaml"], ["bad.yaml", "backbone={model_
 open("good.yaml", "w").write("{method: {name: dino}, backbone: timm/resnet18, data: {path: builtin/shapes}, train: {steps: 1}}")
 for override, told in {
     "eval={tasks: {knnn: {k: 3}}}": "eval.tasks.knnn: no evaluator 'knnn' is installed; did you mean 'knn'",
+    "eval={tasks: {knn: 5}}": "eval.tasks.knn: expected a mapping of its settings, got 5",
     "eval={tasks: {knn: {kk: 3}}}": "eval.tasks.knn.kk: unknown key; did you mean 'k'",
     "eval={tasks: {linear: {strengths: [0.0]}}}": "eval.tasks.linear.strengths.0: expected",
     "eval={tasks: {retrieval: {text_batch_size: 0}}}": "eval.tasks.retrieval.text_batch_size: expected",

@@ -13,7 +13,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from ..errors import PluginError
 from ..view import View, check_views
 from .sections import SECTIONS, EvalSection, Section
-from .tasks import check_tasks
+from .tasks import check_tasks, tasks_of_wrong_type
 from .wording import did_you_mean, mismatch, nearest, show
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ def _section_problems(section: str, values: dict[str, Any], error: ValidationErr
         elif item["type"] == "missing" and len(item["loc"]) == 1:
             yield Problem((section, name), f"missing. {model.model_fields[name].description}")
         else:
+            if section == "eval" and name == "tasks" and isinstance(values.get(name), dict):
+                yield from (Problem((section, *path), text) for path, text in tasks_of_wrong_type(values[name]))
+                continue
             known = model.model_fields[name]
             yield Problem((section, name), mismatch(values.get(name), known.annotation, known.metadata))
 

@@ -118,6 +118,15 @@ def check_tasks(section: "EvalSection") -> list[Found]:
     return problems
 
 
+def tasks_of_wrong_type(tasks: dict[str, Any]) -> list[Found]:
+    """What of `eval.tasks` is neither a mapping nor true, false or null."""
+    return [
+        (("tasks", name), f"expected a mapping of its settings, got {show(value)}")
+        for name, value in tasks.items()
+        if not (value is None or isinstance(value, bool | dict))
+    ]
+
+
 def _fill(section: "EvalSection", path: tuple[str, ...], settings: "Settings") -> None:
     """Writes settings with their defaults in the place of those that were given."""
     if path[0] == "tasks":
