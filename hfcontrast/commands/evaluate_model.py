@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..console import plain_console
+from ..evaluation.calling import call_evaluate
 from ..evaluation.counts import told_unlabeled
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
@@ -117,12 +118,12 @@ def evaluate_tasks(opened: OpenedModel, rows: EvaluationRows, tasks: Chosen) -> 
     scores: dict[str, dict[str, Any]] = {}
     with rows.remembering():
         for name, (evaluator, own) in tasks.items():
-            found = evaluator.evaluate(opened.model, rows, own)
+            found = call_evaluate(evaluator, opened.model, rows, own)
             scores[name] = {**found.figures, **found.details, **evaluator.told(own)}
         labeled = any(LABELS in evaluator.needs_with(own) for evaluator, own in tasks.values())
         for name, evaluator in evaluators().items():
             if evaluator.beside and name not in tasks and (rows.remembered or labeled):
-                found = evaluator.evaluate(opened.model, rows, evaluator.settings_class())
+                found = call_evaluate(evaluator, opened.model, rows, evaluator.settings_class())
                 scores = {name: {**found.figures, **found.details}} | scores
     return scores
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
+from .calling import call_evaluate
 from .features import RawPixels, extract_features
 from .inputs import as_rows, image_transform, share_out
 from .protocol import CAPTIONS, LABELS, TRAIN
@@ -128,7 +129,7 @@ class EvaluatorMetric(evaluate.Metric):
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
         test = torch.tensor(predictions, dtype=torch.float32), torch.tensor(references)
         pixels: Any = RawPixels()  # stands for an encoder
-        return self.evaluator.evaluate(pixels, FeatureRows(self.train, test), self.settings).figures
+        return call_evaluate(self.evaluator, pixels, FeatureRows(self.train, test), self.settings).figures
 
 
 class DeclaredEvaluator:
@@ -190,7 +191,7 @@ class DeclaredEvaluator:
         require(rows.lacks(needs, model), self.evaluator.name, rows, {TRAIN: "compute(..., train=...)"})
         self.evaluator.check(model, rows, own)
         with rows.remembering():
-            return self.evaluator.evaluate(model, rows, own).figures
+            return call_evaluate(self.evaluator, model, rows, own).figures
 
 
 class ZeroShotEvaluator:

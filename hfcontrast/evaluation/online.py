@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from .calling import call_evaluate
 from .features import RawPixels
 from .protocol import LABELS, Evaluator, NothingToEvaluate, Task
 from .rows import EvaluationRows
@@ -57,7 +58,7 @@ class OnlineEvaluation:
         with self.rows.remembering():
             for evaluator, settings in tasks:
                 try:
-                    found = evaluator.evaluate(encoder, self.rows, settings).figures
+                    found = call_evaluate(evaluator, encoder, self.rows, settings).figures
                 except NothingToEvaluate:
                     continue
                 scores |= tracked(evaluator, found)

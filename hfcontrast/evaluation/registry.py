@@ -4,7 +4,7 @@ import difflib
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -92,13 +92,8 @@ def check_class(cls: Any, what: str) -> None:
         raise PluginError(f"{what} does not define {' and '.join(missing)}")
     if not isinstance(getattr(cls, "name", None), str) or not cls.name:
         raise PluginError(f"{what} has no `name`: expected what recipes call it, as text")
-    figures = getattr(cls, "figures", ())
-    if not figures or not all(isinstance(figure, Figure) for figure in figures):
-        raise PluginError(f"{what} has no `figures`: expected a tuple of Figure, what it measures")
-    if sum(figure.headline for figure in figures) != 1:
-        raise PluginError(f"{what} has {sum(figure.headline for figure in figures)} headline figures, expected one")
-    if len({figure.name for figure in figures}) < len(figures):
-        raise PluginError(f"{what} declares two figures of one name")
+    _check_needs(cls.needs, what)
+    _check_figures(getattr(cls, "figures", ()), what)
     if not (isinstance(cls.settings_class, type) and issubclass(cls.settings_class, BaseModel)):
         raise PluginError(f"{what}: its settings_class is {cls.settings_class!r}, expected a subclass of Settings")
     fields = cls.settings_class.model_fields
@@ -106,6 +101,41 @@ def check_class(cls: Any, what: str) -> None:
         raise PluginError(
             f"{what}: its setting {bare[0]!r} needs a default and a description: Field(20, description=...)"
         )
+
+
+def _check_needs(needs: Any, what: str) -> None:
+    if not isinstance(needs, set | frozenset) or not all(isinstance(need, str) for need in needs):
+        raise PluginError(f"{what}: its `needs` is {needs!r}, expected a set of texts: frozenset({{LABELS}})")
+
+
+def _check_figures(figures: Any, what: str) -> None:
+    if isinstance(figures, Figure):
+        raise PluginError(f"{what}: its `figures` is one Figure, expected a tuple of them: figures = (Figure(...),)")
+    if not isinstance(figures, tuple | list) or not figures or not all(isinstance(one, Figure) for one in figures):
+        raise PluginError(f"{what} has no `figures`: expected a tuple of Figure, what it measures")
+    for figure in figures:
+        if figure.kind not in (kinds := get_args(Figure.__annotations__["kind"])):
+            expected = " or ".join(map(repr, kinds))
+            raise PluginError(f"{what}: its figure {figure.name!r} is of kind {figure.kind!r}, expected {expected}")
+    if sum(figure.headline for figure in figures) != 1:
+        raise PluginError(f"{what} has {sum(figure.headline for figure in figures)} headline figures, expected one")
+    if len({figure.name for figure in figures}) < len(figures):
+        raise PluginError(f"{what} declares two figures of one name")
+
+
+def check_name(cls: type[Evaluator], what: str) -> None:
+    """Refuses the name of a built-in evaluator for another class: no package can declare it a second time.
+
+    Args:
+        cls: The class.
+        what: How messages name it.
+
+    Raises:
+        PluginError: A built-in evaluator has the name.
+    """
+    entry = declared(EVALUATORS).get(cls.name)
+    if entry is not None and entry.distribution == "hfcontrast" and entry.value != f"{cls.__module__}:{cls.__name__}":
+        raise PluginError(f"{what}: its name '{cls.name}' is that of a built-in evaluator; choose another")
 
 
 def register(cls: type[Evaluator]) -> type[Evaluator]:

@@ -1,6 +1,7 @@
 """What is evaluated on: which rows are held out, how their images are prepared, where it is computed; for runs and commands alike."""
 
 import contextlib
+import difflib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
@@ -259,4 +260,10 @@ def require(lacking: Collection[str], task: str, rows: EvaluationRows, hints: Ma
         if need == CLASS_NAMES:
             raise DataError(f"the labels of {where} are numbers without names, which {task} needs{hint}")
         what = need.removeprefix("a ") if need in NEEDS else f"column {need!r}"
-        raise DataError(f"{where} has no {what}, which {task} needs{hint}")
+        raise DataError(f"{where} has no {what}, which {task} needs{hint or meant(need)}")
+
+
+def meant(need: str) -> str:
+    """What was probably meant by a need that is taken for a column as no other has its name: ``; did you mean 'labels'?``."""
+    near = () if need in NEEDS else difflib.get_close_matches(need, NEEDS, n=1, cutoff=0.75)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -25,8 +25,8 @@ from transformers import PreTrainedModel
 from ..errors import PluginError
 from ..evaluation.features import RawPixels
 from ..evaluation.protocol import LABELS, Evaluator, NothingToEvaluate, Scores
-from ..evaluation.registry import check_class
-from ..evaluation.rows import EvaluationRows, FeatureRows
+from ..evaluation.registry import check_class, check_name
+from ..evaluation.rows import EvaluationRows, FeatureRows, meant
 from .color_rows import CLASSES, color_rows
 from .violation import ContractViolation, require
 
@@ -58,7 +58,9 @@ def check_evaluator(
         ContractViolation: Names the first part of the contract that is not fulfilled.
     """
     try:
-        check_class(evaluator_class, f"the evaluator {evaluator_class.__name__}")
+        what = f"the evaluator {getattr(evaluator_class, '__name__', evaluator_class)}"
+        check_class(evaluator_class, what)
+        check_name(evaluator_class, what)
     except PluginError as error:
         raise ContractViolation(str(error)) from error
     evaluator = evaluator_class()
@@ -67,7 +69,9 @@ def check_evaluator(
     make = make or color_rows
     encoder, rows = make()
     lacking = rows.lacks(evaluator.needs_with(own), encoder)
-    require(not lacking, f"it needs {', '.join(lacking)}, which the suite's rows lack: give it rows by make=")
+    near = meant(lacking[0]) if lacking else ""
+    own_rows = "the suite's rows" if make is color_rows else "the rows of make="
+    require(not lacking, f"it needs {', '.join(lacking)}, which {own_rows} lack{near or ': give it rows by make='}")
     evaluator.check(encoder, rows, own)
     scores = check_changes_nothing(evaluator, encoder, rows, own)
     check_scores(evaluator, scores)

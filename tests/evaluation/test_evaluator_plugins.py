@@ -16,13 +16,15 @@ from hfcontrast.comparison.plan import finished_result, plan
 from hfcontrast.comparison.table import summarize, table_cells
 from hfcontrast.errors import DataError, PluginError, RecipeError
 from hfcontrast.evaluation import registry
+from hfcontrast.evaluation.calling import call_evaluate
 from hfcontrast.evaluation.feature_statistics import FeatureStatistics
 from hfcontrast.evaluation.finetune import FineTune
 from hfcontrast.evaluation.knn import KNN
 from hfcontrast.evaluation.linear_probe import LinearProbe
+from hfcontrast.evaluation.online import OnlineEvaluation, Task
 from hfcontrast.evaluation.protocol import LABELS, TRAIN, Evaluator, Figure, Scores, Settings
 from hfcontrast.evaluation.retrieval_task import RetrievalEvaluator
-from hfcontrast.evaluation.rows import prepared_rows
+from hfcontrast.evaluation.rows import FeatureRows, prepared_rows
 from hfcontrast.evaluation.zero_shot_task import ZeroShotEvaluator
 from hfcontrast.recipe import json_schema, load_recipe
 from hfcontrast.run import run
@@ -229,6 +231,12 @@ class Bare(Settings):
         ({"evaluate": of_one_process}, "process 0 of 2 has mean 12.0, one process 23.0"),
         ({"settings_class": Bare}, "its setting 'k' needs a default and a description"),
         ({"figures": ()}, "has no `figures`"),
+        ({"figures": Figure("mean", "mean")}, r"is one Figure, expected a tuple of them: figures = \(Figure"),
+        ({"figures": (Figure("mean", "mean", "percent"),)}, "is of kind 'percent', expected 'share' or 'number'"),
+        ({"needs": [LABELS]}, r"its `needs` is \['labels'\], expected a set of texts: frozenset\({LABELS}\)"),
+        ({"needs": LABELS}, "its `needs` is 'labels', expected a set of texts"),
+        ({"needs": frozenset({"labls"})}, "it needs labls, which the suite's rows lack; did you mean 'labels'?"),
+        ({"name": "knn"}, "its name 'knn' is that of a built-in evaluator; choose another"),
         ({"figures": (Figure("mean", "mean"),)}, "has 0 headline figures, expected one"),
         ({"needs": frozenset({"mask"})}, "it needs mask, which the suite's rows lack"),
         (
@@ -246,6 +254,38 @@ def test_the_suite_finds(body, words):
     body = {"__module__": __name__, "__doc__": "An evaluator.", **body}
     with pytest.raises(ContractViolation, match=words):
         check_evaluator(type("Wrong", (Plain,), body))
+
+
+@pytest.mark.parametrize(
+    "evaluate, words, cause",
+    [
+        (lambda *_: [][3], r"'plain': evaluate\(\) raised IndexError: list index out of range \(line", IndexError),
+        (lambda *_: torch.ones(2) @ torch.ones(3), "'plain': evaluate.* raised RuntimeError: ", RuntimeError),
+        (lambda *_: {"mean": 1.0}, "'plain': evaluate.* returned dict, expected Scores", type(None)),
+        (lambda *_: Scores({"median": 1.0}), "returned the figure 'median', declared are mean", type(None)),
+    ],
+)
+def test_an_exception_of_evaluate_is_told_with_the_evaluators_name(evaluate, words, cause):
+    evaluator = type("Wrong", (Plain,), {"__module__": __name__, "evaluate": evaluate})()
+    with pytest.raises(PluginError, match=words) as told:
+        OnlineEvaluation(unused_rows(), {"plain": Task(evaluator, Settings())})(None)
+    assert isinstance(told.value.__cause__, cause) and "\n" not in str(told.value)
+
+
+def unused_rows():
+    """Rows that no evaluator of the test looks at."""
+    return FeatureRows(None, (torch.ones(2, 2), torch.zeros(2)))
+
+
+def test_what_is_no_mistake_of_an_evaluator_passes():
+    for error in (DataError("the data are gone"), OSError("disk full"), MemoryError("out of memory")):
+
+        def evaluate(*_, error=error):
+            raise error
+
+        evaluator = type("Failing", (Plain,), {"__module__": __name__, "evaluate": evaluate})()
+        with pytest.raises(type(error), match=str(error)):
+            call_evaluate(evaluator, None, unused_rows(), Settings())
 
 
 def test_a_task_that_is_asked_for_must_be_possible(tmp_path):
