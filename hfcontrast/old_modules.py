@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
-from .renamed import CONSTANTS, MODULES, NAMES, UNTIL, warn
+from .renamed import CONSTANTS, MODULES, NAMES, UNTIL, OldNameWarning, warn
 
 # Module of today -> its old names, as the tables above have them.
 _OLD_NAMES: dict[str, dict[str, str]] = {}
@@ -42,7 +42,7 @@ def _renamed(root: str, old: str) -> Any:
     """What an old public name means now, with a warning at the line that asks for it."""
     if old in CONSTANTS:
         text = f"{root}.{old} is used by nothing any more; it can be imported until hfcontrast {UNTIL}"
-        warnings.warn(text, FutureWarning, stacklevel=3)
+        warnings.warn(text, OldNameWarning, stacklevel=3)
         return CONSTANTS[old]
     new = NAMES[old]
     warn(f"{root}.{old}", f"{root}.{new}", stacklevel=4)

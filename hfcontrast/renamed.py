@@ -1,6 +1,10 @@
 """Old names: modules and public names that have moved keep working until version 0.3, each with one warning that says the new name."""
 
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 UNTIL = "0.3"
@@ -235,8 +239,38 @@ CONSTANTS: dict[str, Any] = {
 }
 
 
+class OldNameWarning(FutureWarning):
+    """Something was given by its old name, which works for a while."""
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Prints warnings of old names on stderr as a command prints its other ones: a line each, of the first process only."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+        if not issubclass(category, OldNameWarning):
+            usual(message, category, *place, **options)
+        elif os.environ.get("RANK", "0") == "0":
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Says nothing of old names: for what an earlier version has written, and nobody is to change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OldNameWarning)
+        yield
+
+
 def warn(old: str, new: str, stacklevel: int = 3) -> None:
     """Warns that a name has changed, in one sentence."""
     warnings.warn(
-        f"{old} is called {new} now; the old name works until hfcontrast {UNTIL}", FutureWarning, stacklevel=stacklevel
+        f"{old} is called {new} now; the old name works until hfcontrast {UNTIL}", OldNameWarning, stacklevel=stacklevel
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import HFContrastError, memory_sentence, out_of_memory
 from .recipe import Recipe, load_recipe
+from .renamed import warnings_as_lines
 from .signals import AT_ANY_TIME, Interrupted, stopping_at_once
 from .training.launchers import explain
 
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """Runs a recipe and explains how it ended; returns the exit code of :func:`main`."""
+    with warnings_as_lines():
+        return _run_command(options)
+
+
+def _run_command(options: argparse.Namespace) -> int:
     try:
         # before the libraries are imported
         recipe = load_recipe(Path(options.recipe), options.overrides, common=options.common)

@@ -1,6 +1,9 @@
 """Old keys of recipes: they keep working, with one warning, wherever a recipe comes from; the fingerprint stays."""
 
+import warnings
+
 import pytest
+import yaml
 
 from hfcontrast.errors import RecipeError
 from hfcontrast.recipe import load_recipe, renamed
@@ -69,9 +72,54 @@ def test_both_names_are_an_error(file, text, overrides):
         load(file(text), *overrides)
 
 
-def test_a_wrong_value_is_found_where_it_was_written(file):
-    with pytest.warns(FutureWarning), pytest.raises(RecipeError, match=r"recipe.yaml:6: eval.max_train: expected"):
+def test_a_key_given_twice_is_told_with_the_other_mistakes(file):
+    text = "eval: {max_bank: 1, max_train: 2, knn_k: none}\ntrack: {too: [x]}\n"
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(file(text), ["optim.lr=fast", "method.temperature=x"])
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "eval.max_bank",
+        "eval.knn_k",
+        "track.too",
+        "optim.lr",
+        "method.temperature",
+    ]
+    assert all(line.split(": ")[0].endswith(("recipe.yaml:6", "recipe.yaml:7", "command line")) for line in lines)
+
+
+def test_a_wrong_value_is_found_where_it_was_written_by_the_name_it_has_there(file):
+    with pytest.warns(FutureWarning), pytest.raises(RecipeError, match=r"recipe.yaml:6: eval.max_bank: expected"):
         load(file("eval: {max_bank: x}\n"))
+    with pytest.warns(FutureWarning), pytest.raises(RecipeError, match="command line: eval.max_bank: expected"):
+        load(file("eval: {max_train: 4}\n"), "eval.max_bank=x")
+    with pytest.warns(FutureWarning), pytest.raises(RecipeError, match="command line: eval.max_train: expected"):
+        load(file("eval: {max_bank: 4}\n"), "eval.max_train=x")
+
+
+def test_commands_print_a_line_of_each_old_name(file, capsys):
+    from hfcontrast.run import main
+
+    path = file("eval: {max_bank: 7}\n")
+    assert main([str(path), "train.steps=none"]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning == (
+        f"warning: {path}:6: eval.max_bank is called eval.max_train now; the old name works until hfcontrast 0.3"
+    )
+    assert error.startswith("error: command line: train.steps")
+
+
+def test_a_resumed_run_says_nothing_of_old_keys_in_its_own_folder(file, tmp_path):
+    from hfcontrast.errors import CheckpointError
+    from hfcontrast.training.output_folder import check_same_run
+
+    (tmp_path / "checkpoints" / "step_1").mkdir(parents=True)
+    file("eval: {max_bank: 7}\n")
+    values = yaml.safe_load(TEXT) | {"eval": {"max_train": 7}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_same_run(load_recipe(values), tmp_path)
+        with pytest.raises(CheckpointError, match="train.steps: 1 -> 2"):
+            check_same_run(load_recipe(values, ["train.steps=2"]), tmp_path)
 
 
 def test_a_renamed_key_changes_no_fingerprint(file, monkeypatch):

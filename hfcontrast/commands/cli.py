@@ -7,6 +7,7 @@ from importlib import import_module
 from types import ModuleType
 
 from ..errors import HFContrastError, memory_sentence, out_of_memory
+from ..renamed import warnings_as_lines
 
 # In the order of `hfcontrast --help`. Each is a module of this package with SUMMARY (one line), add_arguments(parser) and
 # run(args) -> exit status (None: 0), which imports what it needs itself: here only its declaration is imported.
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 2 for an error that has been explained on stderr."""
     args = parse(argv)
     try:
-        return command(args.command).run(args) or 0
+        with warnings_as_lines():
+            return command(args.command).run(args) or 0
     except HFContrastError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

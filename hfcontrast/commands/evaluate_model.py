@@ -16,7 +16,7 @@ from ..evaluation.inputs import image_transform
 from ..evaluation.protocol import LABELS
 from ..evaluation.registry import evaluators
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
-from ..renamed import UNTIL
+from ..renamed import UNTIL, OldNameWarning
 from .arguments import DataSource
 from .evaluated_tasks import HINTS, check_tasks, choose_rows, possible_tasks, with_train_rows
 from .models import OpenedModel, open_model
@@ -144,7 +144,8 @@ def with_old(
     for name, value in old.items():
         task, key = _OLD.get(name, ("finetune", None))
         new = "train_split" if name == "bank_split" else f"settings[{task!r}]"
-        warnings.warn(f"{name} is {new} now; the old name works until hfcontrast {UNTIL}", FutureWarning, stacklevel=3)
+        text = f"{name} is {new} now; the old name works until hfcontrast {UNTIL}"
+        warnings.warn(text, OldNameWarning, stacklevel=3)
         if name == "bank_split":
             train_split = value
         elif value is not None and task in (tasks or ("knn", "zero-shot")):  # else it had no effect

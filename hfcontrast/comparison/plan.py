@@ -12,6 +12,7 @@ from ..errors import CheckpointError, RecipeError
 from ..recipe import Recipe, differences, load_recipe
 from ..recipe.precedence import is_shared, shared_beside
 from ..recipe.tasks import described_settings, evaluation_tasks
+from ..renamed import without_warnings
 
 DEFAULTS = ("eval.linear_probe=true", "eval.every=")  # the table has the last step's scores only
 # What may differ between two evaluations whose scores stand in one table.
@@ -149,7 +150,8 @@ def finished_result(run: PlannedRun) -> dict[str, Any] | None:
     former = run.folder / "recipe.yaml"
     resumable = any((run.folder / "checkpoints").glob("step_*"))
     if former.exists() and (resumable or former_result(run)):
-        recipe = load_recipe(former, check=False)
+        with without_warnings():
+            recipe = load_recipe(former, check=False)
         before, after = evaluation_settings(recipe), evaluation_settings(run.recipe)
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         if changed and recipe.fingerprint().hash == run.hash:

@@ -12,6 +12,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..errors import PluginError
 from ..view import View, check_views
+from .renamed import both_given
 from .sections import SECTIONS, EvalSection, Section
 from .tasks import check_tasks, tasks_of_wrong_type
 from .wording import did_you_mean, mismatch, nearest, show
@@ -169,11 +170,23 @@ def check_declared(values: dict[str, Any], overridden: Iterable[tuple[str, ...]]
         return [Problem(("method", "name"), str(error))]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are told when the method itself checks
+            warnings.simplefilter("ignore")  # they are given when the method itself checks
             problems = check_method(declared, own_settings(declared, method, overridden))[1]
     except Exception:  # a validator that needs more than its source: the imported method is asked
         problems = []
     return problems + (check_recipe_views(declared, views)[1] if isinstance(views, dict) else [])
+
+
+def renamed_settings(section: Any) -> dict[str, str]:
+    """Old name -> new name of the settings of the method that a recipe's ``method`` names, as far as its source says it."""
+    from ..methods.registry import declaration
+
+    if not isinstance(section, dict) or not isinstance(section.get("name"), str):
+        return {}
+    try:
+        return dict(declaration(section["name"]).config_class.renamed_settings)
+    except Exception:  # what is wrong with the method is said where it is checked
+        return {}
 
 
 def own_settings(
@@ -197,28 +210,30 @@ def check_method(method: "type[Method] | Declared", options: dict[str, Any]) -> 
     """Checks a method's own settings; returns all of them with their defaults, and the problems."""
     from huggingface_hub.errors import StrictDataclassError
 
-    from ..methods.registry import method_fields, with_new_names
+    from ..methods.registry import method_fields
 
     known = {field.name: field for field in method_fields(method)}
-    try:
-        options = with_new_names(method.config_class, options)
-    except ValueError as error:
-        return {}, [Problem(("method", str(error).partition(" ")[0]), str(error))]
-    problems, given = [], {}
-    for name, value in options.items():
+    problems, given, as_written = [], {}, {}
+    for written, value in options.items():
+        name = method.config_class.renamed_settings.get(written, written)
+        if name != written and name in options:
+            problems.append(Problem(("method", written), both_given(name)))
+            continue
+        as_written[name] = written
         if name not in known:
-            problems.append(Problem(("method", name), f"unknown key{did_you_mean(name, ['name', *known])}"))
+            problems.append(Problem(("method", written), f"unknown key{did_you_mean(name, ['name', *known])}"))
             continue
         right, given[name] = fits(known[name].type, value)
         if not right:
-            problems.append(Problem(("method", name), mismatch(value, known[name].type)))
+            problems.append(Problem(("method", written), mismatch(value, known[name].type)))
             del given[name]
     try:
         config = method.config_class(**given)
     except (StrictDataclassError, ValueError, TypeError) as error:
         found = re.search(r"(?:validator 'validate_|field ')(\w+)'", str(error))
-        path = ("method", found[1]) if found and found[1] in known else ("method",)
-        if not problems or path[-1] in given:  # else what is missing may be what the check misses
+        name = found[1] if found and found[1] in known else ""
+        path = ("method", as_written.get(name, name)) if name else ("method",)
+        if not problems or name in given:  # else what is missing may be what the check misses
             problems.append(Problem(path, str(error.__cause__ or error)))
         return {}, problems
     resolved = {name: getattr(config, name) for name in known}

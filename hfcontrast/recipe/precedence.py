@@ -60,6 +60,8 @@ def add_shared(document: Document, shared: Document) -> None:
         path: place for path, place in shared.places.items() if any(path[: len(start)] == start for start in taken)
     }
     document.renamed = shared.renamed | document.renamed
+    document.conflicts += shared.conflicts
+    document.places |= {path: shared.place(path) for path, _ in shared.conflicts}
 
 
 def prefer_overrides(document: Document) -> None:

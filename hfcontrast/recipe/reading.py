@@ -28,14 +28,16 @@ class Document:
         source: What the recipe is called in messages: its file, as the user named it.
         places: From the path of a key to `FILE:LINE` or `command line`.
         overridden: The paths that the command line has set.
-        renamed: The old names of keys that were given, and where.
+        renamed: The old names of keys that were given: for each the one that it has today, and where it was given.
+        conflicts: What is wrong with those that were given under both names: the path of the old one, and a sentence.
     """
 
     values: dict[str, Any]
     source: str
     places: dict[KeyPath, str] = field(default_factory=dict)
     overridden: set[KeyPath] = field(default_factory=set)
-    renamed: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    conflicts: list[tuple[KeyPath, str]] = field(default_factory=list)
 
     def place(self, path: KeyPath) -> str:
         """Returns where the key at a path, or the nearest mapping around it, was written."""
@@ -43,6 +45,14 @@ class Document:
             if found := self.places.get(path[:length]):
                 return found
         return self.source
+
+    def as_written(self, path: KeyPath) -> KeyPath:
+        """Returns the path of a key by the name that it was given by, which may be an old one."""
+        for old, (new, place) in self.renamed.items():
+            parts = tuple(new.split("."))
+            if path[: len(parts)] == parts and self.places.get(parts, place) == place:
+                return (*old.split("."), *path[len(parts) :])
+        return path
 
 
 class _Loader(yaml.SafeLoader):

@@ -12,7 +12,7 @@ from ..atomic import write_text
 from ..encoders.config import Backbone
 from ..errors import RecipeError
 from ..view import View
-from .checking import check_recipe_views, check_sections, find_method
+from .checking import Problem, check_recipe_views, check_sections, find_method
 from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
@@ -173,11 +173,12 @@ def load_recipe(
         _train_on(document, str(held["data"]))
     apply_overrides(document, overrides)
     rename_keys(document)  # an override can be a whole section
-    warn_of_old_keys(document)
     prefer_overrides(document)
     values = document.values
     sections, problems = check_sections(values)
+    problems = [*(Problem(path, text) for path, text in document.conflicts), *problems]
     resolved = resolve(values, sections, problems, document) if check else {}
+    warn_of_old_keys(document)
     if common is None and not isinstance(recipe, Mapping):
         problems = say_where_the_rest_is(problems, recipe)
     raise_problems(problems, document)

@@ -1,11 +1,9 @@
 """Recipe keys that were renamed: the old ones keep working until version 0.3, each with one warning that says the new one."""
 
-import warnings
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError
-from ..renamed import UNTIL, warn
+from ..renamed import warn
 
 if TYPE_CHECKING:
     from .reading import Document
@@ -29,12 +27,7 @@ def new_path(path: KeyPath) -> KeyPath:
 
 
 def rename_keys(document: "Document") -> None:
-    """Replaces the old keys in a document's values, places and overridden paths.
-
-    Raises:
-        RecipeError: An old key and its new one are both given.
-    """
-    problems = []
+    """Replaces the old keys in a document's values, places and overridden paths; notes where both keys are given."""
     for old, new in RENAMED.items():
         *outer, name = before = tuple(old.split("."))
         *new_outer, new_name = after = tuple(new.split("."))
@@ -45,14 +38,13 @@ def rename_keys(document: "Document") -> None:
         if target is None:  # its section is no mapping, which is an error of its own
             continue
         if new_name in target:
-            problems.append(_both(document.place(before), old, new))
+            del holder[name]
+            document.conflicts.append((before, both_given(new)))
             continue
         _move(holder, name, target, new_name)
         document.places = {_moved(path, before, after): place for path, place in document.places.items()}
         document.overridden = {_moved(path, before, after) for path in document.overridden}
-        document.renamed.setdefault(old, document.place(after))
-    if problems:
-        raise RecipeError("\n".join(problems))
+        document.renamed.setdefault(old, (new, document.place(after)))
 
 
 def note_override(document: "Document", given: KeyPath, path: KeyPath, place: str) -> None:
@@ -63,28 +55,38 @@ def note_override(document: "Document", given: KeyPath, path: KeyPath, place: st
         given: The key as it was given.
         path: The one that it has today.
         place: Where it was given, for messages.
-
-    Raises:
-        RecipeError: The other of the two keys was given there too.
     """
     old = next((old for old in RENAMED if given != path and given[: old.count(".") + 1] == tuple(old.split("."))), None)
     other = next(
-        (old for old, at in document.renamed.items() if at == place and new_path(tuple(old.split("."))) == path), None
+        (old for old, (_, at) in document.renamed.items() if at == place and new_path(tuple(old.split("."))) == path),
+        None,
     )
     if (old and not other and path in document.overridden) or (other and not old):
-        raise RecipeError(_both(place, old or other or "", ".".join(path)))
-    if old:
-        document.renamed[old] = place
+        former = tuple((old or other or "").split("."))
+        document.places[former] = place
+        document.conflicts.append((former, both_given(".".join(path))))
+    elif old:
+        document.renamed[old] = (RENAMED[old], place)
+
+
+def note_settings(document: "Document", renamed: Mapping[str, str]) -> None:
+    """Takes note of the method's settings that are given by an old name.
+
+    Args:
+        document: The recipe.
+        renamed: Old name -> new name of the method's settings.
+    """
+    for name, new in renamed.items():
+        path = ("method", name)
+        given = document.values["method"]
+        if name in given and (new not in given or path in document.overridden):
+            document.renamed.setdefault(".".join(path), (f"method.{new}", document.place(path)))
 
 
 def warn_of_old_keys(document: "Document", stacklevel: int = 3) -> None:
     """Warns of each old key that a document had, once."""
-    for old, place in document.renamed.items():
-        warnings.warn(
-            f"{place}: {old} is called {RENAMED[old]} now; the old name works until hfcontrast {UNTIL}",
-            FutureWarning,
-            stacklevel=stacklevel,
-        )
+    for old, (new, place) in document.renamed.items():
+        warn(f"{place}: {old}", new, stacklevel + 1)
 
 
 def renamed_field(name: str, fields: Collection[str]) -> str | None:
@@ -113,8 +115,9 @@ def with_old_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _both(place: str, old: str, new: str) -> str:
-    return f"{place}: {old}: it is called {new} now, and both are given: keep {new}"
+def both_given(new: str) -> str:
+    """What is wrong where a key is given by its old name and by its new one."""
+    return f"it is called {new} now, and both are given: keep {new}"
 
 
 def _mapping(values: dict[str, Any], path: list[str], make: bool = False) -> dict[str, Any] | None:

@@ -16,8 +16,10 @@ from .checking import (
     check_recipe_views,
     find_method,
     own_settings,
+    renamed_settings,
 )
 from .reading import Document
+from .renamed import note_settings
 from .sections import MethodSection
 
 
@@ -35,6 +37,7 @@ def resolve(
         document: Where the recipe was read.
     """
     backbone = values.get("backbone")
+    note_settings(document, renamed_settings(values.get("method")))
     problems += check_declared(values, document.overridden)
     if "eval" in sections:
         problems += check_evaluators(sections["eval"])
@@ -58,6 +61,7 @@ def _check_rooms(values: dict[str, Any], document: Document) -> tuple[dict[str, 
     if isinstance(method, dict):
         cls, problems = find_method(method.get("name"))
         if cls is not None:
+            note_settings(document, cls.config_class.renamed_settings)
             options = own_settings(cls, method, document.overridden)
             resolved["method"], more = check_method(cls, options)
             problems += more
@@ -83,8 +87,9 @@ def raise_problems(problems: list[Problem], document: Document) -> None:
         return
     lines = {}  # sorted by the line in the file, that of shared settings after the recipe, the command line last
     for problem in problems:
-        place = document.place(problem.path)
+        path = document.as_written(problem.path)
+        place = document.place(path if path in document.places else problem.path)
         file, _, number = place.rpartition(":")
         order = (file != document.source, file, int(number)) if number.isdigit() else (True, "\U0010ffff", 0)
-        lines[f"{place}: {'.'.join(part for part in problem.path if part)}: {problem.text}"] = order
+        lines[f"{place}: {'.'.join(part for part in path if part)}: {problem.text}"] = order
     raise RecipeError("\n".join(sorted(lines, key=lines.__getitem__)))

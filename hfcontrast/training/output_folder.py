@@ -10,6 +10,7 @@ from ..atomic import make_folder, remove_unfinished, try_file
 from ..errors import CheckpointError, OutputError, RecipeError
 from ..lock import hold
 from ..recipe import Recipe, load_recipe
+from ..renamed import without_warnings
 
 # What says that an encoder has been published in a folder, or was about to be.
 RESULTS = ("result.json", "model.safetensors")
@@ -84,7 +85,8 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
         raise CheckpointError(
             f"{output} holds a run already and train.resume is never: choose another train.output, or remove the folder"
         )
-    old = load_recipe(former)
+    with without_warnings():
+        old = load_recipe(former)
     if old.fingerprint().hash == recipe.fingerprint().hash:
         return
     changes = old.difference(recipe)

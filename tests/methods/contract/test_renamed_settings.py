@@ -35,7 +35,7 @@ def recipe(method, *overrides, **settings):
 
 @pytest.mark.parametrize("method, old, new, value, hash", RENAMED)
 def test_old_names_work_in_recipes_and_the_fingerprint_stays(method, old, new, value, hash):
-    with pytest.warns(FutureWarning, match=f"setting {old} of .* is called {new} now") as warned:
+    with pytest.warns(FutureWarning, match=f"recipe.yaml: method.{old} is called method.{new} now") as warned:
         found = recipe(method, **{old: value})
     assert len(warned) == 1
     with warnings.catch_warnings():
@@ -44,12 +44,36 @@ def test_old_names_work_in_recipes_and_the_fingerprint_stays(method, old, new, v
         assert recipe(method).fingerprint().hash == hash
     assert found.method == expected.method and found.method.options[new] == value and old not in found.method.options
     assert found.fingerprint().hash == expected.fingerprint().hash != hash
-    with pytest.raises(RecipeError, match=f"method.{old}: {old} is called {new} now, and both are given"):
+    with pytest.raises(RecipeError, match=f"method.{old}: it is called {new} now, and both are given: keep {new}"):
         recipe(method, **{old: value, new: value})
     properties = next(
         kind["properties"] for kind in json_schema({method: get_method(method)})["properties"]["method"]["oneOf"]
     )
     assert properties[old]["deprecated"] and "deprecated" not in properties[new]
+
+
+def test_old_names_are_told_with_file_and_line_and_errors_name_them(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    text = "data: {path: builtin/shapes}\nbackbone: timm/resnet18\ntrain: {steps: 1}\nmethod:\n  name: cmc\n  colour_space: "
+    file.write_text(text + "rgb\n")
+    with pytest.warns(FutureWarning) as warned:
+        load_recipe(file)
+    assert [str(w.message) for w in warned] == [
+        f"{file}:6: method.colour_space is called method.color_space now; the old name works until hfcontrast 0.3"
+    ]
+    assert warned[0].filename == __file__
+    for value in ("3", "cmyk"):
+        file.write_text(text + value + "\n")
+        with pytest.warns(FutureWarning), pytest.raises(RecipeError, match=r"recipe.yaml:6: method.colour_space: "):
+            load_recipe(file)
+    file.write_text(text + "rgb\n  color_space: rgb\n  negatives: none\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(file, ["optim.lr=fast"])
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == [
+        "method.colour_space",
+        "method.negatives",
+        "optim.lr",
+    ]
 
 
 def test_the_hash_of_another_value_stays():
