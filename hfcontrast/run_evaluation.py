@@ -11,7 +11,7 @@ from .encoders.two_towers import is_two_towers
 from .errors import RecipeError, under
 from .evaluation.held_out import HeldOut, held_out_rows
 from .evaluation.online import OnlineEvaluation, Task
-from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS
+from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER
 from .evaluation.rows import EvaluationRows, further_columns, prepared_rows, require
 from .methods.base import Method
 from .publishing.processor import build_processor, with_tokenizer
@@ -25,6 +25,7 @@ _HINTS = {
     CLASS_NAMES: "name them in eval.tasks.zero-shot.classes",
     LABELS: "name their column in data.label_column",
     CAPTIONS: "name their column in data.caption_column",
+    TEXT_TOWER: "leave it out, or train a method of images and texts such as clip",
 }
 
 
@@ -68,7 +69,7 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
 def possible_tasks(
     training: Training, encoder: PreTrainedModel, rows: EvaluationRows, tasks: dict[str, Task]
 ) -> dict[str, Task]:
-    """The tasks that rows and encoder allow; those that `eval.tasks` names must be possible, unless every run has them.
+    """The tasks that rows and encoder allow; those that `eval.tasks` names must be possible.
 
     Raises:
         DataError: Rows or encoder lack what a task needs.
@@ -79,7 +80,7 @@ def possible_tasks(
     for name, task in tasks.items():
         evaluator, settings = task
         lacking = rows.lacks(evaluator.needs_with(settings), encoder)
-        if lacking and (evaluator.in_runs or name not in training.recipe.eval.tasks):
+        if lacking and name not in training.recipe.eval.tasks:
             continue
         require(lacking, f"eval.tasks.{name}", rows, _HINTS)
         if evaluator.trains:

@@ -31,6 +31,7 @@ from .sections import (
     TrackSection,
     TrainSection,
 )
+from .short_forms import join_short_forms
 
 if TYPE_CHECKING:
     from ..methods.base import Method
@@ -148,6 +149,7 @@ def load_recipe(
     source: str | None = None,
     dataset: Any = None,
     common: str | Path | None = None,
+    former: bool = False,
 ) -> Recipe:
     """Reads, checks and resolves a recipe.
 
@@ -162,6 +164,7 @@ def load_recipe(
         dataset: An open data set of ``datasets`` (or its splits, as a ``DatasetDict``) to train on, in place of that of ``data``.
         common: A YAML file with settings that several recipes share: the recipe's own go before them, key by key of a section, and
             as a whole for the backbone.
+        former: Whether it is one that a run has written, which may give a short form beside what it is short for: the latter counts.
 
     Raises:
         RecipeError: With all problems, one a line, each with its place, key, what was expected and what was found.
@@ -174,9 +177,12 @@ def load_recipe(
     apply_overrides(document, overrides)
     rename_keys(document)  # an override can be a whole section
     prefer_overrides(document)
+    contradictions = join_short_forms(document)
     values = document.values
     sections, problems = check_sections(values)
     problems = [*(Problem(path, text) for path, text in document.conflicts), *problems]
+    if check and not former:
+        problems += contradictions
     resolved = resolve(values, sections, problems, document) if check else {}
     warn_of_old_keys(document)
     if common is None and not isinstance(recipe, Mapping):

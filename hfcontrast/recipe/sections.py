@@ -180,7 +180,7 @@ class EvalSection(SourceFields):
     tasks: dict[str, bool | dict[str, Any] | None] = Field(
         {},
         description="Evaluators and their settings, beside those that every run has where its data allow them: "
-        "{linear: {}, finetune: {epochs: 30}}; false: not this one. Goes before the short forms below.",
+        "{linear: {}, finetune: {epochs: 30}}; false: not this one. A short form below with another value is an error.",
     )
     knn_k: Count | None = Field(
         None, description="Short for tasks.knn.k: nearest train features that classify an image; null: its default, 20."

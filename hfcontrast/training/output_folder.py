@@ -86,7 +86,7 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
             f"{output} holds a run already and train.resume is never: choose another train.output, or remove the folder"
         )
     with without_warnings():
-        old = load_recipe(former)
+        old = load_recipe(former, former=True)
     if old.fingerprint().hash == recipe.fingerprint().hash:
         return
     changes = old.difference(recipe)

@@ -27,6 +27,7 @@ from hfcontrast.evaluation.retrieval_task import RetrievalEvaluator
 from hfcontrast.evaluation.rows import FeatureRows, prepared_rows
 from hfcontrast.evaluation.zero_shot_task import ZeroShotEvaluator
 from hfcontrast.recipe import json_schema, load_recipe
+from hfcontrast.recipe.tasks import evaluation_tasks
 from hfcontrast.run import run
 from hfcontrast.testing import ContractViolation, check_evaluator
 from tests.evaluation.conftest import colored, tiny_clip, tiny_processor
@@ -304,6 +305,48 @@ def test_a_task_that_is_asked_for_must_be_possible(tmp_path):
         DataError, match="has no labels, which eval.tasks.linear needs: name their column in data.label_column"
     ):
         run(load_recipe(recipe, [f"train.output={tmp_path / 'out'}"]))
+
+
+def test_an_evaluator_of_every_run_that_is_named_must_be_possible_too(tmp_path):
+    text = RECIPE.replace("{prototypes: {metric: euclidean}, knn: {k: 5}}", "{}")
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(DataError, match="(has no text tower|without names), which eval.tasks.zero-shot needs"):
+        run(load_recipe(tmp_path / "r.yaml", ["eval.tasks={zero-shot: {}}", f"train.output={tmp_path / 'out'}"]))
+
+
+def test_a_short_form_beside_what_it_is_short_for(tmp_path):
+    file, shared = tmp_path / "r.yaml", tmp_path / "common.yaml"
+    text = RECIPE.replace("{prototypes: {metric: euclidean}, knn: {k: 5}}", "{}")
+
+    def tasks(own, *overrides, **options):
+        file.write_text(text.replace("  tasks: {}", f"  {own}"))
+        recipe = load_recipe(file, overrides, **options)
+        again = load_recipe(recipe.to_dict())
+        found = [
+            {name: settings for name, (_, settings) in evaluation_tasks(one.eval).items()} for one in (recipe, again)
+        ]
+        assert found[0] == found[1]
+        return found[0]
+
+    for own, overrides in (
+        ("tasks: {knn: {k: 5}}\n  knn_k: 7", ()),
+        ("tasks: {}", ("eval.tasks.knn.k=5", "eval.knn_k=7")),
+    ):
+        with pytest.raises(RecipeError, match="eval.knn_k: is 7, and eval.tasks.knn.k, which it is short for, 5: keep"):
+            tasks(own, *overrides)
+    with pytest.raises(RecipeError, match="eval.finetune: is .*eval.tasks.finetune, which it is short for"):
+        tasks("tasks: {finetune: {epochs: 3}}\n  finetune: {epochs: 4}")
+    with pytest.raises(RecipeError, match="eval.finetune: is true, and eval.tasks.finetune, .*, false: keep one"):
+        tasks("tasks: {finetune: false}\n  finetune: true")
+    assert tasks("tasks: {knn: {k: 5}}\n  knn_k: 7", former=True)["knn"].k == 5  # of a run of before
+    assert tasks("tasks: {knn: {k: 5}}\n  knn_k: 5")["knn"].k == 5
+    assert tasks("knn_k: 7", "eval.tasks.knn.k=5")["knn"].k == 5
+    assert tasks("tasks: {knn: {k: 5}}", "eval.knn_k=7")["knn"].k == 7
+    assert "finetune" not in tasks("tasks: {finetune: {}}", "eval.finetune=false")
+    both = tasks("tasks: {finetune: {epochs: 3}}\n  finetune: {lr: 0.01}")["finetune"]
+    assert (both.epochs, both.lr) == (3, 0.01)
+    shared.write_text("eval: {finetune: {epochs: 4}}")
+    assert tasks("tasks: {finetune: {epochs: 3}}", common=shared)["finetune"].epochs == 3
 
 
 def test_figures_have_a_declaration_by_their_keys():
