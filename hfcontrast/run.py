@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 0, 2 for an error that was explained, 128 + the signal that stopped the run."""
     parser = argparse.ArgumentParser(prog="hfcontrast.run", description=__doc__)
     parser.add_argument("recipe", help="YAML file, such as recipes/dino_vit.yaml")
-    parser.add_argument("overrides", nargs="*", help="key.path=value, such as optim.lr=0.001 or data.path=imagefolder")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], help="key.path=value, such as optim.lr=0.001 or data.path=imagefolder"
+    )
     parser.add_argument(
         "--common", metavar="FILE", help="settings that the recipe shares with others; its own go before them"
     )

@@ -198,8 +198,13 @@ def test_settings_that_contradict_each_other_are_refused(recipe_file, overrides,
         ("facebook/dinov2-small", "to start from its weights write {pretrained: facebook/dinov2-small}"),
         ("{model_type: vitt}", "backbone.model_type: transformers has no model_type 'vitt'; did you mean 'vit'?"),
         ("{model_type: vit, hiden_size: 3}", "backbone.hiden_size: unknown key; did you mean 'hidden_size'?"),
-        ("{model_type: vit, hidden_size: a}", "backbone.hidden_size: Field 'hidden_size' expected int"),
+        ("{model_type: vit, hidden_size: a}", "backbone.hidden_size: expected a whole number, got 'a' (text)"),
+        ("{model_type: small_resnet, depth: 19}", "backbone.depth: expected one of 18, 34, 50, got 19"),
+        ("{model_type: resnet, layer_type: x}", "backbone.layer_type: expected one of 'basic', 'bottleneck', got 'x'"),
         ("{hidden_size: 3}", "backbone: a mapping needs model_type or pretrained"),
+        ("{pretraned: x}", "backbone.pretraned: unknown key; did you mean 'pretrained'?"),
+        ("vit_small_patch16_224", "did you mean 'timm/vit_small_patch16_224'?"),
+        ("tim/vit_small_patch16_224", "did you mean 'timm/vit_small_patch16_224'?"),
         ("{pretrained: x/y, revison: main}", "backbone.revison: unknown key; did you mean 'revision'?"),
         ("{pretrained: ./nowhere}", "backbone.pretrained: there is no folder './nowhere'"),
         ("{pretrained: 3}", "backbone.pretrained: expected text, got 3"),
@@ -365,8 +370,43 @@ def test_a_missing_recipe_names_the_nearest_one(recipe_file, tmp_path):
     assert problems(tmp_path / "simclr_shape.yaml")[0].endswith(f"did you mean {tmp_path / 'simclr_shapes.yaml'}?")
     assert problems(tmp_path / "simclr_shapes")[0].endswith("simclr_shapes.yaml?")
     assert problems(tmp_path / "zzz.yaml")[0].endswith("dino.yaml, simclr_shapes.yaml")
-    assert "is a folder" in problems(tmp_path)[0]
+    assert problems(tmp_path)[0].endswith("name one of its recipes: dino.yaml, simclr_shapes.yaml")
     assert "there is no folder" in problems(tmp_path / "nowhere" / "x.yaml")[0]
+
+
+def test_a_missing_recipe_is_looked_for_among_those_that_begin_so_and_in_recipes(recipe_file, tmp_path, monkeypatch):
+    (tmp_path / "recipes").mkdir()
+    for name in ("simclr_resnet", "simclr_v2", "simcls", "dino_vit", "dinov2"):
+        recipe_file(name=f"recipes/{name}.yaml")
+    (tmp_path / ".hidden.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    nearest = {
+        "recipes/simclr.yaml": "simclr_resnet",
+        "simclr": "simclr_resnet",
+        "recipes/dino": "dino_vit",
+        "simcl_v2": "simclr_v2",
+    }
+    for typed, name in nearest.items():
+        assert problems(typed)[0].endswith(f"did you mean recipes/{name}.yaml?"), typed
+    assert "recipes in recipes: dino_vit.yaml, dinov2.yaml, " in problems("nope.yaml")[0]
+
+
+def test_evaluators_and_built_in_data_are_checked_beside_other_problems(recipe_file):
+    tasks = "eval.tasks={kn: {}, knn: {kk: 2, k: x}, linear: {strengths: 1}, features: {a: 1}, retrieval: false}"
+    lines = problems(recipe_file(), "eval.every=0", tasks, "data.path=builtin/shape", "eval.path=builtin/digit")
+    expected = [
+        "eval.every: expected a whole number of at least 1 or null, got 0",
+        "eval.tasks.kn: no evaluator 'kn' is installed; did you mean 'knn'?",
+        "eval.tasks.knn.kk: unknown key; did you mean 'k'?",
+        "eval.tasks.knn.k: expected a whole number of at least 1, got 'x' (text)",
+        "eval.tasks.linear.strengths: expected a list of ",
+        "eval.tasks.features.a: unknown key; there is none to set",
+        "data.path: there is no builtin/shape; did you mean 'builtin/shapes'?",
+        "eval.path: there is no builtin/digit; did you mean 'builtin/digits'?",
+    ]
+    assert len(lines) == len(expected), lines
+    for text in expected:
+        assert any(line.startswith(f"command line: {text}") for line in lines), (text, lines)
 
 
 def test_views_are_changed_for_all_first_then_by_name(recipe_file):

@@ -53,7 +53,9 @@ class DataSource:
 def add_recipe_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """Declares RECIPE [key.path=value ...], as every command that reads a recipe has it."""
     parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="the YAML file")
-    parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="settings that go before the file's")
+    parser.add_argument(
+        "overrides", metavar="key.path=value", nargs="*", default=[], help="settings that go before the file's"
+    )
     parser.add_argument(
         "--common", metavar="FILE", help="settings that the recipe shares with others; its own go before them"
     )

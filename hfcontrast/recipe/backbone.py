@@ -1,11 +1,12 @@
 """Checking a recipe's backbone: the architecture, the fields of its configuration, and how released weights are trained."""
 
+import difflib
 import os
 import re
 import sys
 from collections.abc import Collection
 from dataclasses import fields
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 from pydantic import Field
 
@@ -17,6 +18,7 @@ from .checking import EXAMPLES, Problem, fits
 from .wording import did_you_mean, mismatch, nearest
 
 ADAPTATION = {name: get_type_hints(Backbone, include_extras=True)[name] for name in _ADAPTATION} | {"lora": dict | None}
+_NOT_ONE_OF = re.compile(r"(\w+)=.* is not one of ([\w,]+)")  # as transformers' configurations say it
 LORA = get_type_hints(LoRA, include_extras=True)
 
 
@@ -79,7 +81,20 @@ def _check_name(backbone: str, path: tuple[str, ...]) -> list[Problem]:
         return _check_timm(backbone.removeprefix("timm/"), path)
     expected = "{model_type: ...}" if path[-1] == "text" else "timm/ARCHITECTURE or a mapping"
     hint = f"to start from its weights write {{pretrained: {backbone}}}"
+    if path[-1] != "text" and (meant := _meant_of_timm(backbone)):
+        hint = f"did you mean 'timm/{meant}'?"
     return [Problem(path, f"expected {expected}, got {backbone!r}; {hint}")]
+
+
+def _meant_of_timm(backbone: str) -> str | None:
+    """The architecture of timm that was meant without ``timm/``, or with that mistyped; None for a name on the Hub or a folder."""
+    owner, slash, name = backbone.rpartition("/")
+    names = set(architectures())
+    if slash and not difflib.get_close_matches(owner.lower(), ["timm"], cutoff=0.7):
+        return None
+    if name.partition(".")[0] in names:
+        return name
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6 if slash else 0.85)), None)
 
 
 def _check_mapping(backbone: dict[str, Any], path: tuple[str, ...], known: Collection[str]) -> list[Problem]:
@@ -87,8 +102,10 @@ def _check_mapping(backbone: dict[str, Any], path: tuple[str, ...], known: Colle
     if "pretrained" in backbone:
         return _check_pretrained(backbone, path, known or WEIGHTS)
     if not isinstance(backbone.get("model_type"), str):
-        near = nearest("model_type", backbone) or nearest("pretrained", backbone)
-        path = (*path, near) if near else path
+        for name in ("pretrained", "model_type"):
+            if (near := nearest(name, backbone)) and near != name:
+                return [Problem((*path, near), f"unknown key; did you mean '{name}'?")]
+        path = (*path, "model_type") if "model_type" in backbone else path
         return [Problem(path, f"a mapping needs model_type or pretrained, e.g. {EXAMPLES['backbone']}")]
     if backbone["model_type"] == PAIR:
         return _check_pair(backbone, path)
@@ -215,9 +232,21 @@ def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Probl
             try:
                 part(**values)
             except Exception as error:  # every architecture checks its configuration in its own way
-                found = re.search(r"field '(\w+)'", str(error))
+                found = re.search(r"field '(\w+)'", str(error)) or _NOT_ONE_OF.fullmatch(str(error.__cause__ or error))
                 where = (*where, found[1]) if found and found[1] in values else where
-                return [Problem(where, str(error.__cause__ or error))]
+                field = where[-1] if where not in parts else ""
+                return [Problem(where, _refused(part, field, values.get(field), error))]
     finally:
         logging.set_verbosity(verbosity)
     return []
+
+
+def _refused(config_class: Any, field: str, value: Any, error: Exception) -> str:
+    """What a configuration class says of a field, in the words of recipes' errors where the type is wrong."""
+    text = str(error.__cause__ or error)
+    if chosen := _NOT_ONE_OF.fullmatch(text):
+        return mismatch(value, Literal[*chosen[2].split(",")])
+    if field not in config_class.__dataclass_fields__:
+        return text
+    kind = config_class.__dataclass_fields__[field].type
+    return text if isinstance(kind, str) or fits(kind, value)[0] else mismatch(value, kind)

@@ -77,16 +77,24 @@ def prefer_overrides(document: Document) -> None:
                     values.pop(name, None)
 
 
-def say_where_the_rest_is(problems: list[Problem], recipe: str | Path) -> list[Problem]:
-    """Where a section is missing: names the file that the recipes beside this one share, if there is one."""
-    missing = next(
-        (i for i, (path, text) in enumerate(problems) if len(path) == 1 and text.startswith("missing")), None
+def refuse_without_the_rest(problems: list[Problem], recipe: str | Path) -> None:
+    """Where a section is missing that is in another file, says this alone, as other problems may follow from it.
+
+    Raises:
+        RecipeError: The recipe needs the file that those beside it share, or is that file.
+    """
+    missing = {path[0] for path, text in problems if len(path) == 1 and text.startswith("missing")}
+    if not missing or (shared := shared_beside(recipe)) is None:
+        return
+    if "method" in missing and is_shared(Path(recipe)):
+        others = sorted(item for item in shared.parent.glob("*.y*ml") if item.name != SHARED)
+        raise RecipeError(
+            f"{recipe}: this is the part that the recipes of its folder share, not a recipe: train one of them with it, such as "
+            f"{others[0] if others else 'RECIPE'} --common {recipe}"
+        )
+    raise RecipeError(
+        f"{recipe}: add --common {shared}: the recipes of this folder share the settings in it, which compare reads by itself"
     )
-    if missing is None or (shared := shared_beside(recipe)) is None:
-        return problems
-    path, text = problems[missing]
-    text += f"; recipes of this folder share {shared}, which compare reads by itself: elsewhere add --common {shared}"
-    return [*problems[:missing], Problem(path, text), *problems[missing + 1 :]]
 
 
 def _others(section: str, name: str) -> set[str]:

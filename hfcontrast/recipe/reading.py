@@ -1,6 +1,5 @@
 """Reading recipes: YAML 1.2 values that remember where they were written, and overrides from the command line."""
 
-import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..errors import RecipeError
+from .missing import missing
 from .renamed import new_path, note_override
 
 COMMAND_LINE = "command line"
@@ -195,7 +195,7 @@ def read_file(path: str | Path) -> Document:
     file = Path(path)
     try:
         if not file.is_file():
-            raise RecipeError(_missing(file))
+            raise RecipeError(missing(file))
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
@@ -206,19 +206,6 @@ def read_file(path: str | Path) -> Document:
         found = "it is empty" if values is None else f"it is {'a list' if isinstance(values, list) else 'one value'}"
         raise RecipeError(f"{path}: a recipe is a mapping with the sections method, backbone and data, but {found}")
     return Document(values, str(path), places)
-
-
-def _missing(file: Path) -> str:
-    """Says that a recipe is not there, and which one was probably meant."""
-    folder = file if file.is_dir() else file.parent
-    text = f"{file}: is a folder, expected a recipe file" if file.is_dir() else f"{file}: no such recipe"
-    if not folder.is_dir():
-        return f"{text}; there is no folder {folder}"
-    there = {item.stem: item for item in sorted(folder.glob("*.y*ml"))}
-    if near := difflib.get_close_matches(file.stem, there, n=1, cutoff=0.5):
-        return f"{text}; did you mean {there[near[0]]}?"
-    names = ", ".join(item.name for item in there.values())
-    return f"{text}; recipes in {folder}: {names}" if names else f"{text}; there are no recipes in {folder}"
 
 
 def apply_overrides(document: Document, overrides: Iterable[str]) -> None:

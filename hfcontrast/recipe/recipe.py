@@ -16,7 +16,7 @@ from .checking import Problem, check_recipe_views, check_sections, find_method
 from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
-from .precedence import add_shared, prefer_overrides, say_where_the_rest_is
+from .precedence import add_shared, prefer_overrides, refuse_without_the_rest
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .renamed import rename_keys, warn_of_old_keys
 from .resolving import raise_problems, resolve
@@ -186,7 +186,7 @@ def load_recipe(
     resolved = resolve(values, sections, problems, document) if check else {}
     warn_of_old_keys(document)
     if common is None and not isinstance(recipe, Mapping):
-        problems = say_where_the_rest_is(problems, recipe)
+        refuse_without_the_rest(problems, recipe)
     raise_problems(problems, document)
     result = Recipe(
         **cast(dict[str, Any], sections),

@@ -18,6 +18,7 @@ from .checking import (
     own_settings,
     renamed_settings,
 )
+from .evaluated import check_built_in_data, readable_evaluators
 from .reading import Document
 from .renamed import note_settings
 from .sections import MethodSection
@@ -39,8 +40,9 @@ def resolve(
     backbone = values.get("backbone")
     note_settings(document, renamed_settings(values.get("method")))
     problems += check_declared(values, document.overridden)
-    if "eval" in sections:
-        problems += check_evaluators(sections["eval"])
+    if section := sections.get("eval") or readable_evaluators(values.get("eval"), problems):
+        problems += check_evaluators(section)
+    problems += check_built_in_data(values)
     if isinstance(backbone, (str, dict)):  # torch is imported for an architecture only where nothing else is wrong
         heavy = not problems or "torch" in sys.modules
         problems += check_backbone(backbone) if heavy else check_backbone_names(backbone)

@@ -29,7 +29,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     known = sorted(known)
     if near := nearest(name, known):
         return f"; did you mean '{near}'?"
-    return otherwise or f"; known: {', '.join(known)}"
+    return otherwise or (f"; known: {', '.join(known)}" if known else "; there is none to set")
 
 
 def show(value: Any) -> str:

@@ -13,14 +13,14 @@ from ..data.augment.color import ColorAugmentation
 from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
-from ..errors import RecipeError
+from ..errors import CheckpointError, RecipeError
 from ..methods.base import Method
 from ..methods.contract.declaration import check_written
 from ..methods.registry import get_method
 from ..recipe import Recipe
 from ..view import View
 from .batch_size import check_fewest_images, local_batch
-from .build_method import build_method, color_statistics, known_of_data
+from .build_method import build_method, check_backbone_builds, color_statistics, known_of_data
 from .checkpoint import Checkpoints
 from .data_statistics import measured_settings
 from .engines import build_accelerator, check_launcher
@@ -113,7 +113,11 @@ def build_training(recipe: Recipe) -> Training:
     make_output_folder(output)
     accelerator = build_accelerator(recipe)
     occupy(output, accelerator)
-    check_same_run(recipe, output)
+    try:
+        check_same_run(recipe, output)
+    except CheckpointError:  # a mistyped backbone makes another recipe too, and is what the user needs to know
+        check_backbone_builds(recipe)
+        raise
     method_class = get_method(recipe.method.name)
     check_written(method_class, Method)
     check_fewest_images(recipe, method_class, accelerator.num_processes)

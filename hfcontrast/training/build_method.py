@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoImageProcessor
 
 from ..data.sources import Rows
+from ..encoders.build import build_encoder
 from ..encoders.features import check_image_size
 from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
@@ -46,6 +48,24 @@ def known_of_data(
         )
     known = {"num_images": images, "image_mean": list(mean), "image_std": list(std)}
     return {name: value for name, value in known.items() if name in fields}
+
+
+def check_backbone_builds(recipe: Recipe) -> None:
+    """Builds a backbone of random weights to see whether it can be built; one that needs more than the recipe is not looked at.
+
+    Raises:
+        RecipeError: It cannot.
+    """
+    if recipe.released_weights or get_method(recipe.method.name).needs_captions():
+        return
+    sizes = [*(view.size for view in recipe.resolved_views()), published_size(recipe, recipe.resolved_views())]
+    with under("backbone"):
+        config = backbone_config(recipe.backbone, sizes)
+        try:
+            with torch.device("meta"):
+                build_encoder(config)
+        except ArgumentError:  # it may be the device that this architecture cannot be built on
+            build_encoder(config)
 
 
 def build_method(

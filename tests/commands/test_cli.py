@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub.dataclasses import strict
 
+from hfcontrast import __version__
 from hfcontrast.commands import cli
 from hfcontrast.commands.arguments import add_recipe_arguments
 from hfcontrast.errors import DataError
@@ -122,6 +123,32 @@ def test_overrides_stand_before_and_after_options(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.parse(["train", "r.yaml", "--optim.lr=1"])
     assert caught.value.code == 2 and "--optim.lr=1" in capsys.readouterr().err
+
+
+def test_the_command_alone_prints_its_help_and_mistyped_commands_the_nearest(capsys):
+    assert cli.main([]) == 0
+    assert "evaluate a model's features" in capsys.readouterr().out
+    for arguments, words in (
+        (["trian"], "there is no command 'trian'; did you mean train?"),
+        (["xyz"], "there are train, evaluate, "),
+        (["methods", "mae", "byol"], "hfcontrast methods: error: unknown arguments: byol"),
+        (["train"], "the following arguments are required: RECIPE\n"),
+        (["train", "r.yaml", "--train.batch_size=3"], "write train.batch_size=3\n"),
+        (["train", "r.yaml", "--train.batch_size", "3"], "write train.batch_size=VALUE\n"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2 and words in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0 and capsys.readouterr().out == f"hfcontrast {__version__}\n"
+
+
+def test_a_narrow_pipe_cuts_no_words(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli.main(["methods", "dino"]) == 0
+    out = capsys.readouterr().out
+    assert "the width of the " in out and "warmup_teacher_temperature_epochs" in out and "local_pixel_values" in out
 
 
 def test_train_hands_the_recipe_to_the_trainer_and_returns_its_status(monkeypatch):

@@ -97,9 +97,11 @@ def test_another_file_can_be_the_shared_one(write, shared, tmp_path):
 def test_a_recipe_alone_says_where_the_rest_of_it_is(write, shared, capsys):
     one = write("one.yaml", "method: {name: simclr}\n")
     assert cli.main(["train", str(one)]) == 2
-    assert f"recipes of this folder share {shared}, which compare reads by itself: elsewhere add --common {shared}" in (
-        " ".join(capsys.readouterr().err.split())
-    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {one}: add --common {shared}: ")
+    assert cli.main(["train", str(shared)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not a recipe: " in line and line.endswith(f"such as {one} --common {shared}")
     with pytest.raises(RecipeError) as error:
         load_recipe(one, ["backbone=timm/resnet18", "data={path: builtin/digits}", "optim.lr=fast"])
     assert "--common" not in str(error.value)

@@ -382,7 +382,7 @@ def test_lora_and_a_locked_tower_are_published_as_a_native_model(released, tmp_p
         ({**PAIR, "vision": "timm/resnet18", "text": BERT, "vision_config": {}}, "backbone.vision_config: unknown key"),
         ({**PAIR, "vision": PAIR, "text": BERT}, "backbone.vision.model_type: a tower cannot be a pair of towers itself"),
         ({"model_type": "clip", "text_config": {"hiden_size": 8}}, "backbone.text_config.hiden_size: unknown key; did you mean 'hidden_size'?"),
-        ({"model_type": "clip", "vision_config": {"hidden_size": "a"}}, "backbone.vision_config.hidden_size: Field 'hidden_size' expected int"),
+        ({"model_type": "clip", "vision_config": {"hidden_size": "a"}}, "backbone.vision_config.hidden_size: expected a whole number, got 'a' (text)"),
         ({"model_type": "clip", "vision_config": {"hidden_size": 15}}, "backbone.vision_config: The hidden size (15) is not a multiple"),
     ],
 )  # fmt: skip

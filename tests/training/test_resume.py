@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from tiny_runs import Run, metrics, run
 
 from hfcontrast.atomic import write_text
-from hfcontrast.errors import CheckpointError, OutputError
+from hfcontrast.errors import CheckpointError, OutputError, RecipeError
 from hfcontrast.lock import hold
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.build import build_training
+from hfcontrast.training.build_method import check_backbone_builds
 from hfcontrast.training.checkpoint_files import read_state, sealed
 from hfcontrast.training.loop import start
 from hfcontrast.training.output_folder import check_same_run
@@ -191,3 +192,10 @@ def test_data_that_changed_since_a_checkpoint_is_refused_with_both_counts(recipe
     )
     _, notes = start(build("train[1:201]"))
     assert notes["data"]["rows"] == 200 and notes["data"] != first.data
+
+
+def test_a_backbone_that_cannot_be_built_is_told_rather_than_the_run_that_it_is_not():
+    recipe = {"method": {"name": "simclr"}, "data": {"path": "builtin/shapes"}, "train": {"steps": 1}}
+    check_backbone_builds(load_recipe(recipe | {"backbone": "timm/resnet18"}))
+    with pytest.raises(RecipeError, match=r"backbone: transformers cannot build this 'vit': KeyError: 'foo'"):
+        check_backbone_builds(load_recipe(recipe | {"backbone": {"model_type": "vit", "hidden_act": "foo"}}))

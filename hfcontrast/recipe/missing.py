@@ -1,0 +1,49 @@
+"""What is said of a recipe's file that is not there: the one that was probably meant."""
+
+import difflib
+from pathlib import Path
+
+_SHOWN = 12  # names of recipes in one sentence
+_RECIPES = "recipes"  # the folder that recipes are kept in
+
+
+def missing(file: Path) -> str:
+    """Says that a recipe is not there, and which one was probably meant.
+
+    Args:
+        file: The recipe, or a folder, as the user has named it.
+    """
+    if file.is_dir():
+        names = _listed(_recipes_in(file))
+        hint = f"name one of its recipes: {names}" if names else "there are no recipes in it"
+        return f"{file}: is a folder, expected a recipe file; {hint}"
+    text, folder = f"{file}: no such recipe", file.parent
+    if not folder.is_dir():
+        return f"{text}; there is no folder {folder}"
+    folders = [folder, folder / _RECIPES]
+    for there in map(_recipes_in, folders):
+        if near := _nearest(file, there):
+            return f"{text}; did you mean {near}?"
+    for place in folders:
+        if names := _listed(_recipes_in(place)):
+            return f"{text}; recipes in {place}: {names}"
+    return f"{text}; there are no recipes in {folder}"
+
+
+def _recipes_in(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.glob("*.y*ml") if not item.name.startswith("."))
+
+
+def _nearest(file: Path, there: list[Path]) -> Path | None:
+    """The recipe of the same name, else one that begins with what was typed, else one that is spelled almost so."""
+    typed = file.stem if file.suffix in (".yaml", ".yml") else file.name
+    by_stem = {item.stem: item for item in there}
+    begins = [stem for stem in by_stem if stem.lower().startswith(typed.lower())]
+    begins.sort(key=lambda stem: (stem != typed, not stem[len(typed) :].startswith(("_", "-")), stem))
+    near = begins or difflib.get_close_matches(typed, by_stem, n=1, cutoff=0.5)
+    return by_stem[near[0]] if near else None
+
+
+def _listed(there: list[Path]) -> str:
+    more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
+    return ", ".join(item.name for item in there[:_SHOWN]) + more
