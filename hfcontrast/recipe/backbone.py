@@ -130,7 +130,7 @@ def _check_pretrained(backbone: dict[str, Any], path: tuple[str, ...], known: Co
             problems.append(Problem((*path, name), f"unknown key{did_you_mean(name, known)}"))
         elif not isinstance(value, str) and not (name == "revision" and value is None):
             problems.append(Problem((*path, name), mismatch(value, str)))
-        elif name == "pretrained" and not value.strip():
+        elif name == "pretrained" and not str(value).strip():
             problems.append(Problem((*path, name), "it is empty: expected a folder or a name on the Hub"))
         elif name == "pretrained" and _no_folder(value):
             problems.append(Problem((*path, name), f"there is no folder {value!r}"))

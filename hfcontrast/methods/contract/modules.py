@@ -1,7 +1,7 @@
 """The modules of a method: teachers, what stays in evaluation mode, and initial weights."""
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -62,7 +62,7 @@ class ModulesOfMethod(PreTrainedModel):
         self._still += (*names, *of_teachers)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "ModulesOfMethod":
+    def train(self, mode: bool = True) -> Self:
         """Sets the training mode. Teachers normalize by batch statistics, as in the papers, but drop nothing out."""
         super().train(mode)
         for name in self.teachers:
