@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from .checking import Problem
 from .sections import EvalSection
-from .wording import did_you_mean
+from .wording import nearest
 
 _BUILT_IN = Path(__file__).parents[1] / "data" / "builtin"
 
@@ -29,7 +29,13 @@ def check_built_in_data(values: dict[str, Any]) -> list[Problem]:
     given = {name: values[name] for name in ("data", "eval") if isinstance(values.get(name), dict)}
     paths = {name: str(section.get("path")) for name, section in given.items()}
     return [
-        Problem((name, "path"), f"there is no {path}{did_you_mean(path, known)}")
+        Problem((name, "path"), f"there is no {path}{_nearest_built_in(path, known)}")
         for name, path in paths.items()
         if path.startswith("builtin/") and path not in known
     ]
+
+
+def _nearest_built_in(path: str, known: list[str]) -> str:
+    """The nearest of the built-in sets by what follows ``builtin/``, or all of them."""
+    near = nearest(path.removeprefix("builtin/"), [name.removeprefix("builtin/") for name in known])
+    return f"; did you mean 'builtin/{near}'?" if near else f"; built in are {', '.join(sorted(known))}"
