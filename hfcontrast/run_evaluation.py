@@ -172,9 +172,3 @@ def held_out(recipe: Recipe, rows: Rows, captioned: bool = False, columns: tuple
         captioned="auto" if captioned else False,
         columns=columns,
     )
-
-
-def evaluation_rows(recipe: Recipe, rows: Rows, captioned: bool = False) -> tuple[Rows, Rows, str]:
-    """The train rows and the test rows of a run (see :func:`held_out`), and what their data is called."""
-    found = held_out(recipe, rows, captioned)
-    return found.train, found.test, f"{recipe.evaluation_source()['path']} ({found.where})"

@@ -61,7 +61,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         training = build_training(recipe)
         if training.weights:
             training.accelerator.print(training.weights)
-        training.accelerator.print(training.photometry.describe(training.accelerator.device))
+        training.accelerator.print(training.augmentation.describe(training.accelerator.device))
         for sentence in notices(training):
             training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
         if training.accelerator.is_main_process:

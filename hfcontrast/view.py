@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class View:
-    """A random crop with photometric distortions, drawn anew for each (seed, epoch, sample, view).
+    """A random crop with color augmentation, drawn anew for each (seed, epoch, sample, view).
 
     The operations are applied in the order of the fields: crop and resize (antialiased), flips, color jitter (the four
     in a random order, as in the papers), grayscale, blur, solarization; normalization follows. The meanings and ranges

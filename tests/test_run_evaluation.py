@@ -8,7 +8,7 @@ from PIL import Image as PILImage
 from hfcontrast.data import load_rows
 from hfcontrast.errors import DataError
 from hfcontrast.recipe import load_recipe
-from hfcontrast.run_evaluation import evaluation_rows
+from hfcontrast.run_evaluation import held_out
 
 LABELS = ClassLabel(names=["a", "b"])
 
@@ -27,8 +27,8 @@ def chosen(path, **parts):
     recipe = load_recipe(
         {"method": {"name": "simclr"}, "backbone": "timm/resnet18", "data": {"path": str(path)}, "train": {"steps": 1}}
     )
-    train, tests, name = evaluation_rows(recipe, load_rows(str(path)))
-    return train.num_rows, tests.num_rows, name.removeprefix(f"{path} ")
+    found = held_out(recipe, load_rows(str(path)))
+    return found.train.num_rows, found.test.num_rows, f"({found.where})"
 
 
 def test_the_split_that_can_be_classified_comes_first(tmp_path):
@@ -48,11 +48,11 @@ def test_folders_beside_it_are_passed_over_where_they_do_not_fit(tmp_path):
     recipe = {"method": {"name": "simclr"}, "backbone": "timm/resnet18", "train": {"steps": 1}}
     recipe = load_recipe({**recipe, "data": {"path": str(tmp_path / "set" / "train")}})
     rows = load_rows(recipe.data.path)
-    assert evaluation_rows(recipe, rows)[2].endswith("(a fifth of train)")
+    assert held_out(recipe, rows).where == "a fifth of train"
     data(7, LABELS).save_to_disk(tmp_path / "set" / "dev")
-    train, tests, name = evaluation_rows(recipe, rows)
-    assert (train.num_rows, tests.num_rows) == (10, 7) and name.endswith("(folder dev beside it)")
-    assert str(tmp_path / "set" / "dev") in tests.description
+    found = held_out(recipe, rows)
+    assert (found.train.num_rows, found.test.num_rows) == (10, 7) and found.where == "folder dev beside it"
+    assert str(tmp_path / "set" / "dev") in found.test.description
 
 
 @pytest.mark.parametrize("label", [None, LABELS, Value("int64")])

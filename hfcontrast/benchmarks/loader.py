@@ -47,8 +47,8 @@ def loader_speed(
     batch_size = min(_BATCH, rows.num_rows)
     with one_thread():
         batches = iter(TrainLoader(rows, views, batch_size=batch_size, workers=0, cache=False))
-        photometry = ColorAugmentation(views, mean, std)
-        return _images_a_second(lambda: photometry(next(batches), "cpu"), batch_size, seconds)
+        augmentation = ColorAugmentation(views, mean, std)
+        return _images_a_second(lambda: augmentation(next(batches), "cpu"), batch_size, seconds)
 
 
 def torchvision_chain_speed(

@@ -120,7 +120,7 @@ class Subject:
         self.loaded = self.training.loader.iter_from(0)
         self.steps = itertools.count(1000)  # ten epochs in: past warm-ups and frozen layers
         raw = self.load()
-        self.pixels = [self.training.photometry(batch, self.training.accelerator.device) for batch in raw]
+        self.pixels = [self.training.augmentation(batch, self.training.accelerator.device) for batch in raw]
         self.batches = raw if self.training.cache else self.pixels
 
     def load(self) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ def scratch_folder(suffix: str) -> Path:
 
 def prepared(training: Training, raw: dict[str, Any]) -> dict[str, Any]:
     """A loader's batch as :func:`step` takes it."""
-    return raw if training.cache else training.photometry(raw, training.accelerator.device)
+    return raw if training.cache else training.augmentation(raw, training.accelerator.device)
 
 
 def floor(training: Training, batch: dict[str, Tensor]) -> None:
@@ -164,7 +164,7 @@ def floor(training: Training, batch: dict[str, Tensor]) -> None:
     Of two towers both, the captions too.
     """
     method, accelerator = training.method, training.accelerator
-    pixels = {name: value for name, value in batch.items() if name in training.photometry.keys}
+    pixels = {name: value for name, value in batch.items() if name in training.augmentation.keys}
     first = next(iter(pixels))
     with accelerator.autocast():
         features = [encode(method.encoder, value.flatten(0, 1)) for value in pixels.values()]

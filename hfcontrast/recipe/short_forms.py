@@ -4,15 +4,11 @@ from typing import Any
 
 from .checking import Problem
 from .reading import COMMAND_LINE, Document, KeyPath
+from .tasks import SHORT_FORMS
 from .wording import show
 
-# (short form, evaluator, its setting; None: all of its settings)
-_PAIRS = (
-    ("knn_k", "knn", "k"),
-    ("knn_temperature", "knn", "temperature"),
-    ("linear_probe", "linear", None),
-    ("finetune", "finetune", None),
-)
+# Those whose value can be compared with what they are short for.
+_COMPARED = ("knn_k", "knn_temperature", "linear_probe", "finetune")
 
 
 def join_short_forms(document: Document) -> list[Problem]:
@@ -30,10 +26,10 @@ def join_short_forms(document: Document) -> list[Problem]:
     if not isinstance(section, dict) or not isinstance(section.get("tasks"), dict):
         return []
     problems = []
-    for short, name, setting in _PAIRS:
-        holder: Any = section["tasks"] if setting is None else section["tasks"].get(name)
-        key = setting or name
-        path = ("eval", "tasks", name, setting) if setting else ("eval", "tasks", name)
+    for short in _COMPARED:
+        *outer, key = SHORT_FORMS[short].split(".")
+        path = ("eval", *outer, key)
+        holder: Any = section["tasks"] if outer == ["tasks"] else section["tasks"].get(outer[1])
         if not isinstance(holder, dict) or key not in holder or section.get(short) is None:
             continue
         ranks = _rank(document, ("eval", short)), _rank(document, path)

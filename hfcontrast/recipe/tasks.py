@@ -55,17 +55,17 @@ def evaluation_tasks(section: "EvalSection") -> "dict[str, tuple[Evaluator, Sett
         if wanted is False:
             continue
         evaluator = known.get(name) or get_evaluator(name)  # which says why it cannot be used
-        found[name] = evaluator, read_settings(evaluator, {} if wanted is True else wanted)
+        found[name] = evaluator, read_settings(evaluator.settings_class, {} if wanted is True else wanted)
     return found
 
 
-def read_settings(evaluator: "Evaluator", values: Mapping[str, Any]) -> "Settings":
+def read_settings(settings_class: "type[Settings]", values: Mapping[str, Any]) -> "Settings":
     """The settings of an evaluator, from what a recipe or a command line gives.
 
     Raises:
         ValidationError: They are wrong; see :func:`settings_problems`.
     """
-    return evaluator.settings_class.model_validate_json(json.dumps(values))
+    return settings_class.model_validate_json(json.dumps(values))
 
 
 def described_settings(section: "EvalSection") -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _fill(section: "EvalSection", path: tuple[str, ...], settings: "Settings") -
 def checked(settings_class: "type[Settings]", values: dict[str, Any]) -> "tuple[Settings | None, list[Found]]":
     """The settings of an evaluator, or what is wrong with them, with its place among them."""
     try:
-        return settings_class.model_validate_json(json.dumps(values)), []
+        return read_settings(settings_class, values), []
     except ValidationError as error:
         return None, settings_problems(settings_class, values, error)
 

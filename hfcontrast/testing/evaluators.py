@@ -9,17 +9,11 @@ def test_my_evaluator():
 import copy
 import json
 import math
-import multiprocessing
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from ..errors import PluginError
@@ -28,6 +22,7 @@ from ..evaluation.protocol import LABELS, Evaluator, NothingToEvaluate, Scores
 from ..evaluation.registry import check_class, check_name
 from ..evaluation.rows import EvaluationRows, FeatureRows, meant
 from .color_rows import CLASSES, color_rows
+from .process_group import run_together
 from .violation import ContractViolation, require
 
 MakeRows = Callable[[], tuple[PreTrainedModel, EvaluationRows]]
@@ -213,22 +208,7 @@ def check_processes(
     tolerance: float = 1e-5,
 ) -> None:
     """Several processes, each with its share of the images, give every one of them the figures of one process."""
-    with tempfile.TemporaryDirectory() as folder:
-        shared = Path(folder)
-        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        arguments = (type(evaluator), settings, make, shared)
-        workers = [
-            context.Process(target=_process, args=(*arguments, number, processes)) for number in range(processes)
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join(180)
-            if worker.is_alive():
-                worker.kill()
-        codes = [worker.exitcode for worker in workers]
-        require(codes == [0] * processes, f"{processes} processes ended with exit codes {codes}; see their output")
-        results = [torch.load(shared / f"{number}.pt") for number in range(processes)]
+    results = run_together(_evaluate_a_share, (type(evaluator), settings, make), processes)
     for number, found in enumerate(results):
         require(found.keys() == alone.keys(), f"process {number} of {processes} has {[*found]}, one process {[*alone]}")
         for name, value in found.items():
@@ -236,14 +216,10 @@ def check_processes(
             require(close, f"process {number} of {processes} has {name} {value}, one process {alone[name]}")
 
 
-def _process(evaluator_class, settings: Any, make: MakeRows, shared: Path, number: int, processes: int) -> None:
-    torch.set_num_threads(1)  # a forked process must not touch its parent's thread pool
-    dist.init_process_group(
-        "gloo", f"file://{shared}/meeting", rank=number, world_size=processes, timeout=timedelta(seconds=120)
-    )
-    torch.save(_evaluated(evaluator_class(), *make(), settings), shared / f"{number}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def _evaluate_a_share(
+    evaluator_class: type[Evaluator], settings: Any, make: MakeRows, number: int, processes: int
+) -> dict[str, float]:
+    return _evaluated(evaluator_class(), *make(), settings)
 
 
 def _evaluated(evaluator: Evaluator, encoder: PreTrainedModel, rows: EvaluationRows, settings: Any) -> dict[str, float]:

@@ -1,20 +1,15 @@
 """The check that several processes compute what one would."""
 
-import multiprocessing
-import sys
-import tempfile
-from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from ..methods.base import Method, Progress
 from ..nn.batch_norm import synchronize_batch_norm
 from ..training.step import OptimizerStep
 from .draws import drawn_by_a_step, nothing_dropped
+from .process_group import run_together
 from .samples import ROUNDING
 from .violation import ContractViolation, require
 
@@ -27,23 +22,8 @@ def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2
     ``tolerance`` of a tensor's largest value, or of a tenth of the largest value of all (a gradient that is zero in theory,
     as that of a bias before batch normalization, is all rounding).
     """
-    with tempfile.TemporaryDirectory() as folder:
-        shared = Path(folder)
-        torch.save((method.state_dict(), batch), shared / "start.pt")
-        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        workers = [
-            context.Process(target=_process, args=(type(method), method.config, shared, number, processes))
-            for number in range(processes)
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join(180)
-            if worker.is_alive():
-                worker.kill()
-        codes = [worker.exitcode for worker in workers]
-        require(codes == [0] * processes, f"{processes} processes ended with exit codes {codes}; see their output")
-        results = [torch.load(shared / f"{number}.pt") for number in range(processes)]
+    arguments = (type(method), method.config, method.state_dict(), batch)
+    results = run_together(_step_of_a_share, arguments, processes)
     alone = _one_step(_restored(type(method), method.config, method.state_dict()), batch)
     loss = sum(result["loss"] for result in results) / processes
     found = f"{processes} processes have the loss {loss}, one has {alone['loss']}"
@@ -59,16 +39,11 @@ def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2
                 require(difference <= limit, f"process {number} of {processes}: {kind} of {name} differ by {difference:.2e} from those of one process (at most {limit:.2e})")  # fmt: skip
 
 
-def _process(method_class, config, shared: Path, number: int, processes: int) -> None:
-    torch.set_num_threads(1)  # a forked process must not touch its parent's thread pool
-    dist.init_process_group(
-        "gloo", f"file://{shared}/meeting", rank=number, world_size=processes, timeout=timedelta(seconds=120)
-    )
-    state, batch = torch.load(shared / "start.pt")
+def _step_of_a_share(
+    method_class: type[Method], config, state: dict[str, Tensor], batch: dict[str, Tensor], number: int, processes: int
+) -> dict[str, Any]:
     local = {name: value.chunk(processes)[number] for name, value in batch.items()}
-    torch.save(_one_step(_restored(method_class, config, state), local), shared / f"{number}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return _one_step(_restored(method_class, config, state), local)
 
 
 def _restored(method_class: type[Method], config, state: dict[str, Tensor]) -> Method:

@@ -44,7 +44,7 @@ class Training:
         model: The method as the accelerator has prepared it; what is called in a step.
         optimizer: Prepared.
         loader: Yields micro-batches of crops as bytes.
-        photometry: Turns them into normalized floats on the device.
+        augmentation: Turns them into normalized floats on the device.
         rows: The data set.
         views: The views in use.
         mean: Mean of each color, in [0, 1].
@@ -64,7 +64,7 @@ class Training:
     model: nn.Module
     optimizer: Optimizer
     loader: TrainLoader
-    photometry: ColorAugmentation
+    augmentation: ColorAugmentation
     rows: Rows
     views: tuple[View, ...]
     mean: tuple[float, ...]
@@ -87,7 +87,7 @@ class Training:
             self.recipe.optim,
             self.recipe.train.batch_size,
             self.cache,
-            prepare=lambda batch: self.photometry(batch, self.accelerator.device),
+            prepare=lambda batch: self.augmentation(batch, self.accelerator.device),
         )
 
 
@@ -137,10 +137,10 @@ def build_training(recipe: Recipe) -> Training:
     if accelerator.num_processes > 1:
         # The weights are equal now; masks of dropout are to differ.
         set_seed((settings.seed + accelerator.process_index) % 2**32)
-    photometry = ColorAugmentation(views, mean, std, channels_last=channels_last)
-    cache = build_cache(recipe, accelerator, method, photometry)
+    augmentation = ColorAugmentation(views, mean, std, channels_last=channels_last)
+    cache = build_cache(recipe, accelerator, method, augmentation)
     total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
-    parts = (recipe, accelerator, method, model, optimizer, loader, photometry, rows, views, mean, std, output)
+    parts = (recipe, accelerator, method, model, optimizer, loader, augmentation, rows, views, mean, std, output)
     return Training(*parts, checkpoints, total_steps, weights, cache, captions, data)
 
 

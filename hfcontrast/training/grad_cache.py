@@ -30,14 +30,14 @@ class GradientCache:
     Args:
         method: The method itself, not what wraps it.
         accelerator: Gives the precision and scales the loss.
-        photometry: Makes floats of a piece's crops; the whole batch is never held as floats.
+        augmentation: Makes floats of a piece's crops; the whole batch is never held as floats.
         rows: Samples of a piece.
     """
 
-    def __init__(self, method: Method, accelerator: Accelerator, photometry: ColorAugmentation, rows: int):
+    def __init__(self, method: Method, accelerator: Accelerator, augmentation: ColorAugmentation, rows: int):
         self.method = method
         self.accelerator = accelerator
-        self.photometry = photometry
+        self.augmentation = augmentation
         self.rows = rows
         self._looked = False
 
@@ -62,8 +62,8 @@ class GradientCache:
                 embedded.append(self._embed(piece))
         whole = {name: torch.cat([part[name] for part in embedded]) for name in embedded[0]}
         leaves = {name: value.requires_grad_(value.is_floating_point()) for name, value in whole.items()}
-        rest = {name: value for name, value in batch.items() if name.removesuffix(SUFFIX) not in self.photometry.keys}
-        rest = named_by(self.method.objective, self.photometry(rest, device))
+        rest = {name: value for name, value in batch.items() if name.removesuffix(SUFFIX) not in self.augmentation.keys}
+        rest = named_by(self.method.objective, self.augmentation(rest, device))
         with self.accelerator.autocast(), self.method.computing():
             output = self.method.checked(self.method.objective(leaves, **rest))
         self.accelerator.backward(output.loss)
@@ -96,7 +96,7 @@ class GradientCache:
         self._looked = True
 
     def _embed(self, piece: dict[str, Any]) -> dict[str, Tensor]:
-        batch = self.photometry(piece, self.accelerator.device)
+        batch = self.augmentation(piece, self.accelerator.device)
         with self.accelerator.autocast(), self.method.computing():
             return self.method.embed(**named_by(self.method.embed, batch))
 

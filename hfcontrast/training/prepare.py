@@ -65,7 +65,7 @@ def faster_channels_last(encoder: PreTrainedModel, device: torch.device) -> bool
 
 
 def build_cache(
-    recipe: Recipe, accelerator: Accelerator, method: Method, photometry: ColorAugmentation
+    recipe: Recipe, accelerator: Accelerator, method: Method, augmentation: ColorAugmentation
 ) -> GradientCache | None:
     """The gradient cache, where the recipe wants one.
 
@@ -80,7 +80,7 @@ def build_cache(
             f"train.grad_cache works on one process or with plain data parallelism, not with {accelerator.distributed_type.value}: "
             "take train.gradient_checkpointing there"
         )
-    return GradientCache(method, accelerator, photometry, rows)
+    return GradientCache(method, accelerator, augmentation, rows)
 
 
 def recompute_activations(method: Method) -> None:

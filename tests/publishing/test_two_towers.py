@@ -108,7 +108,7 @@ def test_the_processor_gives_the_pixels_and_tokens_of_the_training(published, na
     by_row, tokens = {}, {}
     batches = training.loader.iter_from(0)
     for _ in range(training.loader.steps_per_epoch):
-        batch = training.photometry(next(batches), "cpu")
+        batch = training.augmentation(next(batches), "cpu")
         by_row |= dict(zip(batch["index"].tolist(), batch["pixel_values"][:, 0], strict=True))
         tokens |= dict(zip(batch["index"].tolist(), batch["input_ids"], strict=True))
     fed = torch.stack([by_row[number] for number in range(4)])

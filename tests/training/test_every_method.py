@@ -90,13 +90,13 @@ def tiny(name, output, backbone=None, **train_settings):
 
 
 class InDouble:
-    """Photometry whose pixels are in double precision."""
+    """Color augmentation whose pixels are in double precision."""
 
-    def __init__(self, photometry):
-        self.photometry, self.keys = photometry, photometry.keys
+    def __init__(self, augmentation):
+        self.augmentation, self.keys = augmentation, augmentation.keys
 
     def __call__(self, batch, device):
-        made = self.photometry(batch, device)
+        made = self.augmentation(batch, device)
         return {key: value.double() if value.is_floating_point() else value for key, value in made.items()}
 
 
@@ -146,10 +146,10 @@ def test_gradient_caching_is_exact(name, tmp_path, monkeypatch):
     training.method.double()
     for place, name_, double in ((torch.Tensor, "float", torch.Tensor.double), (torch, "float32", torch.float64)):
         monkeypatch.setattr(place, name_, double)  # methods ask for float32 where autocast would give less
-    training.cache.photometry = InDouble(training.photometry)
+    training.cache.augmentation = InDouble(training.augmentation)
     batch = next(training.loader.iter_from(0))
     training.method.start_step(Progress(0, 10, 4))
-    whole = training.method(**training.cache.photometry(batch, "cpu"))
+    whole = training.method(**training.cache.augmentation(batch, "cpu"))
     whole.loss.backward()
     expected = {key: p.grad.clone() for key, p in training.method.named_parameters() if p.grad is not None}
     training.method.zero_grad()

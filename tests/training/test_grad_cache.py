@@ -45,17 +45,17 @@ def test_the_gradients_are_those_of_one_graph(name):
     """The reference keeps the graphs of all pieces, so that its masks of dropout are the same."""
     method_class, options = METHODS[name]
     method = build(method_class, VIT, **options)
-    photometry, batch = ColorAugmentation(VIEWS[name], [0.5] * 3, [0.5] * 3), raw_batch(VIEWS[name], 8)
+    augmentation, batch = ColorAugmentation(VIEWS[name], [0.5] * 3, [0.5] * 3), raw_batch(VIEWS[name], 8)
     reference = copy.deepcopy(method)
     pieces = [{key: value[start : start + 3] for key, value in batch.items()} for start in (0, 3, 6)]
     torch.manual_seed(5)
-    parts = [reference.embed(**reference._named_by(reference.embed, photometry(p, "cpu"))) for p in pieces]
+    parts = [reference.embed(**reference._named_by(reference.embed, augmentation(p, "cpu"))) for p in pieces]
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     expected = reference.objective(joined)
     expected.loss.backward()
 
     torch.manual_seed(5)
-    output = GradientCache(method, Accelerator(cpu=True), photometry, rows=3).backward(batch)
+    output = GradientCache(method, Accelerator(cpu=True), augmentation, rows=3).backward(batch)
     assert output.loss.item() == pytest.approx(expected.loss.item(), abs=1e-6)
     for (key, parameter), other in zip(method.named_parameters(), reference.parameters()):
         if other.grad is None:
@@ -91,7 +91,7 @@ def test_batch_statistics_in_pieces_are_refused():
         cached(build(HeadInEmbed, VIT), 4).backward(batch)
     check_cacheable(method, 8, 8)
     plain = copy.deepcopy(method)
-    plain(**cached(plain, 8).photometry(batch, "cpu")).loss.backward()
+    plain(**cached(plain, 8).augmentation(batch, "cpu")).loss.backward()
     cached(method, 8).backward(batch)
     for (key, value), expected in zip(method.named_buffers(), plain.buffers()):
         torch.testing.assert_close(value, expected, msg=key)
@@ -102,7 +102,7 @@ def test_batch_normalization_that_is_held_still_is_exact():
     method.keep_in_eval_mode("encoder")
     check_cacheable(method, 3, 8)
     plain = copy.deepcopy(method)
-    plain(**cached(plain, 3).photometry(batch, "cpu")).loss.backward()
+    plain(**cached(plain, 3).augmentation(batch, "cpu")).loss.backward()
     cached(method, 3).backward(batch)
     for (key, parameter), expected in zip(method.named_parameters(), plain.parameters()):
         torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=key)
@@ -137,14 +137,14 @@ def test_pieces_of_pairs_and_tiles_of_similarities_give_the_gradients_of_the_pla
     views = (View(size=32),)
     method = build(method_class)
     batch = random_batch(method_class, 24) | raw_batch(views, 24)
-    photometry = ColorAugmentation(views, [0.5] * 3, [0.5] * 3)
+    augmentation = ColorAugmentation(views, [0.5] * 3, [0.5] * 3)
     reference = copy.deepcopy(method)
-    whole = reference(**photometry(batch, "cpu"))
+    whole = reference(**augmentation(batch, "cpu"))
     whole.loss.backward()
     monkeypatch.setattr(tiles, "WHOLE", 0)
     monkeypatch.setattr(tiles, "TILE", 5)
     monkeypatch.setattr(pairs, "AT_ONCE", 5 * 24)
-    output = GradientCache(method, Accelerator(cpu=True), photometry, 7).backward(batch)
+    output = GradientCache(method, Accelerator(cpu=True), augmentation, 7).backward(batch)
     torch.testing.assert_close(output.loss.detach(), whole.loss.detach())
     for (name, found), expected in zip(method.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(
