@@ -7,6 +7,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
 from .errors import PluginError
+from .signals import Interrupted
 
 METHODS = "hfcontrast.methods"
 EVALUATORS = "hfcontrast.evaluators"
@@ -160,7 +161,7 @@ def load(entry: PluginEntry, kind: str) -> Any:
     what = described(entry, kind)
     try:
         return EntryPoint(entry.name, entry.value, "").load()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):  # the user's wish, and no fault of the plugin that was being imported
         raise
     except BaseException as error:  # whatever a plugin's own code raises while it is imported, sys.exit() included
         if isinstance(error, ImportError | AttributeError) and _is_being_imported(entry, error):

@@ -15,7 +15,7 @@ from typing import Any
 from .errors import HFContrastError, memory_sentence, out_of_memory
 from .recipe import Recipe, load_recipe
 from .renamed import warnings_as_lines
-from .signals import AT_ANY_TIME, Interrupted, stopping_at_once
+from .signals import AT_ANY_TIME, Interrupted, received, stopping_at_once
 from .training.launchers import explain
 
 _LESS_MEMORY = (
@@ -77,6 +77,9 @@ def _run_command(options: argparse.Namespace) -> int:
         print("stopped at once; the same command resumes from the newest checkpoint, if there is one", file=sys.stderr)
         return 128 + signal.SIGINT
     except HFContrastError as error:
+        if (number := received()) is not None:  # code of a library has made an error of the interruption
+            explain(AT_ANY_TIME)
+            return 128 + number
         explain(f"error: {error}")
         return 2
     except (MemoryError, RuntimeError) as error:

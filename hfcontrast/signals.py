@@ -45,6 +45,11 @@ def note(number: int) -> bool:
     return False
 
 
+def received() -> int | None:
+    """The signal that has asked the blocks around the caller to stop; None where none has."""
+    return _first[0] if _depth and _first is not None else None
+
+
 @contextlib.contextmanager
 def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Hands the signals to a function during a block; in the main thread, the only one that can."""

@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel
 from hfcontrast.errors import PluginError
 from hfcontrast.methods import registry
 from hfcontrast.recipe.checking import find_method
+from hfcontrast.signals import Interrupted, stopping_at_once
 
 ROOT = Path(__file__).parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "plugin_method"
@@ -239,6 +241,14 @@ def test_whatever_a_plugin_does_when_it_is_imported_no_other_is_lost(plugin, sou
     (message,) = [str(item.message) for item in caught if "a-plug-out" in str(item.message)]
     assert "method 'a-reg-out' of a-plug-out 1.2" in message and words in message
     assert AutoConfig.for_model("hfcontrast_reg_stays").model_type == "hfcontrast_reg_stays"
+
+
+def test_a_signal_during_the_import_of_a_plugin_is_not_the_plugins_fault(plugin):
+    source = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    plugin("plug-stop", {"reg-stop": "plug_stop:X"}, plug_stop=source)
+    with pytest.raises(Interrupted) as stop, stopping_at_once("stopped"):
+        registry.get_method("reg-stop")
+    assert stop.value.signal_number == signal.SIGTERM
 
 
 @pytest.mark.parametrize(

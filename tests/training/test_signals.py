@@ -10,6 +10,8 @@ import time
 import pytest
 import torch
 
+from hfcontrast import run
+from hfcontrast.errors import HFContrastError
 from hfcontrast.run import follow_launcher
 from hfcontrast.signals import SIGNALS, Interrupted, held_back, stopping_at_once
 from hfcontrast.training import interrupts as watch
@@ -213,3 +215,15 @@ def test_a_run_whose_launcher_is_killed_is_asked_to_stop(name):
     os.waitpid(launcher, 0)
     assert os.read(here, 5) == b"asked"
     os.close(here)
+
+
+def test_an_interruption_that_a_library_makes_an_error_of_ends_the_command_as_one(monkeypatch, capsys):
+    def load_recipe(*arguments, **keywords):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise HFContrastError("a library has caught it") from error
+
+    monkeypatch.setattr(run, "load_recipe", load_recipe)
+    assert run.main(["recipe.yaml"]) == 128 + signal.SIGTERM
+    assert "a library" not in capsys.readouterr().err
