@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HFContrastError, memory_sentence, out_of_memory
+from .progress import LongTask
 from .recipe import Recipe, load_recipe
 from .renamed import warnings_as_lines
 from .signals import AT_ANY_TIME, Interrupted, received, stopping_at_once
@@ -31,7 +32,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
         HFContrastError: With one clear sentence.
         Interrupted: A signal came; the run is saved.
     """
-    from .run_training import run_training
+    with LongTask("importing torch and transformers"):
+        from .run_training import run_training
 
     return run_training(recipe)
 

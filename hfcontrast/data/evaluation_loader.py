@@ -12,6 +12,7 @@ from hfcontrast.data.decode import UnreadableImage
 from hfcontrast.data.row_reader import RowReader
 from hfcontrast.data.sources import Rows
 from hfcontrast.data.stream_errors import read_batches
+from hfcontrast.progress import LongTask
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,13 @@ def evaluation_batches(
     generator = torch.Generator().manual_seed(0)
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=generator)
     unreadable: list[str] = []
-    for pixel_values, labels, failures in loader:
-        unreadable += failures
-        if pixel_values is not None:
-            yield pixel_values, labels, len(pixel_values)
+    count = rows.num_rows if rows.num_rows is None or limit is None else min(limit, rows.num_rows)
+    with LongTask(f"preparing the images of {rows.description}", count) as task:
+        for pixel_values, labels, failures in loader:
+            task.update(len(failures) + (0 if pixel_values is None else len(pixel_values)))
+            unreadable += failures
+            if pixel_values is not None:
+                yield pixel_values, labels, len(pixel_values)
     if unreadable:
         logger.warning(
             "%d images of %s left out, as they cannot be read, e.g. %s",

@@ -11,6 +11,7 @@ from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.tensor_columns import check_tensor_columns
 from hfcontrast.errors import DataError
+from hfcontrast.progress import LongTask
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class Rows:
 
     def fingerprint(self) -> str | None:
         """A hash of what these rows are, wherever they are kept; None of a stream of which nothing is known."""
-        return self.files if self.streaming else fingerprint_of_rows(self.dataset)
+        if self.streaming:
+            return self.files
+        with LongTask(f"computing the fingerprint of {self.description}"):
+            return fingerprint_of_rows(self.dataset)
 
     def select(self, indices: Sequence[int]) -> "Rows":
         """Some of the rows of a map-style set."""

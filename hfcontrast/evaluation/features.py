@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import gather, world_size
+from ..progress import LongTask
 from .inputs import evaluating
 
 
@@ -46,8 +47,9 @@ def extract_features(
     # A process may have no share in a small data set.
     features = [torch.zeros(0, feature_size(encoder), device=parameter.device)]
     labels = [torch.zeros(0, dtype=torch.long, device=parameter.device)]
-    with evaluating(encoder):
+    with evaluating(encoder), LongTask("encoding the images") as task:
         for pixels, targets in batches:
+            task.update(len(pixels))
             features.append(encode(encoder, pixels.to(parameter.device, parameter.dtype)).float())
             labels.append(targets.to(parameter.device))
     together = join_processes(torch.cat(features)).cpu()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from ..progress import LongTask
 from .calling import call_evaluate
 from .features import RawPixels
 from .protocol import LABELS, Evaluator, NothingToEvaluate, Task
@@ -58,7 +59,8 @@ class OnlineEvaluation:
         with self.rows.remembering():
             for evaluator, settings in tasks:
                 try:
-                    found = call_evaluate(evaluator, encoder, self.rows, settings).figures
+                    with LongTask(f"evaluating by {evaluator.name}"):
+                        found = call_evaluate(evaluator, encoder, self.rows, settings).figures
                 except NothingToEvaluate:
                     continue
                 scores |= tracked(evaluator, found)

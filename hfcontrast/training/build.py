@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..data.augment.color import ColorAugmentation
+from ..data.augment.execution import compile_loops
 from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
@@ -17,6 +18,7 @@ from ..errors import CheckpointError, RecipeError
 from ..methods.base import Method
 from ..methods.contract.declaration import check_written
 from ..methods.registry import get_method
+from ..progress import LongTask
 from ..recipe import Recipe
 from ..view import View
 from .batch_size import check_fewest_images, local_batch
@@ -130,14 +132,17 @@ def build_training(recipe: Recipe) -> Training:
     views, (mean, std) = recipe.resolved_views(method_class), color_statistics(recipe)
     known = known_of_data(recipe, method_class, rows, mean, std)
     known |= measured_settings(recipe, method_class, rows, views[0].size, accelerator)
-    method, weights = build_method(recipe, views, known, text_facts(captions) if captions else None)
+    with LongTask("building the method and loading its weights"):
+        method, weights = build_method(recipe, views, known, text_facts(captions) if captions else None)
     check_cacheable(method, settings.grad_cache, local_batch(recipe, accelerator.num_processes))
     loader = build_loader(recipe, accelerator, rows, views, captions)
-    model, optimizer, channels_last = prepare(recipe, accelerator, method)
+    with LongTask("moving the method to its device"):
+        model, optimizer, channels_last = prepare(recipe, accelerator, method)
     if accelerator.num_processes > 1:
         # The weights are equal now; masks of dropout are to differ.
         set_seed((settings.seed + accelerator.process_index) % 2**32)
     augmentation = ColorAugmentation(views, mean, std, channels_last=channels_last)
+    compile_loops(accelerator.device.type)
     cache = build_cache(recipe, accelerator, method, augmentation)
     total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
     parts = (recipe, accelerator, method, model, optimizer, loader, augmentation, rows, views, mean, std, output)

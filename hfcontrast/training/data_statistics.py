@@ -16,6 +16,7 @@ from ..data.sources import Rows
 from ..errors import DataError
 from ..methods.base import Method
 from ..methods.contract.calling import data_statistics_of
+from ..progress import LongTask
 from ..recipe import Recipe
 
 IMAGES = 512  # images that are looked at, spread evenly over the data; the first ones of a stream
@@ -47,7 +48,8 @@ def measured_settings(
     file = Path(recipe.train.output) / _FILE
     going_on = any(file.parent.glob("step_*"))
     if accelerator.is_main_process and not (going_on and file.is_file()):
-        found = data_statistics_of(method_class, sample_images(rows, size), options, missing)
+        with LongTask(f"measuring {', '.join(missing)} on the images"):
+            found = data_statistics_of(method_class, sample_images(rows, size), options, missing)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(found))
     accelerator.wait_for_everyone()

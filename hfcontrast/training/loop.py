@@ -17,6 +17,7 @@ from ..atomic import write_json, writing
 from ..errors import CheckpointError, TrainingError
 from ..methods.base import Progress
 from ..nn.distributed import all_mean
+from ..progress import LongTask
 from ..signals import Interrupted, stopping_at_once
 from .baseline import Evaluate, evaluate_method, evaluate_untrained, forget_kept, scores_at_start
 from .build import Training
@@ -87,7 +88,8 @@ def take_steps(
         while step < total:
             progress = Progress(step, total, loader.steps_per_epoch, recipe.train.seed)
             micro_batches = (meter.wait(batches) for _ in range(recipe.train.accumulation))
-            done = optimizer_step(micro_batches, progress)
+            with first_step(step == meter.first, recipe.train.compile):
+                done = optimizer_step(micro_batches, progress)
             state.look()
             step += 1
 
@@ -115,6 +117,17 @@ def take_steps(
     return watch.asked
 
 
+def first_step(is_first: bool, compiles: bool) -> contextlib.AbstractContextManager:
+    """Tells of a first step that takes long, and why it may.
+
+    Args:
+        is_first: Whether it is the first of this start of the run.
+        compiles: Whether torch compiles the model in it.
+    """
+    doing = "the first step, in which torch compiles the model" if compiles else "the first step"
+    return LongTask(doing) if is_first else contextlib.nullcontext()
+
+
 def save(training: Training, step: int, notes: dict[str, Any], images_per_second: float, losses: LossRange) -> Path:
     """Writes a checkpoint with the run's notes, brought up to date; returns its folder."""
     notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(training.accelerator.device))
@@ -131,9 +144,11 @@ def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str,
     step, notes = start(training, evaluate)
     tracking = Tracking(training.output / "metrics.jsonl", training.accelerator)
     run_id = notes.setdefault("run_id", secrets.token_hex(4))
-    tracking.start(recipe.track, training.output.name, recipe.to_dict(), step, training.total_steps, run_id)
+    with LongTask(f"starting {', '.join(recipe.track.to) or 'metrics.jsonl'}"):
+        tracking.start(recipe.track, training.output.name, recipe.to_dict(), step, training.total_steps, run_id)
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
-        notes |= scores_at_start(evaluate, training)
+        with LongTask("evaluating the encoder before the training"):
+            notes |= scores_at_start(evaluate, training)
     return step, notes, tracking
 
 

@@ -16,6 +16,7 @@ from ..data.tokenizer import train_tokenizer
 from ..encoders.families import family_of_type
 from ..encoders.pretrained import read_pretrained
 from ..errors import RecipeError
+from ..progress import LongTask
 from ..recipe import Recipe
 
 # Tokens of a caption: CLIP's, and those that transformers' pipelines pad the texts of a SigLIP to.
@@ -109,7 +110,8 @@ def _trained(recipe: Recipe, rows: Rows, accelerator: Accelerator, mask: bool) -
     if accelerator.is_main_process and not (going_on and folder.is_dir()):
         length = recipe.text.max_length or _usual_length(siglip=not mask)
         captions = itertools.islice(all_captions(_values(rows)), recipe.text.training_captions)
-        tokenizer = train_tokenizer(captions, recipe.text.vocab_size, length, mask)
+        with LongTask("training a tokenizer on the captions"):
+            tokenizer = train_tokenizer(captions, recipe.text.vocab_size, length, mask)
         with atomic_folder(folder) as unfinished:
             tokenizer.save_pretrained(unfinished)
     accelerator.wait_for_everyone()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hfcontrast.data.augment.definition import GRAY_WEIGHTS
-from hfcontrast.data.augment.draws import BLUR, GRAYSCALE, JITTER_ORDERS, ORDER, SOLARIZE
+from hfcontrast.data.augment.draws import BLUR, GRAYSCALE, JITTER_ORDERS, NEUTRAL, ORDER, SOLARIZE
 from hfcontrast.data.augment.execution import compile_loop
 
 # Sums in another order, multiply-add, reciprocals: results differ in the last bits only. There is no NaN in pixels.
@@ -234,6 +234,12 @@ def _augment_some(pixels, parameters, orders, height, width, scale, shift, inter
             for c in range(3):
                 part = out[n, c * size : (c + 1) * size]
                 _store_plane(planes[c], values[SOLARIZE], scale[c], shift[c], part)
+
+
+def compile_loop_of_colors() -> None:
+    """Compiles ``augment_color``, by augmenting a crop of one pixel."""
+    pixels, parameters = torch.zeros(1, 1, 1, 3, dtype=torch.uint8), torch.from_numpy(NEUTRAL[None])
+    augment_color(pixels, parameters, (0.5,) * 3, (0.5,) * 3, True, torch.device("cpu"))
 
 
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None

@@ -52,6 +52,11 @@ def _weights(source, target, cubic):
     return first, count, fixed, bits
 
 
+def compile_loop_of_crops() -> None:
+    """Compiles ``cut_small``, by cutting a crop of one pixel."""
+    cut_small(np.zeros((2, 2, 3), np.uint8), 0, 0, 2, 2, True, False, False, np.empty((1, 1, 3), np.uint8))
+
+
 @compile_loop()
 def cut_small(image, top, left, height, width, cubic, flip_horizontally, flip_vertically, out):
     """As ``definition.cut_crop``, written into ``out``, a (size, size, 3) uint8 array."""

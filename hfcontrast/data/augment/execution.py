@@ -7,6 +7,8 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Literal
 
+from hfcontrast.progress import LongTask
+
 
 def compile_loop(fastmath: bool | set[str] = False) -> Callable[[Callable], Any]:
     """Decorates a function that numba compiles at its first call, and keeps compiled for later processes.
@@ -37,6 +39,19 @@ def loops(of: Literal["crops", "color"]) -> ModuleType | None:
         return import_module(f"{__package__}.cpu_{of}")
     except ImportError:
         return None
+
+
+def compile_loops(device_type: str) -> None:
+    """Compiles the loops that a training on a device calls, or loads what an earlier process compiled.
+
+    Args:
+        device_type: The type of the training device.
+    """
+    if (crops := loops("crops")) is not None:
+        with LongTask("compiling the loops of the augmentation, once for this installation"):
+            crops.compile_loop_of_crops()
+            if device_type == "cpu":
+                loops("color").compile_loop_of_colors()
 
 
 def describe(device_type: str, backend: str = "auto") -> str:

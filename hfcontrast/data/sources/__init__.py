@@ -12,6 +12,7 @@ from hfcontrast.data.rows import Rows, rows_of
 from hfcontrast.data.sources import built_in, in_memory, loaded, saved
 from hfcontrast.data.sources.source import Kind, Source, SourceKeywords
 from hfcontrast.errors import DataError
+from hfcontrast.progress import LongTask
 
 __all__ = ["KINDS", "Columns", "Rows", "Source", "available_splits", "load_rows", "rows_of"]
 
@@ -50,9 +51,10 @@ def load_rows(
         DataError: The path, split or a column does not exist, or the split is empty.
     """
     source, rest = _source_of(path, keywords)
-    opened = _kind_of(source).open_split(source, split, streaming)
-    num_rows = None if opened.sizes is None else sum(opened.sizes)
     description = f"{source.path} (split {split})"
+    with LongTask(f"opening {description}"):
+        opened = _kind_of(source).open_split(source, split, streaming)
+    num_rows = None if opened.sizes is None else sum(opened.sizes)
     if num_rows == 0:
         where = f": {source.data_dir or source.data_files} holds no images" if source.path == "imagefolder" else ""
         raise DataError(f"{description} is empty{where}")
