@@ -7,7 +7,8 @@ _HOMES = {
     "Backbone": "config",
     "ColorViewsConfig": "color_views",
     "ColorViewsModel": "color_views",
-    "Family": "families",
+    "Family": "family",
+    "Pooling": "pooling",
     "SignalEncoderConfig": "signal_encoder",
     "SignalEncoderModel": "signal_encoder",
     "SmallResNetConfig": "small_resnet",
@@ -15,6 +16,7 @@ _HOMES = {
     "build_encoder": "build",
     "encode": "features",
     "feature_size": "features",
+    "pooling_of": "features",
     "register_family": "families",
 }
 

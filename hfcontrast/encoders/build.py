@@ -1,6 +1,7 @@
 """Building an encoder: a native transformers model (timm's through ``TimmWrapperModel``) with the first weights of its authors."""
 
 import inspect
+import re
 
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
@@ -17,7 +18,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     What ``AutoModel.from_config`` does is undone where it hurts: ``TimmWrapperModel`` overwrites timm's own
     initialization, a ViTMAE keeps positions and a class token of zeros, and ViT-like models get weights that no loss of
     unmasked images ever reaches, for which distributed training would wait in vain: a pooler, which is left out, and a mask
-    token, which is frozen. Models with an image and a text tower start as their papers say (see
+    token, which is frozen; so are modules that make no features (``unused`` of :class:`~.families.Family`). Models with an image and a text tower start as their papers say (see
     :mod:`.clip_initialization`); a pooler in one of their towers is trained. A ViTMAE hides no patches by itself.
     An ImageGPT is trained without a start token in its sequences (see :mod:`.pixel_sequence`).
 
@@ -42,9 +43,15 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
         family_of(encoder).initialize(encoder, config)
     accepts_no_pooler = "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters
     pooler = getattr(encoder, "pooler", None)
-    if accepts_no_pooler and isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
+    if (
+        accepts_no_pooler
+        and not family_of(encoder).keeps_pooler
+        and isinstance(pooler, nn.Module)
+        and any(True for _ in pooler.parameters())
+    ):
         encoder.pooler = None
+    unused = family_of(encoder).unused
     for name, parameter in encoder.named_parameters():
-        if name.endswith("mask_token"):
+        if name.endswith("mask_token") or (unused is not None and re.search(unused, name)):
             parameter.requires_grad_(False)
     return encoder

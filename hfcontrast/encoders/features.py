@@ -1,36 +1,36 @@
 """The features of an encoder as one vector an image: how they are computed, how wide they are, how one writes them."""
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ArgumentError
-from .families import family_of, stages
+from .blank_image import in_eval_mode, on_blank_image
+from .families import family_of
+from .family import stages
+from .pooling import Pooling, count_class_tokens, find_pooling
 from .two_towers import is_two_towers
 
 
 def feature_size(encoder: PreTrainedModel) -> int:
-    """Width D of the features that :func:`encode` returns.
+    """Width D of the features that :func:`encode` returns: what the configuration says, else that of a blank image's.
 
     Raises:
-        ArgumentError: The configuration does not say it.
+        ArgumentError: It gives no features of an image.
     """
-    if (width := family_of(encoder).width(encoder)) is None:
-        raise ArgumentError(
-            f"the configuration of {encoder.config.model_type!r} does not say how wide its features are (hidden_size): take an "
-            "encoder of images, such as vit, or the image tower alone"
-        )
-    return width
+    width = family_of(encoder).width(encoder)
+    return on_blank_image(encoder, encode).shape[1] if width is None else width
 
 
 def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
-    """One feature vector for every image: the encoder's pooled output, else the class token; of two towers the projection.
+    """One feature vector for every image: where :func:`pooling_of` finds it; of two towers the projection.
 
-    The mean of the patches' tokens is taken where the architecture has nothing else (I-JEPA; of ImageGPT the tokens that predict
-    a pixel, see :mod:`.pixel_sequence`), and where the configuration has ``feature_pooling = "mean"``, which methods set whose
-    class token no loss trains.
+    The mean of the patches' tokens is taken where the architecture has nothing else (I-JEPA, Hiera's released encoders; of
+    ImageGPT the tokens that predict a pixel, see :mod:`.pixel_sequence`), and where the configuration has
+    ``feature_pooling = "mean"``, which methods set whose class token no loss trains.
 
     Args:
         encoder: A transformers vision model, or one with an image and a text tower.
@@ -43,27 +43,23 @@ def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     family = family_of(encoder)
     if family.features is not None:
         return family.features(encoder, pixel_values)
-    arguments = {}
-    if "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters:
-        size = getattr(encoder.config, "image_size", None)
-        arguments["interpolate_pos_encoding"] = size not in (pixel_values.shape[-1], list(pixel_values.shape[-2:]))
-    outputs = encoder(pixel_values, **arguments, **family.arguments(encoder, pixel_values))
-    if pools_patches(encoder):
-        return outputs.last_hidden_state[:, tokens_before_patches(encoder) :].mean(dim=1)
-    pooled = getattr(outputs, "pooler_output", None)
-    if pooled is None:
-        return outputs.last_hidden_state[:, 0]
-    return pooled.flatten(1)
+    outputs = _run(encoder, pixel_values)
+    return _pooling(encoder, outputs)(outputs)
 
 
-def pools_patches(encoder: PreTrainedModel) -> bool:
-    """Whether the features are the mean of the patches' tokens."""
-    return getattr(encoder.config, "feature_pooling", None) == "mean" or family_of(encoder).pools_patches
+def pooling_of(encoder: PreTrainedModel) -> Pooling | None:
+    """In which output of an encoder its features are, and how they are read from it, found from a blank image.
 
+    Returns:
+        None where they are more than a part of its outputs: of two towers, of ImageGPT and others whose family has an
+        ``expression``.
 
-def tokens_before_patches(encoder: PreTrainedModel) -> int:
-    """How many tokens of a ViT-like encoder's output are not those of patches: class and register tokens."""
-    return family_of(encoder).class_tokens + (getattr(encoder.config, "num_register_tokens", None) or 0)
+    Raises:
+        ArgumentError: It gives no features of an image.
+    """
+    if family_of(encoder).features is not None:
+        return None
+    return on_blank_image(encoder, lambda model, pixels: _pooling(model, _run(model, pixels)))
 
 
 def feature_expression(encoder: PreTrainedModel) -> str:
@@ -71,37 +67,51 @@ def feature_expression(encoder: PreTrainedModel) -> str:
 
     In terms of the ``model`` and the ``pixel_values`` where the model has two towers, else of its ``outputs``.
     """
-    if (expression := family_of(encoder).expression) is not None:
-        return expression
-    if pools_patches(encoder):
-        first = tokens_before_patches(encoder)
-        return f"outputs.last_hidden_state{f'[:, {first}:]' if first else ''}.mean(1)"
-    return "outputs.pooler_output.flatten(1)" if gives_pooled_output(encoder) else "outputs.last_hidden_state[:, 0]"
+    pooling = pooling_of(encoder)
+    return family_of(encoder).expression if pooling is None else pooling.expression
 
 
-@torch.no_grad()
-def gives_pooled_output(encoder: PreTrainedModel) -> bool:
-    """Whether an encoder of images has a ``pooler_output``; where no module of that name says so, a blank image does.
-
-    ViTMAE, ViT-MSN and PVT, for example, have none.
-    """
-    if family_of(encoder).always_pooled or getattr(encoder, "pooler", None) is not None:
-        return True
-    if hasattr(encoder, "pooler"):  # left out, see build_encoder
-        return False
-    size = getattr(encoder.config, "image_size", None) or 64
-    height, width = (size, size) if isinstance(size, int) else size
-    parameter = next(encoder.parameters())
-    pixels = torch.zeros(1, getattr(encoder.config, "num_channels", None) or 3, height, width)
-    training = encoder.training
-    try:
-        outputs = encoder.eval()(pixels.to(parameter.device, parameter.dtype))
-    finally:
-        encoder.train(training)
-    return getattr(outputs, "pooler_output", None) is not None
+def _run(encoder: PreTrainedModel, pixel_values: Tensor) -> Any:
+    """The outputs of an encoder of images, its position embeddings interpolated where the size is another than its own."""
+    arguments = {}
+    if "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters:
+        size = getattr(encoder.config, "image_size", None)
+        own = [size, size] if isinstance(size, int) else list(size or ())
+        arguments["interpolate_pos_encoding"] = own != list(pixel_values.shape[-2:])
+    return encoder(pixel_values, **arguments, **family_of(encoder).arguments(encoder, pixel_values))
 
 
-@torch.no_grad()
+def _pooling(encoder: PreTrainedModel, outputs: Any) -> Pooling:
+    family = family_of(encoder)
+    return find_pooling(
+        outputs,
+        _class_tokens(encoder),
+        registers=_register_tokens(encoder),
+        mean=pools_patches(encoder),
+        channels_last=family.channels_last(encoder),
+        pooled_output=family.pooled_output,
+    )
+
+
+def pools_patches(encoder: PreTrainedModel) -> bool:
+    """Whether the features are the mean of the patches' tokens, whatever else the outputs have."""
+    return getattr(encoder.config, "feature_pooling", None) == "mean" or family_of(encoder).pools_patches
+
+
+def tokens_before_patches(encoder: PreTrainedModel) -> int:
+    """How many tokens of a ViT-like encoder's output are not those of patches: class and register tokens."""
+    return _class_tokens(encoder) + _register_tokens(encoder)
+
+
+def _class_tokens(encoder: PreTrainedModel) -> int:
+    known = family_of(encoder).class_tokens
+    return count_class_tokens(encoder) if known is None else known
+
+
+def _register_tokens(encoder: PreTrainedModel) -> int:
+    return getattr(encoder.config, "num_register_tokens", None) or 0
+
+
 def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
     """Encodes one image of ``size`` pixels, so that a size the encoder cannot take stops before the training starts.
 
@@ -122,14 +132,12 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
             f"use a multiple, such as {max(size // patch, 1) * patch} or {(size // patch + 1) * patch}"
         )
     parameter = next(encoder.parameters())
-    training = encoder.training
     try:
-        encode(encoder.eval(), torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype))
+        with in_eval_mode(encoder):
+            encode(encoder, torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         hint = family_of(tower).size_hint
         raise ArgumentError(f"{where} is {size} px, which encoder '{name}' cannot take ({error}){hint}") from error
-    finally:
-        encoder.train(training)
 
 
 def patch_size(encoder: PreTrainedModel) -> int | None:

@@ -15,6 +15,7 @@ from .families import family_of_type
 from .pretrained import read_pretrained
 from .tower_configs import (
     adapt_to_tokenizer,
+    image_size_field,
     is_two_towers_config,
     joint_config,
     pair_config,
@@ -50,9 +51,9 @@ def backbone_config(
     if family.make_config is not None:
         return family.make_config(config_class, fields, sizes)
     if "image_size" in config_class.__dataclass_fields__:
-        fields.setdefault("image_size", sizes[0])
+        fields.setdefault("image_size", image_size_field(config_class, sizes[0]))
     family.settle_fields(fields, sizes[0])
-    with _refusals(config_class, fields):
+    with _refusals(config_class, backbone.fields):
         if has_own_towers(config_class):
             return joint_config(config_class, fields, sizes[0], text)
         return config_class(**fields)

@@ -1,7 +1,7 @@
 """Configurations of models with an image and a text tower: what is not given follows from the tokenizer and the views."""
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import (
@@ -52,12 +52,18 @@ def joint_config(
         if "projection_dim" in fields and "projection_dim" in known_fields(classes[name]):
             given.setdefault("projection_dim", fields["projection_dim"])  # read where a tower is loaded alone
     if "image_size" in known_fields(classes["vision_config"]):
-        towers["vision_config"].setdefault("image_size", image_size)
+        towers["vision_config"].setdefault("image_size", image_size_field(classes["vision_config"], image_size))
     if issubclass(config_class, SiglipConfig):
         _equal_widths(config_class, towers)
     with under("text_config"):
         towers["text_config"] = text_fields(classes["text_config"], towers["text_config"], text)
     return config_class(**fields, **towers)
+
+
+def image_size_field(config_class: type[PreTrainedConfig], size: int) -> int | list[int]:
+    """The side of square images as a field ``image_size`` has it: a number, or where it takes none height and width."""
+    kind = config_class.__dataclass_fields__["image_size"].type
+    return size if isinstance(kind, str) or int in (kind, *get_args(kind)) else [size, size]
 
 
 def _equal_widths(config_class: type[SiglipConfig], towers: dict[str, dict[str, Any]]) -> None:

@@ -94,6 +94,10 @@ def shared_normal(shape: Sequence[int], *key: int, device: torch.device | str = 
     return torch.randn(tuple(shape), generator=shared_generator(*key)).to(device)
 
 
-def generator_kept() -> contextlib.AbstractContextManager[None]:
-    """Context that restores the state of the CPU's global generator at its end, such as around building a model only to inspect it."""
-    return torch.random.fork_rng(devices=[])
+def generator_kept(device: torch.device | None = None) -> contextlib.AbstractContextManager[None]:
+    """Context that restores the state of the CPU's global generator at its end, such as around building a model only to inspect it.
+
+    Args:
+        device: A GPU whose generator is restored too.
+    """
+    return torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else [])

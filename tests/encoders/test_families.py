@@ -80,7 +80,7 @@ def test_an_architecture_within_another_is_found_too(invented):
 def test_without_an_entry_it_is_as_most_are():
     model = InventedModel(InventedConfig())
     assert family_of(model) is family_of_type("invented") is family_of_type(None)
-    assert tokens_before_patches(model) == 1 and named_kinds(model) == {}
+    assert tokens_before_patches(model) == 0 and named_kinds(model) == {}  # no parameter is named as a class token is
 
 
 def test_facts_that_are_asked_for():

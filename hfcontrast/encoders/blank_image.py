@@ -1,0 +1,83 @@
+"""One blank image through an encoder: what no configuration says of its outputs, found without touching the global random state."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..errors import ArgumentError, out_of_memory
+from ..nn.random import generator_kept
+from .families import family_of
+from .pretrained import reason
+
+T = TypeVar("T")
+
+_SIDES = (64, 224)  # in pixels, where the configuration names none
+
+
+@contextlib.contextmanager
+def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, each module back in its own mode afterwards; random numbers go on as if none were drawn."""
+    modes = {module: module.training for module in encoder.modules()}
+    device = next(encoder.parameters()).device
+    try:
+        with torch.no_grad(), generator_kept(device):
+            encoder.eval()
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def on_blank_image(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel, Tensor], T]) -> T:
+    """What a function of the encoder and of an image (1, C, H, W) returns for a blank one, of a size that the encoder takes.
+
+    An encoder without memory for its weights that cannot run so is built with random ones.
+
+    Args:
+        encoder: The encoder; it stays as it is.
+        compute: The function.
+
+    Raises:
+        ArgumentError: The encoder takes no image of the sizes that are tried.
+    """
+    problem: Exception | None = None
+    for size in _sizes(encoder):
+        try:
+            return _compute(encoder, compute, size)
+        except (MemoryError, ArgumentError):
+            raise
+        except Exception as error:  # every architecture fails in its own way over what it cannot take
+            if out_of_memory(error):
+                raise
+            problem = problem or error
+    assert problem is not None
+    if needs_memory(problem) and next(encoder.parameters()).is_meta:
+        with generator_kept(), torch.device("cpu"):
+            real = type(encoder)._from_config(copy.deepcopy(encoder.config))
+        return on_blank_image(real, compute)
+    name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
+    raise ArgumentError(f"{name!r} gives no features of an image: {reason(problem)}") from problem
+
+
+def needs_memory(error: Exception) -> bool:
+    """Whether a computation failed because its tensors have no values, on the device ``meta``, and not for another reason."""
+    return isinstance(error, NotImplementedError) or "meta" in str(error).lower()
+
+
+def _compute(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel, Tensor], T], size: tuple[int, int]) -> T:
+    parameter = next(encoder.parameters())
+    with in_eval_mode(encoder), torch.device(parameter.device):
+        channels = getattr(encoder.config, "num_channels", None) or 3
+        return compute(encoder, torch.zeros(1, channels, *size, dtype=parameter.dtype))
+
+
+def _sizes(encoder: PreTrainedModel) -> list[tuple[int, int]]:
+    """Heights and widths to try: that of the configuration, then common ones."""
+    own = family_of(encoder).image_size(encoder)
+    sides = [own, *_SIDES] if own else list(_SIDES)
+    return [(side, side) if isinstance(side, int) else tuple(side[-2:]) for side in sides]
