@@ -16,6 +16,7 @@ _HOMES = {
     "MethodOutput": "methods.base",
     "Phase": "methods.base",
     "Frozen": "methods.base",
+    "BySetting": "methods.base",
     "Progress": "methods.base",
     "View": "view",
     "get_method": "methods.registry",

@@ -74,6 +74,7 @@ class AIM(Method):
     config_class = AIMConfig
     views = (View(size=224, scale=(0.4, 1.0), jitter=0.0),)
     min_images = 1
+    compiled_modules = ("encoder.layers",)  # which are run with a mask
 
     def __init__(self, config: AIMConfig):
         super().__init__(config)
@@ -133,10 +134,6 @@ class AIM(Method):
         mask = (places <= places.unsqueeze(1)) | (places < extra + prefix.view(-1, 1, 1))
         hidden = run_layers(self.encoder, torch.cat([first, tokens], dim=1), mask.unsqueeze(1))
         return hidden[:, extra:-1]
-
-    def compiled_parts(self) -> list[nn.Module]:
-        """The layers, which are run with a mask."""
-        return [*self.encoder.layers]
 
     def visualize(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """The prefix, here the first third; each later patch as predicted from the true ones before it; the original."""

@@ -16,7 +16,7 @@ Deviations from the paper:
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -26,7 +26,7 @@ from ..encoders import encode
 from ..losses import negative_cosine
 from ..nn import MLPHead, momentum_schedule, view_by_view
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import BySetting, Method, MethodConfig, MethodOutput, Progress
 
 
 @strict
@@ -80,7 +80,8 @@ class BYOL(Method):
         View(name="view_1", size=224, scale=(0.08, 1.0), blur=1.0, **_COLOR),
         View(name="view_2", size=224, scale=(0.08, 1.0), blur=0.1, solarize=0.2, **_COLOR),
     )
-    min_images_normalized = 3
+    min_images = 1  # each image has its own target
+    min_images_normalized = BySetting("head_norm", {"batch": 3}, otherwise=1)
     teachers = {"target_encoder": "encoder", "target_projector": "projector"}
     collapse_advice = (
         "raise method.target_momentum (a target that follows too fast collapses with the network), lower optim.lr or lengthen "
@@ -99,13 +100,6 @@ class BYOL(Method):
         self.projector = head(self.feature_size, config.hidden_dim, config.projection_dim)
         self.predictor = head(config.projection_dim, config.hidden_dim, config.projection_dim)
         self.post_init()
-
-    @classmethod
-    def fewest_images(cls, options: dict[str, Any]) -> tuple[int, int]:
-        """Heads without batch statistics work with any number of images; each image has its own target."""
-        if options.get("head_norm", cls.config_class.head_norm) == "batch":
-            return super().fewest_images(options)
-        return 1, 1
 
     def embed(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(B, V, C, H, W) to features of the online and of the target encoder, (B, V, D) each."""

@@ -13,7 +13,7 @@ Deviations from the paper:
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -24,7 +24,7 @@ from ..encoders.color_views import as_color_views
 from ..losses import clip_loss, nce
 from ..nn import MemoryBank, all_mean, chosen_products, gather, sample_others
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Phase, Progress
+from .base import BySetting, Method, MethodConfig, MethodOutput, Phase, Progress
 
 
 @strict
@@ -97,6 +97,19 @@ class CMCConfig(MethodConfig):
         if not 0 <= self.core_view < views:
             raise ValueError(f"core_view is {self.core_view}, expected a number from 0 to {views - 1}")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch in which an image's rows are still random vectors."""
+        if self.negatives == "batch":
+            return []
+        return [
+            Phase(
+                "the first epoch fills the memory banks",
+                None,
+                steps_per_epoch,
+                "no image is compared with its own embedding",
+            )
+        ]
+
 
 class CMC(Method):
     """CMC (Tian et al., 2020, arXiv:1906.05849): the color channels of an image are views of it, each with its own encoder.
@@ -107,7 +120,7 @@ class CMC(Method):
 
     config_class = CMCConfig
     views = (View(name="crop", size=224, scale=(0.08, 1.0), interpolation="bilinear", jitter=0.0),)
-    min_images = 1
+    min_images = BySetting("negatives", {"batch": 2}, otherwise=1)  # without banks the batch's images are the negatives
     collapse_advice = "lower optim.lr, raise method.negatives or method.temperature, or take method.negatives=batch"
 
     def __init__(self, config: CMCConfig):
@@ -199,25 +212,6 @@ class CMC(Method):
         means = all_mean(((similarities - 1) / temperature).exp().mean(dim=(0, 2)))
         estimate = means.log() + 1 / temperature + math.log(self.config.num_images)
         return torch.where(self.partition_known, self.log_partition, estimate)
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the epoch in which an image's rows are still random vectors."""
-        if self.banks is None:
-            return []
-        return [
-            Phase(
-                "the first epoch fills the memory banks",
-                None,
-                steps_per_epoch,
-                "no image is compared with its own embedding",
-            )
-        ]
-
-    @classmethod
-    def fewest_images(cls, options: dict[str, Any]) -> tuple[int, int]:
-        """Without banks the negatives are the other images of the batch."""
-        fewest, normalized = super().fewest_images(options)
-        return (2 if options.get("negatives") == "batch" else fewest), normalized
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

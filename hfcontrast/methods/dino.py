@@ -73,6 +73,10 @@ class DINOConfig(MethodConfig):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number between 0 and 1")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the temperature's warm-up."""
+        return head_phases(self, steps_per_epoch)
+
 
 _COLOR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "jitter": 0.8, "grayscale": 0.2}
 
@@ -133,10 +137,6 @@ class DINO(Method):
             state={"teacher_mean": teacher.mean(dim=(0, 1), dtype=torch.float32)},
             embeddings=bottleneck.detach(),
         )
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the temperature's warm-up."""
-        return head_phases(self.config, steps_per_epoch)
 
     def before_step(self, progress: Progress) -> None:
         """The teacher's temperature of this epoch."""

@@ -63,6 +63,17 @@ class InstDiscConfig(MethodConfig):
         if self.proximal_weight < 0:
             raise ValueError(f"proximal_weight is {self.proximal_weight}, expected 0 or more")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch in which the rows of the bank are still random vectors."""
+        return [
+            Phase(
+                "the first epoch fills the memory bank",
+                None,
+                steps_per_epoch,
+                "no image is compared with its own embedding",
+            )
+        ]
+
 
 class InstDisc(Method):
     """InstDisc (Wu et al., 2018, arXiv:1805.01978): instance discrimination with a memory bank: every image is a class.
@@ -140,17 +151,6 @@ class InstDisc(Method):
             state=state,
             embeddings=v.detach(),
         )
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the epoch in which the rows of the bank are still random vectors."""
-        return [
-            Phase(
-                "the first epoch fills the memory bank",
-                None,
-                steps_per_epoch,
-                "no image is compared with its own embedding",
-            )
-        ]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

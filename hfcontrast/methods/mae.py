@@ -81,6 +81,7 @@ class MAE(Method):
     config_class = MAEConfig
     views = (View(size=224, scale=(0.2, 1.0), jitter=0.0),)
     min_images = 1
+    compiled_modules = ("encoder.layers", "decoder.blocks.layers")  # which run on a subset of the tokens
 
     def __init__(self, config: MAEConfig):
         super().__init__(config)
@@ -127,10 +128,6 @@ class MAE(Method):
     def export_encoder(self) -> PreTrainedModel:
         """The encoder as a ViTModel with shared parameters."""
         return family_of(self.encoder).published(self.encoder)
-
-    def compiled_parts(self) -> list[nn.Module]:
-        """The layers, which run on a subset of the tokens."""
-        return [*self.encoder.layers, *self.decoder.blocks.layers]
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """The visible patches, the reconstruction, and the image."""

@@ -59,6 +59,12 @@ class NNCLRConfig(MethodConfig):
         if self.queue_size < 1:
             raise ValueError(f"queue_size is {self.queue_size}, expected 1 or more")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The step at which the queue is full."""
+        size = self.queue_size
+        otherwise = "some neighbors remain random vectors"
+        return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
+
 
 @torch.no_grad()
 @full_precision
@@ -114,12 +120,6 @@ class NNCLR(Method):
             state={"z": z[:, 0]},
             embeddings=z,
         )
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The step at which the queue is full."""
-        size = self.config.queue_size
-        otherwise = "some neighbors remain random vectors"
-        return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

@@ -63,6 +63,17 @@ class PIRLConfig(MethodConfig):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch in which the rows of the bank are still random vectors."""
+        return [
+            Phase(
+                "the first epoch fills the memory bank",
+                None,
+                steps_per_epoch,
+                "no image is compared with its own embedding",
+            )
+        ]
+
 
 _DISTORTION = {"jitter": 1.0, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2, "grayscale": 0.2}
 
@@ -139,17 +150,6 @@ class PIRL(Method):
             state={"index": index, "f": f.mean(dim=1).detach()},
             embeddings=queries.detach(),
         )
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the epoch in which the rows of the bank are still random vectors."""
-        return [
-            Phase(
-                "the first epoch fills the memory bank",
-                None,
-                steps_per_epoch,
-                "no image is compared with its own embedding",
-            )
-        ]
 
     @torch.no_grad()
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:

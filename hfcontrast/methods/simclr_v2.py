@@ -81,6 +81,14 @@ class SimCLRV2Config(MethodConfig):
                 f"keep_head_layers is {self.keep_head_layers}, expected at least 0 and less than head_layers, {self.head_layers}"
             )
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The step at which the memory is full."""
+        if not self.memory:
+            return []
+        size = self.memory_size
+        otherwise = "some negatives remain random vectors"
+        return [Phase("method.memory_size", size, math.ceil(size / (2 * batch_size)), otherwise)]
+
 
 class SimCLRV2(Method):
     """SimCLR v2 (Chen et al., 2020, arXiv:2006.10029): SimCLR with a deeper projection head, of which the first layer is kept.
@@ -128,14 +136,6 @@ class SimCLRV2(Method):
             state=state,
             embeddings=z.detach(),
         )
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The step at which the memory is full."""
-        if not self.config.memory:
-            return []
-        size = self.config.memory_size
-        otherwise = "some negatives remain random vectors"
-        return [Phase("method.memory_size", size, math.ceil(size / (2 * batch_size)), otherwise)]
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Updates the momentum network and enqueues its projections of the batch."""

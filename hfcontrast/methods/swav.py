@@ -69,6 +69,15 @@ class SwAVConfig(MethodConfig):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The use of the queue."""
+        phases = []
+        if self.queue_length:
+            filled = self.queue_start_epoch * steps_per_epoch + math.ceil(self.queue_length / batch_size)
+            setting = f"method.queue_length is {self.queue_length}, method.queue_start_epoch"
+            phases.append(Phase(setting, self.queue_start_epoch, filled, "the queue is never full and never used"))
+        return phases
+
 
 MULTI_CROP_COLOR = {
     "interpolation": "bilinear",
@@ -145,15 +154,6 @@ class SwAV(Method):
             balanced = sinkhorn(scores, self.config.epsilon, self.config.sinkhorn_iterations)
             assignments.append(balanced[len(earlier) + rank() * len(z) :][: len(z)])
         return torch.stack(assignments, dim=1)
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The use of the queue."""
-        config, phases = self.config, []
-        if config.queue_length:
-            filled = config.queue_start_epoch * steps_per_epoch + math.ceil(config.queue_length / batch_size)
-            setting = f"method.queue_length is {config.queue_length}, method.queue_start_epoch"
-            phases.append(Phase(setting, config.queue_start_epoch, filled, "the queue is never full and never used"))
-        return phases
 
     @torch.no_grad()
     def before_step(self, progress: Progress) -> None:

@@ -13,9 +13,11 @@ from transformers import AutoModel, PreTrainedModel
 from ..encoders.features import encode
 from ..errors import PluginError, RecipeError
 from ..methods.base import Method, Progress
+from ..methods.contract.arguments import needs_captions
 from ..methods.contract.calling import phases_of
 from ..methods.contract.construction import check_built
 from ..methods.contract.declaration import check_written
+from ..methods.contract.steps import start_step
 from .draws import check_draws
 from .frozen import check_frozen
 from .learning import check_learns
@@ -74,7 +76,7 @@ def check_method(
         _check_all(build(method_class, backbone, **options), batch, processes, learning_steps)
     if backbone is not None:
         return
-    convolutional = TINY_CONVOLUTIONAL_TOWERS if method_class.needs_captions() else TINY_RESNET
+    convolutional = TINY_CONVOLUTIONAL_TOWERS if needs_captions(method_class) else TINY_RESNET
     try:
         method = build(method_class, convolutional, **options)
     except (ValueError, RecipeError):  # methods that hide patches refuse it
@@ -122,7 +124,7 @@ def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learnin
 
 def check_step(method: Method, batch: dict[str, Tensor]) -> None:
     """A step gives a finite scalar loss in a MethodOutput, embeddings by sample, and detached metrics and state."""
-    method.start_step(Progress(0, 10, 5))
+    start_step(method, Progress(0, 10, 5))
     check_embeddings(method, batch)
     output = method(**batch)
     require(bool(torch.isfinite(output.loss)), f"the loss is {output.loss.item()} on random images")
@@ -137,7 +139,7 @@ def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
     """Gradients reach every trainable parameter, in every step, and no teacher; every step has the same metrics."""
     metrics = None
     for step in (0, 1, 9):
-        method.start_step(Progress(step, 10, 5))
+        start_step(method, Progress(step, 10, 5))
         method.zero_grad()
         output = method(**batch)
         output.loss.backward()
@@ -157,7 +159,7 @@ def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
         )
         metrics = names
     method.zero_grad()
-    method.start_step(Progress(0, 10, 5))
+    start_step(method, Progress(0, 10, 5))
 
 
 def check_forward_changes_nothing(method: Method, batch: dict[str, Tensor]) -> None:
@@ -183,7 +185,7 @@ def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:
     for name, value in original.items():
         require(torch.equal(value, restored[name]), f"save and load change {name}")
     for model in (method, loaded):
-        model.start_step(Progress(3, 10, 5))
+        start_step(model, Progress(3, 10, 5))
     losses = [_seeded_loss(model, batch) for model in (method, loaded)]
     found = f"the loss is {losses[0]} before saving and {losses[1]} after loading"
     if losses[0] != losses[1]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..methods.base import Method, Progress
+from ..methods.contract.steps import start_step
 from .violation import require
 
 
@@ -54,6 +55,6 @@ def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:
 def check_draws(method: Method, batch: dict[str, Tensor]) -> None:
     """A step draws nothing but its dropout from a generator: what it draws is a function of seed, sample and epoch or step."""
     method = copy.deepcopy(method)
-    method.start_step(Progress(3, 10, 5, seed=1))
+    start_step(method, Progress(3, 10, 5, seed=1))
     drawn = drawn_by_a_step(method, batch)
     require(not drawn, drawn)

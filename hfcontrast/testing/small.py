@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..methods.base import Method
+from ..methods.contract.arguments import needed_columns, needs_captions
 from ..methods.contract.calling import data_statistics_of
 
 TINY_BACKBONE = {
@@ -67,7 +68,7 @@ def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **
     torch.manual_seed(0)
     config_class = method_class.config_class
     known = {name: value for name, value in _OF_THE_DATA.items() if name in config_class.__dataclass_fields__}
-    small = TINY_TOWERS if method_class.needs_captions() else TINY_BACKBONE
+    small = TINY_TOWERS if needs_captions(method_class) else TINY_BACKBONE
     options = {**known, **options}
     if missing := [name for name in method_class.data_statistics if options.get(name) is None]:
         images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(2))
@@ -98,9 +99,9 @@ def random_batch(
         key: torch.randn(images, sum(views), 3, sizes[key], sizes[key], generator=generator)
         for key, views in counts.items()
     }
-    if method_class.needs_captions():
+    if needs_captions(method_class):
         batch |= _random_captions(images, generator)
-    for name in method_class.needed_columns():
+    for name in needed_columns(method_class):
         given = (columns or {}).get(name)
         batch[name] = torch.rand(images, generator=generator) if given is None else given
     return {**batch, "labels": torch.arange(images) % (images // 2), "index": torch.arange(images)}

@@ -16,6 +16,7 @@ from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
 from ..errors import CheckpointError, RecipeError
 from ..methods.base import Method
+from ..methods.contract.arguments import needed_columns, needs_captions
 from ..methods.contract.declaration import check_written
 from ..methods.registry import get_method
 from ..progress import LongTask
@@ -124,7 +125,7 @@ def build_training(recipe: Recipe) -> Training:
     check_written(method_class, Method)
     check_fewest_images(recipe, method_class, accelerator.num_processes)
     rows = load_rows(
-        **recipe.data.source(), captioned=method_class.needs_captions(), tensors=method_class.needed_columns()
+        **recipe.data.source(), captioned=needs_captions(method_class), tensors=needed_columns(method_class)
     )
     checkpoints = Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints)
     data = check_same_data(rows, checkpoints)

@@ -15,7 +15,9 @@ from ..encoders.tower_configs import is_two_towers_config
 from ..encoders.weights import load_weights
 from ..errors import ArgumentError, DataError, RecipeError, under
 from ..methods.base import Method
+from ..methods.contract.arguments import needs_captions, needs_labels
 from ..methods.contract.construction import check_built
+from ..methods.contract.modules import copy_teachers
 from ..methods.registry import get_method
 from ..recipe import Recipe
 from ..view import View
@@ -33,7 +35,7 @@ def known_of_data(
         DataError: The data has no labels although the method needs them.
         RecipeError: The recipe contradicts the data.
     """
-    if method_class.needs_labels() and not rows.labeled:
+    if needs_labels(method_class) and not rows.labeled:
         raise DataError(
             f"method '{recipe.method.name}' learns from labels, and {rows.description} has none: name their column in "
             "data.label_column, or take a method that needs none"
@@ -56,7 +58,7 @@ def check_backbone_builds(recipe: Recipe) -> None:
     Raises:
         RecipeError: It cannot.
     """
-    if recipe.released_weights or get_method(recipe.method.name).needs_captions():
+    if recipe.released_weights or needs_captions(get_method(recipe.method.name)):
         return
     sizes = [*(view.size for view in recipe.resolved_views()), published_size(recipe, recipe.resolved_views())]
     with under("backbone"):
@@ -87,7 +89,7 @@ def build_method(
     options |= {name: value for name, value in known.items() if options.get(name) is None}
     with under("backbone"):
         config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
-    if not method_class.needs_captions() and is_two_towers_config(config):
+    if not needs_captions(method_class) and is_two_towers_config(config):
         raise RecipeError(
             f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
             "take the configuration of an image tower, such as clip_vision_model, or another method"
@@ -114,7 +116,7 @@ def build_method(
     sentences = [loaded.sentence] if loaded else []
     sentences += adapt(method, recipe.backbone, loaded)
     if loaded:
-        method.copy_teachers()
+        copy_teachers(method)
     return method.train(), "\n".join(sentences) or None
 
 

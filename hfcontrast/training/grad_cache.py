@@ -19,7 +19,7 @@ from torch import Tensor
 from ..data.augment.color import SUFFIX, ColorAugmentation
 from ..errors import RecipeError
 from ..methods.base import Method, MethodOutput
-from ..methods.contract.arguments import named_by
+from ..methods.contract.steps import embed, objective
 from ..nn.distributed import world_size
 from ..nn.running_statistics import batch_norm_layers, statistics_apart
 
@@ -63,9 +63,9 @@ class GradientCache:
         whole = {name: torch.cat([part[name] for part in embedded]) for name in embedded[0]}
         leaves = {name: value.requires_grad_(value.is_floating_point()) for name, value in whole.items()}
         rest = {name: value for name, value in batch.items() if name.removesuffix(SUFFIX) not in self.augmentation.keys}
-        rest = named_by(self.method.objective, self.augmentation(rest, device))
-        with self.accelerator.autocast(), self.method.computing():
-            output = self.method.checked(self.method.objective(leaves, **rest))
+        rest = self.augmentation(rest, device)
+        with self.accelerator.autocast():
+            output = objective(self.method, leaves, rest)
         self.accelerator.backward(output.loss)
 
         gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
@@ -97,8 +97,8 @@ class GradientCache:
 
     def _embed(self, piece: dict[str, Any]) -> dict[str, Tensor]:
         batch = self.augmentation(piece, self.accelerator.device)
-        with self.accelerator.autocast(), self.method.computing():
-            return self.method.embed(**named_by(self.method.embed, batch))
+        with self.accelerator.autocast():
+            return embed(self.method, batch)
 
     def _average(self) -> None:
         """What DistributedDataParallel does in its backward pass, which this one goes around."""

@@ -4,6 +4,7 @@ from ..checksums import is_older
 from ..data.rows import Rows
 from ..encoders.layers import KINDS, named_kinds
 from ..methods.base import Method
+from ..methods.contract.arguments import needs_captions
 from ..methods.contract.calling import phases_of
 from ..methods.contract.freezing import frozen_phases
 from ..recipe import Recipe
@@ -16,7 +17,7 @@ from .schedules import schedule_phases
 
 def notices(training: Training) -> list[str]:
     """One sentence for each setting that has no effect in this run, and for each phase that it is too short for."""
-    found = unread_settings(training.recipe, training.method.needs_captions())
+    found = unread_settings(training.recipe, needs_captions(type(training.method)))
     found += launched_alone()
     if (newest := training.checkpoints.newest()) is not None:
         noted = training.checkpoints.notes(newest).get(DATA) or {}

@@ -12,6 +12,7 @@ from ..data.augment.color import ColorAugmentation
 from ..encoders.families import family_of
 from ..errors import RecipeError
 from ..methods.base import Method
+from ..methods.contract.modules import compiled_modules
 from ..nn.batch_norm import synchronize_batch_norm
 from ..nn.distributed import world_size
 from ..nn.running_statistics import hold_when_recomputed
@@ -39,7 +40,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
     if settings.gradient_checkpointing:
         recompute_activations(method)
     if settings.compile:
-        for part in method.compiled_parts():
+        for part in compiled_modules(method):
             # An encoder sees a few sizes of views; layers that a method runs by itself may see any number of tokens.
             part.compile(dynamic=False if isinstance(part, PreTrainedModel) else None)
     peak_lr = recipe.optim.peak_lr(settings.batch_size)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from ..methods.base import Method, MethodOutput, Progress
 from ..methods.contract.calling import call_hook
 from ..methods.contract.freezing import drop_frozen_gradients
+from ..methods.contract.steps import start_step
 from ..nn.distributed import world_size
 from ..nn.running_statistics import average_over_processes
 from .batch_size import too_few_to_normalize
@@ -115,7 +116,7 @@ class OptimizerStep:
         """
         method, model = self.method, self.method if self.model is None else self.model
         lr = self.set_schedules(progress)
-        method.start_step(progress)
+        start_step(method, progress)
         outputs, embeddings = [], None
         for batch in batches:
             with self.engine.accumulate(model), too_few_to_normalize():

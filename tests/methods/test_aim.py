@@ -8,6 +8,7 @@ from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.aim import AIM, AIMConfig
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.testing import build, check_method, random_batch
 
 SMALL = {"head_blocks": 2, "head_width": 16}
@@ -73,7 +74,7 @@ def head_by_hand(head, hidden, place):
 @pytest.mark.parametrize("backbone, causal", [(VIT, False), (BARE, False), (VIT, True)])
 def test_the_loss_is_the_mean_over_the_patches_after_the_prefix(backbone, causal):
     method, batch = build(AIM, backbone, **SMALL, causal=causal), random_batch(AIM, 5)
-    method.start_step(Progress(9, 20, 5, seed=3))
+    start_step(method, Progress(9, 20, 5, seed=3))
     crops = batch["pixel_values"][:, 0]
     prefix = [0] * 5 if causal else [1 + int(15 * u) for u in method.random_uniform(batch["index"], 1, 1).flatten()]
     hidden, targets = method.encode_in_order(crops, torch.tensor(prefix)), numbers(crops)[0]
@@ -97,7 +98,7 @@ def test_prefixes_are_uniform_and_functions_of_seed_epoch_and_image():
     crops = torch.randn(1, 1, 3, 32, 32).expand(64, -1, -1, -1, -1)
 
     def predicted(step, seed=0, pick=slice(None)):
-        method.start_step(Progress(step, 60, 5, seed=seed))
+        start_step(method, Progress(step, 60, 5, seed=seed))
         with torch.no_grad():
             return method.embed(crops[pick], index[pick])["predicted"]
 

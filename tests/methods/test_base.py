@@ -10,6 +10,7 @@ from transformers import AutoModel
 import hfcontrast  # noqa: F401  registers the methods with AutoModel
 from hfcontrast.errors import PluginError
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput, Progress
+from hfcontrast.methods.contract.modules import copy_teachers
 from hfcontrast.methods.dino import DINO
 from hfcontrast.methods.simclr import SimCLR, SimCLRConfig
 from hfcontrast.nn import MLPHead
@@ -119,7 +120,7 @@ def test_update_and_copy_of_teachers():
                 parameter.add_(1.0)
     method.update_teachers(0.75)
     torch.testing.assert_close(method.teacher_head[0][0].weight, before + 0.25)
-    method.copy_teachers()
+    copy_teachers(method)
     assert equal(method.teacher_encoder, method.encoder) and equal(method.teacher_head, method.head)
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders import ColorViewsModel, encode
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.cmc import CMC, CMCConfig
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.nn import sample_others
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
@@ -55,7 +56,7 @@ def nce_by_hand(scores, constant, images):
 def step(method, batches, number):
     """One optimizer step as the training does it, without an optimizer."""
     progress = Progress(number, 10, 5)
-    method.start_step(progress)
+    start_step(method, progress)
     outputs = [method(**batch) for batch in batches]
     method.after_step(outputs, progress)
     return outputs
@@ -66,7 +67,7 @@ def step(method, batches, number):
 def test_the_loss_with_banks_is_that_of_every_pair_in_both_directions(loss, space, graph, core):
     method = build(CMC, color_space=space, graph=graph, core_view=core, loss=loss, **SMALL)
     batch = random_batch(CMC, 4)
-    method.start_step(Progress(3, 10, seed=8))
+    start_step(method, Progress(3, 10, seed=8))
     z, expected = projections(method, batch["pixel_values"]), 0
     for source, target in directions(space, graph, core):
         similar = scores(method, z, batch["index"], source, target)
@@ -123,7 +124,7 @@ def test_the_banks_follow_the_images_of_their_view():
 def test_the_constants_are_those_of_the_first_batch():
     method = build(CMC, **SMALL)
     batch = random_batch(CMC, 4)
-    method.start_step(Progress(0, 10, 5))
+    start_step(method, Progress(0, 10, 5))
     z = projections(method, batch["pixel_values"])
     first = torch.stack([(scores(method, z, batch["index"], i, j).mean() * 64).log() for i, j in ((1, 0), (0, 1))])
     step(method, [batch], 0)

@@ -52,9 +52,16 @@ class Sound(Method):
         self.update_teachers(0.9)
 
 
-class NamesPhasesInItsOwnWay(Sound):
-    def phases(self, steps_per_epoch, batch_size):
+@strict
+class PhasesOfTheirOwnKindConfig(SoundConfig):
+    model_type = "hfcontrast_phases_of_their_own_kind"
+
+    def training_phases(self, steps_per_epoch, batch_size):
         return [("method.pause", steps_per_epoch)]
+
+
+class PhasesOfTheirOwnKind(Sound):
+    config_class = PhasesOfTheirOwnKindConfig
 
 
 class ChangesStateInForward(Sound):
@@ -198,7 +205,7 @@ def test_a_sound_method_passes():
     "method, words",
     [
         (
-            NamesPhasesInItsOwnWay,
+            PhasesOfTheirOwnKind,
             "returned list [('method.pause', 5)], expected a list of instances of hfcontrast.Phase",
         ),
         (ChangesStateInForward, "forward() changed mean; state changes belong into after_step()"),

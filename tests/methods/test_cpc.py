@@ -11,6 +11,7 @@ from hfcontrast.encoders import SignalEncoderConfig, SignalEncoderModel, encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods import cpc
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.cpc import CPC, CPCConfig
 from hfcontrast.methods.cpc.context import GRUContext, MaskedConvContext
 from hfcontrast.testing import (
@@ -61,14 +62,14 @@ def test_patches_are_distorted_by_the_images_number_and_the_step():
     }
     method = build(CPC, **{**SMALL, **kinds})
     images, index = torch.randn(3, 1, 3, 32, 32), torch.tensor([4, 9, 2])
-    method.start_step(Progress(5, 10))
+    start_step(method, Progress(5, 10))
     first = method.embed(images, index=index)["features"]
     torch.testing.assert_close(method.embed(images[1:], index=index[1:])["features"], first[1:], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         method.embed(images.flip(0), index=index.flip(0))["features"].flip(0), first, rtol=1e-4, atol=1e-5
     )
     assert method.embed(images)["features"].shape == first.shape
-    method.start_step(Progress(6, 10))
+    start_step(method, Progress(6, 10))
     assert not torch.allclose(method.embed(images, index=index)["features"], first)
 
 
@@ -245,7 +246,7 @@ def test_it_learns_how_signals_go_on():
     optimizer = torch.optim.Adam(method.parameters(), lr=4e-3)
     untrained = probe(method.export_encoder(), train, test)
     for step in range(steps):
-        method.start_step(Progress(step, steps))
+        start_step(method, Progress(step, steps))
         output = method(input_values=sweeps(16, generator)[0])
         output.loss.backward()
         optimizer.step()

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.data2vec import Data2Vec, Data2VecConfig
 from hfcontrast.testing import build, check_method, random_batch
 
@@ -69,7 +70,7 @@ def test_targets_are_the_mean_of_the_last_blocks_each_normalized(features, top):
 @pytest.mark.parametrize("beta", [2.0, 0.5])
 def test_the_loss_is_smooth_l1_at_the_hidden_patches(beta):
     method, batch = apart(build(Data2Vec, VIT, **SMALL, loss_beta=beta)), random_batch(Data2Vec, 5)
-    method.start_step(Progress(9, 20, 5, seed=3))
+    start_step(method, Progress(9, 20, 5, seed=3))
     crops = batch["pixel_values"][:, 0]
     mask = method.masks(batch["index"], crops)
     tokens = method.encoder(crops, bool_masked_pos=mask).last_hidden_state[:, 1:]
@@ -106,7 +107,7 @@ def test_masks_hide_as_many_patches_everywhere_and_are_functions_of_seed_epoch_a
     method, index, crops = build(Data2Vec, VIT, **SMALL), torch.arange(40), torch.zeros(40, 3, 32, 32)
 
     def masks(step, seed=0, pick=slice(None)):
-        method.start_step(Progress(step, 60, 5, seed=seed))
+        start_step(method, Progress(step, 60, 5, seed=seed))
         return method.masks(index[pick], crops[pick])
 
     first = masks(6)

@@ -8,6 +8,7 @@ from hfcontrast import testing
 from hfcontrast.errors import DataError
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.contract.freezing import drop_frozen_gradients
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.deepcluster_v2 import DeepClusterV2, DeepClusterV2Config
 from hfcontrast.methods.deepcluster_v2.kmeans import spherical_kmeans
 from hfcontrast.methods.swav import SwAV
@@ -32,7 +33,7 @@ def run(method, steps, first=0, lr=0.01):
     outputs = []
     for step in range(first, first + steps):
         progress = Progress(step, 20, STEPS, seed=3)
-        method.start_step(progress)
+        start_step(method, progress)
         output = method(**batches()[step % STEPS])
         output.loss.backward()
         drop_frozen_gradients(method, progress)
@@ -47,7 +48,7 @@ def clustered():
     """A method at the start of its second epoch."""
     method = build(DeepClusterV2, **SMALL)
     run(method, STEPS)
-    method.start_step(Progress(STEPS, 20, STEPS, seed=3))
+    start_step(method, Progress(STEPS, 20, STEPS, seed=3))
     return method
 
 
@@ -58,7 +59,7 @@ def test_the_first_epoch_fills_the_memory_and_moves_no_weight(optimizer):
     parameters = list(method.parameters())
     moved = torch.optim.AdamW(parameters, 0.01, weight_decay=0.1) if optimizer == "adamw" else LARS(parameters, 1.0, weight_decay=0.1)  # fmt: skip
     for step in range(STEPS):
-        method.start_step(Progress(step, 20, STEPS))
+        start_step(method, Progress(step, 20, STEPS))
         output = method(**batches()[step])
         assert output.loss == 0
         output.loss.backward()
@@ -99,10 +100,10 @@ def test_every_epoch_clusters_the_memory_crop_by_crop():
 
     before = method.centroids.clone()
     run(method, 1, first=STEPS)
-    method.start_step(Progress(STEPS + 1, 20, STEPS, seed=3))  # within the epoch
+    start_step(method, Progress(STEPS + 1, 20, STEPS, seed=3))  # within the epoch
     assert torch.equal(method.centroids, before)
     run(method, 1, first=STEPS + 1)
-    method.start_step(Progress(2 * STEPS, 20, STEPS, seed=3))  # the next one
+    start_step(method, Progress(2 * STEPS, 20, STEPS, seed=3))  # the next one
     assert not torch.equal(method.centroids, before)
 
 
@@ -152,7 +153,7 @@ def test_a_run_resumed_within_an_epoch_goes_on_with_its_clusters():
     resumed = build(DeepClusterV2, **SMALL)
     resumed.load_state_dict(state)
     for one in (method, resumed):
-        one.start_step(Progress(STEPS + 1, 20, STEPS, seed=3))
+        start_step(one, Progress(STEPS + 1, 20, STEPS, seed=3))
     assert torch.equal(resumed.assignments, state["assignments"]) and torch.equal(resumed.centroids, state["centroids"])
     batch = batches()[1]
     assert method(**batch).loss == resumed(**batch).loss
@@ -166,14 +167,14 @@ def test_contract_with_clusters(check):
     output = method(**batch)
     method.after_step([output], Progress(0, 10, 5))
     if check != "processes":  # which starts a step of the second epoch itself, on all processes
-        method.start_step(Progress(7, 10, 5))
+        start_step(method, Progress(7, 10, 5))
         assert method(**batch).loss > 0
     getattr(testing, f"check_{check}")(method, batch)
 
 
 def test_it_does_not_matter_that_nothing_was_seen():
     method = build(DeepClusterV2, **SMALL)
-    method.start_step(Progress(7, 10, 5))
+    start_step(method, Progress(7, 10, 5))
     assert (method.assignments == -100).all() and method(**batches()[0]).loss == 0
 
 
@@ -183,7 +184,7 @@ def test_too_few_images_for_the_clusters_are_refused():
     with pytest.raises(
         DataError, match="memory holds 12 images after an epoch, too few for 13 clusters: lower method.prototypes"
     ):
-        method.start_step(Progress(STEPS, 20, STEPS))
+        start_step(method, Progress(STEPS, 20, STEPS))
     with pytest.raises(DataError, match="64 images, too few for 65 clusters: lower method.prototypes"):
         build(DeepClusterV2, prototypes=[65])
     with pytest.raises(ValueError, match="num_images is not set"):

@@ -10,6 +10,8 @@ from hfcontrast.errors import RecipeError
 from hfcontrast.losses import sinkhorn
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.contract.freezing import drop_frozen_gradients
+from hfcontrast.methods.contract.modules import copy_teachers
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.dinov2 import DINOv2, DINOv2Config
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 from hfcontrast.training.optim import parameter_groups
@@ -79,7 +81,7 @@ def test_the_losses_are_those_of_the_authors_code(backbone, options):
         for parameter in method.teacher_heads.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     batch = {k: v.double() if v.is_floating_point() else v for k, v in random_batch(DINOv2, 6).items()}
-    method.start_step(Progress(2, 10))
+    start_step(method, Progress(2, 10))
     output = method(**batch)
     masks = method.masks(batch["index"], batch["pixel_values"])
     expected = by_hand(method, batch, masks, options.get("koleo_crops", 1))
@@ -99,7 +101,7 @@ def test_the_losses_are_those_of_the_authors_code(backbone, options):
 def test_half_of_the_crops_are_masked_and_the_masks_are_the_images_own():
     method = build(DINOv2, **SMALL)
     index, pixels = torch.arange(300), torch.zeros(300, 2, 3, 112, 112)  # 14 x 14 patches
-    method.start_step(Progress(5, 10, seed=3))
+    start_step(method, Progress(5, 10, seed=3))
     masks = method.masks(index, pixels)
     assert masks.shape == (300, 2, 196) and masks.dtype == torch.bool
     counts = masks.sum(-1)
@@ -109,7 +111,7 @@ def test_half_of_the_crops_are_masked_and_the_masks_are_the_images_own():
     assert 0.08 < shares.min() < 0.12 and 0.48 < shares.max() <= 0.5 and 0.28 < shares.mean() < 0.32
     torch.testing.assert_close(method.masks(index[40:50], pixels[40:50]), masks[40:50])
     for other in (Progress(6, 10, seed=3), Progress(5, 10, seed=4)):
-        method.start_step(other)
+        start_step(method, other)
         assert not torch.equal(method.masks(index, pixels), masks)
 
 
@@ -192,11 +194,11 @@ def test_the_teachers_temperature_rises_step_by_step():
     method = build(DINOv2, **SMALL, warmup_teacher_temperature_epochs=10)
     found = []
     for step in (0, 25, 50, 99):
-        method.start_step(Progress(step, 100, steps_per_epoch=5))
+        start_step(method, Progress(step, 100, steps_per_epoch=5))
         found.append(method.teacher_temperature)
     assert found == pytest.approx([0.04, 0.055, 0.07, 0.07])
     method = build(DINOv2, **SMALL, warmup_teacher_temperature_epochs=0)
-    method.start_step(Progress(0, 100))
+    start_step(method, Progress(0, 100))
     assert method.teacher_temperature == 0.07
 
 
@@ -226,7 +228,7 @@ def test_released_weights_reach_the_teacher():
     method = build(DINOv2, **SMALL)
     with torch.no_grad():
         method.encoder.embeddings.cls_token.fill_(3.0)
-    method.copy_teachers()
+    copy_teachers(method)
     assert (method.teacher_encoder.embeddings.cls_token == 3).all()
 
 

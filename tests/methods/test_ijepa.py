@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.ijepa import IJEPA, IJEPAConfig
 from hfcontrast.testing import build, check_method, random_batch
 
@@ -49,7 +50,7 @@ def predictions_by_hand(method, crop, context, target):
 
 def test_the_loss_is_that_of_the_authors_code_image_by_image():
     method, batch = apart(build(IJEPA, VIT, **SMALL)), random_batch(IJEPA, 5)
-    method.start_step(Progress(9, 20, 5, seed=3))
+    start_step(method, Progress(9, 20, 5, seed=3))
     crops = batch["pixel_values"][:, 0]
     context, targets = method.masks(batch["index"], crops)
     assert len(set(context.sum(dim=1).tolist())) > 1 and len(set(targets[:, 0].sum(dim=1).tolist())) > 1
@@ -105,7 +106,7 @@ def test_masks_are_functions_of_seed_epoch_and_image():
     method, index, crops = build(IJEPA, VIT, **SMALL), torch.arange(40), torch.zeros(40, 3, 32, 32)
 
     def masks(step, seed=0, pick=slice(None)):
-        method.start_step(Progress(step, 60, 5, seed=seed))
+        start_step(method, Progress(step, 60, 5, seed=seed))
         return torch.cat([part.flatten(1) for part in method.masks(index[pick], crops[pick])], dim=1)
 
     first = masks(6)

@@ -14,6 +14,7 @@ from torch import nn
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.methods import registry
+from hfcontrast.methods.contract.arguments import needs_captions
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.build_method import build_method
 
@@ -32,7 +33,7 @@ def fresh(recipe, *overrides, **known):
     fields = method_class.config_class.__dataclass_fields__
     known = {name: value for name, value in (OF_THE_DATA | known).items() if name in fields}
     torch.manual_seed(3)
-    text = TEXT if method_class.needs_captions() else None
+    text = TEXT if needs_captions(method_class) else None
     method, loaded = build_method(recipe, recipe.resolved_views(method_class), known, text)
     assert loaded is None
     return method

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders import encode
 from hfcontrast.methods import instdisc
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.instdisc import InstDisc, InstDiscConfig
 from hfcontrast.nn import sample_others
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
@@ -75,7 +76,7 @@ def test_z_is_estimated_once():
     first = method.log_partition.clone()
     assert first == outputs[0].state["log_partition"] and first != outputs[1].state["log_partition"]
     for step in (1, 2):
-        method.start_step(Progress(step, 10))
+        start_step(method, Progress(step, 10))
         output = method(**batch)
         expected = nce_by_hand(method, batch, first.double().exp(), step)
         torch.testing.assert_close(output.metrics["instance_loss"].double(), expected, rtol=1e-4, atol=1e-4)
@@ -115,7 +116,7 @@ def test_an_image_is_never_its_own_negative_and_steps_draw_anew(monkeypatch):
     method = build(InstDisc, projection_dim=8, negatives=500)
     batch = batch_of()
     for step in (0, 0, 1):
-        method.start_step(Progress(step, 10, seed=4))
+        start_step(method, Progress(step, 10, seed=4))
         method(**batch)
     assert all((chosen != batch["index"].unsqueeze(1)).all() and chosen.max() < 64 for chosen in drawn)
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.jigsaw import Jigsaw, JigsawConfig
 from hfcontrast.methods.jigsaw.permutations import permutation_set
 from hfcontrast.testing import build, check_method, random_batch
@@ -59,7 +60,7 @@ def test_puzzles_are_functions_of_seed_epoch_and_image():
     pixels, index = batch["pixel_values"], batch["index"]
 
     def features(seed, step, pick=slice(None)):
-        method.start_step(Progress(step, 10, 5, seed=seed))
+        start_step(method, Progress(step, 10, 5, seed=seed))
         return method.embed(pixels[pick], index[pick])["h"]
 
     first = features(0, 0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.lejepa import LeJEPA, LeJEPAConfig
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
@@ -34,7 +35,7 @@ def by_hand(z, global_views, directions, trade_off):
 @pytest.mark.parametrize("centers, trade_off", [("global", 0.05), ("all", 0.3), ("global", 1)])
 def test_the_loss_and_its_gradient_are_those_of_the_paper(centers, trade_off):
     method = build(LeJEPA, **SMALL, centers=centers, trade_off=trade_off)
-    method.start_step(Progress(3, 10))
+    start_step(method, Progress(3, 10))
     embeddings = method.embed(**{k: v for k, v in random_batch(LeJEPA, 6).items() if k.endswith("pixel_values")})
     assert {name: value.shape[1] for name, value in embeddings.items()} == {"global": 2, "local": 8}
     embeddings = {name: value.detach().requires_grad_() for name, value in embeddings.items()}
@@ -60,7 +61,7 @@ def test_directions_are_unit_vectors_drawn_anew_every_step():
     method = build(LeJEPA, **SMALL)
     drawn = []
     for progress in (Progress(0, 10), Progress(1, 10), Progress(0, 10, seed=1), Progress(0, 20)):
-        method.start_step(progress)
+        start_step(method, progress)
         drawn.append(method.directions(torch.zeros(1, 8)))
     assert drawn[0].shape == (8, 24)
     torch.testing.assert_close(drawn[0].norm(dim=0), torch.ones(24))

@@ -9,6 +9,7 @@ from hfcontrast.encoders import encode
 from hfcontrast.encoders.vit import sincos_positions
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.mae import MAE, MAEConfig
 from hfcontrast.nn.patches.cut import patchify
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
@@ -70,7 +71,7 @@ def test_masks_change_with_epoch_seed_and_sample_and_with_nothing_else():
     method = build(MAE, VIT_MAE, **SMALL)
 
     def hidden(step, seed=0, index=(0, 1, 2, 3)):
-        method.start_step(Progress(step, 100, 10, seed))
+        start_step(method, Progress(step, 100, 10, seed))
         return method.predict(torch.zeros(len(index), 3, 32, 32), torch.tensor(index))[1]
 
     first = hidden(3)

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from hfcontrast.encoders import encode
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.arguments import needs_labels
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.metric_learning import MetricLearning, MetricLearningConfig, n_pairs_by_label
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
@@ -132,14 +134,14 @@ def test_batch_normalization_of_a_pretrained_encoder_can_stay_as_it_is(freeze):
     norms = [module for module in method.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.running_mean.clone() for norm in norms]
     method.train()
-    method.start_step(Progress(0, 10))
+    start_step(method, Progress(0, 10))
     method(**random_batch(MetricLearning, 4))
     assert norms and method.encoder.training
     assert all(torch.equal(norm.running_mean, mean) == freeze for norm, mean in zip(norms, before))
 
 
 def test_labels_are_needed():
-    assert MetricLearning.needs_labels()
+    assert needs_labels(MetricLearning)
 
 
 def test_the_settings_are_the_papers():

@@ -25,6 +25,7 @@ from tests.methods.test_contract import Sound, SoundConfig
 def config(strictly=True, **fields):
     """A configuration with fields (type, default)."""
     body = {"model_type": "hfcontrast_wrong", "__module__": __name__}
+    body |= {name: fields.pop(name) for name in [*fields] if callable(fields[name])}
     body["__annotations__"] = {name: kind for name, (kind, _) in fields.items()}
     made = type("WrongConfig", (MethodConfig,), body | {name: default for name, (_, default) in fields.items()})
     return strict(made) if strictly else made
@@ -195,6 +196,7 @@ IN_THE_CLASS = [
     ({"teachers": {"head": "head"}}, "teachers has a copy called 'head', a name that is taken"),
     ({"teachers": {"encoder": "head"}}, "teachers has a copy called 'encoder', a name that is taken"),
     ({"constant_lr": "head"}, "constant_lr is 'head', expected a tuple of names"),
+    ({"compiled_modules": "head"}, "compiled_modules is 'head', expected a tuple of names"),
     ({"data_statistics": "width"}, "data_statistics is 'width', expected a tuple of names"),
     ({"after_steps": lambda self, outputs, progress: None}, "defines after_steps, which nothing calls or reads; did you mean"),
     ({"befor_step": lambda self, progress: None}, "did you mean before_step?"),
@@ -213,6 +215,8 @@ WHEN_IT_IS_BUILT = [
     ({"__init__": added_later}, "later.weight was added after self.post_init()"),
     ({"teachers": {"teacher_head": "haed"}}, "follow 'haed', which is no module of it when post_init() is called; its modules are"),
     ({"teachers": {"copied": "gain"}} | built(lambda self: setattr(self, "gain", nn.Parameter(torch.ones(1)))), "follow 'gain'"),
+    ({"compiled_modules": ("encoder.layerz",)}, "compiled_modules names what it does not have ("),
+    ({"compiled_modules": ("mean",)}, "compiled_modules names a Tensor, expected a module or a ModuleList; its modules are encoder, head"),
     ({"constant_lr": ("haed",)}, "constant_lr names 'haed', and there is no such module; its modules are encoder, head"),
     (built(lambda self: setattr(self, "embed", nn.Linear(2, 2))), "self.embed is hidden behind embed of the class"),
     (built(lambda self: setattr(self, "loss_function", nn.MSELoss())), "self.loss_function is hidden behind"),
@@ -277,7 +281,8 @@ OF_THE_SUITE = [
     ({"after_step": lambda self, outputs, progress: outputs[0].state["y"]}, "Wrong: after_step(outputs, progress) raised KeyError: 'y'"),
     ({"after_step": lambda self, outputs, progress: None}, "teachers has 'teacher_head' follow 'head', and no step moves it"),
     ({"before_step": lambda self, progress: progress.loss}, "Wrong: before_step(progress) raised AttributeError"),
-    ({"phases": lambda self, steps_per_epoch, batch_size: None}, "returned None, expected a list of instances of hfcontrast.Phase"),
+    ({"phases": lambda self, steps_per_epoch, batch_size: None}, "Wrong: phases(steps_per_epoch, batch_size) returned None, expected a list of instances of hfcontrast.Phase"),
+    ({"config_class": config(training_phases=lambda self, steps_per_epoch, batch_size: self.none)}, "WrongConfig: training_phases(steps_per_epoch, batch_size) raised AttributeError"),
     ({"fewest_images": classmethod(lambda cls, options: 2)}, "fewest_images(options) returned int 2, expected (min_images, min_images_normalized)"),
     ({"data_statistics": ("levels",), "compute_data_statistics": classmethod(lambda cls, images, options: None), "config_class": config(levels=(list | None, None))}, "compute_data_statistics(images, options) returned None, expected a dict with 'levels'"),
     ({"data_statistics": ("levels",), "compute_data_statistics": classmethod(lambda cls, images, options: {"levels": images}), "config_class": config(levels=(list | None, None))}, "compute_data_statistics() returned Tensor for 'levels', expected numbers"),
@@ -351,12 +356,12 @@ def test_names_near_a_hook_that_are_used_or_far_are_nobodys_business():
 
 
 def test_a_helper_whose_name_is_near_a_hooks_is_a_warning():
-    with pytest.warns(UserWarning, match="Wrong: defines phase, which nothing calls or reads; did you mean phases"):
-        check_written(wrong({"phase": lambda self: 1}), Method)
+    with pytest.warns(UserWarning, match="Wrong: defines freeze, which nothing calls or reads; did you mean frozen"):
+        check_written(wrong({"freeze": lambda self, epochs: 1}), Method)
     with pytest.warns(UserWarning, match="did you mean views"):
         check_written(wrong({"view": 3}), Method)
-    with pytest.raises(PluginError, match="did you mean phases"):
-        check_written(wrong({"phase": lambda self, steps_per_epoch, batch_size: []}), Method)
+    with pytest.raises(PluginError, match="did you mean before_step"):
+        check_written(wrong({"before_steps": lambda self, progress: None}), Method)
 
 
 def test_weights_tied_as_transformers_declares_them_are_fine(tmp_path):

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.moco import MoCo, MoCoConfig
 from hfcontrast.nn import rank, shared_generator, synchronize_batch_norm
 from hfcontrast.testing import build, check_method, random_batch
@@ -112,7 +113,7 @@ def test_keys_have_the_statistics_of_their_shuffled_group():
     """One process with four groups: queries in order, keys shuffled; each group normalized by itself."""
     method = build(MoCo, TINY_RESNET, **SMALL, batch_norm_groups=4)
     pixels = random_batch(MoCo, 8)["pixel_values"]
-    method.start_step(Progress(6, 10, seed=3))
+    start_step(method, Progress(6, 10, seed=3))
     embedded = method.embed(pixels)
     order = torch.randperm(8, generator=shared_generator(3, 6, 1)).tolist()
     assert order != list(range(8))
@@ -125,7 +126,7 @@ def test_keys_have_the_statistics_of_their_shuffled_group():
 
 def gradients(method, pixels):
     """Keys, loss and gradients of a step; averaged over the processes as DistributedDataParallel does."""
-    method.start_step(Progress(2, 10, seed=1))
+    start_step(method, Progress(2, 10, seed=1))
     output = method(pixel_values=pixels)
     output.loss.backward()
     found = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
@@ -165,7 +166,7 @@ def test_a_key_does_not_have_the_statistics_of_its_query(on_processes):
         ):
             method = build(MoCo, backbone, **SMALL)
             method = synchronize_batch_norm(method) if shared else method
-            method.start_step(Progress(2, 10, seed=1))
+            start_step(method, Progress(2, 10, seed=1))
             embedded = method.embed(own)
             found[name] = (embedded["query"] - embedded["key"]).abs().max().item()
         return found

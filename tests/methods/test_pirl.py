@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from hfcontrast.encoders import encode
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.pirl import PIRL, PIRLConfig, cut_puzzle
 from hfcontrast.nn import sample_others
 from hfcontrast.testing import build, check_method, random_batch
@@ -71,7 +72,7 @@ def test_jigsaws_are_functions_of_seed_step_and_image():
     method, batch = build(PIRL, **SMALL), random_batch(PIRL, 4)
 
     def patches(seed, step, pick=slice(None)):
-        method.start_step(Progress(step, 10, seed=seed))
+        start_step(method, Progress(step, 10, seed=seed))
         return method.embed(**{name: value[pick] for name, value in batch.items() if name != "labels"})["patches"]
 
     first = patches(0, 3)
@@ -93,7 +94,7 @@ def nce_by_hand(v, own, others, temperature):
 @pytest.mark.parametrize("weight", [0.5, 0.2])
 def test_the_loss_is_that_of_the_parts(weight):
     method, batch = build(PIRL, **SMALL, jigsaw_weight=weight, temperature=0.2), random_batch(PIRL, 4)
-    method.start_step(Progress(5, 10, seed=3))
+    start_step(method, Progress(5, 10, seed=3))
     embeddings = method.embed(batch["pixel_values"], batch["jigsaw_pixel_values"], batch["index"])
     image = encode(method.encoder, batch["pixel_values"][:, 0])
     torch.testing.assert_close(embeddings["image"][:, 0], image, rtol=1e-4, atol=1e-5)

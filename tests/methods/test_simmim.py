@@ -9,6 +9,7 @@ from hfcontrast.encoders import encode
 from hfcontrast.encoders.weights import load_weights
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.simmim import SimMIM, SimMIMConfig
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
@@ -63,7 +64,7 @@ def test_masks_are_whole_squares_of_one_number_and_change_with_epoch_and_sample(
     method = build(SimMIM, VIT, **SMALL)
 
     def masks(step, index=(0, 1, 2, 3)):
-        method.start_step(Progress(step, 100, 10))
+        start_step(method, Progress(step, 100, 10))
         return method.masks(torch.tensor(index), len(index), (32, 32))
 
     first = masks(3)

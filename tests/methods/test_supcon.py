@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from hfcontrast.encoders import encode
 from hfcontrast.losses import nt_xent
+from hfcontrast.methods.contract.arguments import needs_labels
 from hfcontrast.methods.supcon import SupCon, SupConConfig
 from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
 
@@ -89,7 +90,7 @@ def test_the_loss_can_be_scaled_by_the_temperature_as_in_the_authors_code():
 
 
 def test_labels_are_welcome_but_not_needed():
-    assert not SupCon.needs_labels()
+    assert not needs_labels(SupCon)
 
 
 def test_the_settings_are_the_papers():

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from hfcontrast.methods.base import Progress
 from hfcontrast.methods.contract.freezing import drop_frozen_gradients
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.swav import SwAV, SwAVConfig
 from hfcontrast.testing import build, check_method, check_processes, check_round_trip, random_batch
 
@@ -16,7 +17,7 @@ QUEUE = {"queue_length": 6, "queue_start_epoch": 2}
 def train_step(method, batch, progress):
     """One optimizer step as the training does it."""
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
-    method.start_step(progress)
+    start_step(method, progress)
     output = method(**batch)
     output.loss.backward()
     drop_frozen_gradients(method, progress)
@@ -48,7 +49,7 @@ def by_hand(z, prototypes, temperature, epsilon, earlier=None):
 @pytest.mark.parametrize("local", [True, False])
 def test_the_loss_is_the_papers(local):
     method = build(SwAV, **SMALL, queue_length=0, temperature=0.2, epsilon=0.1)
-    method.start_step(Progress(0, 10))
+    start_step(method, Progress(0, 10))
     batch = random_batch(SwAV, 5)
     if not local:
         del batch["local_pixel_values"]
@@ -62,7 +63,7 @@ def test_the_loss_with_a_full_queue_is_the_papers():
     method = build(SwAV, **SMALL, queue_length=7)
     for queue in method.queues:
         queue.enqueue(torch.randn(9, 16))
-    method.start_step(Progress(0, 10))
+    start_step(method, Progress(0, 10))
     output = method(**random_batch(SwAV, 5))
     earlier = [queue.rows for queue in method.queues]
     expected = by_hand(output.embeddings, method.prototypes.weight, 0.1, 0.05, earlier)
@@ -87,7 +88,7 @@ def test_assignments_do_not_know_of_mixed_precision(dtype):
     method = build(SwAV, **SMALL, queue_length=6, epsilon=0.01)  # exp(1 / 0.01) is no number of half precision
     for queue in method.queues:
         queue.enqueue(torch.randn(6, 16))
-    method.start_step(Progress(0, 10))
+    start_step(method, Progress(0, 10))
     z = F.normalize(torch.randn(8, 2, 16), dim=-1)
     expected = method.assign(z)
     with torch.autocast("cpu", dtype):
@@ -97,7 +98,7 @@ def test_assignments_do_not_know_of_mixed_precision(dtype):
 
 def test_it_trains_in_bfloat16():
     method = build(SwAV, **SMALL, queue_length=0)
-    method.start_step(Progress(0, 10))
+    start_step(method, Progress(0, 10))
     batch = random_batch(SwAV, 8)
     exact = method(**batch).loss
     with torch.autocast("cpu", torch.bfloat16):
@@ -117,14 +118,14 @@ def test_prototypes_are_unit_vectors_at_the_start_of_every_step():
             method.prototypes.weight.norm(dim=1) - 1
         ).abs().max() > 1e-4  # the optimizer has moved them off the sphere
         direction = F.normalize(method.prototypes.weight.detach(), dim=1)
-        method.start_step(Progress(step + 1, 10))
+        start_step(method, Progress(step + 1, 10))
         torch.testing.assert_close(method.prototypes.weight.detach(), direction)
 
 
 def test_prototypes_are_frozen_at_first():
     method = build(SwAV, **SMALL, freeze_prototypes_steps=3)
     batch = random_batch(SwAV, 4)
-    method.start_step(Progress(0, 10))
+    start_step(method, Progress(0, 10))
     start = method.prototypes.weight.clone()
     encoder = next(method.encoder.parameters()).clone()
     for step in range(3):
@@ -142,7 +143,7 @@ def test_the_queue_starts_at_its_epoch_and_is_used_once_full():
         assert not method.queue_is_full
         train_step(method, batch, Progress(step, 10))
         assert all(queue.filled == filled for queue in method.queues)
-    method.start_step(Progress(4, 10))
+    start_step(method, Progress(4, 10))
     assert method.queue_is_full
 
 
@@ -162,7 +163,7 @@ def test_two_processes_and_a_saved_method_know_the_queue():
     method = build(SwAV, **SMALL, queue_length=10, queue_start_epoch=0)
     for queue in method.queues:
         queue.enqueue(torch.randn(10, 16))
-    method.start_step(Progress(7, 10, 5))
+    start_step(method, Progress(7, 10, 5))
     assert method.queue_is_full
     check_processes(method, random_batch(SwAV, 8))
     check_round_trip(method, random_batch(SwAV, 8))

@@ -7,7 +7,9 @@ import torch
 
 from hfcontrast.errors import PluginError, RecipeError
 from hfcontrast.methods import registry
-from hfcontrast.methods.base import Progress
+from hfcontrast.methods.base import BySetting, Progress
+from hfcontrast.methods.contract.calling import fewest_images_of
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.publishing.card import build_card
 from hfcontrast.publishing.result import build_result
 from hfcontrast.recipe import load_recipe
@@ -75,7 +77,7 @@ def test_it_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
 NEEDY = [
     name
     for name, entry in registry.installed().items()
-    if entry.distribution == "hfcontrast" and max(registry.get_method(name).fewest_images({})) > 1
+    if entry.distribution == "hfcontrast" and max(fewest_images_of(registry.get_method(name), {})) > 1
 ]
 
 
@@ -91,7 +93,7 @@ def test_from_a_single_image_those_that_refuse_it_would_not_learn(name):
     try:
         for number in range(3):
             method.zero_grad()
-            method.start_step(Progress(0, 10, 5))
+            start_step(method, Progress(0, 10, 5))
             loss = method(**{key: value[number : number + 1] for key, value in batch.items()}).loss
             loss.backward()
             found.append((loss.item(), max(p.grad.abs().max().item() for p in method.encoder.parameters() if p.grad is not None)))  # fmt: skip
@@ -109,6 +111,8 @@ CAN_BE_COMPUTED = {"lejepa", "swav", "siglip", "simclr_v2", "deepcluster_v2"}
 def test_a_method_says_a_number():
     with pytest.raises(PluginError, match="min_images is 0, expected a number of images, 1 or more"):
         type("Wrong", (registry.get_method("simclr"),), {"min_images": 0})
+    with pytest.raises(PluginError, match="min_images depends on 'batchs', which is no setting of SimCLRConfig"):
+        type("Wrong", (registry.get_method("simclr"),), {"min_images": BySetting("batchs", {}, 1)})
 
 
 def test_one_value_per_channel_is_one_sentence(tmp_path):

@@ -11,6 +11,8 @@ import torch
 from hfcontrast.errors import DataError, RecipeError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.arguments import needs_captions
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.build import build_training
 from hfcontrast.training.loop import train
@@ -70,7 +72,7 @@ class Crash(Exception):
 def tiny(name, output, backbone=None, **train_settings):
     views, method = {}, registry.get_method(name)
     images = "builtin/digits"
-    if method.needs_captions():
+    if needs_captions(method):
         images, backbone = "builtin/shapes", None
     largest = max(view.size for view in method.views)
     for view in method.views:
@@ -148,7 +150,7 @@ def test_gradient_caching_is_exact(name, tmp_path, monkeypatch):
         monkeypatch.setattr(place, name_, double)  # methods ask for float32 where autocast would give less
     training.cache.augmentation = InDouble(training.augmentation)
     batch = next(training.loader.iter_from(0))
-    training.method.start_step(Progress(0, 10, 4))
+    start_step(training.method, Progress(0, 10, 4))
     whole = training.method(**training.cache.augmentation(batch, "cpu"))
     whole.loss.backward()
     expected = {key: p.grad.clone() for key, p in training.method.named_parameters() if p.grad is not None}

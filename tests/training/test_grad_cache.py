@@ -13,6 +13,7 @@ from hfcontrast.losses import siglip as pairs
 from hfcontrast.losses import tiles
 from hfcontrast.methods.base import MethodOutput
 from hfcontrast.methods.clip import CLIP
+from hfcontrast.methods.contract.arguments import named_by
 from hfcontrast.methods.dino import DINO
 from hfcontrast.methods.siglip import SigLIP
 from hfcontrast.methods.simclr import SimCLR
@@ -49,7 +50,7 @@ def test_the_gradients_are_those_of_one_graph(name):
     reference = copy.deepcopy(method)
     pieces = [{key: value[start : start + 3] for key, value in batch.items()} for start in (0, 3, 6)]
     torch.manual_seed(5)
-    parts = [reference.embed(**reference._named_by(reference.embed, augmentation(p, "cpu"))) for p in pieces]
+    parts = [reference.embed(**named_by(reference.embed, augmentation(p, "cpu"))) for p in pieces]
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     expected = reference.objective(joined)
     expected.loss.backward()

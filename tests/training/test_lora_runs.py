@@ -18,6 +18,8 @@ from hfcontrast.encoders.lora import lora_layers, merged_encoder
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Progress
+from hfcontrast.methods.contract.arguments import needs_captions
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.registry import get_method
 from hfcontrast.publishing.export import export_encoder, save_method
 from hfcontrast.publishing.processor import build_processor
@@ -173,7 +175,7 @@ def build(name, backbone, text=TEXT, size=32):
         }
     )
     method = get_method(name)
-    return build_method(recipe, recipe.resolved_views(method), {}, text if method.needs_captions() else None)
+    return build_method(recipe, recipe.resolved_views(method), {}, text if needs_captions(method) else None)
 
 
 def steps(method, count=3):
@@ -183,7 +185,7 @@ def steps(method, count=3):
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=0.01)
     for step in range(count):
         method.train()
-        method.start_step(Progress(step, count))
+        start_step(method, Progress(step, count))
         output = method(**batch)
         output.loss.backward()
         missing = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]

@@ -8,6 +8,7 @@ from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Phase, Progress
 from hfcontrast.methods.contract.freezing import drop_frozen_gradients, frozen_phases
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.registry import get_method
 from hfcontrast.recipe import load_recipe
 from hfcontrast.recipe.sections import OptimSection
@@ -92,11 +93,11 @@ def test_a_phase_ends_at_the_step_that_the_method_names(name):
     options, phases = PHASES[name]
     cls = get_method(name)
     method = build(cls, **options)
-    named = [*frozen_phases(method, EPOCH), *method.phases(EPOCH, BATCH)]
+    named = [*frozen_phases(method, EPOCH), *method.config.training_phases(EPOCH, BATCH)]
     assert [phase.missed(1).partition(", the training has 1 step: ")[0] for phase in named] == list(phases)
     batch = random_batch(cls, BATCH)
     for step in range(10):
-        method.start_step(progress := Progress(step, 20, EPOCH))
+        start_step(method, progress := Progress(step, 20, EPOCH))
         method.zero_grad()
         output = method(**{**batch, "index": (batch["index"] + step * BATCH) % (EPOCH * BATCH)})
         output.loss.backward()
@@ -108,12 +109,12 @@ def test_a_phase_ends_at_the_step_that_the_method_names(name):
 
 def test_phases_of_methods_with_a_memory_bank_and_of_data2vec():
     for name in ("instdisc", "pirl", "cmc"):
-        (phase,) = build(get_method(name), negatives=4).phases(EPOCH, BATCH)
+        (phase,) = build(get_method(name), negatives=4).config.training_phases(EPOCH, BATCH)
         assert phase.missed(EPOCH + 1) is None
         assert phase.missed(EPOCH).endswith(
             "(3 steps), the training has 3 steps: no image is compared with its own embedding"
         )
-    assert build(get_method("cmc"), negatives="batch").phases(EPOCH, BATCH) == []
+    assert build(get_method("cmc"), negatives="batch").config.training_phases(EPOCH, BATCH) == []
     data2vec = {"model_type": "data2vec-vision", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     method = build(
         get_method("data2vec"),
@@ -123,7 +124,7 @@ def test_phases_of_methods_with_a_memory_bank_and_of_data2vec():
         ema_end_decay=0.99,
         average_top_k_layers=1,
     )
-    assert "momentum never reaches" in method.phases(EPOCH, BATCH)[0].missed(20)
+    assert "momentum never reaches" in method.config.training_phases(EPOCH, BATCH)[0].missed(20)
 
 
 def test_phases_of_the_schedules_are_where_the_learning_rate_turns():
@@ -160,12 +161,15 @@ def test_a_run_names_what_it_is_too_short_for():
 
 
 def test_a_plugins_phases_are_named_too():
+    class PhasedConfig:
+        def training_phases(self, steps_per_epoch, batch_size):
+            return [Phase("method.pause", 2, 2 * steps_per_epoch, "nothing is learned")]
+
     class Phased(torch.nn.Module):
+        config = PhasedConfig()
+
         def frozen(self):
             return {}
-
-        def phases(self, steps_per_epoch, batch_size):
-            return [Phase("method.pause", 2, 2 * steps_per_epoch, "nothing is learned")]
 
     (sentence,) = missed_phases(recipe(), Phased(), 4, 3)
     assert sentence == "method.pause is 2 (6 steps), the training has 4 steps: nothing is learned"

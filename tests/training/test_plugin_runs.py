@@ -10,6 +10,7 @@ from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, PluginError, TrainingError
 from hfcontrast.methods import registry
 from hfcontrast.methods.base import Method, MethodConfig, MethodOutput
+from hfcontrast.methods.contract.arguments import needed_columns
 from hfcontrast.methods.contract.old_names import RENAMED
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run_visualization import write_predictions
@@ -94,7 +95,7 @@ class OfShapes(Asked):
 
 @pytest.mark.parametrize("grad_cache", [None, 5])
 def test_a_step_is_handed_the_columns_that_it_takes(recipe, grad_cache):
-    assert OfShapes.needed_columns() == ("color", "shape")
+    assert needed_columns(OfShapes) == ("color", "shape")
     training = build_training(recipe(OfShapes, grad_cache=grad_cache))
     rows = training.rows.dataset
     batch = next(iter(training.loader))

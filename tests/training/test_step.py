@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hfcontrast import Progress
+from hfcontrast.methods.contract.steps import start_step
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.recipe.optimization import OptimSection
 from hfcontrast.testing.small import build, random_batch
@@ -56,7 +57,7 @@ def test_it_is_the_step_that_one_would_write(method):
 
     optimizer = build_optimizer(by_hand, settings)
     lr = set_schedules(optimizer, settings, 3, 10, 5, 512)
-    by_hand.start_step(PROGRESS)
+    start_step(by_hand, PROGRESS)
     loss = by_hand(**batch).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 0.5)

@@ -7,11 +7,14 @@ from torch import Tensor
 
 from ...errors import PluginError
 from .arguments import named_by
+from .by_setting import BySetting
 from .declaration import called
+from .old_names import overridden, overrides
 from .progress import Phase
 
 if TYPE_CHECKING:
     from ..base import Method
+    from .config import MethodConfig
 
 _SIGNATURES = {
     "before_step": "progress",
@@ -20,6 +23,7 @@ _SIGNATURES = {
     "after_step": "outputs, progress",
     "phases": "steps_per_epoch, batch_size",
     "fewest_images": "options",
+    "training_phases": "steps_per_epoch, batch_size",
     "compute_data_statistics": "images, options",
     "visualize": "...",
 }
@@ -29,11 +33,11 @@ _REMINDERS = {
 _MISTAKES = (AttributeError, TypeError, LookupError)
 
 
-def call_hook(owner: "Method | type[Method]", name: str, *values: Any, **batch: Any) -> Any:
+def call_hook(owner: "Method | type[Method] | MethodConfig", name: str, *values: Any, **batch: Any) -> Any:
     """Calls a hook and returns what it returns.
 
     Args:
-        owner: The method, or its class for a hook of the class.
+        owner: The method, its class for a hook of the class, or its configuration.
         name: The hook.
         values: Its arguments.
         batch: Those that are handed over by name.
@@ -53,28 +57,53 @@ def call_hook(owner: "Method | type[Method]", name: str, *values: Any, **batch: 
 
 
 def phases_of(method: "Method", steps_per_epoch: int, batch_size: int) -> list[Phase]:
-    """What ``phases`` returns.
+    """What ``training_phases`` of the method's configuration returns.
 
     Raises:
         PluginError: It fails, or returns anything but a list of ``hfcontrast.Phase``.
     """
-    found = call_hook(method, "phases", steps_per_epoch, batch_size)
+    owner, name = (method, "phases") if _has_own_phases(type(method)) else (method.config, "training_phases")
+    found = call_hook(owner, name, steps_per_epoch, batch_size)
     if not isinstance(found, list | tuple) or not all(isinstance(phase, Phase) for phase in found):
-        raise PluginError(_returned(method, "phases", found, "a list of instances of hfcontrast.Phase, [] for none"))
+        raise PluginError(_returned(owner, name, found, "a list of instances of hfcontrast.Phase, [] for none"))
     return list(found)
 
 
+def _has_own_phases(cls: "type[Method]") -> bool:
+    """Whether a class defines ``phases``, as in version 0.1, and no class derived from it brings a configuration with new ones."""
+    if not overrides(cls, "phases"):
+        return False
+    definer = next(kind for kind in cls.__mro__ if "phases" in vars(kind))
+    before = getattr(definer, "config_class", cls.config_class)
+    return cls.config_class.training_phases is before.training_phases
+
+
 def fewest_images_of(method_class: "type[Method]", options: dict[str, Any]) -> tuple[int, int]:
-    """What ``fewest_images`` returns.
+    """``min_images`` and ``min_images_normalized`` for a recipe.
+
+    Args:
+        method_class: The method.
+        options: Its settings in the recipe.
 
     Raises:
-        PluginError: It fails, or returns anything but two numbers.
+        PluginError: ``fewest_images``, which a plugin's class may have from version 0.1, fails or returns no two numbers.
     """
+    if overridden(method_class, "fewest_images") is None:
+        return declared_images(method_class, options)
     found = call_hook(method_class, "fewest_images", options)
     pair = isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(count, int) for count in found)
     if not pair:
         raise PluginError(_returned(method_class, "fewest_images", found, "(min_images, min_images_normalized)"))
     return tuple(found)
+
+
+def declared_images(method_class: "type[Method]", options: dict[str, Any]) -> tuple[int, int]:
+    """What the attributes ``min_images`` and ``min_images_normalized`` are with these settings."""
+    least, normalized = (
+        value.resolve(method_class.config_class, options) if isinstance(value, BySetting) else value
+        for value in (method_class.min_images, method_class.min_images_normalized)
+    )
+    return least, normalized
 
 
 def data_statistics_of(
@@ -128,10 +157,11 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _returned(owner: "Method | type[Method]", name: str, found: Any, expected: str) -> str:
+def _returned(owner: "Method | type[Method] | MethodConfig", name: str, found: Any, expected: str) -> str:
     kind = "None" if found is None else f"{type(found).__name__} {found!r:.60}"
     return f"{_where(owner)}: {name}({_SIGNATURES[name]}) returned {kind}, expected {expected}"
 
 
-def _where(owner: "Method | type[Method]") -> str:
-    return called(owner if isinstance(owner, type) else type(owner))
+def _where(owner: "Method | type[Method] | MethodConfig") -> str:
+    cls = owner if isinstance(owner, type) else type(owner)
+    return f"configuration {cls.__module__}.{cls.__qualname__}" if hasattr(cls, "training_phases") else called(cls)

@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from ...encoders.subconfig import whole_config
+from .progress import Phase
 from .renamed_settings import accept_old_names, with_new_names
 from .settings import restored
 
@@ -38,6 +39,18 @@ class MethodConfig(PreTrainedConfig):
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         accept_old_names(cls)
+
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """What a training comes to only after some steps, such as queues that are full.
+
+        A training that is too short for one says so before the first step; so it does of the ends of what ``Method.frozen``
+        names with a setting.
+
+        Args:
+            steps_per_epoch: Optimizer steps in one pass over the data.
+            batch_size: Images of one step, over all processes.
+        """
+        return []
 
     def __post_init__(self, **kwargs):
         self.backbone_config = whole_config(self.backbone_config, self.default_backbone)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from ...errors import PluginError
 from ...nn.random import generator_kept
 from .declaration import called
+from .modules import compiled_modules
 from .settings import method_fields
 
 if TYPE_CHECKING:
@@ -98,6 +99,13 @@ def _misnamed(method: "Method") -> Iterator[str]:
         parameters = (key for key, _ in method.named_parameters())
         if name not in modules and not any(key == name or key.startswith(f"{name}.") for key in parameters):
             yield f"constant_lr names {name!r}, and there is no such module; its modules are {names}"
+    try:
+        compiled = compiled_modules(method)
+    except AttributeError as error:
+        yield f"compiled_modules names what it does not have ({error}); its modules are {names}"
+        return
+    if wrong := [part for part in compiled if not isinstance(part, nn.Module)]:
+        yield f"compiled_modules names a {type(wrong[0]).__name__}, expected a module or a ModuleList; its modules are {names}"
 
 
 def _shared(method: "Method") -> Iterator[str]:

@@ -6,6 +6,7 @@ from torch import nn
 
 from ...errors import PluginError
 from ...view import View, check_views
+from .by_setting import BySetting
 from .hooks import misfitting, misspelled
 
 MODEL_TYPE_PREFIX = "hfcontrast_"
@@ -68,8 +69,14 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
     if not (isinstance(cls.views, tuple) and cls.views and all(isinstance(view, View) for view in cls.views)):
         raise PluginError(f"{where}: views is {cls.views!r}, expected a tuple with at least one hfcontrast.View")
     for name in ("min_images", "min_images_normalized"):
-        if not (isinstance(count := getattr(cls, name), int) and count >= 1):
-            raise PluginError(f"{where}: {name} is {count!r}, expected a number of images, 1 or more")
+        declared = getattr(cls, name)
+        counts = [*declared.values.values(), declared.otherwise] if isinstance(declared, BySetting) else [declared]
+        if not all(isinstance(count, int) and count >= 1 for count in counts):
+            raise PluginError(f"{where}: {name} is {declared!r}, expected a number of images, 1 or more")
+        if isinstance(declared, BySetting) and declared.setting not in config.__dataclass_fields__:
+            raise PluginError(
+                f"{where}: {name} depends on {declared.setting!r}, which is no setting of {config.__name__}"
+            )
     try:
         check_views(cls.views)
     except ValueError as error:
@@ -108,7 +115,9 @@ def _check_names(cls: type, where: str) -> None:
         name for name, source in teachers.items() if name == source or name == "encoder" or hasattr(cls, name)
     ]:
         raise PluginError(f"{where}: teachers has a copy called {wrong[0]!r}, a name that is taken: choose another")
-    for name in ("constant_lr", "data_statistics"):
+    for name in ("constant_lr", "compiled_modules", "data_statistics"):
         value = getattr(cls, name)
+        if isinstance(value, property):  # depends on the settings
+            continue
         if isinstance(value, str) or not all(isinstance(item, str) for item in value):
             raise PluginError(f"{where}: {name} is {value!r}, expected a tuple of names, such as ('predictor',)")

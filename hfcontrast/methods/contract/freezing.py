@@ -83,10 +83,8 @@ def drop_frozen_gradients(method: "Method", progress: Progress) -> None:
     either, and has no moments.
     """
     cls = type(method)
-    own = definer(
-        cls, "after_backward"
-    )  # a plugin's hook, as it was written for version 0.1, goes before what it inherits
-    if own >= definer(cls, "frozen"):
+    # A plugin's after_backward, written for version 0.1, takes the place of the frozen() that it inherits.
+    if definer(cls, "after_backward") >= definer(cls, "frozen"):
         after_backward(method, progress)
     if cls.after_backward is not after_backward:
         call_hook(method, "after_backward", progress)

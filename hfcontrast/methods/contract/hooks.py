@@ -16,11 +16,18 @@ HOOKS = (
     "export_encoder",
     "visualize",
     "compute_data_statistics",
-    "compiled_parts",
-    "phases",
-    "fewest_images",
 )
-ATTRIBUTES = ("views", "teachers", "constant_lr", "collapse_advice", "min_images", "data_statistics", "config_class")
+ATTRIBUTES = (
+    "config_class",
+    "views",
+    "teachers",
+    "constant_lr",
+    "compiled_modules",
+    "collapse_advice",
+    "min_images",
+    "min_images_normalized",
+    "data_statistics",
+)
 _CLOSE = 0.85
 
 

@@ -1,6 +1,8 @@
-"""The modules of a method: teachers, what stays in evaluation mode, and initial weights."""
+"""The modules of a method: teachers, what stays in evaluation mode, what is compiled, and initial weights."""
 
 import copy
+from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, Self
 
 import torch
@@ -10,7 +12,7 @@ from transformers import PreTrainedModel
 from ...errors import PluginError
 from ...nn.ema import MomentumUpdate
 from .declaration import called, check_modules, without_source
-from .old_names import follow_old_names
+from .old_names import definer, follow_old_names, overridden
 
 
 class ModulesOfMethod(PreTrainedModel):
@@ -18,9 +20,12 @@ class ModulesOfMethod(PreTrainedModel):
 
     Attributes:
         teachers: Moving averages: name of the copy -> name of the module that it follows.
+        compiled_modules: Paths of the modules that ``train.compile`` compiles, of a ``ModuleList`` each of its modules:
+            declared where a method calls the encoder's layers itself. (): the encoder and its teachers.
     """
 
     teachers: dict[str, str] = {}
+    compiled_modules: tuple[str, ...] = ()
     _momentum_update: MomentumUpdate | None = None
     _computing: bool = False
     _still: tuple[str, ...] = ()
@@ -36,15 +41,6 @@ class ModulesOfMethod(PreTrainedModel):
             pairs = [(getattr(self, name), getattr(self, source)) for name, source in self.teachers.items()]
             self._momentum_update = MomentumUpdate(pairs)
         self._momentum_update(momentum)
-
-    def copy_teachers(self) -> None:
-        """Makes every teacher a copy of its source again, as after loading other weights, or adapters, into the encoder."""
-        for name, source in self.teachers.items():
-            if not isinstance(getattr(self, source, None), nn.Module):
-                raise PluginError(without_source(self, name, source))
-            setattr(self, name, copy.deepcopy(getattr(self, source)).requires_grad_(False))
-        self._momentum_update = None
-        self.train(self.training)
 
     def keep_in_eval_mode(self, *names: str) -> None:
         """Keeps modules in evaluation mode in every training step: no dropout, and batch statistics as they are.
@@ -85,6 +81,44 @@ class ModulesOfMethod(PreTrainedModel):
         given = all(getattr(value, "_is_hf_initialized", False) for value in module.parameters())
         if passed_over and not given and hasattr(module, "reset_parameters"):
             module.reset_parameters()
+
+
+def copy_teachers(method: ModulesOfMethod) -> None:
+    """Makes every teacher a copy of its source again, as after loading other weights, or adapters, into the encoder.
+
+    Raises:
+        PluginError: A source is no module of the method.
+    """
+    own = overridden(method, "copy_teachers")
+    own() if own else copies_made(method)
+
+
+def copies_made(method: ModulesOfMethod) -> None:
+    """What :func:`copy_teachers` does where a plugin's class has no ``copy_teachers`` of version 0.1."""
+    for name, source in method.teachers.items():
+        if not isinstance(getattr(method, source, None), nn.Module):
+            raise PluginError(without_source(method, name, source))
+        setattr(method, name, copy.deepcopy(getattr(method, source)).requires_grad_(False))
+    method._momentum_update = None
+    method.train(method.training)
+
+
+def compiled_modules(method: ModulesOfMethod) -> list[nn.Module]:
+    """The modules that ``train.compile`` compiles."""
+    own, cls = overridden(method, "compiled_parts"), type(method)
+    nearer = definer(cls, "compiled_parts") <= definer(cls, "compiled_modules")
+    return own() if own and nearer else declared_modules(method)
+
+
+def declared_modules(method: ModulesOfMethod) -> list[nn.Module]:
+    """What the attribute ``compiled_modules`` names."""
+    encoders = ["encoder", *(name for name, source in method.teachers.items() if source == "encoder")]
+    return [module for name in method.compiled_modules or encoders for module in _modules_at(method, name)]
+
+
+def _modules_at(method: ModulesOfMethod, path: str) -> Iterator[nn.Module]:
+    found = attrgetter(path)(method)
+    yield from found if isinstance(found, nn.ModuleList) else [found]
 
 
 follow_old_names(ModulesOfMethod)

@@ -19,7 +19,8 @@ from ...entry_points import PluginEntry
 from .statements import bound, changed, handed_over, stored, without_encoder
 
 _ROOT = __name__.partition(".")[0]
-_LIGHT = {"huggingface_hub.dataclasses", "huggingface_hub.errors", f"{_ROOT}.view", f"{_ROOT}.errors"}
+_PROGRESS = f"{_ROOT}.methods.contract.progress"  # the home of Phase
+_LIGHT = {"huggingface_hub.dataclasses", "huggingface_hub.errors", f"{_ROOT}.view", f"{_ROOT}.errors", _PROGRESS}
 _HOMES = {_ROOT, f"{_ROOT}.methods.base", f"{_ROOT}.methods.config"}  # of Method and MethodConfig
 
 
@@ -204,6 +205,8 @@ class Source:
             module = ".".join([*parts[: len(parts) - item.level + 1], *([module] if module else [])])
         if module in _HOMES and name in ("Method", "MethodConfig"):
             return Declared() if name == "Method" else Settings
+        if module in _HOMES and name == "Phase":
+            module = _PROGRESS
         if (module, name) == (_ROOT, "View"):
             module = f"{_ROOT}.view"
         if module in _LIGHT or module.partition(".")[0] in sys.stdlib_module_names:

@@ -19,14 +19,13 @@ hfcontrast's data pipeline reads images; for signals, write your own loop:
 >>> from hfcontrast import Progress
 >>> from hfcontrast.methods.cpc import CPC, CPCConfig
 >>> from hfcontrast.encoders import SignalEncoderConfig
+>>> from hfcontrast.training.step import OptimizerStep
 >>> method = CPC(CPCConfig(backbone_config=SignalEncoderConfig(num_channels=1)))
 >>> optimizer = torch.optim.Adam(method.parameters(), lr=2e-4)
+>>> train_step = OptimizerStep(method, optimizer)
 >>> batches = torch.randn(2, 4, 1, 3200)  # yours: any number of signals (B, C, T), of about zero mean and unit variance
 >>> for step, signals in enumerate(batches):
-...     method.start_step(Progress(step, len(batches)))
-...     method(input_values=signals).loss.backward()
-...     optimizer.step()
-...     optimizer.zero_grad()
+...     result = train_step([{"input_values": signals}], Progress(step, len(batches)))
 >>> encoder = method.export_encoder()  # encoder.save_pretrained(folder) writes it with its code
 >>> encoder(signals).last_hidden_state.shape  # a context for every 160 samples
 torch.Size([4, 20, 256])

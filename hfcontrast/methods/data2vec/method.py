@@ -77,6 +77,13 @@ class Data2VecConfig(MethodConfig):
         if self.loss_beta <= 0:
             raise ValueError(f"loss_beta is {self.loss_beta}, expected a number above 0")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the change of the momentum."""
+        if self.ema_anneal_end_step is None or self.ema_decay == self.ema_end_decay:
+            return []
+        otherwise = f"the teacher's momentum never reaches {self.ema_end_decay:g}"
+        return [Phase("method.ema_anneal_end_step", self.ema_anneal_end_step, self.ema_anneal_end_step, otherwise)]
+
 
 class Data2Vec(Method):
     """data2vec (Baevski et al., 2022, arXiv:2202.03555): predicts a teacher's features at masked patches.
@@ -180,23 +187,16 @@ class Data2Vec(Method):
         scales = [1.0 if layer.lambda_2 is None else layer.lambda_2 for layer in layers]
         return [scale * output for scale, output in zip(scales, outputs)]
 
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the change of the momentum."""
-        config = self.config
-        if config.ema_anneal_end_step is None or config.ema_decay == config.ema_end_decay:
-            return []
-        otherwise = f"the teacher's momentum never reaches {config.ema_end_decay:g}"
-        return [Phase("method.ema_anneal_end_step", config.ema_anneal_end_step, config.ema_anneal_end_step, otherwise)]
-
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Moves the teacher."""
         config = self.config
         steps = config.ema_anneal_end_step or max(progress.total_steps, 1)
         self.update_teachers(linear(config.ema_decay, config.ema_end_decay, progress.step / steps))
 
-    def compiled_parts(self) -> list[nn.Module]:
-        """The parts to compile; not the teacher if its inner outputs are captured by hooks."""
-        return [self.encoder] if self.config.target_features == "ffn" else super().compiled_parts()
+    @property
+    def compiled_modules(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Not the teacher where hooks capture its inner outputs."""
+        return ("encoder",) if self.config.target_features == "ffn" else ()
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """The masked images, and features as colors: the teacher's, and the predicted ones at masked patches."""

@@ -64,6 +64,17 @@ class DeepClusterV2Config(MethodConfig):
                 f"prototypes is {self.prototypes}, expected a list of numbers of clusters, such as [3000, 3000]"
             )
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the epoch that fills the memory."""
+        return [
+            Phase(
+                "the first epoch fills the memory",
+                None,
+                steps_per_epoch,
+                "there are no clusters, and no weight changes",
+            )
+        ]
+
 
 class DeepClusterV2(Method):
     """DeepCluster v2 (Caron et al., 2020, arXiv:2006.09882): all crops of an image predict its cluster of the previous epoch.
@@ -137,17 +148,6 @@ class DeepClusterV2(Method):
             state={"index": index, "z": z[:, :ASSIGNED].detach()},
             embeddings=z.detach(),
         )
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the epoch that fills the memory."""
-        return [
-            Phase(
-                "the first epoch fills the memory",
-                None,
-                steps_per_epoch,
-                "there are no clusters, and no weight changes",
-            )
-        ]
 
     def before_step(self, progress: Progress) -> None:
         """Clusters the memory at the start of an epoch; a run that is resumed within an epoch has the clusters in its state."""

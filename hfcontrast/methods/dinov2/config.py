@@ -4,7 +4,8 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ..base import MethodConfig
+from ..base import MethodConfig, Phase
+from ..dino import head_phases
 
 
 @strict
@@ -87,3 +88,7 @@ class DINOv2Config(MethodConfig):
         """The number of masked patches differs between processes, so there are no batch statistics over them."""
         if self.head_batch_norm and not self.separate_heads:
             raise ValueError("head_batch_norm normalizes class tokens only: it needs separate_heads")
+
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The end of the temperature's warm-up."""
+        return head_phases(self, steps_per_epoch)

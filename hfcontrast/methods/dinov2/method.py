@@ -24,8 +24,7 @@ from ...errors import RecipeError
 from ...losses import dino_loss, ibot_loss, koleo, sinkhorn_center
 from ...nn import DINOHead, Prototypes, all_sum, gather, linear, momentum_schedule
 from ...view import View
-from ..base import Frozen, Method, MethodOutput, Phase, Progress
-from ..dino import head_phases
+from ..base import Frozen, Method, MethodOutput, Progress
 from .config import DINOv2Config
 from .masks import crop_masks
 
@@ -183,10 +182,6 @@ class DINOv2(Method):
             name: torch.cat([logits.sum(dim=0, dtype=torch.float32), logits.new_tensor([len(logits)]).float()])
             for name, logits in (("class_center", class_logits), ("patch_center", patch_logits))
         }
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The end of the temperature's warm-up."""
-        return head_phases(self.config, steps_per_epoch)
 
     def before_step(self, progress: Progress) -> None:
         """The teacher's temperature of this step."""

@@ -95,6 +95,8 @@ class IJEPA(Method):
     config_class = IJEPAConfig
     views = (View(size=224, scale=(0.3, 1.0), interpolation="bilinear", horizontal_flip=0.0, jitter=0.0),)
     min_images = 1
+    # Both encoders and the predictor run on a subset of the tokens.
+    compiled_modules = ("encoder.layers", "target_encoder.layers", "predictor.blocks.layers")
     teachers = {"target_encoder": "encoder"}
     collapse_advice = "raise method.momentum, lower optim.lr, or lengthen optim.warmup_epochs"
 
@@ -184,10 +186,6 @@ class IJEPA(Method):
     def export_encoder(self) -> PreTrainedModel:
         """The target encoder."""
         return self.target_encoder
-
-    def compiled_parts(self) -> list[nn.Module]:
-        """The layers of both encoders and of the predictor, which run on a subset of the tokens."""
-        return [*self.encoder.layers, *self.target_encoder.layers, *self.predictor.blocks.layers]
 
     def visualize(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Context and target blocks of the images, and features as colors: the target encoder's and the predicted ones."""

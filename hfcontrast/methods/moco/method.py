@@ -66,6 +66,12 @@ class MoCoConfig(MethodConfig):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} is {value}, expected 1 or more")
 
+    def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+        """The step at which the queue is full."""
+        size = self.queue_size
+        otherwise = "some negatives remain random vectors"
+        return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
+
 
 class MoCo(Method):
     """MoCo (He et al., 2019, arXiv:1911.05722): InfoNCE between a query, its key (another view), and a queue of keys.
@@ -132,12 +138,6 @@ class MoCo(Method):
             state={"keys": key},
             embeddings=torch.stack([query.detach(), key], dim=1),
         )
-
-    def phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """The step at which the queue is full."""
-        size = self.config.queue_size
-        otherwise = "some negatives remain random vectors"
-        return [Phase("method.queue_size", size, math.ceil(size / batch_size), otherwise)]
 
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Updates the key encoder (eq. 2) and enqueues the keys of the batch."""
