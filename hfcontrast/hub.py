@@ -5,9 +5,11 @@ The libraries ask again and again, for a minute or two, before they look into th
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+
+from .paths import local_path
 
 _SECONDS = 5.0  # that the Hub has to answer in
 
@@ -22,7 +24,7 @@ def reaching_hub(name: str) -> Iterator[str]:
     Yields:
         What to add to an error: why the Hub cannot be reached; empty where it can.
     """
-    problem = None if Path(name).expanduser().exists() else _problem()
+    problem = None if os.path.exists(local_path(name)) else _problem()
     if problem is None:
         yield ""
         return

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HFContrastError, memory_sentence, out_of_memory
+from .paths import local_path
 from .progress import LongTask
 from .recipe import Recipe, load_recipe
 from .renamed import warnings_as_lines
@@ -48,12 +49,15 @@ def follow_launcher() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 0, 2 for an error that was explained, 128 + the signal that stopped the run."""
     parser = argparse.ArgumentParser(prog="hfcontrast.run", description=__doc__)
-    parser.add_argument("recipe", help="YAML file, such as recipes/dino_vit.yaml")
+    parser.add_argument("recipe", type=local_path, help="YAML file, such as recipes/dino_vit.yaml")
     parser.add_argument(
         "overrides", nargs="*", default=[], help="key.path=value, such as optim.lr=0.001 or data.path=imagefolder"
     )
     parser.add_argument(
-        "--common", metavar="FILE", help="settings that the recipe shares with others; its own go before them"
+        "--common",
+        metavar="FILE",
+        type=local_path,
+        help="settings that the recipe shares with others; its own go before them",
     )
     options = parser.parse_args(arguments)
     follow_launcher()

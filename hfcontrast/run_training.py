@@ -17,6 +17,7 @@ from .errors import RecipeError
 from .evaluation.counts import told_counts
 from .lock import release
 from .methods.base import Method
+from .paths import quoted
 from .publishing.card import PREDICTIONS, build_card, score_table
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import timm_settings
@@ -144,4 +145,4 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     console.print(f"Written: {training.output}")
     if (training.output / PREDICTIONS).exists():
         console.print(f"What it predicts, to look at: {training.output / PREDICTIONS}")
-    console.print(f'Load it: AutoModel.from_pretrained("{training.output}"{trust}); features: {lines.features}')
+    console.print(f"Load it: AutoModel.from_pretrained({quoted(training.output)}{trust}); features: {lines.features}")

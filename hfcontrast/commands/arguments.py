@@ -2,11 +2,13 @@
 
 import argparse
 import math
+import os
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import HFContrastError
+from ..paths import home_problem, local_path
 
 _SPLIT_FIELDS = ("path", "name", "data_dir", "data_files", "revision")
 
@@ -52,22 +54,33 @@ class DataSource:
 
 def add_recipe_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """Declares RECIPE [key.path=value ...], as every command that reads a recipe has it."""
-    parser.add_argument("recipe", metavar="RECIPE", nargs="?" if optional else None, help="the YAML file")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", type=local_path, nargs="?" if optional else None, help="the YAML file"
+    )
     parser.add_argument(
         "overrides", metavar="key.path=value", nargs="*", default=[], help="settings that go before the file's"
     )
     parser.add_argument(
-        "--common", metavar="FILE", help="settings that the recipe shares with others; its own go before them"
+        "--common",
+        metavar="FILE",
+        type=local_path,
+        help="settings that the recipe shares with others; its own go before them",
     )
 
 
 def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     """Declares MODEL, PATH and how both are read."""
     parser.add_argument(
-        "model", metavar="MODEL", help="a folder or a name on the Hub, of anything that AutoModel loads"
+        "model",
+        metavar="MODEL",
+        type=local_path,
+        help="a folder or a name on the Hub, of anything that AutoModel loads",
     )
     parser.add_argument(
-        "path", metavar="PATH", help="data set: a Hub name, folder, format, or builtin/shapes, as in data.path"
+        "path",
+        metavar="PATH",
+        type=local_path,
+        help="data set: a Hub name, folder, format, or builtin/shapes, as in data.path",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a model on the Hub")
     parser.add_argument(
@@ -79,7 +92,12 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     )
     data = parser.add_argument_group("data, as in a recipe")
     data.add_argument("--name", help="configuration of the data set")
-    data.add_argument("--data-dir", metavar="FOLDER", help="folder with the data, within the data set or for a format")
+    data.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        type=local_path,
+        help="folder with the data, within the data set or for a format",
+    )
     data.add_argument(
         "--data-files",
         metavar="[SPLIT=]PATTERN",
@@ -134,8 +152,9 @@ def data_files(given: list[str] | None) -> str | list[str] | dict[str, str | lis
     """
     if not given:
         return None
-    named = [re.fullmatch(r"(\w+)=(.+)", item) for item in given]
+    named = [None if os.path.lexists(item) else re.fullmatch(r"(\w+)=(.+)", item, re.DOTALL) for item in given]
     if not any(named):
+        given = [local_path(item) for item in given]
         return given[0] if len(given) == 1 else given
     if not all(named):
         plain = next(item for item, match in zip(given, named) if not match)
@@ -144,7 +163,7 @@ def data_files(given: list[str] | None) -> str | list[str] | dict[str, str | lis
         )
     files: dict[str, Any] = {}
     for match in named:
-        files.setdefault(match[1], []).append(match[2])
+        files.setdefault(match[1], []).append(local_path(match[2]))
     return files
 
 
@@ -155,6 +174,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def output(text: str) -> str:
+    """A file or folder that is written, for argparse."""
+    path = local_path(text)
+    if problem := home_problem(path):
+        raise argparse.ArgumentTypeError(problem)
+    return path
 
 
 def seconds(text: str) -> float:

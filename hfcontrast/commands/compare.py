@@ -2,6 +2,9 @@
 
 import argparse
 
+from ..paths import local_path
+from .arguments import output
+
 SUMMARY = "train several recipes alike, into one table"
 
 
@@ -10,10 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("items", metavar="RECIPE", nargs="+", help="the YAML files, one for each method")
     parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="settings that go before every file's")
     parser.add_argument(
-        "--output", metavar="FOLDER", default="outputs/compare", help="where to (default: outputs/compare)"
+        "--output", metavar="FOLDER", type=output, default="outputs/compare", help="where to (default: outputs/compare)"
     )
     parser.add_argument(
-        "--common", metavar="FILE", help="settings that all recipes share (default: the common.yaml beside each)"
+        "--common",
+        metavar="FILE",
+        type=local_path,
+        help="settings that all recipes share (default: the common.yaml beside each)",
     )
     parser.add_argument("--seeds", metavar="N", nargs="+", default=[], help="train each with these; mean ± deviation")
 

@@ -1,9 +1,11 @@
 """`hfcontrast embed`: the embeddings of a data set's images and texts as parquet files."""
 
 import argparse
+import glob
 from pathlib import Path
 
-from .arguments import add_model_and_data, count, data_source
+from ..paths import quoted
+from .arguments import add_model_and_data, count, data_source, output
 
 SUMMARY = "write embeddings of images and texts to parquet"
 
@@ -11,7 +13,7 @@ SUMMARY = "write embeddings of images and texts to parquet"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares its arguments."""
     add_model_and_data(parser)
-    parser.add_argument("--output", metavar="FOLDER", required=True, help="where the parquet files go")
+    parser.add_argument("--output", metavar="FOLDER", type=output, required=True, help="where the parquet files go")
     parser.add_argument("--split", default="train", help="which split (default: train)")
     parser.add_argument(
         "--what", choices=("images", "texts", "both"), help="default: both, where the model and the data have texts"
@@ -59,4 +61,5 @@ def run(args: argparse.Namespace) -> None:
     console.print(
         f"Complete: {args.output}, {manifest['rows']:,} rows in {len(manifest['parts'])} files{failures(manifest)}"
     )
-    console.print(f'Load them: load_dataset("parquet", data_files="{Path(args.output) / "*.parquet"}", split="train")')
+    files = quoted(Path(glob.escape(args.output)) / "*.parquet")
+    console.print(f'Load them: load_dataset("parquet", data_files={files}, split="train")')

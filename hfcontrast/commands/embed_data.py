@@ -18,6 +18,7 @@ from ..data.decode import MAX_PIXELS
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
 from ..lock import held
+from ..paths import local_path
 from .arguments import DataSource
 from .embedding_files import OWN_COLUMNS, PartMaker
 from .models import OpenedModel, open_model
@@ -86,7 +87,11 @@ def embed(
     Raises:
         HFContrastError: Model or data cannot be used for this, or the folder was begun with other options.
     """
-    console, folder, chosen = console or plain_console(quiet=True), Path(output), EmbeddingOptions(**options)
+    console, folder, chosen = (
+        console or plain_console(quiet=True),
+        Path(local_path(str(output))),
+        EmbeddingOptions(**options),
+    )
     try:
         try_folder(folder)
     except OSError as error:
@@ -234,6 +239,8 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     }
     before = manifest.get("options", {})
     before |= {name: value for name, value in known.items() if name not in before}
+    # As they are expanded now.
+    before |= {name: local_path(before[name]) for name in ("model", "data.path", "data.data_dir") if before.get(name)}
     if older := [name for name in ("data.fingerprint", "model_digest") if is_older(before.get(name))]:
         logger.warning(
             "%s of %s cannot be compared, as an earlier version wrote it: see to it that data and model are the same",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..atomic import try_file, write_text
 from ..errors import HFContrastError
-from .arguments import add_model_and_data, count, data_source, share
+from .arguments import add_model_and_data, count, data_source, output, share
 
 SUMMARY = "evaluate a model's features on data: kNN, linear, zero-shot, retrieval"
 
@@ -60,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", metavar="NAME", nargs="+", help="names of the classes, by label, instead of the data's own"
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write the figures there as JSON; - prints them instead of the table"
+        "--json",
+        metavar="FILE",
+        type=output,
+        help="write the figures there as JSON; - prints them instead of the table",
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     setattr(parser, "format_help", _with_evaluators(parser.format_help))  # noqa: B010

@@ -23,6 +23,7 @@ from ..errors import DataError, HFContrastError
 from ..evaluation.inputs import image_transform
 from ..hub import reaching_hub
 from ..methods import registry
+from ..paths import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def open_model(
     Raises:
         HFContrastError: It cannot be loaded, or there is no such device.
     """
+    name = local_path(name)
     options = {"trust_remote_code": trust_remote_code} | ({"revision": revision} if revision else {})
     place = usable_device(device)
     with reaching_hub(name) as unreachable, _quiet():

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..atomic import make_folder
 from ..errors import HFContrastError, RecipeError
 from ..lock import held
+from ..paths import local_path
 from .plan import PlannedRun, finished_result, former_result, pixels_evaluated, plan
 from .processes import Processes, first_error, training_command
 from .table import print_table, summarize, write_table
@@ -38,7 +39,7 @@ def compare(
     Raises:
         RecipeError: A recipe cannot be used, or the folder cannot be made; nothing was trained.
     """
-    output = Path(output)
+    output = Path(local_path(str(output)))
     runs = plan(recipes, overrides, output, seeds, common)
     try:
         make_folder(output)

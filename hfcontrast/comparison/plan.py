@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, RecipeError
+from ..paths import local_path, quoted
 from ..recipe import Recipe, differences, load_recipe
 from ..recipe.precedence import is_shared, shared_beside
 from ..recipe.tasks import described_settings, evaluation_tasks
@@ -116,7 +117,7 @@ def plan(
         for seed in seeds or [None]:
             folder = output / (file.stem if seed is None else f"{file.stem}_seed{seed}")
             own = [] if seed is None else [f"train.seed={seed}"]
-            arguments = [*DEFAULTS, *overrides, *own, f"train.output={json.dumps(str(folder))}"]
+            arguments = [*DEFAULTS, *overrides, *own, f"train.output={quoted(folder)}"]
             if same := next((run for run in runs if run.folder == folder), None):
                 raise RecipeError(f"{file}: {same.file} has the same name or seed, and so the same folder {folder}")
             runs.append(PlannedRun(file.stem, file, arguments, load_recipe(file, arguments, common=beside), beside))
@@ -214,5 +215,5 @@ def split_arguments(items: Iterable[str]) -> tuple[list[str], list[str]]:
     overrides: list[str] = []
     for item in items:
         is_override = re.match(r"[\w.]+=", item) and not Path(item).is_file()
-        (overrides if is_override else recipes).append(item)
+        overrides.append(item) if is_override else recipes.append(local_path(item))
     return recipes, overrides

@@ -6,6 +6,7 @@ from typing import Any
 
 from hfcontrast.data.sources import available_splits
 from hfcontrast.errors import DataError
+from hfcontrast.paths import local_path
 
 TRAIN = ("train", "training")
 # Of several the first: what is for the final figures before what is for choosing settings.
@@ -55,9 +56,9 @@ def _beside(source: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, str | N
     path, data_dir = source.get("path"), source.get("data_dir")
     if source.get("data_files") is not None or not isinstance(path, str):
         return
-    root = Path(path).expanduser()
+    root = Path(local_path(path))
     of_format = data_dir is not None and not root.is_dir()
-    folder = (Path(data_dir).expanduser() if of_format else root / (data_dir or "")).resolve()
+    folder = (Path(local_path(data_dir)) if of_format else root / (data_dir or "")).resolve()
     if folder.name.lower() not in TRAIN or not folder.is_dir():
         return
     found = {other.name.lower(): other for other in sorted(folder.parent.iterdir()) if other.is_dir()}

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hfcontrast.data.decode import MAX_PIXELS, UnreadableImage, decode_image, draft_factor
+from hfcontrast.paths import existing_part, is_address, local_path
 from hfcontrast.view import View
 
 _ARCHIVES = ("zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd")  # a path in one of them: zip://PATH::ADDRESS
@@ -92,7 +93,7 @@ class ImageReader:
             return 0
 
     def _check(self, path: str) -> None:
-        *inner, last = path.split("::")
+        *inner, last = path.split("::") if "://" in path else [path]
         local = "://" not in last
         own = os.path.abspath(last) if local else last
         known = any(own.startswith(place) for place in self.places) and not (not local and "/../" in own)
@@ -124,7 +125,7 @@ def places_of(path: str, data_dir: str | None, data_files: Any) -> tuple[bool, t
     patterns = data_files.values() if isinstance(data_files, dict) else [data_files]
     for pattern in patterns:
         named += [pattern] if isinstance(pattern, str) else list(pattern or [])
-    folder = os.path.expanduser(path)
+    folder = local_path(path)
     hub = "/" in path and not os.path.exists(folder) and not path.startswith(("builtin/", "memory/"))
     if hub:
         named = []  # within the data set
@@ -140,12 +141,13 @@ def places_of(path: str, data_dir: str | None, data_files: Any) -> tuple[bool, t
 
 def _beginning(pattern: str) -> str:
     """The folder that a pattern, or a folder's name, is sure to be in."""
-    pattern = pattern.split("::")[-1]
-    end = min((pattern.index(sign) for sign in _PATTERN if sign in pattern), default=len(pattern))
-    fixed = pattern[:end]
-    if end < len(pattern) or ("://" in fixed and "." in fixed.rsplit("/", 1)[-1]) or os.path.isfile(fixed):
+    pattern = pattern.split("::")[-1] if is_address(pattern) else pattern
+    literal, rest = ("", pattern) if is_address(pattern) else existing_part(os.path.expanduser(pattern))
+    end = min((rest.index(sign) for sign in _PATTERN if sign in rest), default=len(rest))
+    fixed = os.path.join(literal, rest[:end]) if literal and rest else literal or rest[:end]
+    if end < len(rest) or ("://" in fixed and "." in fixed.rsplit("/", 1)[-1]) or os.path.isfile(fixed):
         fixed = fixed.rpartition("/")[0] or "."
-    return fixed.rstrip("/") + "/" if "://" in fixed else os.path.join(os.path.abspath(os.path.expanduser(fixed)), "")
+    return fixed.rstrip("/") + "/" if "://" in fixed else os.path.join(os.path.abspath(fixed), "")
 
 
 def detail_of(views: Sequence[View]) -> float:

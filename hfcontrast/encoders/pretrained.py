@@ -1,6 +1,5 @@
 """Reading what somebody has released: no code of theirs is run, and an error about it is one sentence."""
 
-import os
 from importlib.util import find_spec
 from typing import Any
 
@@ -8,6 +7,7 @@ from transformers.utils import logging
 
 from ..errors import NO_TENSORS, ArgumentError, HFContrastError, is_pickled
 from ..hub import reaching_hub
+from ..paths import local_path
 from . import own_architectures  # noqa: F401 (so that transformers knows them)
 
 _OF_TOKENIZERS = {
@@ -42,7 +42,7 @@ def read_pretrained(
     """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is said by us, and of what is needed only
-    name = os.path.expanduser(name)
+    name = local_path(name)
     with reaching_hub(name) as unreachable:
         try:
             return auto_class.from_pretrained(name, revision=revision or "main", trust_remote_code=False, **options)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import HFContrastError
+from ..paths import local_path
 
 PLAIN = ("{}",)
 PHOTO = ("a photo of a {}.",)
@@ -73,8 +74,8 @@ def find_templates(name: str) -> tuple[str, ...]:
     if name in ENSEMBLES:
         return ENSEMBLES[name]
     try:
-        lines = Path(name).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError, RuntimeError) as error:  # the last of a ~NAME that is nobody's
+        lines = Path(local_path(name)).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
         raise HFContrastError(
             f"templates {name!r} are neither an ensemble ({', '.join(ENSEMBLES)}) nor a file that can be read ({error})"
         ) from error

@@ -14,6 +14,7 @@ from ..encoders.config import ADAPTATION as _ADAPTATION
 from ..encoders.config import OWN, PAIR, TIMM, TOWERS, WEIGHTS, Backbone, LoRA, Tower, has_own_towers, known_fields
 from ..encoders.config_names import fields_in_source, model_types_in_source
 from ..encoders.timm_names import architectures, is_architecture
+from ..paths import local_path
 from .checking import EXAMPLES, Problem, fits
 from .wording import did_you_mean, mismatch, nearest
 
@@ -120,7 +121,7 @@ def _check_timm(architecture: str, path: tuple[str, ...]) -> list[Problem]:
 
 
 def _no_folder(value: Any) -> bool:
-    return value.startswith((".", "/", "~")) and not os.path.isdir(os.path.expanduser(value))
+    return value.startswith((".", "/", "~")) and not os.path.isdir(local_path(value))
 
 
 def _check_pretrained(backbone: dict[str, Any], path: tuple[str, ...], known: Collection[str]) -> list[Problem]:

@@ -10,13 +10,14 @@ from typing import Any
 import yaml
 
 from ..errors import RecipeError
+from ..paths import local_path
 from .missing import missing
+from .path_keys import KeyPath, is_path, path_given
 from .renamed import new_path, note_override
 
 COMMAND_LINE = "command line"
 MAX_DEPTH = 100  # levels of nesting: far more than a recipe has, far fewer than exhaust Python's stack
 MAX_VALUES = 100_000  # with every alias filled in: some lines of aliases to aliases stand for billions of values
-KeyPath = tuple[str, ...]
 
 
 @dataclass
@@ -192,7 +193,7 @@ def read_file(path: str | Path) -> Document:
     Raises:
         RecipeError: The file is missing (names the nearest one), is not text, or is not a YAML mapping.
     """
-    file = Path(path)
+    file = Path(local_path(str(path)))
     try:
         if not file.is_file():
             raise RecipeError(missing(file))
@@ -234,11 +235,7 @@ def _apply(document: Document, override: str) -> None:
         )
     if len(path) > MAX_DEPTH:
         raise RecipeError(f"{COMMAND_LINE}: {key[:40]}...: a key of {len(path)} levels, more than {MAX_DEPTH}")
-    try:
-        value, places = _parse(text, COMMAND_LINE, path, fixed_place=COMMAND_LINE)
-    except RecipeError as error:
-        shown = override if len(override) <= 200 else f"{override[:200]}..."
-        raise RecipeError(f"{error}, in {shown!r}") from error
+    value, places = _value(path, text, override)
     note_override(document, given, path, COMMAND_LINE)
     target = document.values
     for depth, name in enumerate(path[:-1], start=1):
@@ -257,3 +254,17 @@ def _apply(document: Document, override: str) -> None:
     document.places = {at: place for at, place in document.places.items() if at[: len(path)] != path}
     document.places |= {path: COMMAND_LINE, **places}
     document.overridden |= {path, *places}
+
+
+def _value(path: KeyPath, text: str, override: str) -> tuple[Any, dict[KeyPath, str]]:
+    """The value of an override, and the places of the keys in it."""
+    try:
+        value, places = _parse(text, COMMAND_LINE, path, fixed_place=COMMAND_LINE)
+    except RecipeError as error:
+        if not is_path(path) or _NO_TEXT.search(text):
+            shown = override if len(override) <= 200 else f"{override[:200]}..."
+            raise RecipeError(f"{error}, in {shown!r}") from error
+        value, places = None, {}
+    if is_path(path):
+        value = path_given(path, text, value)
+    return value, places

@@ -1,5 +1,6 @@
 """The recipe of a run as one typed object: read from YAML with overrides, checked, and written beside its results."""
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from .checking import Problem, check_recipe_views, check_sections, find_method
 from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
+from .path_keys import KeyPath
+from .paths import Expanded, as_written, check_output, expand_paths
 from .precedence import add_shared, prefer_overrides, refuse_without_the_rest
 from .reading import NUMBER, Document, apply_overrides, read_file
 from .renamed import rename_keys, warn_of_old_keys
@@ -66,6 +69,7 @@ class Recipe(BaseModel):
     track: TrackSection = Field(default_factory=TrackSection, description="Where the curves go.")
     publish: PublishSection = Field(default_factory=PublishSection, description="What is published.")
     _source: str | None = PrivateAttr(None)
+    _expanded: dict[KeyPath, Expanded] = PrivateAttr(default_factory=dict)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, Backbone.read(value) if name == "backbone" else value)
@@ -76,11 +80,15 @@ class Recipe(BaseModel):
         return self._source
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all settings as plain mappings, lists and scalars; :func:`load_recipe` reads them back."""
-        return self.model_dump(mode="json") | {
+        """Returns all settings as plain mappings, lists and scalars; :func:`load_recipe` reads them back.
+
+        Paths are as they were written, ``~`` included.
+        """
+        found = self.model_dump(mode="json") | {
             name: getattr(self, name).model_dump(mode="json") | {"path": as_text(getattr(self, name).path)}
             for name in ("data", "eval")
         }
+        return as_written(copy.deepcopy(found), self._expanded)
 
     def save(self, path: str | Path) -> None:
         """Writes all settings as YAML that :func:`load_recipe` reads back."""
@@ -179,8 +187,9 @@ def load_recipe(
     prefer_overrides(document)
     contradictions = join_short_forms(document)
     values = document.values
+    expanded = expand_paths(values)
     sections, problems = check_sections(values)
-    problems = [*(Problem(path, text) for path, text in document.conflicts), *problems]
+    problems = [*check_output(values), *(Problem(path, text) for path, text in document.conflicts), *problems]
     if check and not former:
         problems += contradictions
     resolved = resolve(values, sections, problems, document) if check else {}
@@ -193,9 +202,8 @@ def load_recipe(
         backbone=values["backbone"],
         views=resolved["views"] if check else {name: view or {} for name, view in (values.get("views") or {}).items()},
     )
-    for section, path in held.items():
-        if getattr(result, section).path == path:  # else an override names another
-            getattr(result, section).path = path
+    _hand_over(held, result)
+    result._expanded = expanded
     result._source = source if isinstance(recipe, Mapping) else str(recipe)
     if result.train.output is None and result._source:
         result.train.output = f"outputs/{Path(result._source).stem}"
@@ -216,6 +224,13 @@ def _read(
     if common is not None:
         add_shared(document, read_file(common))
     return document, held
+
+
+def _hand_over(held: dict[str, InMemory], recipe: Recipe) -> None:
+    """Puts open data sets in the places of their names, unless an override names another."""
+    for section, path in held.items():
+        if getattr(recipe, section).path == path:
+            getattr(recipe, section).path = path
 
 
 def _train_on(document: Document, path: str) -> None:

@@ -82,7 +82,8 @@ def _source_of(path: str | Source, keywords: Any) -> tuple[Source, dict[str, Any
     rest = {name: value for name, value in keywords.items() if name not in own}
     if isinstance(path, Source) and own:
         raise TypeError(f"{', '.join(own)} belongs to the Source: give a Source alone, or a path with keywords")
-    return path if isinstance(path, Source) else Source(path, **own), rest
+    source = path if isinstance(path, Source) else Source(path, **own)
+    return source.resolved(), rest
 
 
 def _kind_of(source: Source) -> Kind:

@@ -1,7 +1,10 @@
 """Whatever ``datasets.load_dataset`` takes: data sets of the Hub, folders, and files of a format."""
 
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import datasets
 from datasets import DatasetBuilder
@@ -12,10 +15,11 @@ from datasets.utils.info_utils import is_small_dataset
 from hfcontrast.data.fingerprint import fingerprint_of_files
 from hfcontrast.data.sources.archives import guarded
 from hfcontrast.data.sources.row_counts import count_rows
-from hfcontrast.data.sources.source import Opened, Source
+from hfcontrast.data.sources.source import Opened, Source, each_pattern
 from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
 from hfcontrast.errors import DataError
 from hfcontrast.hub import reaching_hub
+from hfcontrast.paths import is_address, local_pattern
 
 _NOTHING = "corresponds to no data"  # what datasets says of a split that it has found no file for
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
@@ -57,8 +61,41 @@ def _builder(source: Source) -> DatasetBuilder:
     # Only what was given: some builders do not take what they have no use for.
     arguments = {"data_dir": source.data_dir, "data_files": source.data_files, "revision": source.revision}
     arguments = {key: value for key, value in arguments.items() if value is not None}
-    path = str(source.folder) if source.folder.exists() else source.path
-    return guarded(datasets.load_dataset_builder(path, source.name, **arguments))
+    local = os.path.exists(source.path)
+    base = os.path.join(source.path if local else "", source.data_dir or "")
+    if source.data_files is not None and (local or source.path in _PACKAGED_DATASETS_MODULES):
+        arguments["data_files"] = each_pattern(source.data_files, lambda pattern: _literally(pattern, base))
+    with _literal_folder(base):
+        return guarded(datasets.load_dataset_builder(source.path, source.name, **arguments))
+
+
+def _literally(pattern: str, base: str) -> str:
+    """A pattern for ``datasets`` in which the names of what is there are no patterns, and a colon begins no address."""
+    literal = local_pattern(pattern, base)
+    return (
+        os.path.join(glob.escape(os.path.abspath(base)), literal)
+        if ":" in literal and not is_address(literal)
+        else literal
+    )
+
+
+@contextmanager
+def _literal_folder(folder: str) -> Iterator[None]:
+    """Lets ``datasets`` take the name of a folder as it is, where it would take brackets in it for a pattern."""
+    if not (os.path.isdir(folder) and glob.has_magic(os.path.realpath(folder))):
+        yield
+        return
+    resolve = datasets.data_files.resolve_pattern
+
+    def resolve_in(pattern: str, base_path: str, *arguments: Any, **options: Any) -> list[str]:
+        literal = glob.escape(base_path) if os.path.isdir(base_path) else base_path
+        return resolve(pattern, literal, *arguments, **options)
+
+    datasets.data_files.resolve_pattern = resolve_in
+    try:
+        yield
+    finally:
+        datasets.data_files.resolve_pattern = resolve
 
 
 def _split_names(source: Source) -> list[str]:
@@ -75,13 +112,23 @@ def _split_names(source: Source) -> list[str]:
 
 
 def _check_local(source: Source) -> None:
-    if source.path.startswith((".", "/", "~")) and not source.folder.exists():
+    if source.path.startswith((".", "/", "~")) and not os.path.exists(source.path):
         raise DataError(f"data.path {source.path} does not exist")
+    chained = [name for name in _local_names(source) if "::" in name]
+    if chained:
+        raise DataError(f"{chained[0]} has :: in it, which stands for what is inside of an archive: rename it")
     folder = source.data_dir if source.path in _FORMATS else None
-    if folder is not None and "://" not in folder and not Path(folder).expanduser().exists():
+    if folder is not None and not is_address(folder) and not os.path.exists(folder):
         raise DataError(f"data.data_dir {folder} does not exist")
     if source.path in _FORMATS and source.data_dir is None and source.data_files is None:
         raise DataError(f"{source.path} is a format, not a data set: say where the files are, data_dir or data_files")
+
+
+def _local_names(source: Source) -> list[str]:
+    """The paths and patterns of a source that are no addresses."""
+    names = [source.path, source.data_dir or ""]
+    each_pattern(source.data_files, lambda pattern: names.append(pattern) or pattern)
+    return [name for name in names if not is_address(name)]
 
 
 def _open_prepared(source: Source, split: str) -> Opened:
@@ -110,7 +157,9 @@ def _explain(error: Exception, source: Source, split: str) -> str:
     try:
         names = _split_names(source)
     except (*LOADING_ERRORS, DataError):
-        hint = "" if source.folder.exists() or source.path in _FORMATS else " (there is no such folder here either)"
+        hint = (
+            "" if os.path.exists(source.path) or source.path in _FORMATS else " (there is no such folder here either)"
+        )
         return f"{source.path} cannot be opened as a data set{hint}: {error}"
     wanted = {part.split("[")[0].strip() for part in split.split("+")}
     if unknown := sorted(wanted - set(names)):

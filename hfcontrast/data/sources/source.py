@@ -1,11 +1,14 @@
 """Source: where rows come from, before a split is chosen, and what each kind of source offers."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 from datasets import Dataset, IterableDataset
+
+from hfcontrast.paths import local_path
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,28 @@ class Source:
     @property
     def folder(self) -> Path:
         """The path as a folder of this machine, whether there is one or not."""
-        return Path(os.path.expanduser(self.path))  # a ~NAME that is nobody's stays what it is
+        return Path(local_path(self.path))
+
+    def resolved(self) -> "Source":
+        """The source with its local paths as this machine has them (see ``local_path``)."""
+        if hasattr(self.path, "dataset"):  # open already
+            return self
+        path = local_path(self.path)
+        base = path if os.path.isdir(path) else ""
+        data_dir = None if self.data_dir is None else local_path(self.data_dir, base)
+        data_files = each_pattern(
+            self.data_files, lambda pattern: local_path(pattern, os.path.join(base, data_dir or ""))
+        )
+        return replace(self, path=path, data_dir=data_dir, data_files=data_files)
+
+
+def each_pattern(data_files: Any, change: Callable[[str], str]) -> Any:
+    """``data_files``, whether one pattern, a list, or a mapping from splits to either, with each pattern changed."""
+    if isinstance(data_files, str):
+        return change(data_files)
+    if isinstance(data_files, dict):
+        return {split: each_pattern(patterns, change) for split, patterns in data_files.items()}
+    return data_files if data_files is None else [each_pattern(pattern, change) for pattern in data_files]
 
 
 class SourceKeywords(TypedDict, total=False):
