@@ -23,7 +23,7 @@ from ..training.loss_range import constant_loss
 from .usage import usage
 
 CARD = "card"  # where figures are shown, as evaluators declare it
-PREDICTIONS = "predictions.png"  # what the method makes of a few images, where it has something to show
+PREDICTIONS = "predictions.png"  # the method's predictions for a few images, if it has any
 _PIPELINE_TOKENS = 64
 _WIDEST = 4  # scores beside each other
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
@@ -72,7 +72,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
 
 
 def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) -> dict[str, Any]:
-    """What the card says of the encoder, and of how it is used."""
+    """The card's description of the encoder and its use."""
     size, pairs = published_size(training.recipe, training.views), training.captions is not None
     lines = usage(encoder, size)
     return {
@@ -94,7 +94,7 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
 
 
 def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: str) -> dict[str, Any]:
-    """What the card says of the evaluation."""
+    """The card's description of the evaluation."""
     columns, rows = score_table(notes, released=training.weights is not None)
     return {
         "predictions": PREDICTIONS if (training.output / PREDICTIONS).exists() else None,
@@ -108,7 +108,7 @@ def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: st
 
 
 def _training_text(training: Training) -> dict[str, Any]:
-    """What the card says of the training."""
+    """The card's description of the training."""
     accelerator, recipe = training.accelerator, training.recipe
     return {
         "starts_from": "; ".join((training.weights or "").splitlines()),
@@ -122,13 +122,13 @@ def _training_text(training: Training) -> dict[str, Any]:
 
 
 def _text_arguments(encoder: PreTrainedModel, max_length: int) -> str:
-    """What a zero-shot pipeline has to be told: it pads the texts of a SigLIP to 64 tokens, whatever the model takes."""
+    """Arguments that a zero-shot pipeline needs: it pads texts for SigLIP to 64 tokens, whatever the model's length."""
     padded = family_of(encoder).pads_texts and max_length != _PIPELINE_TOKENS
     return f', tokenizer_kwargs={{"max_length": {max_length}}}' if padded else ""
 
 
 def explained(recipe: Recipe, scores: dict[str, float]) -> list[str]:
-    """How the figures of a card's table were found, in the words of the evaluators that measured them.
+    """How the figures of a card's table were computed, as their evaluators describe it.
 
     Args:
         recipe: The recipe of the run.
@@ -151,7 +151,7 @@ def explained(recipe: Recipe, scores: dict[str, float]) -> list[str]:
 
 
 def data_name(recipe: Recipe) -> str:
-    """What the training data is called: its name on the Hub, or the last part of the folder or pattern that was given."""
+    """The name of the training data: that on the Hub, or the last part of the folder or pattern in the recipe."""
     settings = recipe.data
     local = settings.data_dir or settings.data_files
     if isinstance(local, str) and settings.path in _FORMATS:
@@ -166,7 +166,7 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
 
     Args:
         notes: Of the run.
-        released: Whether it began with released weights: its encoder is then no untrained one at the start.
+        released: Whether it started from released weights, so that its encoder was not untrained.
     """
     encoders = {
         "raw pixels": notes.get("raw_pixels"),

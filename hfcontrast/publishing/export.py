@@ -25,14 +25,14 @@ def export_encoder(
 ) -> None:
     """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
 
-    All files are written atomically. An encoder with LoRA is written as the native model that
-    it is with the changes added; the adapters alone, in peft's format, go to the folder ``adapter`` in it. A ViT gets a pooler
+    All files are written atomically. An encoder with LoRA is written as a native model with the adapters merged; the adapters
+    alone, in peft's format, are written to its folder ``adapter``. A ViT gets a pooler
     that returns its class token (see :func:`~.usage.identity_pooler`).
 
     Args:
         encoder: The native model.
         processor: Its image processor.
-        folder: Where to; made if needed, other files in it stay.
+        folder: The output folder; created if needed, other files in it are kept.
         timm_settings: ``pretrained_cfg`` for an encoder of timm, which then loads with ``timm.create_model`` too.
         state_dict: The encoder's weights where the module itself has only a part of them (sharded training).
     """
@@ -53,7 +53,7 @@ def export_encoder(
 
 @contextmanager
 def _class_token_pooled(encoder: PreTrainedModel, weights: dict[str, Tensor]) -> Iterator[None]:
-    """For the time of saving, a pooler that returns the class token stands where ``AutoModel`` would draw one at random."""
+    """While saving, adds a pooler that returns the class token: without it ``AutoModel`` would initialize one at random."""
     pooler = identity_pooler(encoder)
     if pooler is None:
         yield
@@ -71,7 +71,7 @@ def _class_token_pooled(encoder: PreTrainedModel, weights: dict[str, Tensor]) ->
 def save_method(method: PreTrainedModel, folder: Path, state_dict: dict[str, Tensor] | None = None) -> None:
     """Writes the whole method, heads and teachers included, for ``AutoModel`` after ``import hfcontrast``.
 
-    LoRA's changes are added to the weights.
+    LoRA adapters are merged into the weights.
     """
     weights = {name: value.contiguous() for name, value in merged_state_dict(method, state_dict).items()}
     with atomic_files(folder, beside=True) as unfinished:

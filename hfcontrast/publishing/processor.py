@@ -10,7 +10,7 @@ from ..encoders.families import family_of
 
 
 def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
-    """timm's description of how images are prepared, ``pretrained_cfg``."""
+    """timm's description of the preprocessing, ``pretrained_cfg``."""
     return {
         "input_size": [3, size, size],
         "mean": list(mean),
@@ -27,8 +27,8 @@ def build_processor(
     """The processor that ``AutoImageProcessor`` will load beside the encoder.
 
     Args:
-        encoder: timm's encoders get timm's transform, models with a text tower CLIP's, ImageGPT one that makes tokens of
-            colors, all others ``BitImageProcessor``, which is CLIP's under another name (see
+        encoder: timm's encoders get timm's transform, models with a text tower CLIP's, ImageGPT one that quantizes colors to
+            tokens, all others ``BitImageProcessor``, which is CLIP's under another name (see
             :class:`~hfcontrast.encoders.families.Family`).
         size: Side of the square images it makes, in pixels.
         ratio: Share of the resized short side that the crop keeps, in (0, 1].

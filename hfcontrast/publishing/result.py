@@ -56,11 +56,11 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
 
 
 def training_speed(metrics: Path) -> float | None:
-    """Median images/s of the log lines: evaluations, interruptions and the first steps count for nothing."""
+    """Median images/s of the log lines: as a median, it does not depend on evaluations, interruptions and the first steps."""
     speeds = [line["images_per_second"] for line in read_metrics(metrics) if "images_per_second" in line]
     return round(statistics.median(speeds), 1) if speeds else None
 
 
 def write_result(result: dict[str, Any], folder: Path) -> None:
-    """Writes ``result.json`` atomically: that it is there says that the run is finished."""
+    """Writes ``result.json`` atomically: its presence marks the run as finished."""
     write_json(folder / FILE, result)

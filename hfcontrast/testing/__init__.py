@@ -1,11 +1,11 @@
-"""The contract suite: what every method and every evaluator must fulfil, for their authors to run on their own.
+"""The contract suites: checks that every method and every evaluator must pass, for authors of plugins.
 
 from hfcontrast.testing import check_method
 
 def test_my_method():
     check_method(MyMethod, projection_dim=16)
 
-Of evaluators: ``check_evaluator(MyEvaluator)``.
+For evaluators: ``check_evaluator(MyEvaluator)``.
 """
 
 from .contract import (

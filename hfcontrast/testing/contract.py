@@ -23,13 +23,13 @@ from .frozen import check_frozen
 from .learning import check_learns
 from .mistakes import (
     check_after_step,
-    check_depict,
     check_devices,
     check_embeddings,
     check_output,
     check_settings,
     check_tensors_are_registered,
     check_views_are_taken,
+    check_visualize,
 )
 from .processes import because, check_processes
 from .samples import check_fewest_images, check_samples_apart
@@ -53,19 +53,19 @@ def check_method(
 
     Args:
         method_class: The method.
-        backbone: Configuration of a small encoder; None takes a two-layer ViT for 32 px, beside a text tower for up to 12
-            tokens below 40 where the method learns from captions, and then a ResNet with batch normalization in its place unless
-            the method refuses it.
+        backbone: Configuration of a small encoder; None: a two-layer ViT for 32 px, with a text tower for up to 12 tokens
+            (vocabulary of 40) where the method learns from captions, and then a ResNet with batch normalization, unless the
+            method refuses it.
         images: Images in the batch; a multiple of ``processes``.
         processes: Processes that must together equal one.
         learning_steps: Optimizer steps in which the loss on one batch has to fall.
         size: Side of the largest views, in pixels; the others are half as large.
-        columns: (images, ...) what the method takes of the data's further columns, by name, where it is more than a number
+        columns: (images, ...) values of further columns of the data, by name, for a method that takes some. Default: a number
             in [0, 1) for each image.
         options: The method's own settings, to make it small.
 
     Raises:
-        ContractViolation: Names the first part of the contract that is not fulfilled.
+        ContractViolation: The first violation.
     """
     with explained():
         check_written(method_class, Method)
@@ -79,7 +79,7 @@ def check_method(
     convolutional = TINY_CONVOLUTIONAL_TOWERS if needs_captions(method_class) else TINY_RESNET
     try:
         method = build(method_class, convolutional, **options)
-    except (ValueError, RecipeError):  # methods that hide patches refuse it
+    except (ValueError, RecipeError):  # as methods that mask patches do
         return
     try:
         _check_all(method, batch, processes, learning_steps)
@@ -93,7 +93,7 @@ def check_method(
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Lets an error that a run would end with be a violation of the contract."""
+    """Turns an error that would end a run into a violation of the contract."""
     try:
         yield
     except PluginError as error:
@@ -115,7 +115,7 @@ def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learnin
     check_fewest_images(method, batch)
     check_round_trip(method, batch)
     check_export(method, batch)
-    check_depict(method, batch)
+    check_visualize(method, batch)
     check_after_step(method, batch)
     check_devices(method, batch)
     check_processes(method, batch, processes)
@@ -155,7 +155,8 @@ def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
         names = sorted(output.metrics or {})
         require(
             metrics in (None, names),
-            f"the metrics of step {step} are {names}, and {metrics} before: processes add up metrics, so the same come always",
+            f"the metrics of step {step} are {names}, and {metrics} before: processes average metrics, so every step "
+            "must return the same ones",
         )
         metrics = names
     method.zero_grad()
@@ -165,14 +166,14 @@ def check_gradients(method: Method, batch: dict[str, Tensor]) -> None:
 def check_forward_changes_nothing(method: Method, batch: dict[str, Tensor]) -> None:
     """``forward`` changes no state but the running statistics of batch normalization."""
     method = copy.deepcopy(method)
-    with torch.no_grad():  # a moving average of what it equals would not be seen to move
+    with torch.no_grad():  # updating a teacher that equals its source would not show
         for name, parameter in method.named_parameters():
             if name.split(".")[0] in method.teachers:
                 parameter.add_(torch.ones_like(parameter), alpha=0.01)
     before = _state(method)
     method(**batch)
     for name, value in _state(method).items():
-        require(torch.equal(value, before[name]), f"forward() changed {name}; state changes belong into after_step()")
+        require(torch.equal(value, before[name]), f"forward() changed {name}; state changes belong in after_step()")
 
 
 def check_round_trip(method: Method, batch: dict[str, Tensor]) -> None:

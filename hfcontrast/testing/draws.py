@@ -1,4 +1,4 @@
-"""What a step draws: dropout, whose masks differ between processes by right, and numbers that should be the sample's own."""
+"""Checks of a step's random numbers: apart from dropout, they must be a function of seed, sample, and epoch or step."""
 
 import contextlib
 import copy
@@ -17,7 +17,7 @@ from .violation import require
 
 @contextlib.contextmanager
 def in_evaluation_mode(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Those of the layers that are in training mode are in evaluation mode meanwhile."""
+    """Puts layers in evaluation mode, and those that were in training mode back afterwards."""
     held = [layer for layer in layers if layer.training]
     for layer in held:
         layer.training = False
@@ -29,12 +29,12 @@ def in_evaluation_mode(layers: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def nothing_dropped(method: Method) -> contextlib.AbstractContextManager[None]:
-    """Dropout layers in evaluation mode."""
+    """A context without dropout."""
     return in_evaluation_mode(layer for layer in method.modules() if isinstance(layer, nn.modules.dropout._DropoutNd))
 
 
 def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:
-    """The sentence about a generator that a step, dropout aside, draws from; empty where it draws from none."""
+    """A message if a step, apart from dropout, draws from a global generator; empty if it does not."""
     python, numpys, of_torch = random.getstate(), cast(tuple, np.random.get_state()), torch.get_rng_state()
     with torch.no_grad(), nothing_dropped(method):
         method(**batch)
@@ -53,7 +53,8 @@ def drawn_by_a_step(method: Method, batch: dict[str, Tensor]) -> str:
 
 
 def check_draws(method: Method, batch: dict[str, Tensor]) -> None:
-    """A step draws nothing but its dropout from a generator: what it draws is a function of seed, sample and epoch or step."""
+    """Apart from dropout, a step draws from no global generator: its numbers are a function of seed, sample, and epoch or
+    step."""
     method = copy.deepcopy(method)
     start_step(method, Progress(3, 10, 5, seed=1))
     drawn = drawn_by_a_step(method, batch)

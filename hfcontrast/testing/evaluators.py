@@ -1,4 +1,4 @@
-"""The contract suite of evaluators, for their authors to run on their own.
+"""The contract suite of evaluators, for authors of plugins.
 
 from hfcontrast.testing import check_evaluator
 
@@ -45,12 +45,12 @@ def check_evaluator(
         evaluator_class: The evaluator.
         settings: Settings of its own, to make it quick.
         make: Makes an encoder and rows for it, the same ones every time; None: a small ViT and small images of four colors, with
-            labels and class names. One that needs more (texts, masks) is given its own.
+            labels and class names. An evaluator that needs more (texts, masks) gets its own.
         processes: Processes that must together equal one.
-        tolerance: How far figures may be rounded apart, relative to their size.
+        tolerance: Relative difference that rounding may cause.
 
     Raises:
-        ContractViolation: Names the first part of the contract that is not fulfilled.
+        ContractViolation: The first violation.
     """
     try:
         what = f"the evaluator {getattr(evaluator_class, '__name__', evaluator_class)}"
@@ -82,7 +82,7 @@ def check_evaluator(
 
 
 def check_declaration(evaluator: Evaluator) -> None:
-    """A docstring, a Hub task, and keys that tell its figures from those of others."""
+    """There is a docstring and a Hub task, and each figure has its own key."""
     require(
         bool((type(evaluator).__doc__ or "").strip()),
         "its class has no docstring, whose first paragraph says what it measures",
@@ -113,7 +113,8 @@ def check_scores(evaluator: Evaluator, scores: Scores) -> None:
     """Figures are those that are declared, finite and in their range, and details are JSON."""
     require(isinstance(scores, Scores), f"evaluate() returned {type(scores).__name__}, expected Scores")
     require(
-        bool(scores.figures), "evaluate() returned no figure; where there is none to find it raises NothingToEvaluate"
+        bool(scores.figures),
+        "evaluate() returned no figure; where there is nothing to evaluate, raise NothingToEvaluate",
     )
     for name, value in scores.figures.items():
         figure = evaluator.figure_of(name)
@@ -181,7 +182,7 @@ def check_chance(evaluator: Evaluator, settings: Any, images: int = 400) -> None
         rows = FeatureRows((train, labels), (test, labels))
         for name, value in evaluator.evaluate(cast(Any, RawPixels()), rows, settings).figures.items():
             if name in shares:
-                # Five standard deviations of a guess, twice: the classifier is drawn too.
+                # Twice five standard deviations of a guess: the classifier is random too.
                 limit = 1 / count + 10 * math.sqrt(1 / count * (1 - 1 / count) / images)
                 require(
                     value <= limit,

@@ -1,4 +1,4 @@
-"""The check that what a method declares as frozen stands still as long as it says, and moves afterwards."""
+"""The check that frozen parameters are not updated for as long as declared, and are updated afterwards."""
 
 import copy
 
@@ -12,7 +12,8 @@ from .violation import require
 
 
 def check_frozen(method: Method, batch: dict[str, Tensor]) -> None:
-    """``frozen`` names modules or parameters that are trained; they move in no step before the end, and in one after it."""
+    """``frozen`` names modules or parameters that are trained; no step updates them before the declared end, and one does after
+    it."""
     declared = declared_frozen(method)
     if not declared:
         return
@@ -40,6 +41,7 @@ def check_frozen(method: Method, batch: dict[str, Tensor]) -> None:
         for name in moved:
             last = declared[name].end(1)
             require(
-                not declared[name].holds(progress), f"{name} is frozen until step {last}, and step {done + 1} moves it"
+                not declared[name].holds(progress),
+                f"{name} is frozen until step {last}, and step {done + 1} updates it",
             )
-    require(bool(moved), f"frozen() names {', '.join(parts)}, and none of it moves after step {end}")
+    require(bool(moved), f"frozen() names {', '.join(parts)}, and none of it is updated after step {end}")

@@ -1,4 +1,4 @@
-"""The check that a method learns: on the same few images again and again."""
+"""The check that a method learns from one repeated batch."""
 
 import copy
 
@@ -12,9 +12,9 @@ from .violation import require
 
 
 def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
-    """Trained on the same few images again and again, the loss ends below that of the same method with fixed weights.
+    """Trained on one repeated batch, the loss ends below that of the same method with fixed weights.
 
-    The fixed one is not simply the first loss: a center or a queue moves without any learning.
+    Not below the first loss, since updates of a center or a queue change the loss without any learning.
     """
     fixed = copy.deepcopy(method)
     first, learned = _losses(method, batch, steps, lr=1e-3)
@@ -23,19 +23,19 @@ def check_learns(method: Method, batch: dict[str, Tensor], steps: int) -> None:
     require(
         learned < stayed,
         f"nothing is learned from {len(batch['index'])} images: after {steps} steps the loss is {learned:.4f} ({first:.4f} at "
-        f"first), and with weights that stay what they are it is {stayed:.4f}",
+        f"first), and with fixed weights it is {stayed:.4f}",
     )
 
 
 def _check_teachers_follow(method: Method, before: Method) -> None:
-    """A teacher whose source has moved has been moved, or was to be: with a momentum of 1 it stays what it is."""
+    """A teacher whose source has changed was updated; with a momentum of 1 it stays the same."""
     if teachers_updated(method):  # update_teachers() was called
         return
     for name, source in method.teachers.items():
         stands, rests = (_same_parameters(method, before, part) for part in (name, source))
         require(
             rests or not stands,
-            f"teachers has {name!r} follow {source!r}, and no step moves it: call self.update_teachers(momentum) in after_step()",
+            f"teachers has {name!r} follow {source!r}, and no step updates it: call self.update_teachers(momentum) in after_step()",
         )
 
 

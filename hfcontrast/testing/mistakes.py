@@ -1,4 +1,4 @@
-"""Checks of the contract suite for mistakes that a step survives: in settings, tensors, devices and what is remembered."""
+"""Checks for mistakes that raise no error in a step: in settings, tensors, devices, and state that is not saved."""
 
 import copy
 import inspect
@@ -20,13 +20,13 @@ from ..training.step import OptimizerStep
 from .violation import require
 
 _PLAIN = (bool, int, float, str, list, tuple, dict, set, Tensor)
-# What the base and torch remember by themselves.
+# Attributes that torch and the base class set.
 _OF_TORCH = set(vars(nn.Module()))
 _OF_THE_BASE = {"training", "progress", "config", "_computing", "_modules", "_parameters", "_buffers"}
 
 
 def check_settings(method_class: type[Method]) -> None:
-    """What looks like a setting is one: typed, under a name that is free, and found by recipes."""
+    """Settings are typed fields under names that are free, so that recipes know them."""
     config = method_class.config_class
     where = config.__name__
     own = [kind for kind in config.__mro__ if issubclass(kind, MethodConfig) and kind is not MethodConfig]
@@ -77,9 +77,9 @@ def check_views_are_taken(method_class: type[Method]) -> None:
 
 
 def check_tensors_are_registered(method: Method) -> None:
-    """Tensors are parameters or buffers: nothing else moves to a device, or is saved.
+    """Tensors are parameters or buffers: nothing else is moved to a device, or saved.
 
-    Another reference to one that is registered (as in a GRU's list of its weights) is none of its own.
+    Further references to registered ones (such as a GRU's list of its weights) are allowed.
     """
     registered = {id(value) for value in (*method.parameters(), *method.buffers())}
     for path, module in own_modules(method):
@@ -103,7 +103,7 @@ def check_tensors_are_registered(method: Method) -> None:
 
 
 def check_embeddings(method: Method, batch: dict[str, Tensor]) -> None:
-    """``embed`` gives tensors by sample in a dict, and leaves its input alone."""
+    """``embed`` returns a dict of tensors with a row for each sample, and does not change its input."""
     before = {name: value.clone() for name, value in batch.items()}
     embeddings = method.embed(**named_by(method.embed, batch))
     require(
@@ -138,8 +138,8 @@ def check_output(method: Method, batch: dict[str, Tensor], output: MethodOutput)
         require(len(embeddings) == images, f"the output's embeddings have {len(embeddings)} rows for {images} images")
 
 
-def check_depict(method: Method, batch: dict[str, Tensor]) -> None:
-    """``visualize`` makes images in evaluation mode, of the views and ``index`` alone."""
+def check_visualize(method: Method, batch: dict[str, Tensor]) -> None:
+    """``visualize`` returns images in evaluation mode, from the views and ``index`` alone."""
     if type(method).visualize is Method.visualize:
         return
     method = copy.deepcopy(method).eval()
@@ -149,14 +149,14 @@ def check_depict(method: Method, batch: dict[str, Tensor]) -> None:
 
 
 def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
-    """``after_step`` leaves tensors of the same names, sizes and types, without a graph, and all that it remembers is saved."""
+    """``after_step`` keeps the names, sizes and types of tensors, leaves no graph, and keeps no state that is not saved."""
     method = copy.deepcopy(method)
     before = {name: (tuple(value.shape), value.dtype) for name, value in method.state_dict().items()}
     frozen = {name for name, value in method.named_parameters() if not value.requires_grad}
     unsaved = {name: value.clone() for name, value in method.named_buffers() if name not in before}
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
     step, remembered = OptimizerStep(method, torch.optim.SGD(trained, lr=0.0)), []
-    for _ in range(2):  # twice the same: what differs then is counted up
+    for _ in range(2):  # the same step twice: what differs afterwards is a counter
         step([batch], Progress(1, 10, 5))
         remembered.append(dict(_remembered(method)))
     after = {name: (tuple(value.shape), value.dtype) for name, value in method.state_dict().items()}
@@ -177,7 +177,7 @@ def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
         known = name in remembered[0] and _equal(remembered[0][name], value)
         require(
             known,
-            f"self.{name} is counted up by steps and is not saved, so that a resumed run would begin anew: make it a buffer, or "
+            f"self.{name} changes from step to step and is not saved, so a resumed run would start it over: make it a buffer, or "
             "compute it from progress",
         )
 
@@ -185,7 +185,7 @@ def check_after_step(method: Method, batch: dict[str, Tensor]) -> None:
 def _remembered(method: Method) -> Iterator[tuple[str, Any]]:
     for path, module in own_modules(method):
         if type(module).__module__.partition(".")[0] in LIBRARIES:
-            continue  # know what they keep, as a GRU its weak references to its weights
+            continue  # libraries keep what they need, such as a GRU weak references to its weights
         for name, value in vars(module).items():
             of_the_base = name in _OF_THE_BASE or (name.startswith("_") and name in _OF_TORCH)
             if isinstance(value, _PLAIN) and not of_the_base:
@@ -203,9 +203,9 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def check_devices(method: Method, batch: dict[str, Tensor]) -> None:
-    """A step makes its tensors on the device of its input: shown without a GPU, by tensors that have a device and no values.
+    """A step creates its tensors on the device of its input: checked without a GPU, by fake tensors.
 
-    Left out where a step looks at values (``.item()``, masks as indices), which such tensors do not have.
+    Skipped where a step reads values (``.item()``, masks as indices), which fake tensors do not have.
     """
     error = _fails_on("cuda", method, batch)
     require(
@@ -223,7 +223,7 @@ def _fails_on(device: str, method: Method, batch: dict[str, Tensor]) -> Exceptio
         with FakeTensorMode(allow_non_fake_inputs=False):
             state = {name: fake(value) for name, value in (*method.named_parameters(), *method.named_buffers())}
             functional_call(method, state, (), {name: fake(value) for name, value in batch.items()})
-    except Exception as error:  # of whatever kind: the question is only whether the device makes it
+    except Exception as error:  # any kind: what counts is whether it fails on this device only
         return error
     return None
 

@@ -1,4 +1,4 @@
-"""Several processes that compute one thing together, as a training on several devices does."""
+"""Runs a function in several processes of one process group, as a training on several devices does."""
 
 import multiprocessing
 import sys
@@ -15,7 +15,7 @@ from .violation import require
 
 
 def run_together(function: Callable[..., Any], arguments: tuple[Any, ...], processes: int) -> list[Any]:
-    """What a function returns in each of several processes that are one process group on this machine.
+    """Runs a function in several processes of one process group on this machine, and returns their results.
 
     Args:
         function: Called with the arguments, the number of its process and how many there are; returns what ``torch.save`` takes.

@@ -17,8 +17,8 @@ from .violation import ContractViolation, require
 def check_processes(method: Method, batch: dict[str, Tensor], processes: int = 2, tolerance: float = 1e-4) -> None:
     """Several processes have the loss, the gradients and the state after the step of one process on the whole batch.
 
-    Batch normalization is made global in all of them, as the training does; dropout, whose masks differ by right, is in
-    evaluation mode. Compared to float32 rounding: differences up to
+    Batch normalization is synchronized, as in the training; dropout, whose masks differ between processes, is turned off.
+    Compared up to float32 rounding: differences up to
     ``tolerance`` of a tensor's largest value, or of a tenth of the largest value of all (a gradient that is zero in theory,
     as that of a bias before batch normalization, is all rounding).
     """
@@ -69,6 +69,6 @@ def _one_step(method: Method, batch: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def because(method: Method, batch: dict[str, Tensor]) -> str:
-    """The end of a sentence where a step draws numbers that differ between processes; empty where it does not."""
+    """The end of a message where a step draws from a global generator; empty where it does not."""
     drawn = drawn_by_a_step(method, batch)
     return f": {drawn}" if drawn else ""

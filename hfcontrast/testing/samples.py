@@ -1,4 +1,4 @@
-"""The checks of what a method makes of parts of a batch: of two halves, and of as few images as it says are enough."""
+"""Checks with parts of a batch: two halves, and as few images as the method declares."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,8 +19,7 @@ ROUNDING = 1e-6  # sums of float32 differ by so much from CPU to CPU, however sm
 def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: float = 1e-4) -> None:
     """Embedded in two halves, the batch has the loss and the gradients of one piece: ``train.grad_cache`` is exact.
 
-    The encoder's batch normalization, which no method could make so, is held in evaluation mode meanwhile, and so is dropout,
-    whose masks are anybody's.
+    The encoder's batch normalization, which depends on the batch in any method, and dropout are in evaluation mode.
     """
     found = []
     with _encoder_held(method), nothing_dropped(method):
@@ -43,7 +42,7 @@ def check_samples_apart(method: Method, batch: dict[str, Tensor], tolerance: flo
             f"embedded in two halves, the gradient of {name} differs by {difference:.2e} (at most {limit:.2e}): "
             + (
                 drawn_by_a_step(method, batch)
-                or "embed() must not mix samples; batch statistics and draws that depend on the batch belong into objective()"
+                or "embed() must not mix samples; batch statistics and draws that depend on the batch belong in objective()"
             ),
         )
 
@@ -55,19 +54,19 @@ def _joined_again(parts: int) -> Iterator[None]:
     except (RuntimeError, ValueError, IndexError, KeyError) as error:
         require(
             parts == 1,
-            f"embedded in two halves, the batch ends in {type(error).__name__}: {' '.join(str(error).split())}; embed() must "
+            f"embedded in two halves, the batch fails with {type(error).__name__}: {' '.join(str(error).split())}; embed() must "
             "hand everything to objective() in the dict that it returns, one row an image",
         )
         raise
 
 
 def check_fewest_images(method: Method, batch: dict[str, Tensor], share: float = 1e-3) -> None:
-    """From as few images as the method says are enough the encoder learns: its gradient is of the size that the batch gives.
+    """As few images as the method declares give the encoder a gradient that is comparable to that of the whole batch.
 
     Args:
         method: The method.
         batch: More images than that.
-        share: Of the batch's largest gradient, that the few images reach.
+        share: Share of the batch's largest gradient that the few images must reach.
     """
     settings = {name: getattr(method.config, name) for name in type(method.config).__dataclass_fields__}
     count = max(fewest_images_of(type(method), settings))

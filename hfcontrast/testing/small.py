@@ -1,4 +1,4 @@
-"""Small methods and batches to try a method on."""
+"""Small methods and batches for tests."""
 
 import copy
 from typing import Any
@@ -64,7 +64,7 @@ _OF_THE_DATA = {"num_images": 64, "image_mean": [0.485, 0.456, 0.406], "image_st
 
 
 def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **options: Any) -> Method:
-    """A small method in training mode, always with the same weights; what the data tells it is made up."""
+    """A small method in training mode, always with the same weights; facts about the data are made up."""
     torch.manual_seed(0)
     config_class = method_class.config_class
     known = {name: value for name, value in _OF_THE_DATA.items() if name in config_class.__dataclass_fields__}
@@ -80,14 +80,13 @@ def build(method_class: type[Method], backbone: dict[str, Any] | None = None, **
 def random_batch(
     method_class: type[Method], images: int, size: int = 32, columns: dict[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """A batch with all keys that a method can ask for: its views, labels, indices, tokens of captions, columns of the data.
+    """A batch with all entries that a method can take: its views, labels, indices, tokens of captions, columns of the data.
 
     Args:
         method_class: The method.
         images: Images in the batch.
         size: Side of the largest views, in pixels; the others are half as large.
-        columns: (images, ...) what the method takes of the data's further columns, by name; one that is not given is a number
-            in [0, 1) for each image.
+        columns: (images, ...) values of further columns of the data, by name. Default: a number in [0, 1) for each image.
     """
     generator = torch.Generator().manual_seed(1)
     largest = max(view.size for view in method_class.views)

@@ -2,7 +2,7 @@
 
 
 class ContractViolation(AssertionError):
-    """A method does not fulfil the contract; says which part of it and where."""
+    """A method or an evaluator violates the contract; says which part of it, and where."""
 
 
 def require(condition: bool, message: str) -> None:

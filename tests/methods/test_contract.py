@@ -208,7 +208,7 @@ def test_a_sound_method_passes():
             PhasesOfTheirOwnKind,
             "returned list [('method.pause', 5)], expected a list of instances of hfcontrast.Phase",
         ),
-        (ChangesStateInForward, "forward() changed mean; state changes belong into after_step()"),
+        (ChangesStateInForward, "forward() changed mean; state changes belong in after_step()"),
         (TeacherWithGradient, "a gradient reaches the teacher's teacher_head.weight"),
         (UnusedParameter, "no gradient reaches spare.weight; freeze it or use it"),
         (MetricsWithGraph, "metrics['norm'] is not detached"),

@@ -207,7 +207,7 @@ IN_THE_CLASS = [
     ({"after_step": lambda self, progress: None}, "after_step(self, progress) cannot be called as after_step(outputs, progress)"),
     ({"compute_data_statistics": lambda self, images, options: {}}, "compute_data_statistics(self, images, options) cannot be called as compute_data_statistics(images, options)"),
     ({"objective": lambda self: None}, "objective(self) cannot be called as objective(embeddings, labels=...)"),
-    ({"embed": lambda self, pixel_values, /: None}, "has pixel_values by position only, and a batch is handed over by names"),
+    ({"embed": lambda self, pixel_values, /: None}, "takes pixel_values by position only, and batch entries are passed by name"),
     ({"__init__": takes_more}, "__init__(self, config, width) cannot be called as __init__(config)"),
 ]  # fmt: skip
 WHEN_IT_IS_BUILT = [
@@ -218,8 +218,8 @@ WHEN_IT_IS_BUILT = [
     ({"compiled_modules": ("encoder.layerz",)}, "compiled_modules names what it does not have ("),
     ({"compiled_modules": ("mean",)}, "compiled_modules names a Tensor, expected a module or a ModuleList; its modules are encoder, head"),
     ({"constant_lr": ("haed",)}, "constant_lr names 'haed', and there is no such module; its modules are encoder, head"),
-    (built(lambda self: setattr(self, "embed", nn.Linear(2, 2))), "self.embed is hidden behind embed of the class"),
-    (built(lambda self: setattr(self, "loss_function", nn.MSELoss())), "self.loss_function is hidden behind"),
+    (built(lambda self: setattr(self, "embed", nn.Linear(2, 2))), "self.embed is shadowed by embed of the class"),
+    (built(lambda self: setattr(self, "loss_function", nn.MSELoss())), "self.loss_function is shadowed by"),
     (built(lambda self: setattr(self, "heads", [nn.Linear(8, 8)])), "the parameters in self.heads are not the method's, as it is a list"),
     (built(lambda self: setattr(self.head, "more", {"a": nn.Linear(8, 8)})), "the parameters in self.head.more are not the method's"),
     (built(lambda self: setattr(self, "student", self.encoder)), "are one tensor under two names, which cannot be saved"),
@@ -235,13 +235,13 @@ WHEN_IT_IS_BUILT = [
 IN_A_STEP = [
     (changed(metrics={"std": 0.5}), "metrics['std'] is float 0.5, expected a scalar tensor"),
     (changed(metrics=lambda z: {"std": z.detach().std((0, 1))}), "metrics['std'] is Tensor of shape (8,), expected a scalar"),
-    (changed(metrics=lambda z: {"loss": z.detach().mean()}), "a metric is called 'loss', a name of the log's own"),
-    (changed(metrics=lambda z: {"step": z.detach().mean()}), "a metric is called 'step', a name of the log's own"),
+    (changed(metrics=lambda z: {"loss": z.detach().mean()}), "a metric is called 'loss', which the log reserves"),
+    (changed(metrics=lambda z: {"step": z.detach().mean()}), "a metric is called 'step', which the log reserves"),
     (changed(metrics=[1]), "metrics is list [1], expected a dict"),
     (changed(embeddings=lambda z: z.detach().mean((1, 2))), "embeddings are Tensor of shape (8,), expected (B, ..., D)"),
     (changed(loss=None), "the loss must be a scalar tensor, and is None"),
     ({"objective": lambda self, embeddings: None}, "objective() returned NoneType, expected MethodOutput"),
-    (embed_as(teacher_in_embed), "update_teachers() belongs into after_step(); a forward pass changes nothing"),
+    (embed_as(teacher_in_embed), "update_teachers() belongs in after_step(); a forward pass must not change state"),
 ]  # fmt: skip
 OF_THE_SUITE = [
     ({"config_class": Untyped}, "Untyped.width = 3 is no setting, as it has no type: write width: int = 3"),
@@ -263,15 +263,15 @@ OF_THE_SUITE = [
     ({"objective": now_and_then}, "the metrics of step 1 are ['a'], and [] before"),
     (embed_as(sometimes) | built(lambda self: setattr(self, "extra", nn.Linear(8, 8))), "no gradient reaches extra.weight in step 1"),
     (embed_as(kept) | {"objective": remembered}, "self._z keeps a tensor with its graph"),
-    (embed_as(lambda self, z: z | {"whole": z["z"]} if len(z["z"]) == 8 else z) | {"objective": reads_whole}, "embedded in two halves, the batch ends in KeyError"),
+    (embed_as(lambda self, z: z | {"whole": z["z"]} if len(z["z"]) == 8 else z) | {"objective": reads_whole}, "embedded in two halves, the batch fails with KeyError"),
     (embed_as(lazily), "late.weight was added after self.post_init()"),
     ({"after_step": grow}, "a step changes size or type of mean"),
     ({"after_step": average_with_graph}, "after_step() leaves teacher_head.weight with a graph"),
-    ({"after_step": counted}, "self.count is counted up by steps and is not saved"),
+    ({"after_step": counted}, "self.count changes from step to step and is not saved"),
     ({"frozen": lambda self: {"haed": Frozen(1)}}, "frozen() names 'haed', which is no module or parameter of it; its modules are encoder, head"),
     ({"frozen": lambda self: {"head": 1}}, "frozen() returned {'head': 1}, expected hfcontrast.Frozen by names"),
     ({"frozen": lambda self: {"teacher_head": Frozen(1)}}, "frozen() names 'teacher_head', which is never trained"),
-    ({"frozen": lambda self: {"head": Frozen(steps=2)}, "after_step": moves_the_head}, "head is frozen until step 2, and step 1 moves it"),
+    ({"frozen": lambda self: {"head": Frozen(steps=2)}, "after_step": moves_the_head}, "head is frozen until step 2, and step 1 updates it"),
     ({"objective": noise}, "a step draws from the generator of torch, whose numbers differ between processes"),
     ({"objective": numpy_noise}, "a step draws from the generator of numpy, whose numbers differ between processes"),
     ({"visualize": lambda self, pixel_values: [pixel_values]}, "visualize(...) returned list"),
@@ -279,7 +279,7 @@ OF_THE_SUITE = [
     ({"visualize": lambda self, pixel_values, labels: {}}, "Wrong: visualize(...) raised TypeError"),
     ({"after_step": lambda self, outputs, progress: outputs.loss}, "Wrong: after_step(outputs, progress) raised AttributeError: 'list' object has no attribute 'loss'"),
     ({"after_step": lambda self, outputs, progress: outputs[0].state["y"]}, "Wrong: after_step(outputs, progress) raised KeyError: 'y'"),
-    ({"after_step": lambda self, outputs, progress: None}, "teachers has 'teacher_head' follow 'head', and no step moves it"),
+    ({"after_step": lambda self, outputs, progress: None}, "teachers has 'teacher_head' follow 'head', and no step updates it"),
     ({"before_step": lambda self, progress: progress.loss}, "Wrong: before_step(progress) raised AttributeError"),
     ({"phases": lambda self, steps_per_epoch, batch_size: None}, "Wrong: phases(steps_per_epoch, batch_size) returned None, expected a list of instances of hfcontrast.Phase"),
     ({"config_class": config(training_phases=lambda self, steps_per_epoch, batch_size: self.none)}, "WrongConfig: training_phases(steps_per_epoch, batch_size) raised AttributeError"),
@@ -356,8 +356,8 @@ def test_names_near_a_hook_that_are_used_or_far_are_nobodys_business():
 
 
 def test_a_helper_whose_name_is_near_a_hooks_is_a_warning():
-    with pytest.warns(UserWarning, match="Wrong: defines freeze, which nothing calls or reads; did you mean frozen"):
-        check_written(wrong({"freeze": lambda self, epochs: 1}), Method)
+    with pytest.warns(UserWarning, match="Wrong: defines froze, which nothing calls or reads; did you mean frozen"):
+        check_written(wrong({"froze": lambda self, epochs: 1}), Method)
     with pytest.warns(UserWarning, match="did you mean views"):
         check_written(wrong({"view": 3}), Method)
     with pytest.raises(PluginError, match="did you mean before_step"):

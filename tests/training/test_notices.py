@@ -150,7 +150,7 @@ def test_a_run_names_what_it_is_too_short_for():
     found = missed_phases(settings, method, total_steps=30, steps_per_epoch=6)
     assert (
         found[0]
-        == "method.freeze_prototypes_steps is 313, the training has 30 steps: the weights of prototypes never move"
+        == "method.freeze_prototypes_steps is 313, the training has 30 steps: the weights of prototypes are never updated"
     )
     assert [sentence.split(" is ")[0] for sentence in found] == [
         "method.freeze_prototypes_steps",

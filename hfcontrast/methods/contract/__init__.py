@@ -1,1 +1,1 @@
-"""What a method is held to, and what the base class does with it: declaration, settings, hooks, steps, loading."""
+"""The contract of methods: declarations, settings, hooks, steps, loading, and their checks."""

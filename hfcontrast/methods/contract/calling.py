@@ -1,4 +1,4 @@
-"""How hooks are called: what an author's mistake in one ends in is said in one sentence that names the method and the hook."""
+"""Calls of a method's hooks: an author's mistake in one becomes an error that names the method and the hook."""
 
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -34,16 +34,16 @@ _MISTAKES = (AttributeError, TypeError, LookupError)
 
 
 def call_hook(owner: "Method | type[Method] | MethodConfig", name: str, *values: Any, **batch: Any) -> Any:
-    """Calls a hook and returns what it returns.
+    """Calls a hook and returns its result.
 
     Args:
         owner: The method, its class for a hook of the class, or its configuration.
         name: The hook.
         values: Its arguments.
-        batch: Those that are handed over by name.
+        batch: Its keyword arguments.
 
     Raises:
-        PluginError: It raised AttributeError, TypeError, KeyError or IndexError, which a mistake in it ends in.
+        PluginError: The hook raised AttributeError, TypeError, KeyError or IndexError.
     """
     try:
         return getattr(owner, name)(*values, **batch)
@@ -109,10 +109,10 @@ def declared_images(method_class: "type[Method]", options: dict[str, Any]) -> tu
 def data_statistics_of(
     method_class: "type[Method]", images: Tensor, options: dict[str, Any], names: list[str]
 ) -> dict[str, Any]:
-    """What ``compute_data_statistics`` finds for the settings that are missing.
+    """What ``compute_data_statistics`` returns for the missing settings.
 
     Raises:
-        PluginError: It fails, leaves out one of them, or finds what is neither a number, a text nor a list of such.
+        PluginError: It fails, omits one of them, or returns values that JSON does not have.
     """
     found = call_hook(method_class, "compute_data_statistics", images, options)
     if not isinstance(found, dict) or not set(names) <= found.keys():
@@ -130,10 +130,10 @@ def data_statistics_of(
 
 
 def visualized(method: "Method", batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What ``visualize`` makes of the entries of a batch that it names.
+    """What ``visualize`` returns for a batch.
 
     Raises:
-        PluginError: It fails, or returns anything but images by their headings, of equally many samples.
+        PluginError: It fails, or returns anything but images by their headings, one for each sample.
     """
     columns = call_hook(method, "visualize", **named_by(method.visualize, batch))
     if not isinstance(columns, dict):

@@ -1,4 +1,4 @@
-"""MethodConfig: what every method's configuration has."""
+"""MethodConfig: the base of every method's configuration."""
 
 from typing import Any, ClassVar
 
@@ -15,16 +15,15 @@ from .settings import restored
 class MethodConfig(PreTrainedConfig):
     """Base of every method's configuration; subclasses are decorated with ``@strict`` and add typed fields.
 
-    What a method has to know of the data it declares as a field with the default None, which the training fills in:
+    Facts about the data are declared as fields with the default None, which the training fills in:
     ``num_images: int | None``, the number of images in the data set (for a memory bank; a stream has none), and
-    ``image_mean`` and ``image_std: list | None``, what each color is normalized by. What has to be computed from the
-    images themselves (color clusters, frequencies) it names in ``Method.data_statistics`` and computes in
-    ``Method.compute_data_statistics``.
+    ``image_mean`` and ``image_std: list | None``, what each color is normalized by. Facts that are computed from the images
+    (color clusters, frequencies) are named in ``Method.data_statistics`` and computed in ``Method.compute_data_statistics``.
 
     Attributes:
-        renamed_settings: Settings that got a new name, old name -> new name. The old one keeps working wherever a setting is
-            given (recipes, the command line, Python, a saved config.json), with one FutureWarning, and recipes keep their
-            fingerprint: a run that was begun under the old name can be resumed.
+        renamed_settings: Renamed settings, old name -> new name. The old one keeps working wherever a setting is given
+            (recipes, the command line, Python, a saved config.json), with one FutureWarning, and recipes keep their
+            fingerprint: a run that was started with the old name can be resumed.
 
     Args:
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
@@ -41,10 +40,10 @@ class MethodConfig(PreTrainedConfig):
         accept_old_names(cls)
 
     def training_phases(self, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-        """What a training comes to only after some steps, such as queues that are full.
+        """What begins or is complete only after some steps, such as full queues.
 
-        A training that is too short for one says so before the first step; so it does of the ends of what ``Method.frozen``
-        names with a setting.
+        A training that is too short for one warns before its first step. Frozen parameters (``Method.frozen``) that name a
+        setting are included without being listed here.
 
         Args:
             steps_per_epoch: Optimizer steps in one pass over the data.
@@ -58,9 +57,9 @@ class MethodConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "MethodConfig":
-        """As in transformers; what JSON has as lists comes back as the tuples, sets or keys that the settings' types say."""
+        """As in transformers; JSON's lists and keys are restored to the tuples, sets or numbers of the settings' types."""
         return super().from_dict(restored(cls, with_new_names(cls, config_dict)), **kwargs)
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """All settings, as defaults may change; and some encoders (pairs of towers) have none to leave out."""
+        """All settings, since defaults may change, and since configurations of two towers have no defaults."""
         return self.to_dict()

@@ -1,4 +1,4 @@
-"""What is checked of a method when it has been built: all that would end, after the training, in a run that cannot be loaded."""
+"""Checks of a method after it is built and before it is trained: mostly for what could not be saved and loaded afterwards."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ def check_built(method: "Method") -> None:
     """Checks a fresh instance: before weights are loaded into it, adapters are added and it is prepared for training.
 
     Raises:
-        PluginError: With the first thing that is wrong, and what to do.
+        PluginError: The first problem, and what to do about it.
     """
     for problem in _problems(method):
         raise PluginError(f"{called(type(method))}: {problem}")
@@ -57,7 +57,7 @@ def _unfinished(method: "Method") -> Iterator[str]:
 def _hidden(method: "Method") -> Iterator[str]:
     for name in (*method._modules, *method._parameters, *method._buffers):
         if hasattr(type(method), name):
-            yield f"self.{name} is hidden behind {name} of the class, which is what self.{name} gives: choose another name"
+            yield f"self.{name} is shadowed by {name} of the class: choose another name"
 
 
 def _unregistered(method: "Method") -> Iterator[str]:
@@ -79,7 +79,7 @@ def _unregistered(method: "Method") -> Iterator[str]:
 
 
 def own_modules(method: "Method") -> Iterator[tuple[str, nn.Module]]:
-    """The method and its heads with their paths; encoders are left alone."""
+    """The method and its heads with their paths, without encoders."""
     natives = [name for name, module in method.named_modules() if name and isinstance(module, PreTrainedModel)]
     for name, module in method.named_modules():
         if not any(name == native or name.startswith(f"{native}.") for native in natives):
@@ -115,7 +115,7 @@ def _shared(method: "Method") -> Iterator[str]:
         other = owners.setdefault(id(value), name)
         if tied.get(name, name) == other or tied.get(other) == name:
             continue
-        if other.partition(".")[0] != name.partition(".")[0]:  # within an encoder it is the architecture's own business
+        if other.partition(".")[0] != name.partition(".")[0]:  # within an encoder it is part of the architecture
             yield (
                 f"{other} and {name} are one tensor under two names, which cannot be saved: keep the module in one attribute "
                 "only, and use it twice (a moving average is declared in `teachers`)"
@@ -146,12 +146,12 @@ def _changing_settings(method: "Method") -> Iterator[str]:
             yield f"config.json cannot hold the setting {name} = {getattr(config, name)!r} ({error}): take numbers, texts, lists"
     try:
         again = kind.from_dict(json.loads(config.to_json_string(use_diff=False)))
-    except Exception as error:  # whatever checks of the configuration raise
+    except Exception as error:  # anything that checks of the configuration raise
         yield f"a saved {kind.__name__} cannot be read again: {' '.join(str(error).split())}"
         return
     for name in names:
         before, after = getattr(config, name), getattr(again, name)
-        if json.dumps(before) != json.dumps(after):  # a list for a tuple, where the type allows both, is the same
+        if json.dumps(before) != json.dumps(after):  # a list instead of a tuple is fine where the type allows both
             yield (
                 f"the setting {name} is {before!r} before saving and {after!r} after loading: __post_init__ must not change "
                 "what it has changed already, and a type annotation must say what the value is"
@@ -170,7 +170,7 @@ def _lost_buffers(method: "Method") -> Iterator[str]:
         return
     try:
         loaded = dict(_loaded(method).named_buffers())
-    except Exception as error:  # whatever its __init__ raises where tensors have no values yet, as when loading
+    except Exception as error:  # anything that __init__ raises where tensors have no values, as in loading
         yield f"it cannot be loaded again, which builds it on the meta device: {type(error).__name__}: {' '.join(str(error).split())}"
         return
     for name, buffer in unsaved.items():
@@ -179,7 +179,7 @@ def _lost_buffers(method: "Method") -> Iterator[str]:
 
 
 def _loaded(method: "Method") -> "Method":
-    """The method as loading gives it; memory that nothing has filled is NaN, or the largest integer."""
+    """The method as it is loaded; uninitialized memory is NaN, or the largest integer."""
     strict, only_warns = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

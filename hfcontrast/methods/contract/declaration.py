@@ -1,4 +1,4 @@
-"""What is checked of a method when its class is made."""
+"""Checks of a method when its class is created."""
 
 import warnings
 
@@ -13,12 +13,12 @@ MODEL_TYPE_PREFIX = "hfcontrast_"
 
 
 def called(cls: type) -> str:
-    """A method as messages name it."""
+    """The name of a method in messages."""
     return f"method {cls.__module__}.{cls.__qualname__}"
 
 
 def without_source(method: nn.Module, name: str, source: str) -> str:
-    """The sentence about a teacher that follows nothing."""
+    """The message about a teacher whose source does not exist."""
     modules = ", ".join(child for child, _ in method.named_children() if child not in method.teachers)
     return (
         f"{called(type(method))}: teachers has {name!r} follow {source!r}, which is no module of it when post_init() is called; "
@@ -27,7 +27,7 @@ def without_source(method: nn.Module, name: str, source: str) -> str:
 
 
 def check_modules(method: nn.Module, names: tuple[str, ...], hook: str) -> None:
-    """Checks that what a hook is given are modules' paths.
+    """Checks that the names passed to a hook are paths of modules.
 
     Raises:
         PluginError: One of them is not.
@@ -43,7 +43,7 @@ def check_modules(method: nn.Module, names: tuple[str, ...], hook: str) -> None:
 
 
 def check_declaration(cls: type, base: type, base_config: type) -> None:
-    """Checks what can be known of a method when its class is made.
+    """Checks a method when its class is created.
 
     Args:
         cls: The method.
@@ -84,14 +84,14 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
 
 
 def check_written(cls: type, base: type) -> None:
-    """Checks what an author may have written wrongly: before a training, and not when the class is made or loaded.
+    """Checks for common mistakes of authors: before a training, not when the class is created or a model is loaded.
 
     Args:
         cls: The method.
         base: ``Method``.
 
     Raises:
-        PluginError: Attributes that name modules or settings do not, a hook is misspelled or cannot be called.
+        PluginError: An attribute that names modules or settings has the wrong form, or a hook is misspelled or cannot be called.
     """
     where = called(cls)
     _check_names(cls, where)

@@ -1,4 +1,5 @@
-"""Parameters that stand still at the beginning of a training: what a method declares in ``frozen``, and what honors it."""
+"""Parameters that are frozen at the beginning of a training: declared by a method in ``frozen``, applied by dropping
+gradients."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Frozen:
-    """How long parameters stand still from the beginning of a training on: while either has not passed.
+    """How long parameters are frozen from the beginning of a training: until both counts have passed.
 
     Args:
         epochs: Passes over the data.
         steps: Optimizer steps.
-        setting: The setting that says it, by its path in the recipe ("method.freeze_last_layer_epochs"): a training that is
-            too short for it is told before the first step. None: it is not told.
+        setting: The setting that decides it, by its path in the recipe ("method.freeze_last_layer_epochs"): a warning names it
+            where the training is too short. None: no warning.
     """
 
     epochs: int = 0
@@ -32,16 +33,16 @@ class Frozen:
     setting: str | None = None
 
     def holds(self, progress: Progress) -> bool:
-        """Whether the parameters stand still in this step."""
+        """Whether the parameters are frozen in this step."""
         return progress.epoch < self.epochs or progress.step < self.steps
 
     def end(self, steps_per_epoch: int) -> int:
-        """Optimizer steps after which they move."""
+        """Optimizer steps after which they are updated."""
         return max(self.epochs * steps_per_epoch, self.steps)
 
 
 def declared_frozen(method: "Method") -> dict[str, Frozen]:
-    """What ``frozen`` returns, without entries that last for no step.
+    """What ``frozen`` returns, without entries of zero steps.
 
     Raises:
         PluginError: It is no mapping from names of modules or parameters of the method to :class:`Frozen`.
@@ -77,10 +78,10 @@ def named_parameters(method: "Method", name: str) -> Iterator[tuple[str, nn.Para
 
 
 def drop_frozen_gradients(method: "Method", progress: Progress) -> None:
-    """Takes the gradients from the parameters that stand still in this step: the optimizer then passes over them.
+    """Drops the gradients of the parameters that are frozen in this step, so that the optimizer skips them.
 
-    Called when all gradients are there and clipped, before the optimizer moves. Without a gradient a parameter is not decayed
-    either, and has no moments.
+    Called after gradients are computed and clipped, before the optimizer's step. Without a gradient, a parameter is not decayed
+    either, and its moments are not updated.
     """
     cls = type(method)
     # A plugin's after_backward, written for version 0.1, takes the place of the frozen() that it inherits.
@@ -91,7 +92,7 @@ def drop_frozen_gradients(method: "Method", progress: Progress) -> None:
 
 
 def after_backward(method: "Method", progress: Progress) -> None:
-    """What the hook ``after_backward`` of version 0.1 does where a class calls that of its base."""
+    """The base class's hook ``after_backward`` of version 0.1."""
     for name, frozen in declared_frozen(method).items():
         if frozen.holds(progress):
             for _, parameter in named_parameters(method, name):
@@ -99,7 +100,7 @@ def after_backward(method: "Method", progress: Progress) -> None:
 
 
 def frozen_phases(method: "Method", steps_per_epoch: int) -> list[Phase]:
-    """The ends of what settings of the method keep still: one for each setting."""
+    """The ends of frozen phases, one for each setting that decides them."""
     by_setting: dict[str, list[str]] = {}
     declared = declared_frozen(method)
     for name, frozen in declared.items():
@@ -113,7 +114,7 @@ def frozen_phases(method: "Method", steps_per_epoch: int) -> list[Phase]:
                 setting,
                 frozen.epochs or frozen.steps,
                 frozen.end(steps_per_epoch),
-                f"the weights of {' and '.join(names)} never move",
+                f"the weights of {' and '.join(names)} are never updated",
             )
         )
     return phases

@@ -1,4 +1,4 @@
-"""Hooks of a method: names that are nearly one and that nothing calls, and arguments that the base does not give."""
+"""Checks of a method's hooks: misspelled names, and signatures that the base class cannot call."""
 
 import difflib
 import inspect
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
-# What authors define of the contract, as functions and as attributes of the class.
+# What authors define: functions and attributes of the class.
 HOOKS = (
     "embed",
     "objective",
@@ -32,8 +32,8 @@ _CLOSE = 0.85
 
 
 def misspelled(cls: type, base: type) -> Iterator[tuple[str, bool]]:
-    """Sentences about names of a class that are nearly the contract's, where nothing in the class uses them; and whether what
-    has such a name could be what it resembles, and not a helper of the author's own.
+    """Messages about names of a class that are close to one of the contract and that nothing in the class uses, each with
+    whether the value would fit that name (if not, it may be a helper of the author).
 
     Args:
         cls: The method.
@@ -52,7 +52,7 @@ def misspelled(cls: type, base: type) -> Iterator[tuple[str, bool]]:
 
 
 def _would_fit(value: Any, hook: str, base: type) -> bool:
-    """Whether something could be what its name resembles: a function of as many arguments, an attribute of that type."""
+    """Whether a value fits a name of the contract: a function with as many arguments, an attribute of the same type."""
     expected = getattr(base, hook, None)
     if hook in ATTRIBUTES:
         return expected is None or isinstance(value, type(expected))
@@ -60,12 +60,12 @@ def _would_fit(value: Any, hook: str, base: type) -> bool:
         [p for p in inspect.signature(_plain(function)).parameters.values() if p.kind is not p.VAR_KEYWORD]
         for function in (value, inspect.getattr_static(base, hook))
     )
-    by_name = hook in ("embed", "objective", "visualize")  # entries of the batch follow
+    by_name = hook in ("embed", "objective", "visualize")  # followed by batch entries
     return len(given) > len(wanted) if by_name else len(given) == len(wanted)
 
 
 def misfitting(cls: type, base: type) -> Iterator[str]:
-    """Sentences about functions of a class that cannot be called as the base calls them."""
+    """Messages about functions of a class that cannot be called as the base class calls them."""
     if not _takes(cls.__init__, 2):
         yield f"__init__{inspect.signature(cls.__init__)} cannot be called as __init__(config), as loading a saved model does"
     for name, arguments in (("embed", 1), ("objective", 2)):
@@ -76,7 +76,7 @@ def misfitting(cls: type, base: type) -> Iterator[str]:
             yield f"{name}{signature} cannot be called as {given}"
         for parameter in list(signature.parameters.values())[arguments:]:
             if parameter.kind is parameter.POSITIONAL_ONLY:
-                yield f"{name}{signature} has {parameter.name} by position only, and a batch is handed over by names"
+                yield f"{name}{signature} takes {parameter.name} by position only, and batch entries are passed by name"
     for name in HOOKS[2:]:
         own, expected = getattr(cls, name), inspect.signature(getattr(base, name))
         names = [p.name for p in expected.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
 
 
 def _names_in(value: Any) -> set[str]:
-    """Names that a function, or an accessor, uses: of attributes and of what is global."""
+    """Names of attributes and globals that a function or a property uses."""
     functions = [value.fget, value.fset] if isinstance(value, property) else [_plain(value)]
     return {name for f in functions if isinstance(f, FunctionType) for name in _names_of(f.__code__)}
 

@@ -1,4 +1,4 @@
-"""What loading a saved method does beside transformers: it refuses another method's folder, and makes teachers whole."""
+"""Loading of saved methods, beyond transformers: refuses folders of other methods, and completes teachers."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,42 +15,40 @@ _PLACE = ("cache_dir", "force_download", "local_files_only", "token", "revision"
 
 
 def check_model_type(cls: "type[Method]", source: Any, options: dict[str, Any]) -> None:
-    """Checks that what is loaded has been saved by a method of this kind: the heads of another would be initialized anew.
+    """Checks that a folder was saved by this method: transformers would load another one with newly initialized heads.
 
     Args:
         cls: The method.
-        source: The folder or the name on the hub; None where only a state is loaded.
+        source: The folder or the name on the Hub; None where only a state dict is loaded.
         options: Those of ``from_pretrained``.
 
     Raises:
         PluginError: config.json names another ``model_type``.
     """
     if source is None or options.get("config") is not None:
-        return  # what a configuration is given for is its author's decision
+        return  # the caller decides
     places = {name: options[name] for name in _PLACE if name in options}
     found = PreTrainedConfig.get_config_dict(source, **places)[0].get("model_type")
     expected = cls.config_class.model_type
     if found is not None and found != expected:
         raise PluginError(
-            f"{called(cls)} loads what has the model_type {expected!r}, and that of {str(source)!r} is {found!r}: take the method "
+            f"{called(cls)} loads models with the model_type {expected!r}, and {str(source)!r} has {found!r}: use the method "
             "that saved it, or AutoModel.from_pretrained, which finds it"
         )
 
 
 def make_whole(model: "Method", missing: Iterable[str]) -> None:
-    """Copies the sources of teachers that a checkpoint does not have, and freezes what the method has frozen.
+    """Copies sources into teachers that a checkpoint does not have, and freezes what the method's ``__init__`` has frozen.
 
     Args:
         model: As transformers has loaded it.
         missing: Names that the checkpoint does not have.
 
     Raises:
-        PluginError: It has not been built to its end.
+        PluginError: Its ``__init__`` has not called ``post_init``.
     """
     if model._finished is None:
-        raise PluginError(
-            f"{called(type(model))}: its __init__ ends without self.post_init(), which makes what is loaded whole"
-        )
+        raise PluginError(f"{called(type(model))}: its __init__ ends without self.post_init(), which loading needs")
     for name, source in model.teachers.items():
         own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
         if own and own <= set(missing):

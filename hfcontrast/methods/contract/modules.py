@@ -16,7 +16,7 @@ from .old_names import definer, follow_old_names, overridden
 
 
 class ModulesOfMethod(PreTrainedModel):
-    """The part of :class:`~hfcontrast.Method` that keeps its modules; not for use by itself.
+    """The part of :class:`~hfcontrast.Method` about its modules; not to be used on its own.
 
     Attributes:
         teachers: Moving averages: name of the copy -> name of the module that it follows.
@@ -35,7 +35,7 @@ class ModulesOfMethod(PreTrainedModel):
         """Moves every teacher towards its source: ``teacher = momentum * teacher + (1 - momentum) * source``."""
         if self._computing:
             raise PluginError(
-                f"{called(type(self))}: update_teachers() belongs into after_step(); a forward pass changes nothing"
+                f"{called(type(self))}: update_teachers() belongs in after_step(); a forward pass must not change state"
             )
         if self._momentum_update is None:
             pairs = [(getattr(self, name), getattr(self, source)) for name, source in self.teachers.items()]
@@ -46,7 +46,7 @@ class ModulesOfMethod(PreTrainedModel):
         """Keeps modules in evaluation mode in every training step: no dropout, and batch statistics as they are.
 
         Args:
-            names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are kept still too.
+            names: Paths of modules, such as ``encoder.vision_model``; the teachers' copies of them are included.
         """
         check_modules(self, names, "keep_in_eval_mode")
         of_teachers = [
@@ -59,13 +59,13 @@ class ModulesOfMethod(PreTrainedModel):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the training mode. Teachers normalize by batch statistics, as in the papers, but drop nothing out."""
+        """Sets the training mode. Teachers use batch statistics, as in the papers, but no dropout."""
         super().train(mode)
         for name in self.teachers:
             for module in getattr(self, name, nn.Module()).modules():
                 module.training = mode and isinstance(module, nn.modules.batchnorm._BatchNorm)
         for name in self._still:
-            if hasattr(self, name.partition(".")[0]):  # teachers come with post_init
+            if hasattr(self, name.partition(".")[0]):  # post_init creates the teachers
                 self.get_submodule(name).eval()
         return self
 

@@ -26,7 +26,7 @@ MOVED = {
     "computing": f"{_STEPS}.computing",
     "checked": f"{_STEPS}.checked",
     "copy_teachers": "hfcontrast.methods.contract.modules.copy_teachers",
-    "fewest_images": "min_images and min_images_normalized, of which each may be a hfcontrast.BySetting",
+    "fewest_images": "min_images and min_images_normalized (numbers or hfcontrast.BySetting)",
     "compiled_parts": "compiled_modules",
     "phases": "training_phases of the configuration",
 }

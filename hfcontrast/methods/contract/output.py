@@ -12,7 +12,7 @@ class MethodOutput(ModelOutput):
 
     Args:
         loss: Scalar; the mean over processes is the loss of the global batch.
-        metrics: Scalars worth a curve, by name.
+        metrics: Scalars to log, by name.
         state: Detached tensors for ``after_step``: keys to enqueue, the teacher's batch statistics.
         embeddings: (B, ...) detached embeddings for diagnostics.
     """

@@ -1,4 +1,4 @@
-"""Progress, all that a method learns of time, and Phase, what it says of its own."""
+"""Progress: the state of the training, as methods see it; Phase: something that begins at a certain step."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """All that a method learns of time.
+    """The state of the training, as methods see it.
 
     Args:
         step: Optimizer steps done so far.
         total_steps: Optimizer steps of the whole training.
         steps_per_epoch: Optimizer steps in one pass over the data.
-        seed: The run's seed, for draws that are a function of it (see ``hfcontrast.nn.sample_uniform``).
+        seed: The run's seed, of which random numbers are a function (see ``hfcontrast.nn.sample_uniform``).
     """
 
     step: int
@@ -37,13 +37,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Phase:
-    """Something that a training comes to at a certain step, and does not where it is too short.
+    """Something that begins or is complete at a certain step: a training that is shorter never reaches it.
 
     Args:
-        setting: The setting that says when, by its path in the recipe ("method.queue_size"), or a short description.
-        value: The setting's value, as the user gave it; None for what no setting says.
-        step: Optimizer steps that have to be done before it. A training that is no longer never comes to it.
-        otherwise: What is so in a training that is too short: the end of a sentence, such as "the prototypes never move".
+        setting: The setting that decides when, by its path in the recipe ("method.queue_size"), or a short description.
+        value: The setting's value, as the user gave it; None where no setting decides.
+        step: Optimizer steps before it. A training with no more steps than that never reaches it.
+        otherwise: The consequence for a training that is too short, as the end of a sentence: "the prototypes are never updated".
     """
 
     setting: str
@@ -52,7 +52,7 @@ class Phase:
     otherwise: str
 
     def missed(self, total_steps: int) -> str | None:
-        """One sentence where a training of so many steps does not come to it."""
+        """A message if a training with this many steps does not reach it, else None."""
         if total_steps > self.step:
             return None
         steps = math.ceil(self.step)

@@ -1,4 +1,4 @@
-"""Settings of methods that got a new name: the old one keeps working, with one warning that says the new one."""
+"""Renamed settings of methods: the old name keeps working, with one warning that gives the new one."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from ...renamed import warn
 
 
 def with_new_names(config_class: type, values: Mapping[str, Any], stacklevel: int = 3) -> dict[str, Any]:
-    """Settings under the names that they have today; the order stays.
+    """Settings under their current names, in the same order.
 
     Args:
         config_class: The configuration of the method; its ``renamed_settings`` maps old names to new ones.
@@ -30,7 +30,7 @@ def with_new_names(config_class: type, values: Mapping[str, Any], stacklevel: in
 
 
 def first_names(config_class: type, names: Iterable[str]) -> dict[str, str]:
-    """The name that each setting had first, by its name of today: what fingerprints of recipes are made of."""
+    """The first name of each setting, by its current name: fingerprints of recipes are computed from these."""
     oldest: dict[str, str] = {}
     for old, new in config_class.renamed_settings.items():
         oldest.setdefault(new, old)
@@ -38,7 +38,8 @@ def first_names(config_class: type, names: Iterable[str]) -> dict[str, str]:
 
 
 def accept_old_names(config_class: type) -> None:
-    """Lets a configuration class be made with old names: before its fields are set, as its ``__post_init__`` reads them."""
+    """Lets a configuration be created with old names: they are replaced before its fields are set, since ``__post_init__``
+    reads these."""
     if config_class.renamed_settings and "__init__" in vars(config_class):
         made = config_class.__init__
 

@@ -1,4 +1,4 @@
-"""What is checked of a step's output, whenever there is one: all that ends in somebody else's error or in a wrong log."""
+"""Checks of the output of every step, for what would fail elsewhere or be logged wrongly."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +9,20 @@ from ...errors import PluginError
 if TYPE_CHECKING:
     from ..base import MethodOutput
 
-# What a log line has beside a method's metrics.
+# Names in a log line beside a method's metrics.
 RESERVED = ("loss", "step", "epoch", "lr", "images_per_second", "waiting", "embedding_std", "embedding_rank", "eval")
 
 
 def check_returned(output: "MethodOutput", expected: type, where: str) -> None:
-    """Checks what ``objective`` returned.
+    """Checks the result of ``objective``.
 
     Args:
         output: What it returned.
         expected: ``MethodOutput``.
-        where: The method, as messages name it.
+        where: The method's name in messages.
 
     Raises:
-        PluginError: With what was expected.
+        PluginError: Something in it is wrong.
     """
     if not isinstance(output, expected):
         raise PluginError(f"{where}: objective() returned {type(output).__name__}, expected MethodOutput(loss=...)")
@@ -33,7 +33,7 @@ def check_returned(output: "MethodOutput", expected: type, where: str) -> None:
         raise PluginError(f"{where}: metrics is {_kind(output.metrics)}, expected a dict of scalar tensors by name")
     for name, value in (output.metrics or {}).items():
         if name in RESERVED or not isinstance(name, str):
-            raise PluginError(f"{where}: a metric is called {name!r}, a name of the log's own: choose another")
+            raise PluginError(f"{where}: a metric is called {name!r}, which the log reserves: choose another name")
         if not isinstance(value, Tensor) or value.ndim != 0:
             raise PluginError(
                 f"{where}: metrics[{name!r}] is {_kind(value)}, expected a scalar tensor (x.mean().detach(), without .item())"

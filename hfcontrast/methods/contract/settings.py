@@ -26,10 +26,10 @@ class MethodField:
     Args:
         name: The key in the recipe's `method` section.
         type: Its type annotation.
-        type_text: The type in a reader's notation: `float | int`, `'mlp' | 'linear'`.
-        default: What it is when the recipe does not say.
+        type_text: The type as text: `float | int`, `'mlp' | 'linear'`.
+        default: Its value where the recipe does not set it.
         meaning: Its entry under `Args:` in the configuration's docstring; empty when there is none.
-        validity: What the configuration checks of it: the docstring of its `validate_NAME`; empty when there is none.
+        validity: How the configuration checks it: the docstring of its `validate_NAME`; empty when there is none.
     """
 
     name: str
@@ -65,11 +65,11 @@ def method_fields(cls: "type[Method] | Declared") -> list[MethodField]:
 
 
 def restored(config: type, values: dict[str, Any]) -> dict[str, Any]:
-    """What a configuration's settings were before JSON made lists of tuples and sets, and texts of keys.
+    """Restores the types of settings that JSON does not have: tuples, sets, keys that are numbers.
 
     Args:
         config: The configuration class.
-        values: What its file holds.
+        values: The contents of its file.
     """
     hints = _type_hints(config)
     found = dict(values)
@@ -93,7 +93,7 @@ def _type_hints(config: type) -> dict[str, Any]:
 
 
 def type_text(kind: Any) -> str:
-    """Returns a type annotation in a reader's notation."""
+    """Returns a type annotation as text."""
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is type(None):
         return "null"

@@ -1,8 +1,8 @@
-"""What a method declares (docstring, settings, views), read from its source: torch and transformers need not be imported for it.
+"""Reads what a method declares (docstring, settings, views) from its source, without importing torch and transformers.
 
-Of a module only the few statements that a declaration is made of are evaluated: the configuration class, over a stand-in for
-MethodConfig, and the constants and views that they name. What is anything but plain (a class made by a function, a constant of
-an unread library, a decorator) raises :class:`UnknownSource`; the method is then imported instead.
+Only the statements of a declaration are evaluated: the configuration class, based on a stand-in for MethodConfig, and the
+constants and views that it names. Anything that is not plain (a class made by a function, a constant of another library, a
+decorator) raises :class:`UnknownSource`; the method is then imported instead.
 """
 
 import ast
@@ -25,11 +25,11 @@ _HOMES = {_ROOT, f"{_ROOT}.methods.base", f"{_ROOT}.methods.config"}  # of Metho
 
 
 class UnknownSource(Exception):
-    """What a method declares cannot be known without importing it."""
+    """The declaration of a method cannot be read without importing it."""
 
 
 class Settings:
-    """Stands for MethodConfig: its subclasses have a configuration's own fields and validators."""
+    """Stand-in for MethodConfig: its subclasses have a configuration's own fields and validators."""
 
     backbone_config = None
     renamed_settings: ClassVar[dict[str, str]] = {}
@@ -42,7 +42,7 @@ class Settings:
 
 
 class Declared:
-    """Stands for a method's class, with what it declares.
+    """Stand-in for a method's class, with its declarations.
 
     Attributes:
         config_class: Its settings, a subclass of :class:`Settings`.
@@ -94,7 +94,7 @@ def read(entry: PluginEntry) -> Declared:
     """What the method of an entry point declares.
 
     Raises:
-        UnknownSource: Its source does not say it plainly.
+        UnknownSource: It cannot be read from the source.
     """
     module, attribute = entry.module, entry.value.partition(":")[2].partition("[")[0].strip()
     try:
@@ -103,7 +103,7 @@ def read(entry: PluginEntry) -> Declared:
             return found
     except UnknownSource:
         raise
-    except Exception as error:  # whatever evaluating a part of a plugin's source may raise
+    except Exception as error:  # anything that evaluating a part of a plugin's source raises
         raise UnknownSource(f"{type(error).__name__}: {error}") from error
     raise UnknownSource(f"{entry.value} is no method")
 
@@ -167,10 +167,10 @@ class Source:
             }
 
     def value(self, name: str) -> Any:
-        """What a name of the module stands for.
+        """The value of a name of the module.
 
         Raises:
-            UnknownSource: That is not plain.
+            UnknownSource: It cannot be read from the source.
         """
         if name not in self._values:
             item = self._bindings.get(name)
@@ -214,7 +214,7 @@ class Source:
         return source_of(module).value(name)
 
     def _settings(self, item: ast.ClassDef) -> type[Settings]:
-        """The configuration class. What looks at its encoder is left out: that is not known here."""
+        """The configuration class, without code that reads its encoder's configuration, which is not known here."""
         body = [without_encoder(statement) for statement in item.body]
         node = ast.ClassDef(item.name, item.bases, [], body, item.decorator_list)
         namespace = self._namespace(node)
@@ -222,13 +222,13 @@ class Source:
         return namespace[item.name]
 
     def _namespace(self, node: ast.AST) -> dict[str, Any]:
-        """The module's names that a statement uses, as far as they are plain."""
+        """The module's names that a statement uses, as far as they can be read."""
         found = {"__name__": self.name}
         for name in {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} & self._bindings.keys():
             try:
                 found[name] = self.value(name)
             except (UnknownSource, SyntaxError, RecursionError):
-                continue  # if it is needed after all, that is a NameError
+                continue  # a NameError where it is needed
         return found
 
 

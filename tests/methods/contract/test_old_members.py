@@ -141,7 +141,7 @@ def test_other_code_calls_them_with_one_warning():
             method.start_step(Progress(4, 10))
             assert method.progress.step == 4 and method.checked(output) is output
             method.copy_teachers()
-            with method.computing(), pytest.raises(PluginError, match="belongs into after_step"):
+            with method.computing(), pytest.raises(PluginError, match="belongs in after_step"):
                 method.update_teachers(0.5)
     told = [str(warning.message) for warning in warned]
     assert len(told) == len(MOVED) - 1 and {warning.filename for warning in warned} == {__file__}
