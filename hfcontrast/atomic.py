@@ -1,6 +1,6 @@
 """Atomic writes: everything in an output folder is written here, to a temporary name that is flushed to the disk and renamed.
 
-So a file or folder is complete or absent, whatever ends the process. It obeys the umask. Temporary names begin with
+So a file or folder is complete or does not exist, however the process ends. It obeys the umask. Temporary names begin with
 ``.unfinished_`` (see :func:`temporary`); those that a killed process left are removed by :func:`remove_unfinished`.
 """
 
@@ -183,13 +183,13 @@ def write_json(path: str | Path, value: Any) -> None:
 def writing(
     what: str, advice: str = "free some space, or choose another folder", whatever: bool = False
 ) -> Iterator[None]:
-    """A block that writes: what the system or a library then cannot write is told in one sentence.
+    """A context for writing: errors of the system or of a library in it become one message.
 
     Args:
         what: What is written.
         advice: What to do.
-        whatever: Whether every error of the system or of a library counts, as nothing else is done in the block; then ``what``
-            is the path, and the free space there is told.
+        whatever: Whether every error of the system or of a library counts, as the block does nothing else; then ``what`` is the
+            path, and the message gives the free space there.
 
     Raises:
         OutputError: It cannot be written.
@@ -199,7 +199,7 @@ def writing(
     except Exception as error:
         if _is_gone(error):
             raise OutputError(
-                f"{what} cannot be written: its folder is not there, or was removed or moved meanwhile; put it back, or choose another"
+                f"{what} cannot be written: its folder is not there, or was removed or moved; put it back, or choose another"
             ) from error
         cause = _cause(error)
         if whatever and not isinstance(error, HFContrastError) and not out_of_memory(error):

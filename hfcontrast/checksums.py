@@ -1,4 +1,4 @@
-"""Hashes that say what they were made with: fingerprints of data and of models (BLAKE2b) and checksums of files (CRC-32)."""
+"""Hashes prefixed by their algorithm: fingerprints of data and of models (BLAKE2b) and checksums of files (CRC-32)."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Printing: what stands in a text is printed as it is."""
+"""Printing: texts are printed unchanged, without markup."""
 
 from typing import TYPE_CHECKING, Any
 

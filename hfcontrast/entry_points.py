@@ -1,4 +1,4 @@
-"""Plugins: what the installed distributions declare as entry points, read line by line so that a bad line hides no other; and their import."""
+"""Plugins: what the installed distributions declare as entry points, read line by line so that an invalid line does not hide the others; and their import."""
 
 import re
 import sys
@@ -67,7 +67,7 @@ def declared(group: str) -> dict[str, PluginEntry]:
             known = (re.sub(r"[-_.]+", "-", entry.distribution).lower(), entry.value)
             claims.setdefault(entry.name, {}).setdefault(known, entry)
     entries = {name: _one_of(list(found.values())) for name, found in claims.items()}
-    for entry in malformed:  # under a name of its own where the name is somebody else's, who can do nothing for it
+    for entry in malformed:  # under a name of its own where another distribution has the name
         name = f"{entry.name} of {entry.distribution}" if entry.name in entries else entry.name
         entries[name] = entry
     return entries
@@ -82,7 +82,7 @@ def _of_distribution(item: Distribution, group: str) -> list[PluginEntry]:
             problem = f"{_FILE} of {' '.join(_who(item))} is not UTF-8 ({error}); reinstall or uninstall it"
             return [PluginEntry(f"({_FILE})", "", *_who(item), problem)]
         return []
-    except OSError:  # nobody's plugins
+    except OSError:  # an unreadable distribution has no plugins
         return []
     if f"[{group}]" not in text or _is_hidden(item, text):
         return []
@@ -154,7 +154,7 @@ def load(entry: PluginEntry, kind: str) -> Any:
 
     Raises:
         StillImporting: It is asked for while its own package is being imported.
-        PluginError: It has a problem, or raises whatever it may when it is imported.
+        PluginError: It has a problem, or its import fails.
     """
     if entry.problem:
         raise PluginError(f"{kind} '{entry.name}' cannot be used: {entry.problem}")
@@ -163,7 +163,7 @@ def load(entry: PluginEntry, kind: str) -> Any:
         return EntryPoint(entry.name, entry.value, "").load()
     except (KeyboardInterrupt, Interrupted):  # the user's wish, and no fault of the plugin that was being imported
         raise
-    except BaseException as error:  # whatever a plugin's own code raises while it is imported, sys.exit() included
+    except BaseException as error:  # anything that a plugin raises on import, sys.exit() included
         if isinstance(error, ImportError | AttributeError) and _is_being_imported(entry, error):
             raise StillImporting(
                 f"{what} is being imported at this moment: ask for it when that is done ({error})"

@@ -68,7 +68,7 @@ NO_TENSORS = (
 
 
 def is_pickled(error: BaseException) -> bool:
-    """Whether torch has refused to unpickle a file; it advises to do so all the same, which nobody should follow."""
+    """Whether torch has refused to unpickle a file; its advice to do so all the same must not be followed."""
     return "weights_only" in str(error) or "Weights only load failed" in str(error)
 
 

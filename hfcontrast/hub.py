@@ -1,4 +1,4 @@
-"""Whether the Hub can be reached: asked once, so that a machine without a network is told so in seconds.
+"""Whether the Hub can be reached: tested once, so that a machine without a network fails in seconds.
 
 The libraries ask again and again, for a minute or two, before they look into their caches or give up.
 """

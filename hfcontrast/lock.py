@@ -1,4 +1,4 @@
-"""One process at a time in an output folder: a lock that ends with the process, whatever ends it."""
+"""One process at a time in an output folder: a lock that is released when the process ends, however it ends."""
 
 import contextlib
 import errno
@@ -63,7 +63,7 @@ def release(folder: Path) -> None:
         with contextlib.suppress(OSError):
             (
                 place / FILE
-            ).unlink()  # while it is locked: whoever has opened it sees that it is gone, and makes a new one
+            ).unlink()  # while it is locked: a process that has opened it sees that it is gone, and creates a new one
         lock.release(force=True)
 
 

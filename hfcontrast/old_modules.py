@@ -1,6 +1,6 @@
 """Makes what `renamed` lists importable: modules by their old names, and the old public names of modules.
 
-Nothing of another module is imported before somebody asks for an old name.
+No other module is imported before an old name is used.
 """
 
 import sys

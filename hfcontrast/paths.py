@@ -14,7 +14,7 @@ def local_path(path: str, base: str = "") -> str:
 
     Composed and decomposed letters look alike and are different names on most disks: where there is no file of a name, one that is
     canonically equivalent is taken (macOS decomposes names, keyboards compose them). Anything else stays what it is: names on the Hub,
-    addresses, ``~NAME`` of nobody, what does not exist.
+    addresses, ``~NAME`` of an unknown user, what does not exist.
 
     Args:
         path: A path, or the name or address of something else.

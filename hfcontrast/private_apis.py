@@ -1,4 +1,4 @@
-"""What hfcontrast uses of libraries that is not their public interface: which, what for, and with which version it was tested.
+"""Private APIs of libraries that hfcontrast uses: which, what for, and the version that they were tested with.
 
 A new version of a library may change any of it. ``tests/test_private_apis.py`` looks at each, says in a sentence what has
 changed, and refuses private names in the package that are not listed here.

@@ -1,4 +1,4 @@
-"""Lines on what takes long: nothing for the first seconds, then what is being done, how far it is, and when it is finished."""
+"""Progress lines of long tasks: none in the first seconds, then the task, its progress, and its end."""
 
 import contextlib
 import multiprocessing

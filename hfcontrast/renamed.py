@@ -225,7 +225,7 @@ NAMES = {
     "training.setup.recompute_activations": "training.prepare.recompute_activations",
     "visualization.sheet.picture_sheet": "report.sheet.image_sheet",
 }
-# Old constants that nothing has any more, and what they were.
+# Constants that were removed, and their values.
 CONSTANTS: dict[str, Any] = {
     "commands.evaluate.TASKS": ("knn", "linear", "zero-shot", "retrieval", "finetune"),
     "comparison.table.SCORES": (
@@ -240,7 +240,7 @@ CONSTANTS: dict[str, Any] = {
 
 
 class OldNameWarning(FutureWarning):
-    """Something was given by its old name, which works for a while."""
+    """An old name was used, which works until it is removed."""
 
 
 @contextmanager
@@ -263,7 +263,7 @@ def warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Says nothing of old names: for what an earlier version has written, and nobody is to change."""
+    """No warnings of old names: for files that an earlier version has written, which need no change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OldNameWarning)
         yield

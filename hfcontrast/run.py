@@ -1,6 +1,6 @@
 """``accelerate launch -m hfcontrast.run RECIPE [key.path=value ...]``: trains, evaluates and publishes an encoder.
 
-The recipe is checked before torch is imported: a mistake in it is told within a second or two.
+The recipe is checked before torch is imported: a mistake in it is reported within a second or two.
 """
 
 import argparse

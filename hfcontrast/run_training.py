@@ -144,5 +144,5 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
     console.print(f"Written: {training.output}")
     if (training.output / PREDICTIONS).exists():
-        console.print(f"What it predicts, to look at: {training.output / PREDICTIONS}")
+        console.print(f"Its predictions as images: {training.output / PREDICTIONS}")
     console.print(f"Load it: AutoModel.from_pretrained({quoted(training.output)}{trust}); features: {lines.features}")

@@ -44,7 +44,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
             torch.manual_seed(training.recipe.train.seed)  # completions are sampled
             columns = visualized(method, batch)
         sheet = image_sheet(columns, training.mean, training.std) if columns else None
-    except Exception as error:  # whatever it is: the training has been done
+    except Exception as error:  # any error: the training is finished
         found = str(error) if isinstance(error, PluginError) else f"visualize() raised {type(error).__name__}: {error}"
         accelerator.print(f"warning: there is no {PREDICTIONS}: {' '.join(found.split())}", file=sys.stderr)
         return None

@@ -1,4 +1,4 @@
-"""The signals that ask a run to stop, and what they do outside of its steps."""
+"""The signals that ask a run to stop, and how they are handled outside of its steps."""
 
 import contextlib
 import signal
@@ -34,7 +34,7 @@ def note(number: int) -> bool:
     """Notes that a signal came; whether it is the first: launchers send several at once.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed again after a while: somebody wants out.
+        KeyboardInterrupt: Ctrl-C was pressed again after a while, to stop at once.
     """
     global _first
     if _first is None:

@@ -1,4 +1,4 @@
-"""View: how one kind of crop is cut from an image and how it is distorted. Known to methods and data alike."""
+"""View: how one kind of crop is cut from an image and augmented. Imported by methods and by data."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class View:
-    """A random crop with color augmentation, drawn anew for each (seed, epoch, sample, view).
+    """A random crop with color augmentation, drawn for each (seed, epoch, sample, view).
 
     The operations are applied in the order of the fields: crop and resize (antialiased), flips, color jitter (the four
     in a random order, as in the papers), grayscale, blur, solarization; normalization follows. The meanings and ranges
@@ -15,7 +15,7 @@ class View:
 
     Args:
         name: What the recipe calls this view (``views.NAME.size=96``); unique within a method.
-        key: The batch key that the crops are handed to the method under. Views with one key have one size and are
+        key: The batch key under which the crops are passed to the method. Views with one key have one size and are
             stacked in order along the V dimension: (B, V, C, H, W).
         count: How many such crops are cut from each image.
         size: Side of the square crop after resizing, in pixels.

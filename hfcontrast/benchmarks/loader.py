@@ -1,4 +1,4 @@
-"""Speed: images a second on one core, by the loader here and by torchvision's plain chain on PIL images.
+"""Speed of the loader: images per second on one core, compared with torchvision's transforms on PIL images.
 
 Both decode the encoded rows once and give normalized floats of all views; nothing is cached, no worker helps.
 """

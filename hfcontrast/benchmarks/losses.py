@@ -1,4 +1,4 @@
-"""``hfcontrast bench --losses``: time and memory of the losses against the forms that one would write down plainly.
+"""``hfcontrast bench --losses``: time and memory of the losses, compared with straightforward implementations.
 
 The plain form of a loss over all pairs of a batch holds their whole matrix, that of a loss over correlations the D x D
 matrix, and that of a loss over prototypes a float32 copy of all logits. Both forms of a loss are checked to agree, then run in

@@ -74,7 +74,7 @@ def bench(recipe: Recipe, seconds: float = 60.0, against: list[str] | None = Non
     Returns:
         The figures: images/s by name, and the ratios.
     """
-    changed = load_recipe(recipe.to_dict(), against) if against else None  # what is wrong with it is said first
+    changed = load_recipe(recipe.to_dict(), against) if against else None  # reports its errors first
     try:
         return measure(recipe, changed, seconds, against)
     finally:

@@ -1,1 +1,1 @@
-"""The commands of `hfcontrast`, a file each, and what those that take a model as it is are made of."""
+"""The commands of `hfcontrast`, a file each, and the parts of those that take a saved model."""

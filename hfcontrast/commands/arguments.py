@@ -1,4 +1,4 @@
-"""Arguments that several commands have; declared without importing what they are handed to."""
+"""Arguments that several commands have; declared without importing the code that uses them."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""`hfcontrast bench`: where a recipe's time goes, or what the losses cost."""
+"""`hfcontrast bench`: where a recipe's time is spent, or time and memory of the losses."""
 
 import argparse
 

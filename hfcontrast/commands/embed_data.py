@@ -26,7 +26,7 @@ from .models import OpenedModel, open_model
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on whatever console
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on any console
 _VERSION = 1  # of the manifest and of what the parts contain
 
 
@@ -274,7 +274,7 @@ def _whole_parts(folder: Path, parts: list[dict[str, Any]]):
 
 
 def failures(part: dict[str, Any]) -> str:
-    """What could not be embedded of a part or of everything, as a sentence goes on; empty where nothing failed."""
+    """What could not be embedded of a part or of everything, to append to a sentence; empty where nothing failed."""
     counts = ((part["unreadable_images"], "unreadable images"), (part["unusable_captions"], "unusable captions"))
     told = "".join(f", {count:,} {what}" for count, what in counts if count)
     examples = "; ".join(part.get("examples", []))

@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
     from .tasks import read_tasks
 
     settings = settings_of(args)
-    read_tasks(args.tasks, settings)  # what is mistyped is told before the libraries are imported
+    read_tasks(args.tasks, settings)  # reports typos before the libraries are imported
 
     from .evaluate_model import evaluate_model, print_report
     from .models import quiet_libraries

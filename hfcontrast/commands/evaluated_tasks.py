@@ -1,4 +1,4 @@
-"""Which rows `hfcontrast evaluate` evaluates on, and which evaluators model and data allow."""
+"""The rows that `hfcontrast evaluate` uses, and the evaluators that fit the model and the data."""
 
 import contextlib
 from dataclasses import replace
@@ -39,9 +39,7 @@ def choose_rows(
         available_splits(**data.split_keywords())
     )
 
-    def train() -> (
-        Rows | None
-    ):  # only to find test rows that it can classify; what is wrong with it is said where it is needed
+    def train() -> Rows | None:  # only to find test rows that it can classify; errors are reported where it is needed
         with contextlib.suppress(DataError):
             if there and split is None:
                 return load_rows(**data.keywords(), split=train_split, captioned=captioned, columns=columns)

@@ -1,4 +1,4 @@
-"""Opening what a command line names: a model with its image processor and tokenizer, and rows."""
+"""Opens what a command line names: a model with its image processor and tokenizer, and rows."""
 
 import json
 import logging
@@ -73,7 +73,7 @@ class OpenedModel:
         with reaching_hub(self.name) as unreachable, _quiet():
             try:
                 return auto_class.from_pretrained(self.name, **self.source_options)
-            except Exception as error:  # whatever a damaged file raises in the libraries that read it
+            except Exception as error:  # anything that libraries raise for a damaged file
                 why = reason(error, "add --trust-remote-code if you trust its author")
                 raise HFContrastError(f"{self.name} has no {what} that can be loaded: {why}{unreachable}") from error
 
@@ -134,7 +134,7 @@ def open_model(
             model, report = AutoModel.from_pretrained(name, dtype=torch.float32, **wanted, **options)
         except HFContrastError:
             raise
-        except Exception as error:  # whatever a damaged file raises in the libraries that read it
+        except Exception as error:  # anything that libraries raise for a damaged file
             why = reason(error, "add --trust-remote-code if you trust its author")
             raise HFContrastError(f"{name} cannot be loaded as a model: {why}{unreachable}") from error
     missing = sorted(missing_keys(report))
@@ -159,7 +159,7 @@ def open_model(
 
 
 def refuse_foreign_weights(name: str, model: PreTrainedModel, missing: Sequence[str]) -> None:
-    """Refuses a model of which a part is random: what it is worth, or what it makes of images, would be luck.
+    """Refuses a model of which a part is random: its scores or its embeddings would be random too.
 
     A layer at the top that the weights lack as a whole (a projection, a pooler) is not one of its parts.
 

@@ -56,7 +56,7 @@ class Processes:
             self._child = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, env=environment
             )
-            if self.stopped_by:  # came just before there was somebody to hand it to
+            if self.stopped_by:  # the signal came just before the process was started
                 self._child.send_signal(self.stopped_by)
             with self._child.stdout as stream:
                 while chunk := stream.read(1 << 16):

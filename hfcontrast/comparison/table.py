@@ -195,7 +195,7 @@ def as_markdown(summary: dict[str, Any]) -> str:
 
 
 def write_table(summary: dict[str, Any], folder: Path) -> None:
-    """Writes ``table.json`` and ``table.md``; who reads them meanwhile sees the old ones or the new ones."""
+    """Writes ``table.json`` and ``table.md``; readers see either the old or the new files."""
     texts = {"table.json": json.dumps(summary, indent=2) + "\n", "table.md": as_markdown(summary)}
     with writing(f"the table in {folder}"):
         for name, text in texts.items():

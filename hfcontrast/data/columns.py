@@ -12,7 +12,7 @@ from hfcontrast.data.labels import find_labels, missing_column, warn_of_negative
 from hfcontrast.errors import DataError
 
 KEY = "__key__"  # the column of an archive's samples
-IMAGE = "image"  # what the image of a sample is called, whatever its ending
+IMAGE = "image"  # the name of a sample's image, independent of its extension
 _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp")
 
 
@@ -83,7 +83,7 @@ def select_columns(
     """
     features = dataset.features
     if image_column not in features and (image_column or "").lower() in WebDataset.IMAGE_EXTENSIONS and KEY in features:
-        image_column = IMAGE  # of an archive, whose images are called so whatever their endings
+        image_column = IMAGE  # of an archive, whose images have this name for any extension
     for column in (image_column, *columns):
         if column is not None and column not in features:
             raise DataError(missing_column(column, list(features), description))

@@ -1,4 +1,4 @@
-"""Decoding: the encoded bytes of one image to RGB pixels, upright, whatever the file's mode."""
+"""Decoding: the encoded bytes of one image to RGB pixels, upright, for any mode of the file."""
 
 import io
 import math

@@ -32,7 +32,7 @@ class ImageReader:
 
     Attributes:
         max_pixels: Pixels of an image at most, width times height; a larger one counts as unreadable.
-        addresses: Whether whatever a row names is opened.
+        addresses: Whether any address that a row names is opened.
         local: Whether files of this machine are: the data set itself is on it.
         places: What the addresses and files of the data set itself begin with; they are opened always.
         detail: The square root of an image's pixels times this is how many times smaller it may be decoded; None: not at all.

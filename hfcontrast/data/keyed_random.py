@@ -1,4 +1,4 @@
-"""Random numbers that are a pure function of (seed, epoch, sample id, view number): who computes them does not matter.
+"""Random numbers that are a pure function of (seed, epoch, sample id, view number), on any process.
 
 A counter-based generator (the splitmix64 sequence of Steele, Lea and Flood, 2014, "Fast splittable pseudorandom number
 generators", with a start that is hashed from the four numbers) gives the k-th uniform number of a crop without the

@@ -194,7 +194,7 @@ class TrainLoader:
             if state.get("rows_known_by") != _KNOWN_BY:
                 raise CheckpointError(
                     "this checkpoint of a stream was saved by an earlier version of hfcontrast, which numbered rows by worker; "
-                    "its order cannot be continued: finish it with that version, or begin anew in another train.output"
+                    "its order cannot be continued: finish it with that version, or start over in another train.output"
                 )
             self._states = list(state["states"])
             self.workers = len(self._states) if len(self._states) > 1 else min(self.workers, 1)

@@ -65,7 +65,7 @@ class Shards:
 
 
 class Cursor:
-    """Reads the rows of some shards one after the other, and can go on where another one stood.
+    """Reads the rows of some shards one after the other, and can resume from the state of another reader.
 
     Args:
         shards: All shards.

@@ -1,4 +1,4 @@
-"""One blank image through an encoder: what no configuration says of its outputs, found without touching the global random state."""
+"""One blank image through an encoder, for facts about its outputs that no configuration gives; the random state is unchanged."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ _SIDES = (64, 224)  # in pixels, where the configuration names none
 
 @contextlib.contextmanager
 def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, each module back in its own mode afterwards; random numbers go on as if none were drawn."""
+    """Evaluation mode without gradients, each module back in its own mode afterwards; the random state is left unchanged."""
     modes = {module: module.training for module in encoder.modules()}
     device = next(encoder.parameters()).device
     try:

@@ -17,7 +17,7 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
 
     What ``AutoModel.from_config`` does is undone where it hurts: ``TimmWrapperModel`` overwrites timm's own
     initialization, a ViTMAE keeps positions and a class token of zeros, and ViT-like models get weights that no loss of
-    unmasked images ever reaches, for which distributed training would wait in vain: a pooler, which is left out, and a mask
+    unmasked images ever reaches, for which distributed training would wait forever: a pooler, which is left out, and a mask
     token, which is frozen; so are modules that make no features (``unused`` of :class:`~.families.Family`). Models with an image and a text tower start as their papers say (see
     :mod:`.clip_initialization`); a pooler in one of their towers is trained. A ViTMAE hides no patches by itself.
     An ImageGPT is trained without a start token in its sequences (see :mod:`.pixel_sequence`).

@@ -1,4 +1,4 @@
-"""First weights of models with an image and a text tower, as the papers' authors draw them.
+"""Initial weights of models with an image and a text tower, as the papers' authors draw them.
 
 transformers draws CLIP's otherwise: the standard deviations of the attention's projections before and after it are swapped, and
 the image tower's blocks, for which the authors leave PyTorch's defaults, are drawn as the text tower's.
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.models.clip.modeling_clip import CLIPTextEmbeddings, CLIPVisionEmbeddings
 
 CLIP_SCALE = math.log(1 / 0.07)
-_ROUNDED_CLIP_SCALE = 2.6592  # what configurations of transformers have when nobody gave a number
+_ROUNDED_CLIP_SCALE = 2.6592  # the default of transformers' configurations
 _LECUN = ("vision_model.embeddings.patch_embedding", "text_model.head")
 _SPREAD_WITHIN_TWO = 0.87962566103423978  # standard deviation of a standard normal distribution between -2 and 2
 SIGLIP_SCALE, SIGLIP_BIAS = math.log(10), -10.0
@@ -20,7 +20,7 @@ SIGLIP_SCALE, SIGLIP_BIAS = math.log(10), -10.0
 
 @torch.no_grad()
 def initialize_towers(model: PreTrainedModel) -> None:
-    """Draws the weights of CLIP's towers and of projections anew, and sets where temperature and bias start.
+    """Initializes the weights of CLIP's towers and of projections, and sets the initial temperature and bias.
 
     CLIP (Radford et al., 2021, arXiv:2103.00020) as in the authors' code (openai/CLIP, model.py); so are CLIP's towers within
     another pair, and the projections of a pair. SigLIP (Zhai et al., 2023, arXiv:2303.15343, section 3.2): the scale of the

@@ -1,4 +1,4 @@
-"""transformers' names of architectures and of their settings, read from its source: a mistyped one is told without importing torch."""
+"""transformers' names of architectures and of their settings, read from its source: typos are reported without importing torch."""
 
 import ast
 from functools import cache

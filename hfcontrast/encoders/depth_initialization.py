@@ -1,4 +1,4 @@
-"""Initial weights of ViTs whose residual branches start smaller the deeper they are: those of BEiT's code and what is built on it."""
+"""Initial weights of ViTs whose residual branches are scaled down with depth, as in BEiT's code and code based on it."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""First values of DINOv2's embeddings, which transformers draws otherwise than the authors."""
+"""Initial values of DINOv2's embeddings, which transformers initializes differently from the authors."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""An encoder with the first layers of its projection head on top: where SimCLR v2 fine-tunes from.
+"""An encoder with the first layers of its projection head on top: what SimCLR v2 fine-tunes.
 
 With ``subconfig.py`` beside it this file is self-contained: a model that is saved carries both along, and loads with
 ``AutoModel.from_pretrained(folder, trust_remote_code=True)``, or with ``AutoModelForImageClassification`` for fine-tuning, where

@@ -1,4 +1,4 @@
-"""The features of an encoder place by place, as a map: what a decoder of images starts from."""
+"""The features of an encoder as a map, (B, D, H, W): the input of an image decoder."""
 
 import math
 

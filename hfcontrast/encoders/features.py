@@ -1,4 +1,4 @@
-"""The features of an encoder as one vector an image: how they are computed, how wide they are, how one writes them."""
+"""The features of an encoder, one vector per image: their computation, width, and expression in Python."""
 
 import inspect
 from typing import Any

@@ -1,4 +1,4 @@
-"""What optimizers need to know of an encoder: its layers in order, and the parameters that are no weights of a layer.
+"""Facts for optimizers: an encoder's layers in order, and the parameters that are not weights of a layer.
 
 A parameter's distance from the top is 0 above the last layer (final norms, heads), 1 in the last layer, L in the first of L layers
 and L + 1 below it (patch embedding, positions, class token): the groups of BEiT's layer-wise decay (Bao et al., 2021, arXiv:2106.08254;

@@ -1,4 +1,4 @@
-"""LoRA: low-rank changes of released weights (Hu et al., 2021, arXiv:2106.09685), put in by peft, taken out again at the end.
+"""LoRA: low-rank adapters for released weights (Hu et al., 2021, arXiv:2106.09685), added by peft and removed at the end.
 
 Everything that knows adapters works on the names of tensors, so that it also serves weights gathered from many processes.
 """

@@ -1,4 +1,4 @@
-"""ImageGPT's sequences: the tokens of an image, and which of them stand where when its features are read.
+"""ImageGPT's sequences: the tokens of an image, and their positions when features are read.
 
 A model of pixels predicts each of them from those before it. The released ones begin with a start token, so pixel t stands at
 position t + 1 and the last one is left out. But their image processor makes the pixels alone, which a plain model then takes

@@ -1,4 +1,4 @@
-"""Reading what somebody has released: no code of theirs is run, and an error about it is one sentence."""
+"""Reading released models: their code is never run, and errors are one sentence."""
 
 from importlib.util import find_spec
 from typing import Any

@@ -1,4 +1,4 @@
-"""Configurations of models with an image and a text tower: what is not given follows from the tokenizer and the views."""
+"""Configurations of models with an image and a text tower: settings that are not given are derived from the tokenizer and the views."""
 
 import difflib
 from typing import Any, get_args

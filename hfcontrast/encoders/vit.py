@@ -51,7 +51,7 @@ def patch_projection(encoder: PreTrainedModel) -> nn.Conv2d | None:
 
 
 def xavier_patch_projection(encoder: PreTrainedModel) -> nn.Conv2d | None:
-    """Draws the patch projection of a ViT-like encoder anew: Xavier uniform, as the linear layer that it is.
+    """Initializes the patch projection of a ViT-like encoder: Xavier uniform, as a linear layer.
 
     Its biases stay as they are.
 
@@ -66,7 +66,7 @@ def xavier_patch_projection(encoder: PreTrainedModel) -> nn.Conv2d | None:
 
 @torch.no_grad()
 def freeze_patch_projection(encoder: PreTrainedModel) -> bool:
-    """Draws the patch projection of a ViT-like encoder anew (Xavier uniform, biases 0) and keeps it from being trained.
+    """Initializes the patch projection of a ViT-like encoder (Xavier uniform, biases 0) and freezes it.
 
     Returns:
         Whether the encoder has one; others are left as they are.

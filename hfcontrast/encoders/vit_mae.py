@@ -1,4 +1,4 @@
-"""ViTMAE as an encoder: it hides no patches by itself, keeps them in order, and starts from the positions that it should have."""
+"""ViTMAE as an encoder: without masking of its own, with patches in order, and with initial positions as in the paper."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Second modules over the parameters of a first, of which parts can be replaced: a variant of an encoder to publish."""
+"""Modules that share the parameters of another module, with some parts replaced: a variant of an encoder to publish."""
 
 from typing import TypeVar
 

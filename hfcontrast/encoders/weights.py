@@ -1,4 +1,4 @@
-"""Released weights for an encoder: whole models, the image tower of a model with two, or each tower from elsewhere."""
+"""Released weights for an encoder: whole models, the image tower of a two-tower model, or each tower from another model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Batches of a data set that is evaluated on again and again: prepared once where they are small, without near-duplicates of test images."""
+"""Batches for repeated evaluations on one data set: prepared once where they are small, without near-duplicates of test images."""
 
 from collections.abc import Callable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""How evaluators are called: what an exception of one ends in is said in one sentence that names the evaluator."""
+"""Calls of evaluators: an exception in one becomes an error that names the evaluator."""
 
 import traceback
 from typing import Any

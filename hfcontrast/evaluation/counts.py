@@ -1,4 +1,4 @@
-"""How many images an evaluation had and what was left out of it: counted, and told."""
+"""Counts of an evaluation: how many images it had, and what was left out."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Signs of a collapse: how far apart the features of the test images lie, and how many directions they use."""
+"""Statistics that show a collapse: how spread out the features of the test images are, and their effective rank."""
 
 from .protocol import Evaluator, Figure, Scores
 

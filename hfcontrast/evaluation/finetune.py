@@ -14,7 +14,7 @@ and made for small data, it differs in this:
 - float32 throughout.
 
 With ``label_share`` this is semi-supervised evaluation as in SimCLR (Chen et al., 2020, section 6, with 1 % and 10 % of the labels);
-it takes so many fewer steps an epoch that more epochs are worth while.
+an epoch has so many fewer steps that more epochs help.
 """
 
 from typing import Annotated
@@ -35,7 +35,9 @@ class FineTuning(Settings):
     epochs: Annotated[int, Field(ge=1)] = Field(
         30, description="Passes over the labeled images; more of them where label_share is small."
     )
-    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="Peak learning rate of AdamW, whatever the batch size.")
+    lr: Annotated[float, Field(gt=0)] = Field(
+        1e-3, description="Peak learning rate of AdamW, independent of the batch size."
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.05, description="Weight decay, but of norms, biases, tokens and positions."
     )

@@ -1,4 +1,4 @@
-"""What a model is evaluated on: rows of any data set, images as its processor prepares them, texts as its tokenizer does."""
+"""Inputs of an evaluated model: rows of any data set, images from its processor, texts from its tokenizer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

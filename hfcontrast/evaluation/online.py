@@ -1,4 +1,4 @@
-"""The evaluation that accompanies a training: all evaluators that a recipe asks for, on the same rows again and again."""
+"""Evaluation during a training: all evaluators of the recipe, always on the same rows."""
 
 from collections.abc import Mapping
 from typing import Any

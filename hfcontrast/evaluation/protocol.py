@@ -1,4 +1,4 @@
-"""What an evaluator is: what it needs, its settings, the figures that it measures, and one method that evaluates an encoder.
+"""The protocol of an evaluator: the rows it needs, its settings, its figures, and one method that evaluates an encoder.
 
 An evaluator is a class with a docstring whose first paragraph says what it measures, found through an entry point of the group
 ``hfcontrast.evaluators``. Runs, ``hfcontrast evaluate``, ``hfcontrast compare``, model cards and trackers go over what is declared.

@@ -1,4 +1,4 @@
-"""Who is more similar: cosine similarities, and how many rivals are better than one's own, or as good."""
+"""Ranks by cosine similarity: how many candidates score higher than the correct one, or as high."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""What is evaluated on: which rows are held out, how their images are prepared, where it is computed; for runs and commands alike."""
+"""Rows for evaluation: which are held out, how their images are prepared, and on which device; used by runs and commands."""
 
 import contextlib
 import difflib
@@ -92,7 +92,7 @@ class EvaluationRows:
 
     @contextlib.contextmanager
     def remembering(self) -> Iterator[None]:
-        """Keeps features, of one encoder whose weights stay as they are meanwhile."""
+        """Caches features in the context, of one encoder whose weights do not change."""
         self._features = {}
         try:
             yield
@@ -175,7 +175,7 @@ class EvaluationRows:
 
 
 class FeatureRows(EvaluationRows):
-    """Rows whose features are there already, whatever the encoder: for evaluators that see nothing else.
+    """Rows with precomputed features, independent of the encoder: for evaluators that need nothing else.
 
     Args:
         train: Features (N, D) and labels (N,), below 0 where there is none.

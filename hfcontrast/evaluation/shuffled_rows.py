@@ -1,7 +1,7 @@
 """Labeled rows in a shuffled order that all processes agree on, of which each reads its own: what an evaluator trains on.
 
 Where all the pixels fit into ``HELD_BYTES`` every process keeps those of its share. Where they do not, rows that can be read
-by their position are read anew in every epoch; a stream, which has one order only, is shuffled in a buffer of that size: with
+by their position are read again in every epoch; a stream, which has one order only, is shuffled in a buffer of that size: with
 classes that follow each other in the data, and a buffer much smaller than the data, batches then have few classes each.
 """
 

@@ -33,7 +33,7 @@ __all__ = [
 
 _in_process: dict[str, "type[Method]"] = {}
 _claims: dict[str, "tuple[type[Method], str]"] = {}  # model_type -> the class that has it, and where that comes from
-_contested: dict[str, str] = {}  # model_type -> why nobody gets it
+_contested: dict[str, str] = {}  # model_type -> the error of all classes that claim it
 _warned: set[str] = set()
 
 

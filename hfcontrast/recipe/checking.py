@@ -55,7 +55,7 @@ class Problem(NamedTuple):
 def fits(kind: Any, value: Any) -> tuple[bool, Any]:
     """Says whether a value is of an annotated type, and gives it as that type (lists become tuples).
 
-    Values are checked strictly, as JSON: a whole number is a number, and nothing else is converted.
+    Values are checked strictly, as JSON: an integer is a valid number, and nothing else is converted.
     """
     try:
         adapter = TypeAdapter(kind)
@@ -185,7 +185,7 @@ def renamed_settings(section: Any) -> dict[str, str]:
         return {}
     try:
         return dict(declaration(section["name"]).config_class.renamed_settings)
-    except Exception:  # what is wrong with the method is said where it is checked
+    except Exception:  # the check of the method reports the error
         return {}
 
 

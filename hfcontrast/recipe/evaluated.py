@@ -1,4 +1,4 @@
-"""Checks of what a recipe evaluates and of the built-in data that it names, which hold whatever else is wrong with it."""
+"""Checks of a recipe's evaluators and built-in data, which do not depend on its other errors."""
 
 import json
 from pathlib import Path

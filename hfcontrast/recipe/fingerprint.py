@@ -1,4 +1,4 @@
-"""A short hash of what must be equal to continue a run."""
+"""A short hash of the settings that must be equal to resume a run."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A data set that is open already, in the place of its name in a recipe."""
+"""A data set that is already open, in place of its name in a recipe."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is said of a recipe's file that is not there: the one that was probably meant."""
+"""The message for a recipe file that does not exist, with the one that was probably meant."""
 
 import difflib
 from pathlib import Path

@@ -106,7 +106,7 @@ class OptimSection(Section):
 
     @model_validator(mode="after")
     def _take_own_defaults(self) -> "OptimSection":
-        """Of timm's optimizers, settings that nobody gave are the optimizer's own: the resolved recipe names them."""
+        """For timm's optimizers, settings that are not given take the optimizer's defaults: the resolved recipe lists them."""
         if timm_optimizers.is_timm(self.name) and not self.model_fields_set >= set(type(self).model_fields):
             for name, value in timm_optimizers.accepted(self.name).fields.items():
                 if name not in self.model_fields_set:

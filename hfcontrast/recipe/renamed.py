@@ -116,7 +116,7 @@ def with_old_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def both_given(new: str) -> str:
-    """What is wrong where a key is given by its old name and by its new one."""
+    """The error where a key is given by its old name and by its new one."""
     return f"it is called {new} now, and both are given: keep {new}"
 
 

@@ -1,4 +1,4 @@
-"""What depends on a recipe's method and backbone: checked, and filled in; and how its problems are told."""
+"""Checks and fills in what depends on a recipe's method and backbone, and reports its problems."""
 
 import json
 import sys
@@ -29,12 +29,12 @@ def resolve(
 ) -> dict[str, Any]:
     """Checks what depends on other rooms, and fills in the method's settings; returns these and the views in full.
 
-    First what is known without torch, in a second: a mistake is told before the libraries are imported.
+    First what is known without torch, in a second: mistakes are reported before the libraries are imported.
 
     Args:
         values: The recipe.
         sections: Its typed sections; the method's is completed.
-        problems: What is wrong with it; what is found here is added. With any, the result is empty or in part.
+        problems: Its problems so far; new ones are added. With any, the result is empty or in part.
         document: Where the recipe was read.
     """
     backbone = values.get("backbone")

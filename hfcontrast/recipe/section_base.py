@@ -1,4 +1,4 @@
-"""What the sections of a recipe are made of: their common class, and kinds of numbers."""
+"""The base class of a recipe's sections, and types of numbers."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Self

@@ -1,4 +1,4 @@
-"""Short forms of `eval.tasks` beside what they are short for: which of the two is meant, and where they contradict each other."""
+"""Short forms of `eval.tasks` given beside `eval.tasks`: which takes precedence, and where they contradict each other."""
 
 from typing import Any
 

@@ -33,7 +33,7 @@ def accepted(name: str) -> Accepted:
     """The settings of an optimizer, by its name in a recipe.
 
     Raises:
-        ValueError: timm has none of this name, or it cannot be used here; what is wrong.
+        ValueError: timm has none of this name, or it cannot be used here.
     """
     from timm.optim import get_optimizer_class, get_optimizer_info, list_optimizers
 
@@ -47,7 +47,7 @@ def accepted(name: str) -> Accepted:
     try:
         kind: Any = get_optimizer_class(info, bind_defaults=False)  # type: ignore[arg-type]  # a description is taken too
         signature = inspect.signature(kind.__init__)
-    except Exception as error:  # of whatever kind: a package or a device that it needs is missing
+    except Exception as error:  # any kind: a package or a device that it needs may be missing
         raise ValueError(f"{name} cannot be used here: {_in_short(error)}") from error
     plain = {p.name for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     settings = {key: signature.parameters[key].default for key in plain - _HANDLED} | (info.defaults or {})
@@ -113,7 +113,7 @@ def _refused(settings: "OptimSection", fields: dict[str, Any]) -> str:
 
     try:
         create_optimizer_v2([nn.Parameter(zeros(2, 2))], lr=settings.lr, **keywords(settings) | fields)
-    except Exception as error:  # of whatever kind: the recipe cannot be trained with it
+    except Exception as error:  # any kind: the recipe cannot be trained with it
         return _in_short(error)
     return ""
 

@@ -1,4 +1,4 @@
-"""Settings of a recipe that have no effect, because another setting turns off what they are for."""
+"""Settings of a recipe that have no effect, because another setting makes them unused."""
 
 from .recipe import Recipe
 from .section_base import given

@@ -1,4 +1,4 @@
-"""How a recipe's errors read: what was expected, what was found, and which known name is nearest."""
+"""The wording of a recipe's errors: what was expected, what was found, and the nearest known name."""
 
 import difflib
 import json

@@ -17,7 +17,7 @@ def adapt(method: Method, backbone: Backbone, loaded: Loaded | None) -> list[str
 
     A locked tower (LiT: Zhai et al., 2022, arXiv:2111.07991) keeps its weights, drops nothing out and leaves batch statistics
     alone. With LoRA, released weights and batch statistics of the towers with adapters stay; adapters, heads, projections,
-    temperature, and whatever starts at random are trained, and so is a tower that has no adapters and is not locked.
+    temperature, and everything that starts at random are trained, and so is a tower that has no adapters and is not locked.
 
     Args:
         method: With the weights in its encoder; the teachers are to be copied again afterwards.
@@ -52,7 +52,7 @@ def _lock(method: Method, locked: Sequence[str], loaded: Loaded | None) -> str:
     for tower in locked:
         if loaded is None or not loaded.has_weights(tower):
             raise RecipeError(
-                f"backbone.locked: the {tower} tower has random weights, which are not worth keeping: name pretrained ones"
+                f"backbone.locked: the {tower} tower has random weights, which are of no use unless they are trained: name pretrained ones"
             )
         still += freeze_tower(method.encoder, tower, loaded.names)
         method.keep_in_eval_mode(f"encoder.{tower}_model")

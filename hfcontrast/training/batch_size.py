@@ -1,4 +1,4 @@
-"""How a batch is shared out over micro-batches and processes, and whether a method can learn from what each of them sees."""
+"""How a batch is divided into micro-batches and processes, and whether each has enough images for the method."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""Everything that a training consists of, built from a recipe: accelerator, method, optimizer, loader, color augmentation."""
+"""The parts of a training, built from a recipe: accelerator, method, optimizer, loader, color augmentation."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -139,7 +139,7 @@ def color_statistics(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ..
             processor = read_pretrained(AutoImageProcessor, weights.name, setting, weights.revision)
         except RecipeError:
             if (Path(weights.name) / "preprocessor_config.json").exists():
-                raise  # it is there, and nobody knows what it says
+                raise  # it exists and cannot be read
             return IMAGENET_MEAN, IMAGENET_STD  # weights without a processor
         source = getattr(processor, "data_config", None) or {"mean": processor.image_mean, "std": processor.image_std}
         return tuple(source["mean"]), tuple(source["std"])

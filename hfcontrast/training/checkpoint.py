@@ -60,7 +60,7 @@ class Checkpoints:
         final = self.folder / f"{_PREFIX}{step:09d}"
         unfinished = temporary(final, shared=True)
         try:
-            then = "resumes from the checkpoint before it" if self._complete() else "begins anew"
+            then = "resumes from the checkpoint before it" if self._complete() else "starts over"
             with writing(str(final), f"free some space; the same command then {then}", whatever=True):
                 self._write(unfinished, final, step, loader_state, notes)
         except OutputError:
@@ -72,7 +72,7 @@ class Checkpoints:
     def _write(self, unfinished: Path, final: Path, step: int, loader_state: dict[str, Any], notes: dict[str, Any]):
         accelerator = self.accelerator
         if accelerator.is_main_process:
-            self.folder.mkdir(exist_ok=True)  # its own folder is there, or somebody has taken it away
+            self.folder.mkdir(exist_ok=True)  # its own folder exists, or was removed
             remove_unfinished(self.folder)
             unfinished.mkdir()
         accelerator.wait_for_everyone()
@@ -121,7 +121,7 @@ class Checkpoints:
         cause: Exception | None = None
         try:
             yield
-        except Exception as error:  # whatever a damaged file raises in the libraries that read it
+        except Exception as error:  # anything that libraries raise for a damaged file
             cause, found = error, str(_unreadable(checkpoint, error) if damaged else _unfitting(checkpoint, error))
         first = next((message for message in gather_object([found]) if message), None)
         if first is not None:

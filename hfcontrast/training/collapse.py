@@ -1,4 +1,4 @@
-"""The warning of a run whose embeddings collapse."""
+"""The warning that the embeddings of a run collapse."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Settings of a method that are measured on the images before the training: color clusters, frequencies of colors."""
+"""Settings of a method that are computed from images before the training: color clusters, frequencies of colors."""
 
 import json
 from pathlib import Path

@@ -36,7 +36,7 @@ _STATES = (PartialState, AcceleratorState, GradientState)
 def check_launcher(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> None:
     """Refuses what a launcher asks for and a run would not do, or would do wrongly. Looks at nothing but the environment.
 
-    Of precisions, ``no`` is what ``accelerate launch`` says where nobody has named one: it contradicts nothing.
+    The precision ``no`` is the default of ``accelerate launch``: it contradicts nothing.
 
     Args:
         recipe: The recipe.

@@ -1,4 +1,4 @@
-"""What a run computed with: the versions that stand beside its results."""
+"""The environment of a run: versions that are written beside its results."""
 
 import contextlib
 import os

@@ -10,7 +10,7 @@ _NAMED = 3
 class GradientWatch:
     """Looks for trained parameters without a gradient after the backward pass of a step.
 
-    On one process they stay what they are, and are named once. Data parallelism waits for them in vain, and torch stops at the
+    On one process they are never updated, and are named once. Data parallelism waits for their gradients, and torch stops at the
     next forward pass: there they are an error, at any step.
 
     Args:

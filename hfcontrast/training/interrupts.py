@@ -1,4 +1,4 @@
-"""What can end a training early: a signal, or a loss that is no number. All processes learn of it at the same step."""
+"""Early ends of a training: a signal, or a loss that is not finite. All processes stop at the same step."""
 
 import torch
 import torch.distributed as dist

@@ -1,4 +1,4 @@
-"""What the programs that start runs are told when one ends early, so that their own reports do not bury it."""
+"""Tells launchers why a run ended early, so that their own reports do not hide it."""
 
 import os
 import sys

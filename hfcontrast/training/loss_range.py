@@ -1,4 +1,4 @@
-"""The smallest and the largest loss of a run: one that never changes has taught nothing, and is reported."""
+"""The smallest and the largest loss of a run: a constant loss, from which nothing is learned, is reported."""
 
 from typing import Any
 

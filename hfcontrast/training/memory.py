@@ -1,4 +1,4 @@
-"""The memory that a run, or one task, takes at most."""
+"""The peak memory of a run, or of one task."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What is said before the first step: what a run never comes to, and which settings nothing reads."""
+"""Notices before the first step: phases that a run is too short for, and settings that have no effect."""
 
 from ..checksums import is_older
 from ..data.rows import Rows
@@ -16,7 +16,7 @@ from .schedules import schedule_phases
 
 
 def notices(training: Training) -> list[str]:
-    """One sentence for each setting that has no effect in this run, and for each phase that it is too short for."""
+    """One sentence for each setting that has no effect in this run, and for each phase that the run is too short for."""
     found = unread_settings(training.recipe, needs_captions(type(training.method)))
     found += launched_alone()
     if (newest := training.checkpoints.newest()) is not None:

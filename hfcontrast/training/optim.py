@@ -162,7 +162,7 @@ def lr_scales(model: nn.Module, settings: OptimSection) -> dict[str, float]:
 def build_optimizer(
     model: nn.Module, settings: OptimSection, constant_lr: tuple[str, ...] = (), peak_lr: float | None = None
 ) -> Optimizer:
-    """The optimizer of a recipe's ``optim`` section; its learning rate is set anew at every step.
+    """The optimizer of a recipe's ``optim`` section; its learning rate is set at every step.
 
     Args:
         model: The method.

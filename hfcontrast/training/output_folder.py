@@ -1,4 +1,4 @@
-"""The folder of a run: made, locked and checked before any time is spent on the data."""
+"""The output folder of a run: created, locked and checked before any time is spent on the data."""
 
 import os
 from pathlib import Path

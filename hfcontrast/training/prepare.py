@@ -1,4 +1,4 @@
-"""A method made ready to train: memory format, compilation, recomputed activations, optimizer, and what the accelerator wraps."""
+"""Preparing a method for training: memory format, compilation, recomputed activations, optimizer, and what the accelerator wraps."""
 
 import warnings
 
@@ -55,7 +55,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
 
 
 def faster_channels_last(encoder: PreTrainedModel, device: torch.device) -> bool:
-    """Whether images and convolutions are to be channels-last where nobody says: for convolutional encoders.
+    """The default of ``train.channels_last``: true for convolutional encoders.
 
     On a CPU not for those with fewer than 16 channels: there oneDNN's backward pass can end in a segmentation fault (torch 2.14,
     8 channels, images of 224 px).

@@ -1,4 +1,4 @@
-"""A run is resumed on the data that it was begun on, or not at all."""
+"""A run is resumed only on the data that it was started on."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def check_same_data(rows: Rows, checkpoints: Checkpoints) -> dict[str, Any]:
     if before not in (None, expected):
         raise CheckpointError(
             f"the data has changed since {newest} was written: {_described(before)} then, {_described(now)} now "
-            f"({rows.description}); bring the old data back to resume, or choose another train.output to begin anew"
+            f"({rows.description}); bring the old data back to resume, or choose another train.output to start over"
         )
     return now
 

@@ -1,4 +1,4 @@
-"""Tensors of a method that a step makes larger, or leaves with a graph: named after the first step, not when a checkpoint is loaded."""
+"""Finds tensors of a method that a step enlarges, or leaves with a graph: reported after the first step, not when a checkpoint is loaded."""
 
 from ..errors import TrainingError
 from ..methods.base import Method

@@ -1,4 +1,4 @@
-"""The optimizer step: the only one there is. The training loop, ``hfcontrast bench`` and the contract suite call it."""
+"""The optimizer step that the training loop, ``hfcontrast bench`` and the contract suite share."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator

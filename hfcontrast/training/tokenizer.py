@@ -71,7 +71,7 @@ def is_siglip(recipe: Recipe) -> bool:
         try:
             config = read_pretrained(AutoConfig, weights.name, f"backbone.{weights.argument}", weights.revision)
         except RecipeError:
-            return False  # what is wrong with it is said where it is loaded
+            return False  # loading it reports the error
         return family_of_type(getattr(config, "text_config", config).model_type).pads_texts
     return family_of_type((recipe.backbone.text or recipe.backbone).model_type).pads_texts
 

@@ -1,4 +1,4 @@
-"""Where the curves go: metrics.jsonl always, Accelerate's trackers when asked for."""
+"""Logging of metrics: to metrics.jsonl always, to Accelerate's trackers on request."""
 
 import contextlib
 import json

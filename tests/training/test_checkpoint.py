@@ -163,7 +163,7 @@ def test_whatever_a_library_raises_while_it_writes_is_one_sentence(error, part, 
         raise error
 
     monkeypatch.setattr(part.accelerator, "save_state", fails)
-    with pytest.raises(OutputError, match=r"cannot be written .* GB are free.*the same command then begins anew"):
+    with pytest.raises(OutputError, match=r"cannot be written .* GB are free.*the same command then starts over"):
         part.checkpoints.save(9, POSITION, NOTES)
     usage = type("Usage", (), {"free": 0})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)

@@ -1,4 +1,4 @@
-"""Augmentation: a function of seed, epoch, sample and view alone, whoever computes it.
+"""Augmentation: a function of seed, epoch, sample and view alone, independent of the process that computes it.
 
 - ``draws``: what is drawn for each crop, from keys: its box, its flips and its color parameters.
 - ``definition``: what each operation does to one image, written for reading; the executions are tested against it.

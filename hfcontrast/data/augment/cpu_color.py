@@ -246,7 +246,7 @@ _pool: tuple[int, int, ThreadPoolExecutor] | None = None
 
 
 def _threads() -> ThreadPoolExecutor:
-    """As many threads as torch uses, started anew in a forked process or when that number changes."""
+    """As many threads as torch uses, restarted in a forked process or when that number changes."""
     global _pool
     wanted = (os.getpid(), torch.get_num_threads())
     if _pool is None or _pool[:2] != wanted:

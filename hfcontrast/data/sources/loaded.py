@@ -1,4 +1,4 @@
-"""Whatever ``datasets.load_dataset`` takes: data sets of the Hub, folders, and files of a format."""
+"""Everything that ``datasets.load_dataset`` takes: data sets of the Hub, folders, and files of a format."""
 
 import glob
 import os
@@ -106,7 +106,7 @@ def _split_names(source: Source) -> list[str]:
         found = builder._split_generators(StreamingDownloadManager(base_path=builder.base_path))
     except LOADING_ERRORS:
         raise
-    except Exception as error:  # whatever the reader of a format raises at what is not of that format
+    except Exception as error:  # anything that the reader of a format raises for other files
         raise DataError(f"its files cannot be read: {type(error).__name__}: {error}") from error
     return [generator.name for generator in found]
 

@@ -1,4 +1,4 @@
-"""Members of :class:`~hfcontrast.Method` in version 0.1 that are functions, attributes or the configuration's business now."""
+"""Members of :class:`~hfcontrast.Method` in version 0.1 that are functions, attributes or part of the configuration now."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

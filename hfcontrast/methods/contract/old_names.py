@@ -15,7 +15,7 @@ RENAMED = {
     "measure": "compute_data_statistics",
     "measured": "data_statistics",
 }
-# Old name -> what took its place, for members that are no functions of the class any more (see moved.py).
+# Old name -> what took its place, for members that are no longer functions of the class (see moved.py).
 _ARGUMENTS, _STEPS = "hfcontrast.methods.contract.arguments", "hfcontrast.methods.contract.steps"
 MOVED = {
     "after_backward": "frozen",
