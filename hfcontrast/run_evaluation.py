@@ -11,8 +11,8 @@ from .encoders.two_towers import is_two_towers
 from .errors import RecipeError, under
 from .evaluation.held_out import HeldOut, held_out_rows
 from .evaluation.online import OnlineEvaluation, Task
-from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER
-from .evaluation.rows import EvaluationRows, further_columns, prepared_rows, require
+from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN
+from .evaluation.rows import Described, EvaluationRows, further_columns, prepared_rows, require
 from .methods.base import Method
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
@@ -29,17 +29,53 @@ _HINTS = {
 }
 
 
-def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, float]:
-    """The evaluation of a run, what its data are called, the processor that is published, and its resize ratio."""
+class OpenedRows:
+    """The rows of a run's evaluation, opened and checked as soon as its training rows are.
+
+    Args:
+        recipe: The recipe.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.tasks = {name: Task(*task) for name, task in evaluation_tasks(recipe.eval).items()}
+        self.found: HeldOut | None = None
+
+    def __call__(self, rows: Rows) -> None:
+        """Opens the rows that are held out of others, and refuses those that lack what a task of `eval.tasks` needs.
+
+        Args:
+            rows: The rows that are trained on.
+
+        Raises:
+            DataError: They cannot be opened, or lack something.
+        """
+        needs = frozenset().union(*(task.evaluator.needs_with(task.settings) for task in self.tasks.values()))
+        captioned = rows.captions is not None and CAPTIONS in needs
+        self.found = held_out(self.recipe, rows, captioned, further_columns(needs))
+        for name, (evaluator, settings) in self.tasks.items():
+            if name in self.recipe.eval.tasks:
+                own = evaluator.needs_with(settings)
+                checks = [(self.found.test, own - {TEXT_TOWER, TRAIN}), (self.found.train, own & {LABELS})]
+                for described, needed in checks if TRAIN in own else checks[:1]:
+                    one = EvaluationRows(Described(described))
+                    require(one.lacks(needed, None), f"eval.tasks.{name}", one, _HINTS)
+
+
+def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEvaluation, str, Any, float]:
+    """The evaluation of a run, what its data are called, the processor that is published, and its resize ratio.
+
+    Args:
+        training: The run.
+        opened: Its rows, opened.
+    """
     recipe = training.recipe
     size = published_size(recipe, training.views)
     ratio = recipe.publish.resize_ratio or (0.875 if size >= 128 else 1.0)
     encoder = training.method.export_encoder()
     processor = build_processor(encoder, size, ratio, training.mean, training.std)
     with_texts = training.captions is not None and is_two_towers(encoder)
-    tasks = {name: Task(*task) for name, task in evaluation_tasks(recipe.eval).items()}
-    needs = frozenset().union(*(task.evaluator.needs_with(task.settings) for task in tasks.values()))
-    found = held_out(recipe, training.rows, with_texts and CAPTIONS in needs, further_columns(needs))
+    found = opened.found
     name = f"{recipe.evaluation_source()['path']} ({found.where})"
     settings = recipe.eval
     rows = prepared_rows(
@@ -56,7 +92,7 @@ def build_evaluation(training: Training) -> tuple[OnlineEvaluation, str, Any, fl
     )
     rows.test.check()
     rows.trained = trained_names(encoder, training.method)
-    evaluation = OnlineEvaluation(rows, possible_tasks(training, encoder, rows, tasks))
+    evaluation = OnlineEvaluation(rows, possible_tasks(training, encoder, rows, opened.tasks))
     processing = [size, ratio, training.mean, training.std]
     evaluation.conditions = conditions(
         recipe, name, [found.train.num_rows, found.test.num_rows], processing, evaluation.tasks

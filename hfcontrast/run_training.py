@@ -24,7 +24,7 @@ from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result
 from .publishing.usage import usage
 from .recipe import Recipe
-from .run_evaluation import build_evaluation
+from .run_evaluation import OpenedRows, build_evaluation
 from .run_visualization import write_predictions
 from .signals import AT_ANY_TIME, stopping_at_once
 from .training.build import Training, build_training
@@ -59,7 +59,8 @@ def run_training(recipe: Recipe) -> dict[str, Any]:
 def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
     """Runs a recipe; ``leave``: the processes part in the end, as they have joined for this run only."""
     with stopping_at_once(BEFORE):
-        training = build_training(recipe)
+        opened = OpenedRows(recipe)
+        training = build_training(recipe, opened)
         if training.weights:
             training.accelerator.print(training.weights)
         training.accelerator.print(training.augmentation.describe(training.accelerator.device))
@@ -67,7 +68,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
             training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
         if training.accelerator.is_main_process:
             (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
-        evaluation, evaluated_on, processor, ratio = build_evaluation(training)
+        evaluation, evaluated_on, processor, ratio = build_evaluation(training, opened)
     notes = train(training, evaluation)
     notes["evaluation"] = evaluation.counts
     with stopping_at_once(AFTER):

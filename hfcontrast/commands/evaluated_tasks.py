@@ -8,7 +8,7 @@ from ..data.sources import Rows, available_splits, load_rows
 from ..errors import DataError, HFContrastError
 from ..evaluation.held_out import HeldOut, check_same_classes, held_out_rows, hold_out_a_fifth
 from ..evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, Evaluator
-from ..evaluation.rows import EvaluationRows, further_columns, require
+from ..evaluation.rows import Described, EvaluationRows, further_columns, require
 from ..evaluation.zero_shot import require_text_tower
 from .arguments import DataSource
 from .models import OpenedModel
@@ -117,13 +117,5 @@ def check_tasks(opened: OpenedModel, tasks: Chosen, found: HeldOut, asked: bool)
         needs = evaluator.needs_with(own)
         if TEXT_TOWER in needs:
             require_text_tower(opened.model)
-        described: Any = _Described(found.test)
-        rows = EvaluationRows(described, tokenizer=opened)
+        rows = EvaluationRows(Described(found.test), tokenizer=opened)
         require([need for need in rows.lacks(needs, opened.model) if need != TRAIN], name, rows, HINTS)
-
-
-class _Described:
-    """Rows whose images are not prepared yet."""
-
-    def __init__(self, rows: Rows):
-        self.all_rows = rows

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
+import pyarrow.compute
 from datasets import ClassLabel, Dataset, IterableDataset
 
+from hfcontrast.data.captions import all_captions, captions_of
 from hfcontrast.data.columns import ColumnKeywords, Columns, locate_captions, select_columns
 from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.data.image_reader import ImageReader
@@ -49,6 +51,20 @@ class Rows:
     def labeled(self) -> bool:
         """Whether the rows have labels."""
         return "label" in self.dataset.features
+
+    def has_labels(self) -> bool:
+        """Whether some row has a label, which -1 is not; of a stream, whether it has a column of them."""
+        if self.streaming or not self.labeled:
+            return self.labeled
+        labels = self.dataset.select_columns(["label"]).with_format("arrow")[:]["label"]
+        return bool(pyarrow.compute.any(pyarrow.compute.greater_equal(labels.cast("int64"), 0)).as_py())
+
+    def has_captions(self) -> bool:
+        """Whether some row has a caption that can be used; of a stream, whether it has a column of them."""
+        if self.streaming or self.captions is None:
+            return self.captions is not None
+        values = (captions_of(row, self.captions) for row in self.dataset.select_columns([self.captions[0]]))
+        return next(all_captions(values), None) is not None
 
     def fingerprint(self) -> str | None:
         """A hash of what these rows are, wherever they are kept; None of a stream of which nothing is known."""

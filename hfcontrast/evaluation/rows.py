@@ -81,7 +81,7 @@ class EvaluationRows:
         rows = self.test_rows
         there = {
             TRAIN: self.train is not None,
-            LABELS: rows is None or rows.labeled,
+            LABELS: rows is None or rows.has_labels(),
             CLASS_NAMES: rows is not None and bool(rows.class_names),
             CAPTIONS: rows is not None and rows.captions is not None,
             TEXT_TOWER: self.tokenizer is not None and is_two_towers(encoder),
@@ -240,6 +240,17 @@ def computing_device(encoder: Any) -> torch.device:
     """Where a classifier is fitted to an encoder's features: on its GPU, else on the CPU, as other devices have no float64."""
     device = encoder.device if hasattr(encoder, "device") else next(encoder.parameters()).device
     return device if device.type == "cuda" else torch.device("cpu")
+
+
+class Described:
+    """Rows whose images are not prepared yet: what they have can be asked for, as of batches of them."""
+
+    def __init__(self, rows: Rows):
+        self.all_rows = rows
+
+    def __call__(self) -> Any:
+        """There are no batches."""
+        raise TypeError("the images of these rows are not prepared")
 
 
 def require(lacking: Collection[str], task: str, rows: EvaluationRows, hints: Mapping[str, str]) -> None:

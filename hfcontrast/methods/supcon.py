@@ -13,7 +13,6 @@ Deviations from the paper:
 
 from typing import Literal
 
-import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from torch.nn import functional as F
@@ -58,8 +57,7 @@ class SupConConfig(MethodConfig):
 class SupCon(Method):
     """SupCon (Khosla et al., 2020, arXiv:2004.11362): all views of all images of one class are positives.
 
-    The batch is the global batch of all processes. An image without a label (-1) is its own class; without any labels
-    the loss is SimCLR's NT-Xent.
+    The batch is the global batch of all processes. An image without a label (-1) is its own class.
     """
 
     config_class = SupConConfig
@@ -94,15 +92,10 @@ class SupCon(Method):
             h = F.normalize(h.float(), dim=-1)
         return {"z": F.normalize(self.projector(h).float(), dim=-1)}
 
-    def objective(self, embeddings: dict[str, Tensor], labels: Tensor | None = None) -> MethodOutput:
+    def objective(self, embeddings: dict[str, Tensor], labels: Tensor) -> MethodOutput:
         """The supervised contrastive loss over the projections of the global batch."""
         z, config = embeddings["z"], self.config
-        images, views, _ = z.shape
-        if labels is None and views < 2:
-            raise ValueError(
-                "SupCon without labels compares views of one image: set count: 2 for a view, or use labeled data"
-            )
-        labels = z.new_full((images,), -1, dtype=torch.long) if labels is None else labels
+        views = z.shape[1]
         loss = supcon(gather(z), own_classes(gather(labels)), config.temperature, config.form)
         z = z.detach()
         metrics = {}

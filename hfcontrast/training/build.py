@@ -1,5 +1,6 @@
 """The parts of a training, built from a recipe: accelerator, method, optimizer, loader, color augmentation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from .engines import build_accelerator, check_launcher
 from .grad_cache import GradientCache, check_cacheable
 from .output_folder import check_same_run, make_output_folder, occupy
 from .prepare import build_cache, prepare
+from .required_rows import check_required_rows
 from .same_data import check_same_data
 from .step import OptimizerStep
 from .tokenizer import build_captions, text_facts
@@ -94,11 +96,12 @@ class Training:
         )
 
 
-def build_training(recipe: Recipe) -> Training:
+def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = None) -> Training:
     """Builds a training; makes the output folder, but writes nothing in it yet.
 
     Args:
         recipe: A resolved recipe.
+        check_rows: Gets the rows as soon as they are open, before anything expensive is done with them.
 
     Raises:
         RecipeError: The recipe asks for what cannot be built.
@@ -127,6 +130,9 @@ def build_training(recipe: Recipe) -> Training:
     rows = load_rows(
         **recipe.data.source(), captioned=needs_captions(method_class), tensors=needed_columns(method_class)
     )
+    check_required_rows(rows, method_class, recipe.method.name)
+    if check_rows is not None:
+        check_rows(rows)
     checkpoints = Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints)
     data = check_same_data(rows, checkpoints)
     captions = build_captions(recipe, rows, accelerator) if rows.captions else None

@@ -13,9 +13,9 @@ from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
 from ..encoders.tower_configs import is_two_towers_config
 from ..encoders.weights import load_weights
-from ..errors import ArgumentError, DataError, RecipeError, under
+from ..errors import ArgumentError, RecipeError, under
 from ..methods.base import Method
-from ..methods.contract.arguments import needs_captions, needs_labels
+from ..methods.contract.arguments import needs_captions
 from ..methods.contract.construction import check_built
 from ..methods.contract.modules import copy_teachers
 from ..methods.registry import get_method
@@ -32,14 +32,8 @@ def known_of_data(
     """What the method's configuration declares to need of the data (see ``MethodConfig``).
 
     Raises:
-        DataError: The data has no labels although the method needs them.
         RecipeError: The recipe contradicts the data.
     """
-    if needs_labels(method_class) and not rows.labeled:
-        raise DataError(
-            f"method '{recipe.method.name}' learns from labels, and {rows.description} has none: name their column in "
-            "data.label_column, or take a method that needs none"
-        )
     fields = method_class.config_class.__dataclass_fields__
     images = None if rows.streaming else rows.num_rows  # the rows of a stream have no places of their own
     given = recipe.method.options.get("num_images")

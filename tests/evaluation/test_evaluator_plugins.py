@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import DatasetDict
 from pydantic import Field
 from torch.nn import functional as F
 
@@ -289,7 +290,8 @@ def test_what_is_no_mistake_of_an_evaluator_passes():
             call_evaluate(evaluator, None, unused_rows(), Settings())
 
 
-def test_a_task_that_is_asked_for_must_be_possible(tmp_path):
+def test_a_task_that_is_asked_for_must_be_possible(tmp_path, monkeypatch):
+    monkeypatch.setattr("hfcontrast.training.build.check_same_data", None)  # nothing expensive is reached
     recipe = tmp_path / "r.yaml"
     recipe.write_text(RECIPE.replace("{prototypes: {metric: euclidean}, knn: {k: 5}}", "{retrieval: {}, linear: {}}"))
     text = (
@@ -297,14 +299,18 @@ def test_a_task_that_is_asked_for_must_be_possible(tmp_path):
         .replace("path: builtin/digits", f"path: {tmp_path / 'data'}")
         .replace('split: "train[:96]", ', "")
     )
-    colored(48).select_columns(["image", "number"]).rename_column("number", "size_of_it").save_to_disk(
-        tmp_path / "data"
+    bare = colored(48).select_columns(["image", "number"]).rename_column("number", "size_of_it")
+    bare.save_to_disk(tmp_path / "data")
+    bare.add_column("label", [-1] * 48).save_to_disk(tmp_path / "none")
+    DatasetDict(train=bare.add_column("label", [-1] * 48), test=bare.add_column("label", [0, 1] * 24)).save_to_disk(
+        tmp_path / "only_test"
     )
     recipe.write_text(text)
-    with pytest.raises(
-        DataError, match="has no labels, which eval.tasks.linear needs: name their column in data.label_column"
-    ):
-        run(load_recipe(recipe, [f"train.output={tmp_path / 'out'}"]))
+    for folder in ("data", "none", "only_test"):
+        with pytest.raises(
+            DataError, match="has no labels, which eval.tasks.linear needs: name their column in data.label_column"
+        ):
+            run(load_recipe(recipe, [f"data.path={tmp_path / folder}", f"train.output={tmp_path / 'out'}"]))
 
 
 def test_an_evaluator_of_every_run_that_is_named_must_be_possible_too(tmp_path):

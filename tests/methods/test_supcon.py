@@ -54,9 +54,8 @@ def test_the_loss_is_that_of_the_parts(head, form, normalize):
     torch.testing.assert_close(output.metrics["positive_similarity"], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("labels", [None, torch.full((5,), -1)], ids=["no labels", "none of the rows has one"])
-def test_without_labels_it_is_nt_xent(labels):
-    method = build(SupCon, **SMALL)
+def test_in_a_batch_without_labels_it_is_nt_xent():
+    method, labels = build(SupCon, **SMALL), torch.full((5,), -1)
     z = torch.randn(5, 3, 6)
     torch.testing.assert_close(method.objective({"z": z}, labels).loss, nt_xent(z, 0.1), rtol=1e-5, atol=1e-5)
 
@@ -78,19 +77,14 @@ def test_labels_attract_different_images():
     assert (moved[0] * moved[1]).sum() > (before[0] * before[1]).sum()
 
 
-def test_one_view_without_labels_is_refused():
-    with pytest.raises(ValueError, match="set count: 2 for a view, or use labeled data"):
-        build(SupCon, **SMALL).objective({"z": torch.randn(4, 1, 6)})
-
-
 def test_the_loss_can_be_scaled_by_the_temperature_as_in_the_authors_code():
     batch = random_batch(SupCon, 4)
     plain, scaled = (build(SupCon, **SMALL, scale_by_temperature=scale)(**batch).loss for scale in (False, True))
     torch.testing.assert_close(scaled, 0.1 * plain)
 
 
-def test_labels_are_welcome_but_not_needed():
-    assert not needs_labels(SupCon)
+def test_labels_are_needed():
+    assert needs_labels(SupCon)
 
 
 def test_the_settings_are_the_papers():

@@ -174,14 +174,28 @@ def test_a_bank_needs_images_that_have_numbers(tmp_path):
         build_training(streamed)
 
 
-def test_labels_are_needed_where_a_method_learns_from_them(tmp_path):
-    from datasets import load_from_disk
-
+@pytest.mark.parametrize("name", ["metric_learning", "supcon"])
+def test_labels_are_needed_where_a_method_learns_from_them(name, tmp_path, monkeypatch):
     from hfcontrast.data.sources import load_rows
 
-    load_rows("builtin/digits", split="train[:32]").dataset.remove_columns("label").save_to_disk(tmp_path / "bare")
-    assert "label" not in load_from_disk(tmp_path / "bare").column_names
-    recipe = tiny("metric_learning", tmp_path / "run")
-    recipe.data.path, recipe.data.split = str(tmp_path / "bare"), "train"
-    with pytest.raises(DataError, match="'metric_learning' learns from labels, and .* has none"):
+    monkeypatch.setattr("hfcontrast.training.build.check_same_data", None)  # what reads all rows is not reached
+    bare = load_rows("builtin/digits", split="train[:32]").dataset.remove_columns("label")
+    bare.save_to_disk(tmp_path / "bare")
+    bare.add_column("label", [-1] * 32).save_to_disk(tmp_path / "none")
+    for folder, why in (("bare", "has none"), ("none", "has only labels below 0")):
+        recipe = tiny(name, tmp_path / "run")
+        recipe.data.path, recipe.data.split = str(tmp_path / folder), "train"
+        with pytest.raises(DataError, match=f"'{name}' learns from labels, and .* {why}"):
+            build_training(recipe)
+
+
+def test_captions_are_needed_where_a_method_learns_from_them(tmp_path, monkeypatch):
+    from hfcontrast.data.sources import load_rows
+
+    monkeypatch.setattr("hfcontrast.training.build.check_same_data", None)
+    rows = load_rows("builtin/digits", split="train[:32]").dataset
+    rows.add_column("caption", [None, "", " ", ""] * 8).save_to_disk(tmp_path / "silent")
+    recipe = tiny("clip", tmp_path / "run", CLIP)
+    recipe.data.path, recipe.data.split = str(tmp_path / "silent"), "train"
+    with pytest.raises(DataError, match="'clip' learns from captions, and all those of .* are missing, empty"):
         build_training(recipe)
