@@ -1,4 +1,4 @@
-"""Atomic writes: whatever interrupts them, what was there before is still there, or the new one is."""
+"""Atomic writes: after any interruption there is either the old file or the new one."""
 
 import ast
 import json
@@ -104,7 +104,7 @@ def test_nothing_else_in_the_package_writes_in_place():
     """Output goes through ``atomic``; ``testing`` writes to temporary folders, the rest is listed with its reason."""
     allowed = {
         ("training/checkpoint_files.py", "write_text"),  # inside an unfinished folder
-        ("lock.py", "write_text"),  # who holds it; nobody else writes there
+        ("lock.py", "write_text"),  # the process that holds it; no other writes there
         ("training/memory.py", "write_text"),  # /proc
         ("training/tracking.py", "open"),  # appends a line
         ("comparison/processes.py", "open"),  # appends what a run prints

@@ -1,4 +1,4 @@
-"""Fingerprints and checksums say what they were made with; what earlier versions wrote is not compared, and not in the way."""
+"""Fingerprints and checksums name their algorithm; those of earlier versions are not compared, and cause no error."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What users write is printed as it stands, in lines and in tables."""
+"""Texts of users are printed unchanged, in lines and in tables."""
 
 import re
 from pathlib import Path

@@ -187,7 +187,7 @@ def test_readme_has_every_built_in_method_and_docs_every_page():
     assert all(f"({page.name})" in index for page in (ROOT / "docs").glob("*.md") if page.name != "index.md")
 
 
-def test_the_overview_is_small_and_made_by_what_stands_beside_it():
+def test_the_overview_image_is_small_and_has_its_script():
     image = ROOT / "docs/images/overview.jpg"
     assert image.stat().st_size < 300_000
     compile(image.with_suffix(".py").read_text(encoding="utf-8"), "overview.py", "exec")

@@ -1,4 +1,4 @@
-"""Without a network, what is named on the Hub is said to be out of reach, by every way to name it."""
+"""Without a network, everything on the Hub is reported as unreachable, however it is named."""
 
 import socket
 
@@ -16,7 +16,7 @@ NAME = "someone/something"
 
 @pytest.fixture(params=["refused", "silent"])
 def no_network(request, monkeypatch):
-    """An address of the Hub that nobody answers: at once, or never."""
+    """An address of the Hub that does not answer: at once, or never."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     if request.param == "silent":

@@ -1,4 +1,4 @@
-"""Private names of libraries: each that is used is listed in hfcontrast/private_apis.py, and still is what it was."""
+"""Private names of libraries: each that is used is listed in hfcontrast/private_apis.py and has not changed."""
 
 import ast
 import inspect

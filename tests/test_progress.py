@@ -30,20 +30,20 @@ class Lines(list):
             assert self.more.wait_for(lambda: any(text in line for line in self), timeout=10), list(self)
 
 
-def test_nothing_is_said_of_what_is_quick(capsys):
+def test_quick_tasks_print_nothing(capsys):
     with LongTask("reading"):
         pass
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_takes_long_is_said_with_its_count_and_its_end(lines):
+def test_long_tasks_print_their_count_and_their_end(lines):
     with LongTask("reading photos", 1200, write=lines) as task:
         task.update(1000)
         lines.wait_for("reading photos: 1,000 of 1,200 (0 s so far)")
     assert lines[-1] == "reading photos: finished after 0 s"
 
 
-def test_the_innermost_task_alone_is_said(lines):
+def test_only_the_innermost_task_is_printed(lines):
     outer = Lines()
     with LongTask("opening", write=outer):
         with LongTask("listing", write=lines) as task:

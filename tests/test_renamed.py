@@ -1,4 +1,4 @@
-"""Old names: what has moved is found under its old name, once, with a warning that says the new one."""
+"""Old names: moved code is found under its old name, with one warning that gives the new one."""
 
 import importlib
 import sys

@@ -72,7 +72,7 @@ def test_both_names_are_an_error(file, text, overrides):
         load(file(text), *overrides)
 
 
-def test_a_key_given_twice_is_told_with_the_other_mistakes(file):
+def test_a_key_given_twice_is_reported_with_the_other_mistakes(file):
     text = "eval: {max_bank: 1, max_train: 2, knn_k: none}\ntrack: {too: [x]}\n"
     with pytest.raises(RecipeError) as caught:
         load_recipe(file(text), ["optim.lr=fast", "method.temperature=x"])

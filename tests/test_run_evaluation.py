@@ -1,4 +1,4 @@
-"""What a run is evaluated on."""
+"""The data that a run is evaluated on."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The house: which part may import which, and that the command line starts fast."""
+"""The structure of the package: which part may import which, and that the command line starts fast."""
 
 import ast
 import re

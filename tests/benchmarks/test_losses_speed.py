@@ -1,4 +1,4 @@
-"""bench --losses: its plain forms are the losses, its memory figures what tensors hold, its table complete."""
+"""bench --losses: its plain forms equal the losses, its memory figures are the sizes of tensors, its table is complete."""
 
 import pytest
 import torch

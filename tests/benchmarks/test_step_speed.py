@@ -1,4 +1,4 @@
-"""`hfcontrast bench`: its table is whole, and shows what gradient caching saves."""
+"""`hfcontrast bench`: its table is complete, and shows what gradient caching saves."""
 
 import pytest
 import torch

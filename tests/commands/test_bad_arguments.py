@@ -1,4 +1,4 @@
-"""What a user mistypes on the command line ends in one sentence, before a model or data is loaded."""
+"""Mistakes on the command line are one sentence, before a model or data is loaded."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_bench_measures_for_a_time_that_ends(text, capsys):
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"parts": 3}', "{}", '"text"', "null", "{", b"\xff\xfe"])
-def test_a_manifest_of_somebody_else_is_refused(content, tmp_path):
+def test_a_manifest_of_another_program_is_refused(content, tmp_path):
     (tmp_path / module.MANIFEST).write_bytes(content if isinstance(content, bytes) else content.encode())
     if content == "null":
         assert module.continue_manifest(tmp_path, {"a": 1})["parts"] == []

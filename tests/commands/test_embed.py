@@ -1,4 +1,4 @@
-"""`hfcontrast embed`: the right vectors in the right order, after any interruption, and what the files are good for."""
+"""`hfcontrast embed`: the right vectors in the right order, after any interruption, and uses of the files."""
 
 import json
 import multiprocessing
@@ -38,7 +38,7 @@ def read(folder: Path) -> Dataset:
 
 
 def expected_images(model, data: Dataset) -> dict[int, torch.Tensor]:
-    """The features of every readable picture with nothing but transformers, one at a time."""
+    """The features of every readable image with nothing but transformers, one at a time."""
     found = {}
     for number in range(len(data)):
         if data.cast_column("image", Image(decode=False))[number]["image"]["bytes"] == b"broken":
@@ -56,7 +56,7 @@ def expected_text(model, text: str) -> torch.Tensor:
     return getattr(features, "pooler_output", features)[0]
 
 
-def test_pictures_and_captions_in_the_order_of_the_rows(clip_folder, source, tmp_path):
+def test_images_and_captions_in_the_order_of_the_rows(clip_folder, source, tmp_path):
     told = embed.embed(clip_folder, source, tmp_path, batch_size=7, shard_rows=16, keep=["number"])
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "manifest.json",
@@ -130,7 +130,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("written", [0, 1, 3])
-def test_an_interrupted_run_goes_on(written, streaming, clip_folder, colors_folder, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(written, streaming, clip_folder, colors_folder, tmp_path, monkeypatch):
     source = DataSource(colors_folder, streaming=streaming)
     options = {"batch_size": 4, "shard_rows": 10, "keep": ["number"], "console": Console(quiet=True)}
     whole = embed.embed(clip_folder, source, tmp_path / "whole", **options)
@@ -160,7 +160,7 @@ def test_an_interrupted_run_goes_on(written, streaming, clip_folder, colors_fold
     assert after.items() >= before.items()  # what was there has not been made again
 
 
-def test_a_killed_process_leaves_a_folder_to_go_on_in(clip_folder, colors_folder, tmp_path):
+def test_a_killed_process_leaves_a_folder_that_can_be_resumed(clip_folder, colors_folder, tmp_path):
     options = {"shard_rows": 15, "batch_size": 4}
 
     def run_until_killed():
@@ -222,7 +222,7 @@ def test_other_options_are_refused_and_named(clip_folder, source, tmp_path):
         embed.embed(other, source, tmp_path / "mine", shard_rows=16)
 
 
-def test_data_that_changed_is_refused_and_older_manifests_go_on(tmp_path):
+def test_data_that_changed_is_refused_and_older_manifests_are_resumed(tmp_path):
     before = {"data.rows": 36, "what": "images"}
     options = before | {"data.fingerprint": "one", "data.open_addresses": False, "data.max_pixels": 89_478_485}
     (tmp_path / "out").mkdir()
@@ -237,7 +237,7 @@ def test_data_that_changed_is_refused_and_older_manifests_go_on(tmp_path):
         embed.continue_manifest(tmp_path / "older", options | {"data.open_addresses": True})
 
 
-def test_fingerprints_of_an_earlier_version_are_not_compared_and_it_is_said(tmp_path, caplog):
+def test_fingerprints_of_an_earlier_version_are_not_compared_and_it_is_reported(tmp_path, caplog):
     before = {"data.rows": 36, "data.fingerprint": "0" * 32, "model_digest": "f" * 32}
     now = before | {"data.fingerprint": "blake2b:1", "model_digest": "blake2b:2"}
     now |= {"data.open_addresses": False, "data.max_pixels": 89_478_485}
@@ -273,7 +273,7 @@ def test_siglip_texts_are_padded_to_the_full_length(source, tmp_path):
     torch.testing.assert_close(torch.tensor(read(tmp_path / "out")[0]["text_embedding"]), expected, atol=1e-5, rtol=0)
 
 
-def test_kept_pictures_are_pictures_again(clip_folder, tmp_path):
+def test_kept_images_are_images_again(clip_folder, tmp_path):
     features = Features({"photo": Image(), "mask": Image(), "box": List(Value("float32"), length=4)})
     picture = png(np.full((20, 20, 3), 90, np.uint8))
     rows = {"photo": [{"bytes": picture, "path": None}] * 3, "mask": [{"bytes": picture, "path": None}, None, None]}
@@ -291,7 +291,7 @@ def test_kept_pictures_are_pictures_again(clip_folder, tmp_path):
     )
 
 
-def test_what_cannot_be_done_is_said(clip_folder, vit_folder, source, tmp_path):
+def test_what_cannot_be_done_is_reported(clip_folder, vit_folder, source, tmp_path):
     output = tmp_path / "out"
     with pytest.raises(HFContrastError, match="vit has no text tower: --what both needs one"):
         embed.embed(vit_folder, source, output, what="both")
@@ -336,7 +336,7 @@ def test_the_command(clip_folder, colors_folder, tmp_path, capsys):
         cli.main(["embed", clip_folder, colors_folder, "--output", "x", "--shard-rows", "0"])
 
 
-def test_pictures_do_not_pile_up(clip_folder, source, monkeypatch):
+def test_images_are_not_accumulated(clip_folder, source, monkeypatch):
     rows, what = embed.open_rows(opened := embed.open_model(clip_folder, device="cpu"), source, "train", None, ())
     maker = embed.PartMaker(opened, rows, what, False, "float32", 4)
     alive = []

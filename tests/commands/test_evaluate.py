@@ -1,4 +1,4 @@
-"""`hfcontrast evaluate`: the figures are those of the evaluators, and what cannot be judged is said."""
+"""`hfcontrast evaluate`: the figures are those of the evaluators, and what cannot be evaluated is reported."""
 
 import json
 
@@ -47,7 +47,7 @@ def features_by_hand(
 def test_neighbors_and_probe_of_an_image_encoder(vit_folder, colors_folder):
     report = evaluate_model(vit_folder, DataSource(colors_folder), settings={"knn": {"k": 3}})
     bank, queries = features_by_hand(vit_folder, range(40), ()), features_by_hand(vit_folder, range(22), (5,), 4)
-    # The bank's noise is drawn before a picture is broken, so its others are the same; rows 3 and 17 are left out.
+    # The bank's noise is drawn before an image is broken, so its others are the same; rows 3 and 17 are left out.
     kept = torch.tensor([n not in (3, 17) for n in range(40)])
     bank = (bank[0][kept], bank[1][kept])
     assert set(report["scores"]) == {"knn", "linear", "features"}
@@ -106,7 +106,7 @@ def test_fine_tuning_is_done_when_asked_for(vit_folder, colors_folder, tmp_path,
         assert "above 0 and up to 1" in capsys.readouterr().err
 
 
-def test_rows_that_are_not_kept_are_read_anew(vit_folder, colors_folder, monkeypatch):
+def test_rows_that_are_not_kept_are_read_again(vit_folder, colors_folder, monkeypatch):
     settings = {"epochs": 2, "batch_size": 8, "label_share": 0.5}
     options = {"tasks": ["finetune"], "settings": {"finetune": settings}}
     kept = evaluate_model(vit_folder, DataSource(colors_folder), **options)["scores"]["finetune"]
@@ -165,7 +165,7 @@ def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colors_folde
     assert report["scores"] == {"retrieval": pytest.approx(retrieve_rows(model, processor, rows))}
 
 
-def test_a_saved_method_is_judged_by_the_encoder_that_it_would_publish(tmp_path, colors_folder):
+def test_a_saved_method_is_evaluated_by_the_encoder_that_it_would_publish(tmp_path, colors_folder):
     method = build(DINO)
     method.save_pretrained(tmp_path)
     BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
@@ -180,7 +180,7 @@ def test_a_saved_method_is_judged_by_the_encoder_that_it_would_publish(tmp_path,
     )
 
 
-def test_what_cannot_be_judged_is_said(clip_folder, vit_folder, colors_folder, tmp_path):
+def test_what_cannot_be_evaluated_is_reported(clip_folder, vit_folder, colors_folder, tmp_path):
     source = DataSource(colors_folder)
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
         evaluate_model(vit_folder, source, tasks=["zero-shot"])
@@ -294,7 +294,7 @@ def test_weights_that_are_missing_are_named(tmp_path, caplog):
     assert "1 tensors are not in the weights and stay random, e.g. text_projection.weight" in caplog.text
 
 
-def test_half_precision_weights_are_judged_in_float32(tmp_path):
+def test_half_precision_weights_are_evaluated_in_float32(tmp_path):
     save(tiny_clip().to(torch.bfloat16), tmp_path)
     assert open_model(str(tmp_path), device="cpu").model.dtype == torch.float32
 

@@ -213,9 +213,9 @@ def test_real_trainings(recipe_file, tmp_path, monkeypatch, capsys):
     for name in ("one", "two"):
         result, folder = runs[name]["result"], out / name
         assert result == json.loads((folder / "result.json").read_text())
-        judged = [line["eval"] for line in tiny_runs.metrics(folder) if "eval" in line]
-        assert [("linear_accuracy" in scores) for scores in judged] == [False, True]
-        assert result["scores"]["trained"] == judged[-1]
+        evaluated = [line["eval"] for line in tiny_runs.metrics(folder) if "eval" in line]
+        assert [("linear_accuracy" in scores) for scores in evaluated] == [False, True]
+        assert result["scores"]["trained"] == evaluated[-1]
         assert result["recipe_hash"] == runs[name]["recipe_hash"]
         assert result["images_per_second"] > 0 and result["peak_memory"] > 100 << 20
     assert "patches of 4 px" in runs["three"]["error"]

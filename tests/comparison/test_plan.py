@@ -1,4 +1,4 @@
-"""What a comparison is made of, and when a run counts as finished."""
+"""The plan of a comparison: its runs, and when one counts as finished."""
 
 import json
 import shutil
@@ -115,7 +115,7 @@ def test_a_run_that_is_only_to_be_evaluated_by_more_is_not_finished(recipe_file,
     with pytest.raises(CheckpointError, match="eval.tasks.knn.k: 20 -> 5"):
         finished_result(planned("eval.knn_k=5"))
 
-    shutil.rmtree(bare.folder / "checkpoints")  # without them there is nothing to be judged by more
+    shutil.rmtree(bare.folder / "checkpoints")  # without them no further evaluator can run
     assert finished_result(bare) == result(bare)
     with pytest.raises(CheckpointError, match="eval.tasks.linear"):
         finished_result(planned())
@@ -136,7 +136,7 @@ def test_pixels_are_not_fine_tuned(recipe_file, tmp_path):
     assert plain.pixels() == tuned.pixels() and plain.untrained() != tuned.untrained()
 
 
-def test_baselines_are_shared_by_runs_with_the_same_encoder_and_pictures(recipe_file, tmp_path, result):
+def test_baselines_are_shared_by_runs_with_the_same_encoder_and_images(recipe_file, tmp_path, result):
     files = [recipe_file("one"), recipe_file("two", temperature="0.5}"), recipe_file("three", backbone=OTHER)]
     one, two, three = plan(files, [], tmp_path)
     assert one.untrained() == two.untrained() != three.untrained()

@@ -1,4 +1,4 @@
-"""What recipes share stands in one file: which setting counts, where errors are, and which files are runs."""
+"""Settings that recipes share, in one file: precedence, places of errors, and which files are runs."""
 
 from pathlib import Path
 

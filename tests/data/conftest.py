@@ -21,7 +21,7 @@ def png(pixels: np.ndarray, **options) -> bytes:
 
 
 def pictures(count: int, seed: int = 0) -> list[bytes]:
-    """Smooth pictures of different sizes and forms."""
+    """Smooth images of different sizes and forms."""
     rng = np.random.default_rng(seed)
     result = []
     for _ in range(count):

@@ -155,7 +155,7 @@ def test_webdataset_pairs_stream_with_text_or_a_field_of_json(tmp_path, tokenize
         assert [text.strip() for text in texts] == [f"a {WORDS[color % 6]} thing" for color in colors]
 
 
-def test_a_stream_of_captions_goes_on_where_it_was(tmp_path, tokenizer):
+def test_a_stream_of_captions_resumes_where_it_was(tmp_path, tokenizer):
     captions = [[f"a {word} thing" for word in WORDS] for _ in range(16)]
     saved(tmp_path / "set", captions, [Value("string")])
     rows = load_rows(str(tmp_path / "set"), captioned=True, streaming=True)

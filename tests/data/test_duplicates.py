@@ -1,4 +1,4 @@
-"""Near-duplicates are found as someone who looks at the images would find them."""
+"""Near-duplicates are found as a person would find them."""
 
 import io
 
@@ -43,7 +43,7 @@ def test_other_images_are_not():
     assert not near_duplicates(hashes_of(images), hashes_of(others + shifted)).any()
 
 
-def test_one_pattern_in_two_colors_flat_and_small_images_are_told_apart_by_their_pixels():
+def test_one_pattern_in_two_colors_flat_and_small_images_differ_by_their_pixels():
     circle = np.hypot(*np.mgrid[-20:20, -20:20]) < 12
     red, blue = (
         Image.fromarray((circle[..., None] * np.array(color)).astype("uint8")) for color in ((200, 0, 0), (0, 0, 200))

@@ -1,4 +1,4 @@
-"""Evaluation batches: all rows in order, whoever reads them, less those that cannot be read."""
+"""Evaluation batches: all rows in order on any process, without those that cannot be read."""
 
 import io
 import logging

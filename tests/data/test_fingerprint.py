@@ -1,4 +1,4 @@
-"""Rows have a fingerprint of what they are, not of where they are kept."""
+"""The fingerprint of rows depends on their content, not on where they are stored."""
 
 import shutil
 

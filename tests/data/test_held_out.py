@@ -1,4 +1,4 @@
-"""What is held out for evaluation where nobody says it."""
+"""Rows that are held out for evaluation by default."""
 
 import numpy as np
 import pytest

@@ -111,7 +111,7 @@ def test_seeds_differ(expected, map_rows, views):
 
 
 @pytest.mark.parametrize("workers, stop", [(0, 4), (1, 5), (2, 1), (2, 4)])
-def test_resuming_goes_on_exactly(expected, map_rows, views, workers, stop):
+def test_resuming_is_exact(expected, map_rows, views, workers, stop):
     loader = TrainLoader(map_rows, views, batch_size=12, seed=5, workers=workers)
     batches = iter(loader)
     for _ in range(stop):

@@ -136,7 +136,7 @@ def test_equal_images_have_views_of_their_own():
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_resuming_goes_on_exactly(stream_rows, workers):
+def test_resuming_is_exact(stream_rows, workers):
     """80 rows in batches of 6, so passes end at 13 1/3 and 26 2/3 batches of one worker."""
     expected = take(loader_of(stream_rows, workers=workers), 32)
     for stop in (1, 13, 14, 29):

@@ -71,7 +71,7 @@ def test_rows_of_different_sizes_are_named():
         ("image", "holds image, which makes no tensor"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_handed_over_is_one_sentence(name, words):
+def test_columns_that_cannot_be_batched_are_one_sentence(name, words):
     with pytest.raises(DataError, match=f"a step of the method takes '{name}', .*{words}"):
         rows((name,))
 

@@ -1,4 +1,4 @@
-"""Facts of architectures: one entry is all that a new one needs; what an entry says is found by whoever asks."""
+"""Facts of architectures: a new one needs one entry, and all rooms read the facts from it."""
 
 import pytest
 import torch

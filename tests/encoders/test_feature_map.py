@@ -1,4 +1,4 @@
-"""Feature maps: every place of a map is the feature of that place of the picture, whatever the encoder."""
+"""Feature maps: every place of a map is the feature of that place of the image, for every encoder."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ ENCODERS = {
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_the_map_has_the_shape_of_the_picture(name):
+def test_the_map_has_the_shape_of_the_image(name):
     config, shape = ENCODERS[name]
     encoder = build_encoder(backbone_config(config, [32]))
     pixels = torch.randn(2, 3, 32, 32)
@@ -40,7 +40,7 @@ def test_the_map_has_the_shape_of_the_picture(name):
         assert torch.equal(found[:, :, -1, -1], hidden[:, -1])
 
 
-def test_pictures_need_not_be_square():
+def test_images_need_not_be_square():
     encoder = build_encoder(backbone_config({"model_type": "dinov2", **SMALL}, [32]))
     with torch.no_grad():
         hidden = encoder(torch.randn(1, 3, 32, 48)).last_hidden_state

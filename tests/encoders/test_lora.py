@@ -1,4 +1,4 @@
-"""LoRA: which layers get adapters, what is trained, and what is left of it when they are merged or saved alone."""
+"""LoRA: which layers get adapters, what is trained, and the weights when they are merged or saved alone."""
 
 import copy
 import json
@@ -265,7 +265,7 @@ def test_dropout_belongs_to_training():
     assert torch.equal(encode(encoder.eval(), PIXELS), encode(encoder, PIXELS))
 
 
-def test_what_is_said_of_it():
+def test_the_sentence_about_it():
     encoder = with_lora("clip")
     adapters = 16 * (3 * 16 + 16 * 3)
     beside = 2 * 10 * 16 + 1

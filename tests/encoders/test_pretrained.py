@@ -1,4 +1,4 @@
-"""Released models: no code of theirs is run, and what is damaged or does not belong together is one sentence."""
+"""Released models: their code is not run, and damaged or mismatching files are one sentence."""
 
 import json
 from types import SimpleNamespace

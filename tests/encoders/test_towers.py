@@ -183,7 +183,7 @@ def test_clip_reads_a_text_at_its_first_end_token():
 
 @pytest.mark.parametrize("vision, text", PAIRS)
 def test_gradients_reach_every_parameter_of_a_pair(vision, text):
-    """Distributed training would wait in vain for one that is not reached."""
+    """Distributed training would wait forever for one that is not reached."""
     encoder = build_encoder(backbone_config(pair(VISION[vision], TEXTS[text]), [32], facts(text)))
     pixels = torch.randn(4, 3, 32, 32)
     images, texts = (

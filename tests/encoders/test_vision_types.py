@@ -14,7 +14,7 @@ from hfcontrast.errors import RecipeError
 NOT_BUILT = {"depth_pro", "dinat", "hiera", "mgp-str", "pp_ocrv6_medium_det", "vision-text-dual-encoder", "yolos"}
 
 
-def test_architectures_are_told_apart_by_what_their_models_take():
+def test_kinds_of_architectures_follow_from_what_their_models_take():
     alone, more = {"vit", "timm_wrapper", "detr"}, {"clip", "llava", "siglip2_vision_model"}
     assert all(vision_types.takes_images(name) for name in alone | more)
     assert not any(vision_types.takes_images(name) for name in ("bert", "wav2vec2"))

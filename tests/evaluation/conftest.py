@@ -69,7 +69,7 @@ def save(model, folder: Path) -> str:
 
 
 def colored(count: int, *, broken: tuple[int, ...] = (), seed: int = 3) -> Dataset:
-    """Noisy pictures of one color, with label, one caption and several captions."""
+    """Noisy images of one color, with label, one caption and several captions."""
     rng = np.random.default_rng(seed)
     features = Features(
         {

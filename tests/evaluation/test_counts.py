@@ -1,4 +1,4 @@
-"""What an evaluation says of the images that it had."""
+"""How an evaluation counts its images."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Evaluators as plugins: a package that adds one touches no file of ours, what is wrong with one hides no other, and their contract."""
+"""Evaluators as plugins: a package can add one, a broken one does not hide the others, and their contract suite."""
 
 import json
 import shutil
@@ -267,7 +267,7 @@ def test_the_suite_finds(body, words):
         (lambda *_: Scores({"median": 1.0}), "returned the figure 'median', declared are mean", type(None)),
     ],
 )
-def test_an_exception_of_evaluate_is_told_with_the_evaluators_name(evaluate, words, cause):
+def test_an_exception_of_evaluate_is_reported_with_the_evaluators_name(evaluate, words, cause):
     evaluator = type("Wrong", (Plain,), {"__module__": __name__, "evaluate": evaluate})()
     with pytest.raises(PluginError, match=words) as told:
         OnlineEvaluation(unused_rows(), {"plain": Task(evaluator, Settings())})(None)

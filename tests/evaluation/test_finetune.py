@@ -1,4 +1,4 @@
-"""Fine-tuning: it learns what no linear probe can, from the rows it may, alike on one process and two, and leaves no trace."""
+"""Fine-tuning: it learns what a linear probe cannot, from the allowed rows, equally on one process and two, and without side effects."""
 
 import copy
 from types import SimpleNamespace
@@ -136,8 +136,8 @@ def test_what_is_frozen_by_design_stays_and_all_else_moves(trained_models):
     start = copy.deepcopy(encoder.state_dict())
     teacher = copy.deepcopy(encoder).requires_grad_(False)
     cases = [(encoder, None, 1), (teacher, None, 0), (teacher, trainable_names(encoder), 1)]
-    for judged, trained, still in cases:
-        finetune_accuracy(judged, batches(*corners(48)), batches(*corners(20)), PLAIN, trained)
+    for evaluated, trained, still in cases:
+        finetune_accuracy(evaluated, batches(*corners(48)), batches(*corners(20)), PLAIN, trained)
         state = trained_models[-1].encoder.state_dict()
         same = [name for name, value in state.items() if torch.equal(value, start[name])]
         assert same == ["embeddings.position_embeddings"][:still]
@@ -230,7 +230,7 @@ def test_two_encoders_are_trained_on_the_same_rows():
     assert read[0][:12] != read[0][12:]
 
 
-def test_rows_that_are_read_anew_and_rows_in_memory_train_alike():
+def test_rows_that_are_read_again_and_rows_in_memory_train_alike():
     pixels, labels = corners(60)
     queries = batches(*corners(40, seed=1))
     expected = finetune_accuracy(vit(), batches(pixels, labels), queries, PLAIN)

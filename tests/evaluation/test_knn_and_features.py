@@ -49,7 +49,7 @@ def test_labels_may_be_any_numbers(monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 5, 20])
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_knn_is_the_plain_vote(k, temperature):
+def test_knn_equals_the_plain_vote(k, temperature):
     bank, queries = clusters(60), clusters(50)
     expected = plain_knn(*bank, *queries, k, temperature)
     assert 0.3 < expected < 1.0

@@ -1,4 +1,4 @@
-"""The linear probe against scikit-learn and autograd, and what its protocol promises."""
+"""The linear probe against scikit-learn and autograd, and its protocol."""
 
 import numpy as np
 import pytest

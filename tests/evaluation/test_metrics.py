@@ -46,7 +46,7 @@ def test_zero_shot_accuracy_in_batches(in_memory, tmp_path):
     assert metric.compute()["top3"] in (0.0, 1.0)
 
 
-def test_retrieval_recall_with_several_captions_a_picture():
+def test_retrieval_recall_with_several_captions_an_image():
     images, counts = torch.randn(30, 8), [1 + n % 4 for n in range(29)] + [0]
     owners = torch.arange(30).repeat_interleave(torch.tensor(counts))
     texts = 0.8 * images[owners] + torch.randn(len(owners), 8)
@@ -95,7 +95,7 @@ def test_a_metric_of_ones_own():
     assert set(found) == {"top2", "mean_per_class"}
 
 
-def test_what_cannot_be_judged_is_said():
+def test_what_cannot_be_evaluated_is_reported():
     vit = build_encoder(backbone_config({"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1}, [32]))
     for task in ("zero-shot-image-classification", "image-text-retrieval"):
         with pytest.raises(HFContrastError, match="no text tower"):

@@ -141,7 +141,7 @@ def test_images_without_captions_and_captions_without_images_are_candidates_only
     assert found["image_to_text_r2"] == 0.0 and found["image_to_text_r3"] == 1.0  # two strangers stand before
 
 
-def test_what_cannot_be_judged():
+def test_what_cannot_be_evaluated():
     with pytest.raises(ValueError, match="3 texts, 2 images, no pair"):
         retrieval_recall(torch.randn(2, 3), torch.randn(3, 3), torch.tensor([-1, -1, -1]))
     with pytest.raises(ValueError, match="image 2, but there are 2"):
@@ -173,7 +173,7 @@ def extra(model):
 
 @pytest.mark.parametrize("column", ["caption", "captions"])
 @pytest.mark.parametrize("build", [tiny_clip, tiny_siglip])
-def test_rows_are_judged_as_by_hand(build, column, processor, caplog):
+def test_rows_are_evaluated_as_by_hand(build, column, processor, caplog):
     model, data = build(), colored(23, broken=(5,))
     expected = by_hand(model, processor, data, column, [n for n in range(23) if n != 5])
     caplog.set_level(logging.WARNING)
@@ -209,7 +209,7 @@ def test_modes_come_back(model, processor):
     model.eval()
 
 
-def test_what_cannot_be_used_is_said(model, processor):
+def test_what_cannot_be_used_is_reported(model, processor):
     vit = build_encoder(backbone_config({"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1}, [32]))
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
         retrieve_rows(vit, processor, colored(4))
@@ -224,7 +224,7 @@ def test_what_cannot_be_used_is_said(model, processor):
 
 
 @pytest.mark.parametrize("count", [23, 1])
-def test_two_processes_judge_as_one(count, model, processor, on_processes):
+def test_two_processes_evaluate_as_one(count, model, processor, on_processes):
     data = colored(count, broken=(4,) if count > 4 else ())
     alone = retrieve_rows(model, processor, data, caption_column="captions")
     together = on_processes(lambda rank: retrieve_rows(model, processor, data, caption_column="captions", batch_size=3))

@@ -115,7 +115,7 @@ def test_mean_over_classes():
     assert mean_class_accuracy(images, classes, labels) == pytest.approx(0.5)  # class 2 does not occur
 
 
-def test_labels_that_cannot_be_judged():
+def test_labels_that_cannot_be_evaluated():
     with pytest.raises(ValueError, match="no row has a label"):
         zero_shot_accuracy(torch.randn(2, 3), torch.randn(4, 3), torch.tensor([-1, -1]))
     with pytest.raises(ValueError, match="label 4 has no class embedding: there are 4"):
@@ -179,8 +179,8 @@ def test_tokens_are_those_that_training_makes(build):
     model, tokenizer = build(), tiny_tokenizer()
     texts = ["a red square", "blue", "the big blue picture of a small red square " * 3]
     trained, _ = CaptionReader(("caption",), tokenizer, LENGTH, pad_to_max=build is tiny_siglip).tokenize(texts)
-    judged = tokenize(model, tokenizer, texts)
-    assert trained.keys() == judged.keys() and all(torch.equal(trained[name], judged[name]) for name in trained)
+    evaluated = tokenize(model, tokenizer, texts)
+    assert trained.keys() == evaluated.keys() and all(torch.equal(trained[name], evaluated[name]) for name in trained)
 
 
 def test_equal_texts_have_equal_features_in_any_batch(model):
@@ -219,7 +219,7 @@ def test_class_names_are_those_of_the_column_unless_others_are_given(model, proc
     assert classify_rows(model, processor, second, label_column="size") != own
 
 
-def test_what_cannot_be_classified_is_said(model, processor):
+def test_what_cannot_be_classified_is_reported(model, processor):
     data = colored(4)
     vit = build_encoder(backbone_config({"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1}, [32]))
     with pytest.raises(HFContrastError, match="ViTModel has no text tower"):
@@ -273,7 +273,7 @@ def test_a_limit_spreads_over_the_data():
     assert [row["label"] for row in share_out(stream, 3).dataset] == [0, 1, 2] and share_out(stream) is stream
 
 
-def test_pictures_that_make_no_batch_are_explained():
+def test_images_that_make_no_batch_are_explained():
     def refuse(images, return_tensors):
         raise ValueError("unable to stack")
 

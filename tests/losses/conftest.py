@@ -1,4 +1,4 @@
-"""What the tests of every loss ask: equal to the plain reference, in value and gradient, in every precision."""
+"""Checks of every loss: equal to the plain reference, in value and gradient, in every precision."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Tiles: the values and gradients of the whole matrix, whatever the tile, without ever holding that matrix."""
+"""Tiles: the values and gradients of the whole matrix for any size of tiles, without holding that matrix."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""AIM: which patch sees which, the loss from the paper's formulas, its prefixes, its pictures, and the paper's settings."""
+"""AIM: which patch sees which, the loss from the paper's formulas, its prefixes, its images, and the paper's settings."""
 
 import pytest
 import torch
@@ -130,7 +130,7 @@ def test_positions_are_fixed_and_features_are_the_mean_of_the_patches(backbone):
     torch.testing.assert_close(encode(method.export_encoder(), crops), expected)
 
 
-def test_pictures_show_prefix_prediction_and_original():
+def test_images_show_prefix_prediction_and_original():
     method, batch = build(AIM, VIT, **SMALL).eval(), random_batch(AIM, 3)
     crops = batch["pixel_values"][:, 0]
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_half_precision_computes_errors_in_full_precision():
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(exact.item(), rel=0.02)
 
 
-def test_a_picture_of_one_patch_is_refused():
+def test_an_image_of_one_patch_is_refused():
     method = build(AIM, VIT, **SMALL)
     with pytest.raises(RecipeError, match="predicts a patch from those before it"):
         method.embed(torch.zeros(2, 1, 3, 8, 8), torch.arange(2))

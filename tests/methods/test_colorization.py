@@ -1,4 +1,4 @@
-"""Colorization: its targets and loss against the paper's formulas, what is measured, what is published, and its pictures."""
+"""Colorization: its targets and loss against the paper's formulas, what is measured, what is published, and its images."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def pictures(count, size=32):
 
 
 def loss_by_hand(method, rgb, logits):
-    """Equations 2 to 4 of one picture, place by place, with the mean over the places."""
+    """Equations 2 to 4 of one image, place by place, with the mean over the places."""
     bins, terms = color_bins().double(), []
     w = rebalancing_weights(torch.tensor(method.config.color_frequencies), color_bins()).double()
     ab = convert_colors(rgb[None], "lab")[0, 1:].double()
@@ -117,7 +117,7 @@ def test_the_sheet_shows_the_predicted_colors():
 
 
 @pytest.mark.parametrize("backbone", [None, TINY_RESNET], ids=["vit", "resnet"])
-def test_one_encoder_of_ordinary_pictures_is_published(backbone):
+def test_one_encoder_of_ordinary_images_is_published(backbone):
     method = build(Colorization, backbone, **SMALL).eval()
     encoder = method.export_encoder()
     assert type(encoder) is ColorViewsModel and len(encoder.encoders) == 1

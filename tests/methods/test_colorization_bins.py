@@ -1,4 +1,4 @@
-"""Bins of colors: all that a color of sRGB can be in, and no other."""
+"""Color bins: exactly those that colors of sRGB fall into."""
 
 import torch
 

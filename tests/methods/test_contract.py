@@ -1,4 +1,4 @@
-"""The contract suite itself: it must refuse every kind of broken method, and say why."""
+"""The contract suite itself: it refuses every kind of broken method, and says why."""
 
 import random
 

@@ -239,7 +239,7 @@ def probe(encoder: SignalEncoderModel, train, test) -> float:
     return classifier.score((queries - mean) / std, test[1])
 
 
-def test_it_learns_how_signals_go_on():
+def test_it_learns_to_predict_signals():
     generator = torch.Generator().manual_seed(0)
     train, test = sweeps(256, generator), sweeps(512, generator)
     method, steps = of_signals(6), 150

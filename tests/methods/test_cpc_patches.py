@@ -1,4 +1,4 @@
-"""Grids of patches: what they hold, how they are shaken and turned."""
+"""Grids of patches: their contents, augmentation and rotation."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hfcontrast.methods.cpc.patches import DRAWS, distort_patches, turn_grid
 from hfcontrast.nn.patches.cut import cut_patches
 
 
-def test_a_picture_of_256_pixels_has_seven_by_seven_patches():
+def test_an_image_of_256_pixels_has_seven_by_seven_patches():
     images = torch.randn(2, 3, 256, 256)
     patches = cut_patches(images, 64, 32)
     assert patches.shape == (2, 7, 7, 3, 64, 64)

@@ -192,7 +192,7 @@ def test_activation_checkpointing_changes_nothing(features):
         torch.testing.assert_close(checkpointed, plain)
 
 
-def test_pictures_show_the_mask_and_features():
+def test_images_show_the_mask_and_features():
     method, batch = build(Data2Vec, VIT, **SMALL).eval(), random_batch(Data2Vec, 4)
     with torch.no_grad():
         pictures = method.visualize(batch["pixel_values"], batch["index"])

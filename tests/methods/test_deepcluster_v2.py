@@ -146,7 +146,7 @@ def test_centroids_are_not_trained():
     assert "centroids" not in dict(method.named_parameters()) and "centroids" in method.state_dict()
 
 
-def test_a_run_resumed_within_an_epoch_goes_on_with_its_clusters():
+def test_a_run_resumed_within_an_epoch_keeps_its_clusters():
     method = build(DeepClusterV2, **SMALL)
     run(method, STEPS + 1)
     state = {name: value.clone() for name, value in method.state_dict().items()}

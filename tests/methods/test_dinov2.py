@@ -1,4 +1,4 @@
-"""DINOv2: what is masked and who sees it, its three losses put together by hand, its schedules, and the authors' settings."""
+"""DINOv2: what is masked, its three losses put together by hand, its schedules, and the authors' settings."""
 
 import math
 

@@ -160,7 +160,7 @@ def test_the_published_processor_makes_the_tokens_that_are_evaluated(tmp_path):
     torch.testing.assert_close(outputs.last_hidden_state[:, :-1].mean(dim=1), expected)
 
 
-def test_the_pictures_keep_the_upper_half():
+def test_the_images_keep_the_upper_half():
     method = with_random_head(build(IGPT, GPT, **SMALL))
     with torch.no_grad():
         columns = method.visualize(pixels_of())

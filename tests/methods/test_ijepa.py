@@ -34,7 +34,7 @@ def apart(method):
 
 
 def predictions_by_hand(method, crop, context, target):
-    """One block of one picture: the context's tokens alone through the layers, then the predictor with that block alone."""
+    """One block of one image: the context's tokens alone through the layers, then the predictor with that block alone."""
     encoder, predictor = method.encoder, method.predictor
     tokens = encoder.embeddings(crop.unsqueeze(0))[:, context]
     for layer in encoder.layers:
@@ -155,7 +155,7 @@ def test_several_views_of_an_image_have_masks_of_their_own():
     assert torch.equal(embeddings["context"], context.sum(dim=1).view(3, 2).sum(dim=1))
 
 
-def test_pictures_show_context_targets_and_features():
+def test_images_show_context_targets_and_features():
     method, batch = build(IJEPA, VIT, **SMALL).eval(), random_batch(IJEPA, 4)
     with torch.no_grad():
         pictures = method.visualize(batch["pixel_values"], batch["index"])

@@ -107,7 +107,7 @@ def test_the_bank_moves_after_the_step_and_only_where_images_were_seen():
     torch.testing.assert_close(method.bank.rows.norm(dim=1), torch.ones(64))
 
 
-def test_an_image_is_never_its_own_negative_and_steps_draw_anew(monkeypatch):
+def test_an_image_is_never_its_own_negative_and_every_step_has_others(monkeypatch):
     drawn = []
     original = instdisc.chosen_products
     monkeypatch.setattr(

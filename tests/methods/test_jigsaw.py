@@ -23,7 +23,7 @@ TINY_RESNET = {
 
 
 def coordinates(count, size):
-    """Pictures (B, 1, 3, S, S) whose channels all tell the place of a pixel: row * S + column."""
+    """Images (B, 1, 3, S, S) whose channels all tell the place of a pixel: row * S + column."""
     return torch.arange(float(size * size)).view(1, 1, 1, size, size).expand(count, 1, 3, size, size)
 
 
@@ -50,7 +50,7 @@ def test_channels_are_shifted_by_up_to_so_many_pixels():
         moved = after - before
         inside = (before >= 2) & (before <= 34)
         assert set(moved[inside].tolist()) == {-2.0, -1.0, 0.0, 1.0, 2.0}
-        assert after.min() == 0 and after.max() == 36  # never beyond the picture
+        assert after.min() == 0 and after.max() == 36  # never beyond the image
         assert (moved[:, :, 0] != moved[:, :, 1]).any()
     assert torch.equal(method._cut(pictures[5:7], index[5:7], 2), shifted[5:7])
 
@@ -97,12 +97,12 @@ def test_several_crops_are_several_puzzles():
 
 
 @torch.no_grad()
-def test_a_puzzle_that_is_solved_lies_as_the_picture_does():
+def test_a_solved_puzzle_equals_the_image():
     method = build(Jigsaw, TINY_RESNET, **SMALL).eval()
     pixels, index = torch.randn(6, 1, 3, 48, 48), torch.arange(6)
     chosen = method._chosen(index, 6)
     method.puzzle_head[2].weight.zero_()
-    method.puzzle_head[2].bias.copy_(F.one_hot(chosen[0], 20).float())  # right for the first picture
+    method.puzzle_head[2].bias.copy_(F.one_hot(chosen[0], 20).float())  # right for the first image
     sheet = method.visualize(pixel_values=pixels, index=index)
     assert list(sheet) == ["shuffled", "solved", "original"]
     assert torch.equal(sheet["original"], pixels[:, 0])

@@ -57,7 +57,7 @@ def test_global_views_are_enough():
     assert torch.isfinite(method(pixel_values=random_batch(LeJEPA, 4)["pixel_values"]).loss)
 
 
-def test_directions_are_unit_vectors_drawn_anew_every_step():
+def test_directions_are_new_unit_vectors_in_every_step():
     method = build(LeJEPA, **SMALL)
     drawn = []
     for progress in (Progress(0, 10), Progress(1, 10), Progress(0, 10, seed=1), Progress(0, 20)):

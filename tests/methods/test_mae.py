@@ -117,7 +117,7 @@ def test_a_vit_serves_too_with_fixed_positions():
     assert method.export_encoder() is method.encoder
 
 
-def test_the_pictures_show_what_was_hidden_and_keep_what_was_seen():
+def test_the_images_show_what_was_hidden_and_keep_what_was_seen():
     method = build(MAE, VIT_MAE, **SMALL).eval()
     batch = batch_of()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Mistakes of authors of methods: each is one sentence of the contract suite, and of the class or the run where these can see it."""
+"""Mistakes of authors of methods: each is one sentence of the contract suite, and of the class or the run where these detect it."""
 
 import copy
 
@@ -337,7 +337,7 @@ def test_the_suite_refuses(body, words):
     assert words in str(violation.value)
 
 
-def test_names_near_a_hook_that_are_used_or_far_are_nobodys_business():
+def test_names_near_a_hook_that_are_used_or_far_are_accepted():
     class Helped(Sound):
         constants = ("a",)
         view = "a name that is read below"

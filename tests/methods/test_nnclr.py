@@ -60,7 +60,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_paper(both):
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-4 * largest)
 
 
-def test_the_nearest_is_found_whatever_the_size():
+def test_the_nearest_is_found_for_every_size():
     rows = F.normalize(torch.ones(30, 6) + 0.05 * torch.randn(30, 6), dim=1)  # close together: too close for bf16
     places = torch.randint(30, (1500,))
     queries = 5 * rows[places]

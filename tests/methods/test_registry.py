@@ -1,4 +1,4 @@
-"""The registry: listing without importing, and every way in which a plugin can be wrong."""
+"""The registry: listing without importing, and broken plugins of every kind."""
 
 import importlib
 import os
@@ -171,7 +171,7 @@ def test_a_recipe_meets_every_method_with_its_model_type_before_the_training(plu
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it has been said
         assert find_method("reg-d")[1][0].text == problems[0].text
-    for load in (AutoConfig.from_pretrained, AutoModel.from_pretrained):  # nobody gets the saved ones
+    for load in (AutoConfig.from_pretrained, AutoModel.from_pretrained):  # the saved ones cannot be loaded
         with pytest.raises(
             PluginError, match="'hfcontrast_reg_taken' is claimed by plug_c.C of plug-c 1.0 and by plug_d"
         ):
@@ -231,7 +231,7 @@ def test_a_missing_name_of_hfcontrast_is_no_circle(plugin):
         (METHOD.format(name="X", type="x").replace('"hfcontrast_x"', "None"), "XConfig.model_type is None, expected a name"),
     ],
 )  # fmt: skip
-def test_whatever_a_plugin_does_when_it_is_imported_no_other_is_lost(plugin, source, words):
+def test_a_plugin_that_fails_to_import_hides_no_other(plugin, source, words):
     plugin("a-plug-out", {"a-reg-out": "plug_out:X"}, "1.2", plug_out=source)
     plugin("plug-stays", {"reg-stays": "plug_stays:S"}, plug_stays=METHOD.format(name="S", type="reg_stays"))
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""What is done against shortcuts: colors dropped or projected, patches made coarse, and their light taken out."""
+"""Augmentations against shortcuts: colors dropped or projected, patches downsampled, and their brightness normalized."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Rotation: the four copies of a picture, its loss by hand, and the pictures turned back."""
+"""Rotation: the four copies of an image, its loss by hand, and the images turned back."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ TINY_RESNET = {
 }
 
 
-def test_a_picture_is_turned_exactly():
+def test_an_image_is_turned_exactly():
     picture = torch.arange(9.0).view(1, 1, 1, 3, 3)
     copies = turn(picture)[0, 0, :, 0]
     assert copies[0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
@@ -40,7 +40,7 @@ def test_the_loss_is_that_of_every_copy():
     torch.testing.assert_close(output.embeddings[:, 0], upright.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_several_crops_are_several_pictures():
+def test_several_crops_are_several_images():
     method, pixels = build(Rotation).eval(), torch.randn(2, 3, 3, 32, 32)
     assert method.embed(pixels)["h"].shape == (2, 3, 4, 32)
     together = method(pixel_values=pixels).loss
@@ -49,7 +49,7 @@ def test_several_crops_are_several_pictures():
 
 
 @torch.no_grad()
-def test_pictures_are_turned_back_by_the_predicted_angle():
+def test_images_are_turned_back_by_the_predicted_angle():
     method, pixels = build(Rotation).eval(), random_batch(Rotation, 4)["pixel_values"]
     sheet = method.visualize(pixel_values=pixels)
     assert list(sheet) == ["rotated", "turned back"] and sheet["rotated"].shape == (4, 4, 3, 32, 32)

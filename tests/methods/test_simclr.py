@@ -45,7 +45,7 @@ def test_the_loss_is_that_of_the_parts(head):
     torch.testing.assert_close(output.metrics["positive_similarity"], expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_the_head_is_as_wide_as_the_features_unless_told():
+def test_the_head_is_as_wide_as_the_features_by_default():
     method = build(SimCLR)
     assert method.projector[0].out_features == method.feature_size and method.projector[3].out_features == 128
     assert build(SimCLR, hidden_dim=7).projector[0].out_features == 7

@@ -87,7 +87,7 @@ def test_what_is_published_is_the_plain_encoder(backbone, tmp_path):
         torch.testing.assert_close(encode(loaded.eval(), pixels), encode(exported, pixels))
 
 
-def test_the_pictures():
+def test_the_images():
     method = build(SimMIM, VIT, **SMALL).eval()
     batch = batch_of()
     with torch.no_grad():

@@ -55,7 +55,7 @@ def test_each_view_has_its_own_pass():
     assert passes == [4, 4]
 
 
-def test_the_head_is_as_deep_as_told():
+def test_the_head_is_as_deep_as_set():
     for layers in (1, 2, 4):
         linear = [
             layer for layer in build(VICReg, **SMALL, head_layers=layers).expander if isinstance(layer, torch.nn.Linear)

@@ -34,7 +34,7 @@ def test_features_that_are_all_alike_have_no_color():
     assert torch.equal(PrincipalColors(features)(features), torch.zeros(4, 5, 3))
 
 
-def test_pictures_show_the_patches_at_their_places():
+def test_images_show_the_patches_at_their_places():
     colors = torch.arange(12.0).view(1, 4, 3)
     picture = color_image(colors, (2, 2), (4, 6))
     assert picture.shape == (1, 3, 4, 6)

@@ -1,11 +1,11 @@
-"""Labels of which some are missing."""
+"""Labels with missing ones."""
 
 import torch
 
 from hfcontrast.nn import own_classes
 
 
-def test_images_without_a_label_share_their_class_with_nobody():
+def test_images_without_a_label_share_their_class_with_no_image():
     labels = torch.tensor([5, -1, 0, 5, -1, -1])
     found = own_classes(labels)
     assert found[[0, 2, 3]].tolist() == [5, 0, 5]

@@ -37,7 +37,7 @@ def test_rows_start_and_stay_unit_vectors():
         assert torch.allclose(rows.norm(dim=1), torch.ones(6))
 
 
-def test_a_bank_moves_the_rows_it_is_told_to():
+def test_a_bank_updates_the_rows_of_the_indices():
     bank, new = MemoryBank(4, 3, momentum=0.25), F.normalize(torch.randn(2, 3), dim=1)
     before = bank.rows.clone()
     bank.update(torch.tensor([3, 0]), new)

@@ -1,4 +1,4 @@
-"""Draws that depend on what they are for and on nothing else."""
+"""Random numbers that depend on their key alone."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_a_shared_generator_is_of_no_device():
     assert shared_generator(1, device="cpu").device.type == "cpu"
 
 
-def test_shared_normal_numbers_are_drawn_on_the_cpu_whatever_the_device(monkeypatch):
+def test_shared_normal_numbers_are_drawn_on_the_cpu_for_every_device(monkeypatch):
     drawn, plain = [], torch.randn
 
     def randn(*arguments, **options):

@@ -121,5 +121,5 @@ def test_what_is_equal_on_all_processes_stays_to_the_last_bit(on_processes):
         return [layer.running_mean[0].item() for layer in model]
 
     for number, (shared, held, own) in enumerate(on_processes(work, 3)):
-        assert shared == held == torch.tensor(number + 0.1).item()  # not touched, whatever they are
+        assert shared == held == torch.tensor(number + 0.1).item()  # not changed
         assert own == pytest.approx(1.1)

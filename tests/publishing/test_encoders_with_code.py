@@ -1,4 +1,4 @@
-"""Encoders of hfcontrast's own kind carry their code along: they load, and give the same features, without hfcontrast."""
+"""Encoders with code of hfcontrast include that code: they load, and give the same features, without hfcontrast."""
 
 import os
 import subprocess

@@ -142,7 +142,7 @@ def test_the_processor_is_the_one_that_was_asked_for(published):
     assert saved["image_mean"] == list(COLORS[0]) and saved["image_std"] == list(COLORS[1])
     timm = json.loads((root / "timm_vit" / "config.json").read_text())["pretrained_cfg"]
     assert timm["input_size"] == [3, 32, 32] and timm["mean"] == list(COLORS[0]) and timm["crop_pct"] == 0.8
-    # All make the same picture of an image: resized to 40 px on the short side, cropped to 32, normalized.
+    # All give the same crop of an image: resized to 40 px on the short side, cropped to 32, normalized.
     image = Image.open(root / "image.png").convert("RGB")
     resized = image.resize((round(60 * 40 / 45), 40), Image.Resampling.BICUBIC)
     left = (resized.width - 32) // 2

@@ -136,7 +136,7 @@ def test_it_classifies_by_prompts_in_a_pipeline(published, name):
     assert images.std(0).max() > 1e-4  # not all the same
 
 
-def test_the_run_is_judged_by_names_and_captions(published):
+def test_the_run_is_evaluated_by_names_and_captions(published):
     root, notes, _ = published
     for name in CASES:
         scores = notes[name]["trained"]

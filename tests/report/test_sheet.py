@@ -1,4 +1,4 @@
-"""The sheet of pictures: colors come back, small pictures are enlarged, columns stand side by side."""
+"""The sheet of images: colors come back, small images are enlarged, columns stand side by side."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What goes wrong with data, recipe or numbers stops with one clear sentence, exit code 2, and checkpoints intact."""
+"""Errors in data, recipe or numbers stop a run with one clear sentence, exit code 2, and intact checkpoints."""
 
 import io
 
@@ -17,7 +17,7 @@ def _picture(seed: int) -> bytes:
 
 
 def _folder(path, broken: int, total: int = 100):
-    """A folder of pictures of two classes, some of them cut off in the middle."""
+    """A folder of images of two classes, some of them cut off in the middle."""
     for number in range(total):
         target = path / ("cats" if number % 2 else "dogs")
         target.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def _refused(ended, *words: str) -> None:
         assert word in message, message
 
 
-def test_unreadable_pictures_are_skipped_counted_and_named(recipe_file, tmp_path):
+def test_unreadable_images_are_skipped_counted_and_named(recipe_file, tmp_path):
     source = _folder(tmp_path / "pictures", broken=3)
     code, output = run(recipe_file("simclr"), tmp_path / "run", source, "data.split=train", "data.max_unreadable=0.1")
     assert code == 0, output
@@ -44,7 +44,7 @@ def test_unreadable_pictures_are_skipped_counted_and_named(recipe_file, tmp_path
     assert metrics(tmp_path / "run")[-1]["step"] == 14
 
 
-def test_too_many_unreadable_pictures_stop_the_run(recipe_file, tmp_path):
+def test_too_many_unreadable_images_stop_the_run(recipe_file, tmp_path):
     source = _folder(tmp_path / "pictures", broken=30)
     ended = run(recipe_file("simclr"), tmp_path / "run", source, "data.split=train", "data.max_unreadable=0.1")
     _refused(ended, "30 of 100", "data.max_unreadable", ".png")
@@ -52,7 +52,7 @@ def test_too_many_unreadable_pictures_stop_the_run(recipe_file, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_stop_where_one_stops(recipe_file, tmp_path):
-    """Neither of them meets 12 broken pictures of 100 in the first of three steps of 32."""
+    """Neither of them meets 12 broken images of 100 in the first of three steps of 32."""
     source = _folder(tmp_path / "pictures", broken=12)
     options = (source, "data.split=train", "data.max_unreadable=0.11", "data.cache=false", "train.steps=3")
     for processes in (1, 2):
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_named(recipe_file, tmp_path):
     _refused(run(recipe, output), newest.name, "remove this folder")
 
 
-def test_pictures_without_labels_train(recipe_file, tmp_path):
+def test_images_without_labels_train(recipe_file, tmp_path):
     for number in range(80):
         (tmp_path / "pictures").mkdir(exist_ok=True)
         (tmp_path / "pictures" / f"{number}.png").write_bytes(_picture(number))

@@ -1,4 +1,4 @@
-"""Checkpoints: damage is refused wherever it is, nothing is unpickled, and those of older versions are still resumed."""
+"""Checkpoints: damaged files are refused, nothing is unpickled, and those of older versions are still resumed."""
 
 import json
 import os
@@ -158,7 +158,7 @@ def test_what_a_killed_save_left_is_removed(part, saved):
     "error",
     [RuntimeError("basic_ios::clear: iostream error"), RuntimeError("[enforce fail at inline_container.cc:672] .")],
 )
-def test_whatever_a_library_raises_while_it_writes_is_one_sentence(error, part, monkeypatch):
+def test_errors_of_libraries_in_writing_are_one_sentence(error, part, monkeypatch):
     def fails(folder):
         raise error
 
@@ -187,7 +187,7 @@ def test_a_checkpoint_without_its_state_is_not_passed_over(part, saved):
         part.checkpoints.load(newest)
 
 
-def test_nobody_is_advised_to_unpickle(tmp_path):
+def test_no_message_advises_to_unpickle(tmp_path):
     torch.save(Planted(tmp_path / "executed"), tmp_path / "file")
     with pytest.raises(Exception, match="weights_only") as error:
         torch.load(tmp_path / "file", weights_only=True)

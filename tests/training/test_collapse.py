@@ -1,4 +1,4 @@
-"""A run whose embeddings collapse says so, once, with the method's name and what helps."""
+"""A run whose embeddings collapse warns once, with the method's name and advice."""
 
 import pytest
 import torch

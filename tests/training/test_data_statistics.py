@@ -1,4 +1,4 @@
-"""What is measured on the data before a training: once a run, spread over the data, and kept for a resumed run."""
+"""Statistics of the data that are computed before a training: once per run, from all parts of the data, and kept for a resumed run."""
 
 import json
 
@@ -25,7 +25,7 @@ def recipe(tmp_path):
     )
 
 
-def test_pictures_are_spread_over_the_data_and_not_distorted():
+def test_images_come_from_all_parts_of_the_data_without_augmentation():
     rows = load_rows("builtin/digits", split="train[:40]")
     few, all_of_them = sample_images(rows, 16, 4), sample_images(rows, 16)
     assert few.shape == (4, 3, 16, 16) and all_of_them.shape == (40, 3, 16, 16)
@@ -34,7 +34,7 @@ def test_pictures_are_spread_over_the_data_and_not_distorted():
     assert torch.equal(sample_images(stream, 16, 4), all_of_them[:4])
 
 
-def test_a_resumed_run_goes_on_with_what_was_measured(recipe, tmp_path):
+def test_a_resumed_run_keeps_its_data_statistics(recipe, tmp_path):
     rows, accelerator = load_rows("builtin/digits", split="train[:40]"), Accelerator(cpu=True)
     first = measured_settings(recipe, IGPT, rows, 8, accelerator)
     assert len(first["clusters"]) == 4

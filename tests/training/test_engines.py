@@ -12,7 +12,7 @@ from hfcontrast.recipe import load_recipe
 from hfcontrast.training import engines
 from hfcontrast.training.build import build_training
 
-LAUNCHED = {  # what `accelerate launch` sets where nobody has asked for anything
+LAUNCHED = {  # what `accelerate launch` sets by default
     "ACCELERATE_MIXED_PRECISION": "no",
     "ACCELERATE_DYNAMO_BACKEND": "NO",
     "ACCELERATE_DYNAMO_MODE": "default",
@@ -32,7 +32,7 @@ def recipe(recipe_file, tmp_path):
 
 @pytest.fixture(autouse=True)
 def former_states():
-    """Leaves accelerate as it was, whatever a test does."""
+    """Restores accelerate's state after a test."""
     with engines.own_states():
         yield
 
@@ -78,7 +78,7 @@ def test_what_launchers_say_without_being_asked_contradicts_nothing(recipe, envi
     engines.check_launcher(recipe(*overrides), environment)
 
 
-def test_a_launcher_that_starts_one_process_of_several_is_said():
+def test_a_launcher_that_starts_one_process_of_several_is_reported():
     """What `accelerate launch --cpu --num_processes 2` sets."""
     asked = {**LAUNCHED, "ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     (sentence,) = engines.launched_alone(asked)

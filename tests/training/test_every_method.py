@@ -1,4 +1,4 @@
-"""Every built-in method goes on exactly after a crash, all its state included, and gradient caching is exact for it.
+"""Every built-in method resumes exactly after a crash, all its state included, and gradient caching is exact for it.
 
 The crash is an exception in the middle of a step, in this process, which is quick; `test_resume.py` kills whole processes.
 """
@@ -110,7 +110,7 @@ def state(training):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_it_goes_on_exactly_after_a_crash(name, tmp_path):
+def test_it_resumes_exactly_after_a_crash(name, tmp_path):
     """Four steps an epoch: the crash comes in the second one, a step after the checkpoint."""
     alone = build_training(tiny(name, tmp_path / "alone"))
     train(alone)

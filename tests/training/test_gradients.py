@@ -24,7 +24,7 @@ class Sometimes(nn.Module):
         return (self.second(values) if both else values).sum()
 
 
-def test_on_one_process_it_is_said_once_and_the_run_goes_on(recipe_file, tmp_path, capsys):
+def test_on_one_process_it_is_reported_once_and_the_run_continues(recipe_file, tmp_path, capsys):
     overrides = [f"train.output={tmp_path / 'run'}", "train.steps=2", "eval.baselines=false"]
     training = build_training(load_recipe(recipe_file("simclr"), overrides))
     training.method.extra = nn.Linear(2, 2)

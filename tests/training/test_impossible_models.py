@@ -1,4 +1,4 @@
-"""Settings that an architecture or this machine cannot do are one sentence."""
+"""Settings that an architecture or this machine does not support are one sentence."""
 
 import pytest
 import torch

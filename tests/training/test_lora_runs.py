@@ -1,4 +1,4 @@
-"""Trainings that go on from released weights with LoRA, or with a locked tower: what moves, what is saved, what is refused."""
+"""Trainings from released weights with LoRA, or with a locked tower: what is updated, saved and refused."""
 
 import json
 
@@ -71,7 +71,7 @@ def crashing(recipe, at: int) -> None:
 
 # One of each kind: no teacher, teachers of encoder and heads, a momentum encoder with a queue, multi-crop, masks.
 @pytest.mark.parametrize("name", ["simclr", "byol", "dino", "moco_v2", "swav", "dinov2", "simclr_v2"])
-def test_a_method_of_each_kind_trains_goes_on_and_is_published_with_lora(name, released, tmp_path):
+def test_a_method_of_each_kind_trains_resumes_and_is_published_with_lora(name, released, tmp_path):
     base = released("dinov2", VIT)
     backbone = {"pretrained": base, "lora": {"r": 2, "dropout": 0.1}}
     crashing(tiny(name, tmp_path / "run", backbone), at=4)
@@ -133,7 +133,7 @@ def test_batch_statistics_of_released_weights_stay(released, tmp_path):
     after = training.method.state_dict()
     for key, value in before.items():
         in_encoder = key.startswith(("encoder.", "target_encoder."))
-        assert torch.equal(after[key], value) == in_encoder, key  # the heads' own go on
+        assert torch.equal(after[key], value) == in_encoder, key  # the heads are trained further
 
 
 def test_a_run_says_and_leaves_it_all_also_on_two_processes(released, tmp_path):
@@ -223,14 +223,14 @@ def test_a_locked_tower_stays(name, locked, free, released):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """A folder with 32 pictures and their captions, made once."""
+    """A folder with 32 images and their captions, made once."""
     folder = tmp_path_factory.mktemp("pairs")
     load_rows("builtin/shapes", split="train[:32]", captioned=True).dataset.save_to_disk(folder)
     return str(folder)
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
-def test_towers_go_on_exactly_after_a_crash(name, pairs, tmp_path):
+def test_towers_resume_exactly_after_a_crash(name, pairs, tmp_path):
     """A locked image tower, adapters with dropout in the text tower, and a tokenizer that is trained on the captions."""
 
     def recipe(folder, backbone):

@@ -1,4 +1,4 @@
-"""What is said before the first step: phases that a run is too short for, and settings that nothing reads."""
+"""Notices before the first step: phases that a run is too short for, and settings that have no effect."""
 
 import pytest
 import torch
@@ -182,7 +182,7 @@ def test_a_plugins_phases_are_named_too():
             {"optim": {"momentum": 0.95}},
             "optim.momentum is 0.95 and has no effect: optim.name is adamw; it is for sgd and lars",
         ),
-        ({"optim": {"momentum": 0.9}}, "optim.momentum is 0.9 "),  # the default, and yet somebody wrote it
+        ({"optim": {"momentum": 0.9}}, "optim.momentum is 0.9 "),  # the default, but it was written
         ({"optim": {"name": "sgd", "betas": [0.9, 0.95]}}, "optim.betas is [0.9, 0.95] and"),
         ({"optim": {"name": "sgd", "trust_coefficient": 0.02}}, "optim.trust_coefficient is 0.02"),
         ({"optim": {"schedule": "constant", "min_lr": 1e-5}}, "optim.min_lr is 1e-05"),
@@ -213,7 +213,7 @@ def test_kinds_of_parameters_that_the_model_has_not_are_named():
 
 
 def test_what_a_run_has_written_down_names_changes_alone(tmp_path):
-    """recipe.yaml of a run holds every setting, most of them nobody's wish."""
+    """recipe.yaml of a run holds every setting, most of which the user did not write."""
     recipe(optim={"momentum": 0.95}).save(tmp_path / "recipe.yaml")
     (sentence,) = unread_settings(load_recipe(tmp_path / "recipe.yaml"), captions=False)
     assert sentence.startswith("optim.momentum is 0.95")

@@ -1,4 +1,4 @@
-"""Optimizers against plain loops, and which parameters get which settings."""
+"""Optimizers against plain loops, and the settings of parameter groups."""
 
 import copy
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_lars_leaves_parameters_without_gradient_alone():
     assert optimizer.step(lambda: torch.tensor(3.0)) == 3.0
 
 
-def test_lars_goes_on_from_its_state():
+def test_lars_resumes_from_its_state():
     def steps(model, optimizer, count):
         for step in range(count):
             optimizer.zero_grad()

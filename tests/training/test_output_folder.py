@@ -1,4 +1,4 @@
-"""Where nothing can be written, every command says so before it loads anything."""
+"""Where nothing can be written, every command reports it before it loads anything."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hfcontrast.errors import RecipeError
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training import build as setup
 
-UNWRITABLE = Path("/proc/self/task")  # nobody writes here, not even root
+UNWRITABLE = Path("/proc/self/task")  # not even root can write here
 needs_proc = pytest.mark.skipif(not UNWRITABLE.is_dir(), reason="a system without /proc")
 
 
@@ -48,7 +48,7 @@ def unwritable_inside(output: Path, name: str) -> Path:
         pytest.param(unwritable_inside, "", marks=needs_proc),
     ],
 )
-def test_what_stands_in_the_way_of_a_run_is_named_first(prepare, name, recipe_file, tmp_path, nothing_is_loaded):
+def test_obstacles_of_a_run_are_reported_first(prepare, name, recipe_file, tmp_path, nothing_is_loaded):
     output = tmp_path / "run"
     place = prepare(output, name) if name else output
     if not name:

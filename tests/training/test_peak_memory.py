@@ -21,7 +21,7 @@ def test_the_peak_of_a_process_stays_after_the_memory_is_free():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-def test_the_peak_of_a_process_begins_anew():
+def test_the_peak_of_a_process_is_reset():
     cpu = torch.device("cpu")
     block = torch.ones(300 << 20, dtype=torch.uint8)
     before = peak_memory(cpu)
@@ -31,7 +31,7 @@ def test_the_peak_of_a_process_begins_anew():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_peak_of_a_gpu_begins_anew():
+def test_the_peak_of_a_gpu_is_reset():
     gpu = torch.device("cuda")
     torch.ones(256 << 20, dtype=torch.uint8, device=gpu)
     assert peak_memory(gpu) >= 256 << 20

@@ -1,4 +1,4 @@
-"""Methods of other people in a run: what they take of the data, and mistakes that are told before the first step."""
+"""Methods of plugins in a run: the columns that they take, and mistakes that are reported before the first step."""
 
 import pytest
 import torch
@@ -94,7 +94,7 @@ class OfShapes(Asked):
 
 
 @pytest.mark.parametrize("grad_cache", [None, 5])
-def test_a_step_is_handed_the_columns_that_it_takes(recipe, grad_cache):
+def test_a_step_gets_the_columns_that_it_takes(recipe, grad_cache):
     assert needed_columns(OfShapes) == ("color", "shape")
     training = build_training(recipe(OfShapes, grad_cache=grad_cache))
     rows = training.rows.dataset
@@ -175,7 +175,7 @@ def test_a_mistake_in_a_hook_ends_the_run_with_its_name_and_its_line(recipe):
         train(build_training(recipe(method)))
 
 
-def test_wrong_pictures_are_a_warning(recipe, capsys):
+def test_wrong_images_are_a_warning(recipe, capsys):
     def visualize(self, pixel_values):
         return {"a": pixel_values.mean(2)}
 
@@ -236,7 +236,7 @@ def old_kind():
     return OldKind
 
 
-def test_a_class_of_the_old_kind_trains_with_one_warning_for_each_old_name(recipe):
+def test_a_class_with_old_names_trains_with_one_warning_for_each(recipe):
     with pytest.warns(FutureWarning) as warned:
         method_class = old_kind()
         training = build_training(recipe(method_class, steps=4))

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from test_resume import assert_same_end, parquet_shards, wait_for_step
 from tiny_runs import RECIPES, REST, Run, metrics, run
 
-# Masks of drop path are drawn anew by every process, so that runs are equal only without it.
+# Masks of drop path are drawn by every process, so that runs are equal only without it.
 OVERRIDES = {
     "simclr": (),
     "dino": ("backbone.drop_path_rate=0.0",),
@@ -99,7 +99,7 @@ def test_statistics_of_each_process_and_shuffled_keys(recipe_file, tmp_path):
     assert all(torch.equal(value, two[f"encoder.{name}"]) for name, value in published.items())
 
 
-def test_a_stream_on_two_processes_stopped_by_one_of_them_goes_on_exactly(recipe_file, tmp_path):
+def test_a_stream_on_two_processes_stopped_by_one_of_them_resumes_exactly(recipe_file, tmp_path):
     recipe, alone, stopped = recipe_file("simclr"), tmp_path / "alone", tmp_path / "stopped"
     source = ("data.streaming=true", *parquet_shards(tmp_path))
     process = Run(recipe, stopped, *source, processes=2)

@@ -194,7 +194,7 @@ def test_data_that_changed_since_a_checkpoint_is_refused_with_both_counts(recipe
     assert notes["data"]["rows"] == 200 and notes["data"] != first.data
 
 
-def test_a_backbone_that_cannot_be_built_is_told_rather_than_the_run_that_it_is_not():
+def test_a_backbone_that_cannot_be_built_is_reported_before_a_different_fingerprint():
     recipe = {"method": {"name": "simclr"}, "data": {"path": "builtin/shapes"}, "train": {"steps": 1}}
     check_backbone_builds(load_recipe(recipe | {"backbone": "timm/resnet18"}))
     with pytest.raises(RecipeError, match=r"backbone: transformers cannot build this 'vit': KeyError: 'foo'"):

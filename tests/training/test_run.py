@@ -27,7 +27,7 @@ from hfcontrast.recipe import load_recipe
 
 TIMM = "{model_type: timm_wrapper, architecture: vit_tiny_patch16_224, model_args: {patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}}"
 
-# A user's script: judges published folders with the packages that their cards name, and nothing else.
+# A user's script: evaluates published folders with the packages that their cards name, and nothing else.
 USER = """
 import json, sys
 sys.modules["hfcontrast"] = None  # importing it is an error
@@ -111,7 +111,7 @@ ENCODERS = {
 
 
 @pytest.fixture(scope="module")
-def judged_by_a_user(finished):
+def evaluated_by_a_user(finished):
     """What a process without hfcontrast finds in the published folders."""
     folders = [finished(name, *arguments) for name, arguments in ENCODERS.items()]
     expressions = [re.search(r"^features = (.*?)  #", (f / "README.md").read_text(), re.M)[1] for f in folders]
@@ -122,10 +122,10 @@ def judged_by_a_user(finished):
 
 
 @pytest.mark.parametrize("name", list(ENCODERS))
-def test_the_published_encoder_without_hfcontrast_is_what_was_judged(name, finished, judged_by_a_user):
-    judged, result = metrics(finished(name, *ENCODERS[name]))[-1]["eval"], judged_by_a_user[name]
-    assert result["knn_accuracy"] == pytest.approx(judged["knn_accuracy"])
-    assert result["feature_std"] == pytest.approx(judged["feature_std"], rel=1e-4)
+def test_the_published_encoder_without_hfcontrast_is_what_was_evaluated(name, finished, evaluated_by_a_user):
+    evaluated, result = metrics(finished(name, *ENCODERS[name]))[-1]["eval"], evaluated_by_a_user[name]
+    assert result["knn_accuracy"] == pytest.approx(evaluated["knn_accuracy"])
+    assert result["feature_std"] == pytest.approx(evaluated["feature_std"], rel=1e-4)
     assert result["problems"] == []
     assert result["piped"][0] == 1
     assert result.get("timm", 0.0) < 1e-5
@@ -152,20 +152,20 @@ def test_metrics_have_the_documented_keys(finished):
     training = [line for line in lines if "eval" not in line]
     assert [line["step"] for line in training] == list(range(1, 15))
     assert all({"epoch", "loss", "lr", "images_per_second", "waiting"} <= line.keys() for line in training)
-    judged = {line["step"]: line["eval"] for line in lines if "eval" in line}
-    assert list(judged) == [7, 14]
-    assert all(scores.keys() == {"knn_accuracy", "feature_std", "effective_rank"} for scores in judged.values())
+    evaluated = {line["step"]: line["eval"] for line in lines if "eval" in line}
+    assert list(evaluated) == [7, 14]
+    assert all(scores.keys() == {"knn_accuracy", "feature_std", "effective_rank"} for scores in evaluated.values())
     assert training[-1]["epoch"] == pytest.approx(14 / 6, abs=1e-3)  # six whole batches of 32 in 200 rows
 
 
-def test_a_linear_probe_is_fitted_before_and_after_and_stands_wherever_scores_do(finished):
+def test_a_linear_probe_is_fitted_before_and_after_and_shown_with_the_other_scores(finished):
     folder = finished("probe", "simclr", "eval.linear_probe=true")
-    judged = {line["step"]: line["eval"] for line in metrics(folder) if "eval" in line}
-    assert "linear_accuracy" not in judged[7] and 0 < judged[14]["linear_accuracy"] <= 1
+    evaluated = {line["step"]: line["eval"] for line in metrics(folder) if "eval" in line}
+    assert "linear_accuracy" not in evaluated[7] and 0 < evaluated[14]["linear_accuracy"] <= 1
     plain = metrics(finished("simclr", "simclr"))
     assert [line for line in metrics(folder) if "loss" in line] == [line for line in plain if "loss" in line]
     scores = json.loads((folder / "result.json").read_text())["scores"]
-    assert scores["trained"] == judged[14]
+    assert scores["trained"] == evaluated[14]
     card = (folder / "README.md").read_text()
     assert "| features | kNN accuracy | linear probe |" in card and "logistic regression" in card
     labels = {"raw_pixels": "raw pixels", "untrained": "untrained encoder", "trained": "trained encoder"}
@@ -175,7 +175,7 @@ def test_a_linear_probe_is_fitted_before_and_after_and_stands_wherever_scores_do
     results = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
     values = {metric["name"]: metric["value"] for result in results for metric in result["metrics"]}
     assert values == pytest.approx(
-        {"kNN accuracy": judged[14]["knn_accuracy"], "linear probe": judged[14]["linear_accuracy"]}, abs=1e-4
+        {"kNN accuracy": evaluated[14]["knn_accuracy"], "linear probe": evaluated[14]["linear_accuracy"]}, abs=1e-4
     )
 
 
@@ -210,12 +210,12 @@ MORE = (
 )
 
 
-def test_fine_tuning_before_and_after_stands_wherever_scores_do(finished):
+def test_fine_tuning_before_and_after_is_shown_with_the_other_scores(finished):
     folder = finished("finetune", "simclr", *MORE)
-    judged = {line["step"]: line["eval"] for line in metrics(folder) if "eval" in line}
-    assert list(judged) == [4] and 0.2 < judged[4]["finetune_accuracy"] <= 1
+    evaluated = {line["step"]: line["eval"] for line in metrics(folder) if "eval" in line}
+    assert list(evaluated) == [4] and 0.2 < evaluated[4]["finetune_accuracy"] <= 1
     scores = json.loads((folder / "result.json").read_text())["scores"]
-    assert scores["trained"] == judged[4] and "finetune_accuracy" in scores["untrained"]
+    assert scores["trained"] == evaluated[4] and "finetune_accuracy" in scores["untrained"]
     assert "finetune_accuracy" not in scores["raw_pixels"]
     card = " ".join((folder / "README.md").read_text().split())
     assert "trained end to end on all labeled training images, for 20 epochs in batches of 16" in card
@@ -223,7 +223,7 @@ def test_fine_tuning_before_and_after_stands_wherever_scores_do(finished):
     assert f"{accuracy} |" in card and "| features | kNN accuracy | linear probe | fine-tuning |" in card
 
 
-def test_a_finished_run_is_judged_by_more_and_keeps_its_notes(finished, recipe_file, tmp_path):
+def test_a_finished_run_can_add_evaluators_and_keeps_its_notes(finished, recipe_file, tmp_path):
     recipe, folder = recipe_file("simclr"), tmp_path / "run"
 
     def found():
@@ -237,7 +237,7 @@ def test_a_finished_run_is_judged_by_more_and_keeps_its_notes(finished, recipe_f
     after, second = found()
     assert second["scores"] == json.loads((finished("finetune", "simclr", *MORE) / "result.json").read_text())["scores"]
     assert {**first, "scores": None} == {**second, "scores": None}  # images/s and peak memory too
-    assert after["untrained"] == second["scores"]["untrained"]  # so that it is not judged a third time
+    assert after["untrained"] == second["scores"]["untrained"]  # so that it is not evaluated a third time
     changed = {name: before[name] for name in ("untrained", "untrained_conditions")}
     assert {**after, **changed} == before
 
@@ -251,9 +251,7 @@ def test_files_obey_the_umask(finished):
     assert not [file for file in files if stat.S_IMODE(file.stat().st_mode) != expected]
 
 
-def test_released_weights_are_a_starting_point_and_a_baseline_is_of_the_evaluation_that_it_stands_beside(
-    finished, recipe_file, tmp_path
-):
+def test_released_weights_are_a_starting_point_and_baselines_use_the_same_evaluation(finished, recipe_file, tmp_path):
     recipe, folder = recipe_file("simclr"), tmp_path / "run[/b]:dog:[bold]"  # no markup of rich
     folder.parent.mkdir()
     options = (f"backbone={{pretrained: {finished('simclr', 'simclr')}}}", "train.steps=1", "eval.baselines=encoder")
@@ -308,7 +306,7 @@ def test_the_figures_of_a_run_are_there_for_programs(finished):
     assert result["evaluated_on"] == "builtin/digits (test)"
 
 
-def test_a_run_that_goes_on_has_no_result_until_it_is_finished(recipe_file, tmp_path):
+def test_a_resumed_run_has_no_result_until_it_is_finished(recipe_file, tmp_path):
     recipe, folder = recipe_file("simclr"), tmp_path / "run"
     assert run(recipe, folder, "train.steps=2").code == 0
     before = json.loads((folder / "result.json").read_text())

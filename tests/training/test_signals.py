@@ -81,7 +81,7 @@ def test_a_signal_in_a_finalizer_is_obeyed_as_soon_as_can_be():
     assert behind == ["end"]
 
 
-def test_an_error_that_a_library_raises_in_place_of_it_is_not_told():
+def test_an_error_that_a_library_raises_in_place_of_it_is_not_reported():
     with pytest.raises(Interrupted, match="stopped"), stopping_at_once("stopped"):
         try:
             send(signal.SIGTERM)

@@ -30,7 +30,7 @@ def recipe(**optim):
     return load_recipe({**settings, "optim": optim})
 
 
-def test_settings_that_nobody_gives_are_the_optimizers_own_and_stand_in_the_resolved_recipe():
+def test_settings_that_are_not_given_are_the_optimizers_defaults_and_listed_in_the_resolved_recipe():
     lion = recipe(name="timm/lion")
     assert lion.optim.betas == (0.9, 0.99)
     assert load_recipe(lion.to_dict()).to_dict() == lion.to_dict()

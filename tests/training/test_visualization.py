@@ -1,4 +1,4 @@
-"""A run of a method that predicts something leaves a picture of it; and what it measures on the data is one thing to all processes."""
+"""A run of a method that predicts something leaves an image of it; and its data statistics are the same on all processes."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_two_processes_measure_and_train_what_one_does(folders):
     assert measured[0] == measured[1] and len(measured[0]["clusters"]) == 5
 
 
-def test_the_picture_lies_in_the_folder_and_the_card_shows_it(folders):
+def test_the_image_is_in_the_folder_and_on_the_card(folders):
     for folder in folders:
         with Image.open(folder / "predictions.png") as picture:
             assert (
@@ -47,7 +47,7 @@ def test_the_picture_lies_in_the_folder_and_the_card_shows_it(folders):
         assert "](predictions.png)" in (folder / "README.md").read_text()
 
 
-def test_a_method_without_pictures_leaves_none(tmp_path):
+def test_a_method_without_images_leaves_none(tmp_path):
     recipe = load_recipe(
         {
             "method": {"name": "simclr", "projection_dim": 8},

@@ -197,7 +197,7 @@ def test_result_depends_on_neither_batch_nor_threads(backend):
 
 
 @pytest.mark.skipif(loops("color") is None, reason="needs numba")
-def test_without_numba_plain_torch_runs_and_it_is_said(monkeypatch):
+def test_without_numba_plain_torch_runs_and_it_is_reported(monkeypatch):
     values = np.tile(NEUTRAL, (3, 1))
     values[:, HUE] = 0.2
     pixels = crops(3)

@@ -21,7 +21,7 @@ def digest(dataset) -> str:
     ).hexdigest()
 
 
-def test_rows_describe_their_picture(test_split):
+def test_rows_describe_their_image(test_split):
     assert len(test_split) == 1000 and set(np.bincount(test_split["label"])) == {31, 32}
     names = {name: test_split.features[name].names for name in ("label", "shape", "texture", "color", "place")}
     for row in test_split.select(range(0, 1000, 50)):

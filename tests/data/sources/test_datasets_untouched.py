@@ -1,4 +1,4 @@
-"""What is read here leaves ``datasets`` as it is for the other code of the process."""
+"""Reading data does not change ``datasets`` for other code of the process."""
 
 import inspect
 import io

@@ -17,7 +17,7 @@ def write_parquet(folder):
 
 
 @pytest.mark.parametrize("name", ["My [2024]", "写真: é*? #1 100%25"])
-def test_a_folder_is_opened_whatever_it_is_called(tmp_path, name):
+def test_a_folder_with_any_name_is_opened(tmp_path, name):
     folder = tmp_path / unicodedata.normalize("NFD", name)
     write_parquet(folder)
     write_parquet(tmp_path / "My 2")  # what the first name means as a pattern

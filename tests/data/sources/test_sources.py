@@ -54,7 +54,7 @@ def test_imagefolder(folder, streaming):
     assert available_splits(str(folder)) == ["train", "test"]
 
 
-def test_labels_that_count_as_none_are_said(saved, caplog):
+def test_labels_that_count_as_none_are_reported(saved, caplog):
     images = rows_of(pictures(6)).dataset.select_columns(["image"])
     saved(images.add_column("label", [-3, -2, -1, 0, 1, 1]))
     assert "2 of 6 labels of" in caplog.text and "count as none" in caplog.text
@@ -85,7 +85,7 @@ def test_webdataset(tmp_path, streaming):
 
 
 def archive(path, count: int, first: int = 0, kind: str = "png", broken=()) -> list[int]:
-    """Writes a tar of pictures with .cls; returns where each sample begins."""
+    """Writes a tar of images with .cls; returns where each sample begins."""
     starts = []
     with tarfile.open(path, "w") as tar:
         for number, data in enumerate(pictures(count, seed=first), first):

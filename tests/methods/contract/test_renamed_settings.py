@@ -1,4 +1,4 @@
-"""Settings that got a new name: the old one works wherever a setting is given, and old runs can be resumed."""
+"""Renamed settings: the old name works wherever a setting is given, and old runs can be resumed."""
 
 import json
 import warnings
@@ -52,7 +52,7 @@ def test_old_names_work_in_recipes_and_the_fingerprint_stays(method, old, new, v
     assert properties[old]["deprecated"] and "deprecated" not in properties[new]
 
 
-def test_old_names_are_told_with_file_and_line_and_errors_name_them(tmp_path):
+def test_old_names_are_reported_with_file_and_line_and_errors_name_them(tmp_path):
     file = tmp_path / "recipe.yaml"
     text = "data: {path: builtin/shapes}\nbackbone: timm/resnet18\ntrain: {steps: 1}\nmethod:\n  name: cmc\n  colour_space: "
     file.write_text(text + "rgb\n")

@@ -1,4 +1,4 @@
-"""Declarations read from sources: equal to those of the imported classes, and given up where the source is not plain."""
+"""Declarations read from sources: equal to those of the imported classes, and left to the import where the source is not plain."""
 
 import sys
 import textwrap
