@@ -37,7 +37,7 @@ def temporary(path: Path, shared: bool = False) -> Path:
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Gives a temporary name to write to; at the end of the block that file takes the place of ``path``.
 
-    A link is followed. What is no regular file (``/dev/stdout``, a pipe) has no contents to lose: it is written to directly.
+    A link is followed. What is not a regular file (``/dev/stdout``, a pipe) has no contents to lose: it is written to directly.
     Where the block raises, ``path`` stays as it was.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WIDTH = 120  # columns of what is no terminal, at least
+_WIDTH = 120  # columns of what is not a terminal, at least
 
 
 def plain_console(**options: Any) -> "Console":

@@ -51,7 +51,7 @@ class PluginEntry:
 def declared(group: str) -> dict[str, PluginEntry]:
     """Returns what all distributions on the path declare in a group, by name; imports none of it.
 
-    A line that is no entry point is an entry with a problem; so is a name that two distributions claim.
+    A line that is not an entry point is an entry with a problem; so is a name that two distributions claim.
 
     Args:
         group: The group of entry points, such as ``METHODS``.
@@ -63,7 +63,7 @@ def declared(group: str) -> dict[str, PluginEntry]:
             if entry.problem:
                 malformed.append(entry)
                 continue
-            # One distribution can be found twice, as an editable install beside its egg-info: that is no clash.
+            # One distribution can be found twice, as an editable install beside its egg-info: that is not a clash.
             known = (re.sub(r"[-_.]+", "-", entry.distribution).lower(), entry.value)
             claims.setdefault(entry.name, {}).setdefault(known, entry)
     entries = {name: _one_of(list(found.values())) for name, found in claims.items()}

@@ -63,7 +63,7 @@ def existing_part(path: str, base: str = "") -> tuple[str, str]:
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is no local one, but an address such as ``https://...`` or ``hf://...``, or ``zip://...::...``."""
+    """Whether a path is not a local one, but an address such as ``https://...`` or ``hf://...``, or ``zip://...::...``."""
     return "://" in path
 
 

@@ -44,7 +44,7 @@ def run_training(recipe: Recipe) -> dict[str, Any]:
     """
     if recipe.train.output is None:
         raise RecipeError(
-            "train.output: name the folder for what the run leaves; a recipe that is no file has no name to call it by"
+            "train.output: name the folder for what the run leaves; a recipe that is not a file has no name to call it by"
         )
     datasets.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()  # of saving and loading; the training has its own

@@ -91,7 +91,7 @@ def plan(
     """Reads and checks all recipes before anything is trained.
 
     Args:
-        recipes: Recipe files; one that they share is no run.
+        recipes: Recipe files; one that they share is not a run.
         overrides: `key.path=value` settings that go before every file's.
         output: Folder of the comparison; a run's folder in it is NAME, or NAME_seedN where seeds are given.
         seeds: Seeds that each recipe is trained with; none: the one it has.

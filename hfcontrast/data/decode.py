@@ -36,7 +36,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None
             it (JPEG, by 2, 4 or 8); None decodes it as it is.
 
     Raises:
-        UnreadableImage: The bytes are no image, a damaged one, a larger one, or one more than 100 times as long as wide.
+        UnreadableImage: The bytes are not an image, are a damaged one, a larger one, or one more than 100 times as long as wide.
     """
     if data.startswith(DAMAGE):
         raise UnreadableImage(data.removeprefix(DAMAGE).decode(errors="replace"))

@@ -66,7 +66,7 @@ class ImageReader:
                 with fsspec.open(path, "rb") as file:
                     return file.read()
             if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or device could be read for ever
-                raise UnreadableImage("cannot be read: it is no regular file")
+                raise UnreadableImage("cannot be read: it is not a regular file")
             with open(path, "rb") as file:
                 return file.read()
         except (OSError, ValueError) as error:

@@ -36,7 +36,7 @@ def find_labels(dataset: Dataset | IterableDataset, column: str | None, descript
         path = _look(features)
         if path is None and (named := next((name for name in _NAMES if name in features), None)):
             logger.warning(
-                "column %r of %s is not used as labels: it holds %s, which is no class label, whole number or text",
+                "column %r of %s is not used as labels: it holds %s, which is not a class label, whole number or text",
                 named, description, getattr(features[named], "dtype", features[named]),
             )  # fmt: skip
         return None if path is None or _is_text(features[path[0]]) and not _are_classes(dataset, path[0]) else path

@@ -93,7 +93,7 @@ class Backbone:
         Args:
             written: ``timm/ARCHITECTURE``, ``{model_type: ..., ...}`` or ``{pretrained: FOLDER_OR_HUB_NAME}``; two towers of any
                 kind as ``{model_type: vision-text-dual-encoder, projection_dim: ..., vision: BACKBONE, text: BACKBONE}``.
-            tower: Whether it is one tower of a pair, where ``lora``, ``locked`` and ``min_matched`` are no keys.
+            tower: Whether it is one tower of a pair, where ``lora``, ``locked`` and ``min_matched`` are not keys.
         """
         if isinstance(written, cls):
             return written

@@ -33,7 +33,7 @@ class Family:
     Attributes:
         model_types: transformers' names of them.
 
-        refusal: Why it is no encoder of images, and what to take instead: the end of a sentence that begins with its name.
+        refusal: Why it is not an encoder of images, and what to take instead: the end of a sentence that begins with its name.
 
         class_tokens: Tokens of the last hidden state before those of registers (``num_register_tokens``) and patches; None: as many
             as parameters with the usual names hold (see :func:`~.pooling.count_class_tokens`).
@@ -64,7 +64,7 @@ class Family:
         layers: Regular expression that finds the layer in a parameter's name, with groups ``outer`` and ``stage``, and
             ``layer`` where the stages have several; None: by the usual names (see :mod:`.layers`).
         layer_distances: (module) to the layers of its parameters, by name, as :func:`~.layers.layer_distances` has them.
-        kinds: Kinds of parameters that are no weights of a layer, with regular expressions of parts of their names, beside the
+        kinds: Kinds of parameters that are not weights of a layer, with regular expressions of parts of their names, beside the
             usual ones (see :func:`~.layers.named_kinds`).
         attention: Regular expression of the names of the attention's linear layers; None: by the usual names (see :mod:`.lora`).
 

@@ -35,7 +35,7 @@ KINDS = (*_KINDS, "embeddings")
 
 
 def named_kinds(model: nn.Module) -> dict[str, str]:
-    """The parameters that are no weights of a layer: name -> kind.
+    """The parameters that are not weights of a layer: name -> kind.
 
     Kinds are ``class_token`` (and distillation token), ``register_tokens``, ``mask_token``, ``positions``, ``relative_positions`` (bias
     tables and what makes them), ``probe`` (the query of attention pooling), and ``embeddings`` (tables that are looked up, of words).

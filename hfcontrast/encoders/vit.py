@@ -29,7 +29,7 @@ def sincos_positions(height: int, width: int, dim: int) -> Tensor:
         (height * width, D) float32 for the patches row by row: sines and cosines of the row, then of the column.
 
     Raises:
-        ValueError: D is no multiple of 4.
+        ValueError: D is not a multiple of 4.
     """
     if dim % 4:
         raise ValueError(f"2-D sine-cosine positions need a width that is a multiple of 4, got {dim}")

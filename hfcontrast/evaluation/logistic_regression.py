@@ -45,7 +45,7 @@ def linear_accuracy(
         )
     classes, targets = train_labels.unique(return_inverse=True)
     std, mean = torch.std_mean(train, dim=0, correction=0)
-    # A constant dimension is rounding and says nothing, nor does one with an image whose feature is no number.
+    # A constant dimension is rounding and says nothing, nor does one with an image whose feature is not a number.
     scale = torch.where(std > 1e-6 * mean.abs(), 1 / std, 0.0)
     train = train.sub_(mean).mul_(scale).nan_to_num_(0.0, 0.0, 0.0)
     test = test.sub_(mean).mul_(scale).nan_to_num_(0.0, 0.0, 0.0)

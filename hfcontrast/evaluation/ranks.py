@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TOLERANCE = 1e-6  # similarities that differ by less are rounding, and equal
-_NOT_A_NUMBER = -2.0  # below every cosine, so that features that are no numbers find nothing and are found by nothing
+_NOT_A_NUMBER = -2.0  # below every cosine, so that features that are not numbers find nothing and are found by nothing
 CHUNK = 1 << 24  # similarities that are held at once
 
 

@@ -29,7 +29,7 @@ def get_evaluator(name: str) -> Evaluator:
     """Returns an evaluator. Imports this one only.
 
     Raises:
-        PluginError: It is not installed, fails to import, is no evaluator, or its name is claimed twice.
+        PluginError: It is not installed, fails to import, is not an evaluator, or its name is claimed twice.
     """
     entries = installed()
     if not entries:
@@ -77,7 +77,7 @@ def _use(entry: PluginEntry) -> Evaluator:
 
 
 def check_class(cls: Any, what: str) -> None:
-    """Refuses a class that is no evaluator, or that is declared wrongly.
+    """Refuses a class that is not an evaluator, or that is declared wrongly.
 
     Args:
         cls: The class.
@@ -142,7 +142,7 @@ def register(cls: type[Evaluator]) -> type[Evaluator]:
     """Makes a class that no distribution declares usable by its name in this process: for notebooks and tests.
 
     Raises:
-        PluginError: It is no evaluator, or an installed one has the name.
+        PluginError: It is not an evaluator, or an installed one has the name.
     """
     check_class(cls, f"what register() is given ({cls!r})")
     if (entry := declared(EVALUATORS).get(cls.name)) is not None:

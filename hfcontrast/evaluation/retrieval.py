@@ -37,7 +37,7 @@ def retrieval_recall(
 
     A rank is 1, plus the wrong candidates that are more similar, plus half of those that are equally similar (to 1e-6):
     the mean over the orders in which equals could stand. So an encoder that maps everything to one point finds nothing
-    among the first few. Features that are no numbers find nothing either.
+    among the first few. Features that are not numbers find nothing either.
 
     From an image, the captions of other images are the wrong candidates, and the best of its own counts. A caption that
     reads like one of another image's is wrong there like any other: the two are equal, and neither is found at k = 1. An

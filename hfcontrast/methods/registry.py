@@ -49,7 +49,7 @@ def get_method(name: str) -> "type[Method]":
     """Returns the class of a method, and registers it with transformers. Imports this one method only.
 
     Raises:
-        PluginError: It is not installed, fails to import, is no method, or its name or model_type is claimed twice.
+        PluginError: It is not installed, fails to import, is not a method, or its name or model_type is claimed twice.
     """
     if name in _in_process:
         return _in_process[name]
@@ -96,7 +96,7 @@ def _use(entry: PluginEntry) -> "type[Method]":
 
 
 def _check_class(cls: object, what: str, hint: str = "") -> None:
-    """Refuses what is no method that can be trained.
+    """Refuses what is not a method that can be trained.
 
     Raises:
         PluginError: Says what it is.
@@ -179,7 +179,7 @@ def register(cls: "type[Method]", name: str | None = None) -> "type[Method]":
         name: What recipes call it; None takes its model_type without `hfcontrast_`.
 
     Raises:
-        PluginError: It is no method, an installed method has the name, or another class the model_type.
+        PluginError: It is not a method, an installed method has the name, or another class the model_type.
     """
     _check_class(cls, f"what hfcontrast.register() is given ({cls!r})")
     name = name or cls.config_class.model_type.removeprefix("hfcontrast_")

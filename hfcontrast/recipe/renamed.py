@@ -35,7 +35,7 @@ def rename_keys(document: "Document") -> None:
         if holder is None or name not in holder:
             continue
         target = holder if outer == new_outer else _mapping(document.values, new_outer, make=True)
-        if target is None:  # its section is no mapping, which is an error of its own
+        if target is None:  # its section is not a mapping, which is an error of its own
             continue
         if new_name in target:
             del holder[name]

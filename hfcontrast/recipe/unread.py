@@ -27,7 +27,7 @@ def unread_settings(recipe: Recipe, captions: bool) -> list[str]:
     if recipe.optim.no_decay and not decays and recipe.optim.name != "lars":
         found["optim", "no_decay"] = "optim.weight_decay is 0"
     if "shuffle_block" in given(recipe.data) and not recipe.data.streaming:
-        found["data", "shuffle_block"] = "data.streaming is false: rows that are no stream are shuffled as a whole"
+        found["data", "shuffle_block"] = "data.streaming is false: rows that are not a stream are shuffled as a whole"
     if not captions:
         reason = f"method '{recipe.method.name}' learns from images alone"
         found |= {("text", name): reason for name in sorted(text)}

@@ -43,7 +43,7 @@ def check_settings(method_class: type[Method]) -> None:
             constant = name.startswith("_") or name.isupper() or hasattr(MethodConfig, name)
             require(
                 not simple or constant or name in known,
-                f"{where}.{name} = {value!r} is no setting, as it has no type: write {name}: {type(value).__name__} = {value!r}",
+                f"{where}.{name} = {value!r} is not a setting, as it has no type: write {name}: {type(value).__name__} = {value!r}",
             )
         for name in kind.__dict__.get("__annotations__", {}):
             taken = name == "name" or hasattr(PreTrainedConfig, name)
@@ -51,7 +51,7 @@ def check_settings(method_class: type[Method]) -> None:
                 not taken, f"{where} has a setting {name!r}, a name of transformers or of the recipe: choose another"
             )
     for name in method_class.data_statistics:
-        require(name in known, f"`data_statistics` names {name!r}, which is no setting of {where}")
+        require(name in known, f"`data_statistics` names {name!r}, which is not a setting of {where}")
     if method_class.data_statistics:
         require(
             method_class.compute_data_statistics.__func__  # type: ignore[attr-defined]

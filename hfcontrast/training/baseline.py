@@ -82,7 +82,7 @@ def _kept(file: Path, of: dict[str, Any], evaluate: Evaluate) -> dict[str, Any] 
 def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
     """Adds the scores from before the training that a checkpoint's notes lack, while the method still has its first weights.
 
-    Scores of other conditions (another data set, or other settings) are no baseline of today's evaluation, and are left out.
+    Scores of other conditions (another data set, or other settings) are no baseline for today's evaluation, and are left out.
     """
     notes = training.checkpoints.notes(checkpoint)
     known, conditions = notes.get("untrained", {}), notes.get("untrained_conditions")

@@ -122,7 +122,7 @@ def not_decayed(model: nn.Module, wanted: list[str]) -> set[str]:
     """Names of the parameters that ``optim.no_decay`` names: by their kind, or by a part of their names.
 
     Raises:
-        RecipeError: An entry is no kind, and no parameter has it in its name.
+        RecipeError: An entry is not a kind, and no parameter has it in its name.
     """
     kinds, names = named_kinds(model), [name for name, _ in model.named_parameters()]
     spared = {name for name, kind in kinds.items() if kind in wanted}
@@ -132,7 +132,7 @@ def not_decayed(model: nn.Module, wanted: list[str]) -> set[str]:
         found = {name for name in names if f".{entry}." in f".{name}."}
         if not found:
             raise RecipeError(
-                f"optim.no_decay: {entry!r} is no kind of parameters ({', '.join(KINDS)}) and part of no parameter's name; names "
+                f"optim.no_decay: {entry!r} is not a kind of parameters ({', '.join(KINDS)}) and part of no parameter's name; names "
                 f"are such as {names[0]} and {names[-1]}"
             )
         spared |= found
@@ -191,7 +191,7 @@ def timm_optimizer(groups: list[dict], settings: OptimSection, peak_lr: float) -
     """One of timm's optimizers, by its ``create_optimizer_v2``.
 
     Muon and its kin move what has no weight decay (biases, norms, what ``no_decay`` names) by AdamW, as timm's
-    ``fallback_no_weight_decay`` does, beside what is no matrix.
+    ``fallback_no_weight_decay`` does, beside what is not a matrix.
     """
     from timm.optim import create_optimizer_v2
 

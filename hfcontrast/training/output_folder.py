@@ -76,7 +76,7 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
     )  # outlives checkpoints that were removed
     if not former.exists() and result and not checkpoints:
         raise CheckpointError(
-            f"{output} holds a {result} and no recipe.yaml, so it is no run's folder and would be written over: choose another "
+            f"{output} holds a {result} and no recipe.yaml, so it is not the folder of a run and would be written over: choose another "
             "train.output"
         )
     if not former.exists() or not (checkpoints or result):

@@ -75,7 +75,7 @@ def tiny_backbone(model_type: str) -> dict[str, Any]:
 
     Returns:
         ``model_type`` and fields, those of configurations within it as mappings. ``model_type`` alone of architectures whose
-        models need more than images (texts, prompts, grids of patches), and are no two towers: nothing of them is built.
+        models need more than images (texts, prompts, grids of patches), and are not two towers: nothing of them is built.
     """
     if not takes_only_images(model_type) and not has_two_towers(model_type):
         return {"model_type": model_type}

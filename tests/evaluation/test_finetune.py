@@ -325,7 +325,7 @@ def test_two_processes_train_what_one_does(on_processes):
 def test_two_processes_with_batch_statistics_of_their_own(on_processes):
     """Synchronized as in training or not, with one process almost without rows: equal weights and statistics at the end.
 
-    A process without any leaves no trace: what it makes of no images is no statistic.
+    A process without any leaves no trace: what it makes of no images is not a statistic.
     """
     pixels, labels = corners(40)
     shares = [(pixels[:39], labels[:39]), (pixels[39:], labels[39:])]

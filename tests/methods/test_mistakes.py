@@ -213,7 +213,7 @@ IN_THE_CLASS = [
 WHEN_IT_IS_BUILT = [
     ({"__init__": without_post_init}, "its __init__ ends without self.post_init()"),
     ({"__init__": added_later}, "later.weight was added after self.post_init()"),
-    ({"teachers": {"teacher_head": "haed"}}, "follow 'haed', which is no module of it when post_init() is called; its modules are"),
+    ({"teachers": {"teacher_head": "haed"}}, "follow 'haed', which is not a module of it when post_init() is called; its modules are"),
     ({"teachers": {"copied": "gain"}} | built(lambda self: setattr(self, "gain", nn.Parameter(torch.ones(1)))), "follow 'gain'"),
     ({"compiled_modules": ("encoder.layerz",)}, "compiled_modules names what it does not have ("),
     ({"compiled_modules": ("mean",)}, "compiled_modules names a Tensor, expected a module or a ModuleList; its modules are encoder, head"),
@@ -244,11 +244,11 @@ IN_A_STEP = [
     (embed_as(teacher_in_embed), "update_teachers() belongs in after_step(); a forward pass must not change state"),
 ]  # fmt: skip
 OF_THE_SUITE = [
-    ({"config_class": Untyped}, "Untyped.width = 3 is no setting, as it has no type: write width: int = 3"),
+    ({"config_class": Untyped}, "Untyped.width = 3 is not a setting, as it has no type: write width: int = 3"),
     ({"config_class": OldStyle}, "OldStyle defines __init__: write settings as typed fields"),
     ({"config_class": config(num_labels=(int, 3))}, "has a setting 'num_labels', a name of transformers or of the recipe"),
     ({"config_class": config(name=(str, "x"))}, "has a setting 'name'"),
-    ({"data_statistics": ("clusters",)}, "`data_statistics` names 'clusters', which is no setting"),
+    ({"data_statistics": ("clusters",)}, "`data_statistics` names 'clusters', which is not a setting"),
     ({"views": (View(key="crops"),)}, "is made under the key 'crops', which neither embed() nor objective() takes; they take pixel_values"),
     ({"embed": lambda self, pixel_value: None}, "is made under the key 'pixel_values', which neither"),
     (built(lambda self: setattr(self, "anchors", torch.ones(3))), "self.anchors is a tensor that is neither parameter nor buffer"),
@@ -268,7 +268,7 @@ OF_THE_SUITE = [
     ({"after_step": grow}, "a step changes size or type of mean"),
     ({"after_step": average_with_graph}, "after_step() leaves teacher_head.weight with a graph"),
     ({"after_step": counted}, "self.count changes from step to step and is not saved"),
-    ({"frozen": lambda self: {"haed": Frozen(1)}}, "frozen() names 'haed', which is no module or parameter of it; its modules are encoder, head"),
+    ({"frozen": lambda self: {"haed": Frozen(1)}}, "frozen() names 'haed', which is not a module or parameter of it; its modules are encoder, head"),
     ({"frozen": lambda self: {"head": 1}}, "frozen() returned {'head': 1}, expected hfcontrast.Frozen by names"),
     ({"frozen": lambda self: {"teacher_head": Frozen(1)}}, "frozen() names 'teacher_head', which is never trained"),
     ({"frozen": lambda self: {"head": Frozen(steps=2)}, "after_step": moves_the_head}, "head is frozen until step 2, and step 1 updates it"),

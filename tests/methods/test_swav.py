@@ -85,7 +85,7 @@ def test_assignments_use_all_prototypes_and_carry_no_gradient():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_assignments_do_not_know_of_mixed_precision(dtype):
-    method = build(SwAV, **SMALL, queue_length=6, epsilon=0.01)  # exp(1 / 0.01) is no number of half precision
+    method = build(SwAV, **SMALL, queue_length=6, epsilon=0.01)  # exp(1 / 0.01) is not a number of half precision
     for queue in method.queues:
         queue.enqueue(torch.randn(6, 16))
     start_step(method, Progress(0, 10))

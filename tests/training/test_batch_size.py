@@ -111,7 +111,7 @@ CAN_BE_COMPUTED = {"lejepa", "swav", "siglip", "simclr_v2", "deepcluster_v2"}
 def test_a_method_says_a_number():
     with pytest.raises(PluginError, match="min_images is 0, expected a number of images, 1 or more"):
         type("Wrong", (registry.get_method("simclr"),), {"min_images": 0})
-    with pytest.raises(PluginError, match="min_images depends on 'batchs', which is no setting of SimCLRConfig"):
+    with pytest.raises(PluginError, match="min_images depends on 'batchs', which is not a setting of SimCLRConfig"):
         type("Wrong", (registry.get_method("simclr"),), {"min_images": BySetting("batchs", {}, 1)})
 
 

@@ -349,7 +349,7 @@ def test_lora_and_a_locked_tower_are_published_as_a_native_model(released, tmp_p
             found = model(**given)
             torch.testing.assert_close(found.image_embeds, expected.image_embeds, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.text_embeds, expected.text_embeds, rtol=1e-4, atol=1e-5)
-            if model is not adapted:  # the temperature is no part of the features
+            if model is not adapted:  # the temperature is not part of the features
                 torch.testing.assert_close(found.logits_per_image, expected.logits_per_image, rtol=1e-4, atol=1e-4)
 
 

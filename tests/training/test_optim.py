@@ -191,7 +191,7 @@ def test_layer_decay_and_patch_embedding_of_dinov2():
     ],
 )  # fmt: skip
 def test_what_the_authors_do_not_decay(recipe, backbone, spared):
-    """By method: everything else of two dimensions or more that is no bias is decayed."""
+    """By method: everything else of two dimensions or more that is not a bias is decayed."""
     recipe = load_recipe(RECIPES / f"{recipe}.yaml")
     if backbone == "siglip":
         tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -225,7 +225,7 @@ def test_no_decay_by_name_and_names_that_nothing_has():
         "head.bias": 0.1,
     }
     assert len(grouped(model, OptimSection(weight_decay=0.1, no_decay=["class_token"]))) == 2  # a kind that it has not
-    with pytest.raises(RecipeError, match="optim.no_decay: 'cls_tokens' is no kind of parameters \\(class_token, "):
+    with pytest.raises(RecipeError, match="optim.no_decay: 'cls_tokens' is not a kind of parameters \\(class_token, "):
         grouped(model, OptimSection(weight_decay=0.1, no_decay=["cls_tokens"]))
     with pytest.raises(RecipeError, match="optim.patch_embed_lr_mult: the encoder has no patch embedding"):
         grouped(model, OptimSection(patch_embed_lr_mult=0.2))

@@ -71,7 +71,7 @@ class GuardedWebDataset(WebDataset):
         except _ERRORS as error:  # in the middle of a file
             damage.append(error)
         if damage and self._inferring and not count:
-            raise ValueError(f"{tar_path} is no tar archive that can be read: {damage[0]}") from damage[0]
+            raise ValueError(f"{tar_path} is not a tar archive that can be read: {damage[0]}") from damage[0]
         if damage:
             images = [name for name in sample if name.rsplit(".", 1)[-1].lower() in self.IMAGE_EXTENSIONS]
             cause = DAMAGE + f"{tar_path} is cut off or damaged after {count} samples: {damage[0]}".encode()

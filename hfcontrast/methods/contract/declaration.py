@@ -21,7 +21,7 @@ def without_source(method: nn.Module, name: str, source: str) -> str:
     """The message about a teacher whose source does not exist."""
     modules = ", ".join(child for child, _ in method.named_children() if child not in method.teachers)
     return (
-        f"{called(type(method))}: teachers has {name!r} follow {source!r}, which is no module of it when post_init() is called; "
+        f"{called(type(method))}: teachers has {name!r} follow {source!r}, which is not a module of it when post_init() is called; "
         f"its modules are {modules}"
     )
 
@@ -75,7 +75,7 @@ def check_declaration(cls: type, base: type, base_config: type) -> None:
             raise PluginError(f"{where}: {name} is {declared!r}, expected a number of images, 1 or more")
         if isinstance(declared, BySetting) and declared.setting not in config.__dataclass_fields__:
             raise PluginError(
-                f"{where}: {name} depends on {declared.setting!r}, which is no setting of {config.__name__}"
+                f"{where}: {name} depends on {declared.setting!r}, which is not a setting of {config.__name__}"
             )
     try:
         check_views(cls.views)

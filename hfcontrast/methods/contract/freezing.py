@@ -45,7 +45,7 @@ def declared_frozen(method: "Method") -> dict[str, Frozen]:
     """What ``frozen`` returns, without entries of zero steps.
 
     Raises:
-        PluginError: It is no mapping from names of modules or parameters of the method to :class:`Frozen`.
+        PluginError: It is not a mapping from names of modules or parameters of the method to :class:`Frozen`.
     """
     found = call_hook(method, "frozen")
     if not isinstance(found, dict) or not all(isinstance(value, Frozen) for value in found.values()):
@@ -69,7 +69,7 @@ def named_parameters(method: "Method", name: str) -> Iterator[tuple[str, nn.Para
     except AttributeError as error:
         modules = ", ".join(child for child, _ in method.named_children())
         raise PluginError(
-            f"{called(type(method))}: frozen() names {name!r}, which is no module or parameter of it; its modules are {modules}"
+            f"{called(type(method))}: frozen() names {name!r}, which is not a module or parameter of it; its modules are {modules}"
         ) from error
     if isinstance(part, nn.Parameter):
         yield name, part

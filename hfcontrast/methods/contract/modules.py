@@ -87,7 +87,7 @@ def copy_teachers(method: ModulesOfMethod) -> None:
     """Makes every teacher a copy of its source again, as after loading other weights, or adapters, into the encoder.
 
     Raises:
-        PluginError: A source is no module of the method.
+        PluginError: A source is not a module of the method.
     """
     own = overridden(method, "copy_teachers")
     own() if own else copies_made(method)

@@ -105,7 +105,7 @@ def read(entry: PluginEntry) -> Declared:
         raise
     except Exception as error:  # anything that evaluating a part of a plugin's source raises
         raise UnknownSource(f"{type(error).__name__}: {error}") from error
-    raise UnknownSource(f"{entry.value} is no method")
+    raise UnknownSource(f"{entry.value} is not a method")
 
 
 def source_of(module: str) -> "Source":
