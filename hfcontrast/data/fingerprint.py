@@ -66,13 +66,23 @@ def fingerprint_of_files(builder: DatasetBuilder, split: str) -> str | None:
     if not listed:
         return None
     files = [str(file) for file in listed]
+    origin = repr(getattr(listed, "origin_metadata", None)) if any("://" in file for file in files) else ""
+    return fingerprint_of_paths(files, origin)
+
+
+def fingerprint_of_paths(files: Sequence[str], origin: str = "") -> str:
+    """Of files: their names, and the sizes of some.
+
+    Args:
+        files: Their paths and addresses.
+        origin: What the host of addresses says of them.
+    """
     found = new_fingerprint()
     found.update(str(len(files)).encode())
     sampled = set(np.unique(np.linspace(0, len(files) - 1, _FILES).astype(int)).tolist())
     for part in _of_files(files, [number in sampled for number in range(len(files))]):
         found.update(part)
-    if any("://" in file for file in files):
-        found.update(repr(getattr(listed, "origin_metadata", None)).encode())
+    found.update(origin.encode())
     return finished(found)
 
 

@@ -1,6 +1,7 @@
 """Sources: rows from a Hub data set, local files, a folder saved to disk or a built-in set, map-style or streaming."""
 
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack
@@ -9,14 +10,16 @@ from hfcontrast.data.columns import ColumnKeywords, Columns
 from hfcontrast.data.decode import MAX_PIXELS
 from hfcontrast.data.image_reader import ImageReader, places_of
 from hfcontrast.data.rows import Rows, rows_of
-from hfcontrast.data.sources import built_in, in_memory, loaded, saved
-from hfcontrast.data.sources.source import Kind, Source, SourceKeywords
+from hfcontrast.data.sources import built_in, folders, in_memory, loaded, saved
+from hfcontrast.data.sources.source import Kind, Opened, Source, SourceKeywords
 from hfcontrast.errors import DataError
 from hfcontrast.progress import LongTask
 
 __all__ = ["KINDS", "Columns", "Rows", "Source", "available_splits", "load_rows", "rows_of"]
 
-KINDS: tuple[Kind, ...] = (in_memory, built_in, saved, loaded)  # the first that takes a source opens it
+logger = logging.getLogger(__name__)
+
+KINDS: tuple[Kind, ...] = (in_memory, built_in, saved, folders, loaded)  # the first that takes a source opens it
 
 
 class _RowKeywords(SourceKeywords, ColumnKeywords, total=False):
@@ -54,14 +57,30 @@ def load_rows(
     description = f"{source.path} (split {split})"
     with LongTask(f"opening {description}"):
         opened = _kind_of(source).open_split(source, split, streaming)
+        rows = _rows(opened, source, description, columns, rest)
+        if rows.captions and opened.listed is not None:
+            whole, opened = rows, opened.listed()
+            rows = _rows(opened, source, description, columns, rest)
+            if left := (whole.num_rows or 0) - (rows.num_rows or 0):
+                logger.warning(
+                    "%d of %d images of %s are not used: no metadata file has a row of them, and so no caption",
+                    left, whole.num_rows, description,
+                )  # fmt: skip
+    reader = ImageReader(max_pixels, open_addresses, *places_of(source.path, source.data_dir, source.data_files))
+    return replace(rows, reader=reader, files=opened.files)
+
+
+def _rows(
+    opened: Opened, source: Source, description: str, columns: Columns | Sequence[str], keywords: dict[str, Any]
+) -> Rows:
+    """The columns that are wanted of an opened split."""
     num_rows = None if opened.sizes is None else sum(opened.sizes)
     if num_rows == 0:
         where = f": {source.data_dir or source.data_files} holds no images" if source.path == "imagefolder" else ""
         raise DataError(f"{description} is empty{where}")
-    rows = rows_of(opened.dataset, num_rows, description, columns=columns, **rest)
+    rows = rows_of(opened.dataset, num_rows, description, columns=columns, **keywords)
     starts = tuple(itertools.accumulate(opened.sizes[:-1], initial=0)) if rows.streaming and opened.sizes else None
-    reader = ImageReader(max_pixels, open_addresses, *places_of(source.path, source.data_dir, source.data_files))
-    return replace(rows, starts=starts, reader=reader, files=opened.files)
+    return replace(rows, starts=starts)
 
 
 def available_splits(path: str | Source, **keywords: Unpack[SourceKeywords]) -> list[str]:

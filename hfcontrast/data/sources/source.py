@@ -73,11 +73,13 @@ class Opened(NamedTuple):
         dataset: Its rows.
         sizes: How many rows each shard has; None where that is not known.
         files: The fingerprint of a stream's files, or of the rows that it was made of; None where that is not known.
+        listed: Opens only the rows that metadata files have, where there are such files and other images may lack their columns.
     """
 
     dataset: Dataset | IterableDataset
     sizes: list[int] | None
     files: str | None
+    listed: "Callable[[], Opened] | None" = None
 
 
 class Kind(Protocol):

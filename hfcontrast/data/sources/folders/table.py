@@ -1,0 +1,133 @@
+"""The rows of a split of a listing: paths of images, labels, and the columns of metadata files."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image
+from datasets.fingerprint import generate_random_fingerprint
+from datasets.table import InMemoryTable
+
+from hfcontrast.data.sources.folders.layout import Layout
+from hfcontrast.data.sources.folders.listing import Listing
+from hfcontrast.data.sources.folders.metadata import IMAGE, Metadata, read_metadata
+from hfcontrast.errors import DataError
+
+_LABEL = "label"
+_LABELS = (_LABEL, "labels", "cls")  # columns of metadata that go before the folders
+
+
+class Rows(NamedTuple):
+    """The rows of a split.
+
+    Attributes:
+        dataset: Columns ``image``, ``label`` where there are classes, and those of the metadata.
+        listed: How many of them, the first ones, metadata files have; None where there are no metadata files.
+    """
+
+    dataset: Dataset
+    listed: int | None
+
+
+def rows_of_split(listing: Listing, layout: Layout, name: str) -> Rows:
+    """The rows of one split: those of the metadata files in their order, then all other images in the order of their paths.
+
+    Raises:
+        DataError: A metadata file cannot be read.
+    """
+    split = layout.splits[name]
+    files = _taken(listing.files, split.rows)
+    found = _metadata(listing, layout, name, files)
+    if found is None:
+        return Rows(_dataset({IMAGE: files}, Features({IMAGE: Image()}), split.labels, layout.classes), None)
+    table, features, key = found
+    row = pyarrow.compute.index_in(table[key], value_set=files)
+    unlisted = np.ones(len(files), dtype=bool)
+    unlisted[row.drop_null().to_numpy()] = False
+    further = files.filter(pyarrow.array(unlisted))
+    listed = len(table)
+    table = pyarrow.concat_tables([table, pyarrow.table({key: further})], promote_options="default")
+    labels = None
+    if split.labels is not None and not any(_may_be_labels(table, column) for column in _LABELS):
+        numbers = row.fill_null(len(files)).to_numpy()
+        labels = np.concatenate([np.append(split.labels, -1)[numbers], split.labels[unlisted]])
+    columns = {column: table[column] for column in table.column_names}
+    return Rows(_dataset(columns, features, labels, layout.classes), listed)
+
+
+def _taken(files: pyarrow.ChunkedArray, rows: np.ndarray) -> pyarrow.ChunkedArray:
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return files.slice(rows[0], len(rows))  # no copy
+    return files.take(pyarrow.array(rows))
+
+
+def _metadata(listing: Listing, layout: Layout, name: str, files: pyarrow.ChunkedArray) -> Metadata | None:
+    """The metadata of a split: of the tables in its folders, and of its files in tables above all splits."""
+    parts: list[Metadata] = []
+    places: list[str] = []
+    inside = {split: part.folders for split, part in layout.splits.items()}
+    for within in listing.metadata:
+        folder = within[: within.rfind("/") + 1]
+        owners = [split for split, folders in inside.items() if folder.startswith(folders)]
+        if owners and name not in owners:
+            continue
+        found = read_metadata(listing.path(within), folder, listing.path)
+        if not owners or len(owners) > 1:
+            rows = pyarrow.compute.index_in(found.table[found.key], value_set=files)
+            order = pyarrow.compute.sort_indices(rows).slice(0, len(rows) - rows.null_count)
+            found = found._replace(table=found.table.take(order))
+        if len(found.table):
+            parts.append(found)
+            places.append(listing.path(within))
+    if not parts:
+        return None
+    if len({part.key for part in parts}) > 1:
+        raise DataError(
+            f"{' and '.join(places)} name their images by different columns: one name, file_name, is expected"
+        )
+    features = Features({column: feature for part in reversed(parts) for column, feature in part.features.items()})
+    try:
+        table = pyarrow.concat_tables([part.table for part in parts], promote_options="permissive")
+    except pyarrow.ArrowException as error:
+        raise DataError(f"the columns of {' and '.join(places)} do not fit together: {error}") from error
+    return Metadata(table, features, parts[0].key)
+
+
+def _may_be_labels(table: pyarrow.Table, column: str) -> bool:
+    if column not in table.column_names:
+        return False
+    kind, types = table.schema.field(column).type, pyarrow.types
+    texts = types.is_string(kind) or types.is_large_string(kind)
+    return column == _LABEL or texts or types.is_integer(kind) or types.is_boolean(kind)
+
+
+def _dataset(
+    columns: dict[str, pyarrow.ChunkedArray], features: Features, labels: np.ndarray | None, classes: Sequence[str]
+) -> Dataset:
+    """The rows as ``datasets`` has them: paths as undecoded images, labels as class labels."""
+    held = {}
+    for column, values in columns.items():
+        held[column] = features[column]
+        if isinstance(features[column], Image):
+            columns[column] = _as_images(values)
+        elif features.arrow_schema.field(column).type != values.type:  # of several tables that differ
+            held[column] = Features.from_arrow_schema(pyarrow.schema([(column, values.type)]))[column]
+    if labels is not None:
+        columns[_LABEL] = pyarrow.chunked_array([labels])
+        held[_LABEL] = ClassLabel(names=list(classes))
+    order = [IMAGE, _LABEL] if IMAGE in columns else []
+    names = [*(name for name in order if name in columns), *(name for name in columns if name not in order)]
+    table = InMemoryTable(pyarrow.table({name: columns[name] for name in names}))
+    info = DatasetInfo(features=Features({name: held[name] for name in names}))
+    return Dataset(table, info=info, fingerprint=generate_random_fingerprint())  # its own would hash every path
+
+
+def _as_images(paths: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    chunks = []
+    for chunk in paths.chunks:
+        fields = [pyarrow.nulls(len(chunk), pyarrow.binary()), chunk]
+        mask = chunk.is_null() if chunk.null_count else None
+        chunks.append(pyarrow.StructArray.from_arrays(fields, names=["bytes", "path"], mask=mask))
+    return pyarrow.chunked_array(chunks, type=Image.pa_type)

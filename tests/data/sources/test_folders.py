@@ -1,0 +1,254 @@
+"""Folders of images: which splits, labels and files there are, in which order, and what is said of the rest."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hfcontrast.data import TrainLoader, available_splits, load_rows
+from hfcontrast.data.sources import folders
+from hfcontrast.data.sources.folders import listing as listings
+from hfcontrast.errors import DataError
+from hfcontrast.view import View
+from tests.data.conftest import pictures
+
+IMAGE = pictures(1)[0]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_yet(monkeypatch):
+    monkeypatch.setattr(folders, "_said", set())
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Makes files by their paths, images where no text is given; returns the folder."""
+
+    def make(*paths: str, **texts: str) -> Path:
+        for path in (*paths, *texts):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            data = texts[path].encode() if path in texts else IMAGE
+            (tmp_path / path).write_bytes(data)
+        return tmp_path
+
+    return make
+
+
+def opened(root, split="train", **options):
+    """Path within the folder and name of the class (or the label) of each row."""
+    rows = load_rows("imagefolder", data_dir=str(root), split=split, **options)
+    names = rows.class_names
+    labels = [row.get("label", "none") for row in rows.dataset]
+    labels = [names[label] if names and isinstance(label, int) and label >= 0 else label for label in labels]
+    paths = [os.path.relpath(row["image"]["path"], os.path.realpath(root)) for row in rows.dataset]
+    return dict(zip(paths, labels, strict=True))
+
+
+def test_the_order_is_that_of_the_paths(tree):
+    paths = [
+        "a b/1.png",
+        "a-b/1.png",
+        "a.png",
+        "a/1.png",
+        "a/c/0.png",
+        "a/c.png",
+        "a0/1.png",
+        "Z/1.png",
+        "é/1.png",
+        "b.png",
+    ]
+    root = tree(*paths)
+    assert list(opened(root)) == sorted(paths) == list(opened(root, streaming=True))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_class_called_like_a_split_is_a_class(tree, streaming, caplog):
+    root = tree(*(f"{name}/{i}.png" for name in ("boat", "car", "train", "test") for i in range(2)))
+    assert available_splits(str(root)) == ["train"]
+    found = opened(root, streaming=streaming)
+    assert len(found) == 8 and all(path.split("/")[0] == name for path, name in found.items())
+    assert "is one split, train, and test, train no split in it: boat, car beside it is none" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "names, splits",
+    [
+        (["train", "val"], ["train", "validation"]),
+        (["Training", "TEST", "dev"], ["train", "validation", "test"]),
+        (["train2017", "val2017"], ["train", "validation"]),
+        (["train_images", "test-set"], ["train", "test"]),
+        (["eval"], ["test"]),
+        (["trainer", "testers"], ["train"]),
+        (["retrain", "train"], ["train"]),
+    ],
+)
+def test_names_of_splits(tree, names, splits, caplog):
+    root = tree(*(f"{name}/{kind}/1.png" for name in names for kind in ("cat", "dog")))
+    assert available_splits("imagefolder", data_dir=str(root)) == splits
+    found = opened(root, splits[-1])
+    if len(splits) > 1:
+        assert set(found.values()) == {"cat", "dog"} and "are its splits: train is" in caplog.text
+    assert len(found) == (2 if splits != ["train"] else 2 * len(names))
+
+
+def test_files_beside_splits_and_words_in_names_of_files(tree, caplog):
+    root = tree("train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "cover.png", "annotations/a.xml")
+    assert list(opened(root)) == ["train/cat/a.png", "train/dog/a.png"] and list(opened(root, "test")) == [
+        "test/cat/a.png"
+    ]
+    assert opened(root, "test") == {"test/cat/a.png": "cat"}  # though it is the only class there
+    assert "1 image beside the folders of the splits of" in caplog.text
+    flat = tree("flat/train_1.png", "flat/test_1.png") / "flat"
+    assert len(opened(flat)) == 2
+
+
+def test_labels_are_the_first_folders_whatever_the_depth(tree, caplog):
+    root = tree("cat/1.png", "dog/1.png", "dog/puppies/brown/2.png", "cover.png")
+    assert opened(root) == {"cat/1.png": "cat", "cover.png": -1, "dog/1.png": "dog", "dog/puppies/brown/2.png": "dog"}
+    assert "1 of 4 images in split train of" in caplog.text and "in no class folder and have no label" in caplog.text
+
+
+def test_a_folder_that_is_alone_is_passed_through(tree):
+    root = tree("all/images/cat/1.png", "all/images/dog/1.png")
+    assert set(opened(root).values()) == {"cat", "dog"}
+    root = tree("deep/data/train/cat/1.png", "deep/data/train/dog/1.png", "deep/data/test/images/1.png") / "deep"
+    assert available_splits(str(root)) == ["train", "test"] and set(opened(root).values()) == {"cat", "dog"}
+    assert opened(root, "test") == {"data/test/images/1.png": "none"}
+    assert opened(root, "train+test")["data/test/images/1.png"] in (-1, None)
+    assert opened(tree("one/cat/1.png", "one/cat/2.png") / "one") == {"cat/1.png": "none", "cat/2.png": "none"}
+
+
+def test_classes_of_another_split_only_come_last(tree, caplog):
+    root = tree("train/b/1.png", "train/d/1.png", "test/a/1.png", "test/b/1.png")
+    rows = load_rows(str(root), split="test")
+    assert rows.class_names == ["b", "d", "a"] and [row["label"] for row in rows.dataset] == [2, 0]
+    assert load_rows(str(root)).class_names == rows.class_names
+    assert "has no class a, which split test has" in caplog.text
+    assert load_rows(str(root), split="train[:1]+test").num_rows == 3
+
+
+@pytest.mark.parametrize("path", ["imagefolder", None])
+def test_every_file_is_used_or_counted(tree, path, caplog):
+    root = tree(
+        "cat/1.PNG",
+        "cat/plain",
+        "cat/odd.ending",
+        **{"cat/a.txt": "x", "cat/b.txt": "x", "cat/c": "x", "cat/d.cr2": "II*\0"},
+    )
+    tree("cat/.hidden.png", "cat/Thumbs.db", "__MACOSX/1.png", ".git/1.png", "@eaDir/1.png", "README.md")
+    os.symlink(root / "nowhere", root / "cat" / "gone.png")
+    rows = load_rows(path, data_dir=str(root)) if path else load_rows(str(root))
+    assert [Path(row["image"]["path"]).name for row in rows.dataset] == ["1.PNG", "odd.ending", "plain"]
+    assert f"5 files of {root} are not used: 2 .txt, 1 broken links, 1 without ending, 1 .cr2" in caplog.text
+
+
+def test_known_endings_are_not_opened(tree, monkeypatch):
+    root = tree("a.png", "b.jpeg", "c.webp", "d.avif", "e.TIFF", "f.json")
+    monkeypatch.setattr(
+        listings, "begins_as_image", lambda path: pytest.fail(path) if not path.endswith("json") else False
+    )
+    assert len(opened(root)) == 5
+
+
+def test_links_are_followed_but_not_in_circles(tree, caplog):
+    root = tree("set/cat/1.png", "set/dog/1.png", "elsewhere/2.png") / "set"
+    os.symlink(root.parent / "elsewhere", root / "owl")
+    os.symlink(root.parent / "elsewhere" / "2.png", root / "dog" / "2.png")
+    os.symlink(root, root / "cat" / "again")
+    assert list(opened(root)) == ["cat/1.png", "dog/1.png", "dog/2.png", "owl/2.png"]
+    assert "1 links back to a folder that they are in" in caplog.text
+
+
+def test_a_folder_is_walked_once_until_it_changes(tree, monkeypatch):
+    root = tree("cat/1.png", "dog/1.png")
+    for folder in (root, root / "cat", root / "dog"):
+        os.utime(folder, (1, 1))
+    walks = []
+    monkeypatch.setattr(listings.os, "scandir", lambda path, scan=os.scandir: walks.append(path) or scan(path))
+    assert available_splits(str(root)) and len(opened(root)) == 2 and load_rows(str(root), streaming=True).num_rows == 2
+    assert len(walks) == 3
+    tree("cat/2.png")
+    assert len(opened(root)) == 3
+
+
+CAPTIONS = "file_name,caption\ndog/2.png,two\ncat/1.png,one\n"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_metadata_adds_columns_and_takes_nothing_away(tree, streaming, caplog):
+    root = tree("cat/1.png", "cat/3.png", "dog/2.png", "dog/4.png", **{"metadata.csv": CAPTIONS})
+    assert opened(root, streaming=streaming) == {
+        "dog/2.png": "dog",
+        "cat/1.png": "cat",
+        "cat/3.png": "cat",
+        "dog/4.png": "dog",
+    }
+    assert "not used" not in caplog.text
+    rows = load_rows(str(root), captioned=True, streaming=streaming)
+    assert [row["caption"] for row in rows.dataset] == ["two", "one"] and rows.num_rows == 2
+    assert "2 of 4 images of" in caplog.text and "no metadata file has a row of them" in caplog.text
+
+
+def lines(**texts: str) -> str:
+    """The texts of some files as a JSON table."""
+    return "".join(json.dumps({"file_name": name, "text": text}) + "\n" for name, text in texts.items())
+
+
+def test_metadata_of_splits_and_of_folders_in_them(tree):
+    root = tree("train/a/1.png", "train/b/2.png", "test/a/3.png", **{
+        "train/a/metadata.jsonl": lines(**{"1.png": "one"}),
+        "train/b/metadata.jsonl": lines(**{"2.png": "two"}),
+        "test/metadata.jsonl": lines(**{"a/3.png": "three"}),
+    })  # fmt: skip
+    rows = {split: load_rows(str(root), split=split, captioned=True) for split in ("train", "test")}
+    assert {split: [row["text"] for row in found.dataset] for split, found in rows.items()} == {
+        "train": ["one", "two"], "test": ["three"],
+    }  # fmt: skip
+    above = tree("x/train/2.png", "x/train/1.png", "x/test/1.png", **{
+        "x/metadata.csv": "file_name,text\ntest/1.png,c\ntrain/2.png,b\ntrain/1.png,a\n"
+    }) / "x"  # fmt: skip
+    assert [row["text"] for row in load_rows(str(above), captioned=True).dataset] == ["a", "b"]
+
+
+def test_labels_and_further_images_in_metadata(tree):
+    text = "file_name,label,mask_file_name\nb/1.png,owl,m/1.png\na/1.png,owl,m/2.png\na/2.png,elk,\n"
+    rows = load_rows(
+        str(tree("a/1.png", "a/2.png", "b/1.png", "m/1.png", "m/2.png", **{"metadata.csv": text})), columns=["mask"]
+    )
+    assert rows.class_names == ["elk", "owl"] and [row["label"] for row in rows.dataset] == [1, 1, 0, None, None]
+    assert rows.dataset[0]["mask"]["path"].endswith("m/1.png") and rows.dataset[2]["mask"] is None
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("filename,caption\n1.png,x\n", "has no column file_name, which says .* its columns are filename, caption"),
+        ("file_name,caption\n../1.png,x\n", r"names the file '\.\./1\.png'"),
+        ("file_name,caption\n/etc/passwd,x\n", "within its folder"),
+        ('file_name,caption\n"1.png,x\n', "metadata.csv cannot be read"),
+    ],
+)
+def test_mistakes_in_metadata_are_named(tree, text, message):
+    with pytest.raises(DataError, match=message):
+        load_rows(str(tree("1.png", **{"metadata.csv": text})))
+
+
+def test_a_folder_without_images(tree):
+    root = tree(**{"notes/a.txt": "x", "notes/b.heic": "x"})
+    with pytest.raises(
+        DataError, match=r"holds no images.*2 files of .* are not used: 1 \.txt, 1 \.heic \(pip install pillow-heif"
+    ):
+        load_rows("imagefolder", data_dir=str(root))
+
+
+def test_tables_in_a_folder_stay_with_datasets(tree, shards):
+    assert load_rows(shards).class_names == ["a", "b", "c"]
+    root = tree("cat/1.png", "dog/1.png", **{"list.csv": "a,b\n1,2\n", "cat/1.json": "{}", "dog/1.json": "{}"})
+    assert load_rows(str(root)).class_names == ["cat", "dog"]
+
+
+def test_rows_are_trained_on(tree):
+    rows = load_rows(str(tree("cat/1.png", "dog/1", "cover.png")))
+    batch = next(iter(TrainLoader(rows, (View(size=8),), batch_size=3, workers=0)))
+    assert sorted(batch["labels"].tolist()) == [-1, 0, 1]
