@@ -116,6 +116,8 @@ def test_a_folder_that_is_alone_is_passed_through(tree):
     assert available_splits(str(root)) == ["train", "test"] and set(opened(root).values()) == {"cat", "dog"}
     assert opened(root, "test") == {"data/test/images/1.png": "none"}
     assert opened(root, "train+test")["data/test/images/1.png"] in (-1, None)
+    same = tree("same/a/a/1.png", "same/a/b/1.png") / "same"
+    assert set(opened(same).values()) == {"a", "b"}
     assert opened(tree("one/cat/1.png", "one/cat/2.png") / "one") == {"cat/1.png": "none", "cat/2.png": "none"}
 
 
@@ -124,7 +126,7 @@ def test_classes_of_another_split_only_come_last(tree, caplog):
     rows = load_rows(str(root), split="test")
     assert rows.class_names == ["b", "d", "a"] and [row["label"] for row in rows.dataset] == [2, 0]
     assert load_rows(str(root)).class_names == rows.class_names
-    assert "has no class a, which split test has" in caplog.text
+    assert "has classes that train has not: a" in caplog.text
     assert load_rows(str(root), split="train[:1]+test").num_rows == 3
 
 

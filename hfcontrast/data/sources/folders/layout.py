@@ -6,8 +6,9 @@ depth of the image; images beside the class folders have none.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,24 +72,24 @@ def layout_of(listing: Listing) -> Layout:
     base = tree.pass_through("", until=tree.has_splits)
     children = tree.children(base)
     if not tree.has_splits(base):
-        splits = {TRAIN: (("",), np.arange(len(listing)))}
-        return _labeled(listing, splits, {TRAIN: tree}, _half_named(f"{listing.place}/{base}", children))
-    named: dict[str, list[tuple[int, int, str]]] = {split: [] for split in _WORDS}
+        whole = _Part(tree, ("",), np.arange(len(listing)))
+        return _labeled(listing, {TRAIN: whole}, _half_named(f"{listing.place}/{base}", children))
+    ranked: dict[str, list[tuple[int, int, str]]] = {split: [] for split in _WORDS}
     for child in children:
-        split, *rank = split_named(child) or (TRAIN, 0, 0)
-        named[split].append((*rank, f"{base}{child}/"))
-    splits = {}
-    for split, ranked in named.items():
-        if ranked:
-            folders = tuple(folder for *_, folder in sorted(ranked))
-            splits[split] = (folders, np.concatenate([_rows_below(listing, folder) for folder in folders]))
-    told = "; ".join(f"{split} is {', '.join(folders)}" for split, (folders, _) in splits.items())
+        split, number, rank = split_named(child) or (TRAIN, 0, 0)
+        ranked[split].append((number, rank, f"{base}{child}/"))
+    parts = {}
+    for split, found in ranked.items():
+        if found:
+            folders = tuple(folder for *_, folder in sorted(found))
+            rows = np.concatenate([_rows_below(listing, folder) for folder in folders])
+            parts[split] = _Part(tree, folders, rows)
+    told = "; ".join(f"{split} is {', '.join(part.folders)}" for split, part in parts.items())
     sentences = [f"the folders of {listing.place} are its splits: {told}"]
-    if beside := len(listing) - sum(len(rows) for _, rows in splits.values()):
-        sentences.append(
-            f"{beside} image{'s' * (beside > 1)} beside the folders of the splits of {listing.place} not used"
-        )
-    return _labeled(listing, splits, dict.fromkeys(splits, tree), sentences)
+    if beside := len(listing) - sum(len(part.rows) for part in parts.values()):
+        images = "images" if beside > 1 else "image"
+        sentences.append(f"{beside} {images} beside the folders of the splits of {listing.place} not used")
+    return _labeled(listing, parts, sentences)
 
 
 def layout_of_named(listing: Listing, splits: dict[str, np.ndarray]) -> Layout:
@@ -98,11 +99,11 @@ def layout_of_named(listing: Listing, splits: dict[str, np.ndarray]) -> Layout:
         listing: The files.
         splits: The numbers of the files of each split.
     """
-    trees = {
-        split: _Tree(listing.folders[number] for number in np.unique(listing.folder_of[rows]))
-        for split, rows in splits.items()
-    }
-    return _labeled(listing, {split: (("",), rows) for split, rows in splits.items()}, trees, [])
+    parts = {}
+    for split, rows in splits.items():
+        tree = _Tree(listing.folders[number] for number in np.unique(listing.folder_of[rows]))
+        parts[split] = _Part(tree, ("",), rows)
+    return _labeled(listing, parts, [])
 
 
 class _Tree:
@@ -135,43 +136,49 @@ class _Tree:
         return folder
 
 
-def _labeled(
-    listing: Listing,
-    splits: dict[str, tuple[tuple[str, ...], np.ndarray]],
-    trees: dict[str, _Tree],
-    sentences: list[str],
-) -> Layout:
-    """The layout of splits whose classes are yet to be found."""
-    bases = {
-        split: [trees[split].pass_through(folder, lambda _: False) for folder in folders]
-        for split, (folders, _) in splits.items()
+class _Part(NamedTuple):
+    """A split whose classes are yet to be found."""
+
+    tree: _Tree
+    folders: tuple[str, ...]
+    rows: np.ndarray
+
+    def bases(self, known: Set[str] = frozenset()) -> list[str]:
+        """The folders whose subfolders are classes: a folder that is alone is none, unless its name is a known class's."""
+
+        def has_known(folder: str) -> bool:
+            return not known.isdisjoint(self.tree.children(folder))
+
+        return [self.tree.pass_through(folder, has_known) for folder in self.folders]
+
+    def classes(self, bases: Iterable[str]) -> set[str]:
+        return {name for base in bases for name in self.tree.children(base)}
+
+
+def _labeled(listing: Listing, parts: dict[str, _Part], sentences: list[str]) -> Layout:
+    """The layout of splits, with their classes."""
+    alone = {split: part.classes(part.bases()) for split, part in parts.items()}
+    bases = {  # of a split that may have one class only, which others have too
+        split: part.bases(set().union(*(classes for other, classes in alone.items() if other != split)))
+        for split, part in parts.items()
     }
-    # A split may have one class only: its folder is no wrapper where others have that class too.
-    classes = {split: {c for base in found for c in trees[split].children(base)} for split, found in bases.items()}
-    known = set().union(*classes.values())
-    for split, (folders, _) in splits.items():
-        tree = trees[split]
-        bases[split] = [tree.pass_through(f, lambda at, t=tree: bool(known & set(t.children(at)))) for f in folders]
-        classes[split] = {name for base in bases[split] for name in tree.children(base)}
-    first = next(iter(splits), TRAIN)
+    classes = {split: part.classes(bases[split]) for split, part in parts.items()}
+    first = next(iter(parts), TRAIN)
     own = classes.get(first, set())
     names = sorted(own) + sorted(set().union(*classes.values()) - own)
     if len(names) < 2:
-        return Layout({s: Split(folders, rows, None) for s, (folders, rows) in splits.items()}, [], tuple(sentences))
+        return Layout({s: Split(part.folders, part.rows, None) for s, part in parts.items()}, [], tuple(sentences))
     found = {}
-    for split, (folders, rows) in splits.items():
-        labels = _labels(listing, rows, bases[split], names)
-        without = int((labels < 0).sum())
-        found[split] = Split(folders, rows, labels if without < len(rows) else None)
+    for split, part in parts.items():
+        labels = _labels(listing, part.rows, bases[split], names)
+        without, count = int((labels < 0).sum()), len(labels)
+        found[split] = Split(part.folders, part.rows, labels if without < count else None)
+        of = f"split {split} of {listing.place}"
         if without:
-            sentences.append(
-                f"{without} of {len(rows)} images in split {split} of {listing.place} lie in no class folder and have no label"
-            )
+            sentences.append(f"{without} of {count} images in {of} lie in no class folder and have no label")
         if further := sorted(classes[split] - own):
             more = f" and {len(further) - _NAMED} more" * (len(further) > _NAMED)
-            sentences.append(
-                f"split {first} of {listing.place} has no class {', '.join(further[:_NAMED])}{more}, which split {split} has"
-            )
+            sentences.append(f"{of} has classes that {first} has not: {', '.join(further[:_NAMED])}{more}")
     return Layout(found, names, tuple(sentences))
 
 

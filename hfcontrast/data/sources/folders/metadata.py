@@ -53,12 +53,13 @@ def read_metadata(path: str, folder: str, opened: Callable[[str], str]) -> Metad
     features = Features.from_arrow_schema(table.schema)
     named = [name for name in table.column_names if name == _FILE or (name.endswith(_END) and _is_text(table, name))]
     if not named:
-        columns = ", ".join(table.column_names)
-        raise DataError(f"{path} has no column {_FILE}, which says which image a row is of; its columns are {columns}")
+        raise DataError(
+            f"{path} has no column {_FILE}, which says which image a row is of; its columns are {', '.join(table.column_names)}"
+        )
     if not _is_text(table, named[0]):
         raise DataError(f"column {_FILE} of {path} holds no names of files but {table.schema.field(_FILE).type}")
     new = {name: IMAGE if name == _FILE else name.removesuffix(_END) for name in named}
-    columns = {}
+    columns: dict[str, pyarrow.Array | pyarrow.ChunkedArray] = {}
     for name in table.column_names:
         if name in new:
             names = table[name].to_pylist()
