@@ -29,6 +29,7 @@ class DataSource:
         caption_column: Column with the captions; None looks for it.
         open_addresses: Whether addresses that rows hold instead of images are opened.
         max_pixels: Pixels of an image at most.
+        image_key: Which image of an archive's samples, where they have several.
     """
 
     path: str
@@ -42,6 +43,7 @@ class DataSource:
     caption_column: str | None = None
     open_addresses: bool = False
     max_pixels: int = 89_478_485
+    image_key: str | None = None
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of ``load_rows``."""
@@ -107,6 +109,11 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--data-revision", metavar="REVISION", help="version of a data set on the Hub")
     data.add_argument("--streaming", action="store_true", help="read the rows as they come")
     data.add_argument("--image-column", metavar="COLUMN", help="column with the images (default: looked for)")
+    data.add_argument(
+        "--image-key",
+        metavar="EXTENSION",
+        help="which image of an archive's samples, such as left.jpg, where they have several",
+    )
     data.add_argument("--label-column", metavar="COLUMN", help="column with the class labels (default: looked for)")
     data.add_argument("--caption-column", metavar="COLUMN", help="column with the captions (default: looked for)")
     data.add_argument(
@@ -141,6 +148,7 @@ def data_source(args: argparse.Namespace) -> DataSource:
         args.caption_column,
         args.open_addresses,
         args.max_pixels,
+        args.image_key,
     )
 
 

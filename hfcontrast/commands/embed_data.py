@@ -233,6 +233,7 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         raise HFContrastError(f"{file} is not one of ours: choose another --output")
     # What older manifests do not say was so, or is not known to have been otherwise.
     known = {
+        "data.image_key": None,
         "data.open_addresses": False,
         "data.max_pixels": MAX_PIXELS,
         "data.fingerprint": options.get("data.fingerprint"),

@@ -1,7 +1,7 @@
 """Columns: which of a data set's columns hold the images, labels and captions, under names that are always the same."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
 from datasets import Dataset, Features, Image, IterableDataset, Value
@@ -29,6 +29,8 @@ class Columns:
         captioned: Whether captions are wanted at all; ``auto``: where there are some, or their column is named.
         further: Further columns to keep.
         tensors: Columns that are batched as tensors, for a method that takes them as arguments.
+        image_key: Which image of an archive's samples, where they have several: what its name ends in behind the key, as ``left.jpg``,
+            or that without the ending.
     """
 
     image: str | None = None
@@ -37,6 +39,7 @@ class Columns:
     captioned: bool | Literal["auto"] = False
     further: Sequence[str] = ()
     tensors: Sequence[str] = ()
+    image_key: str | None = None
 
     @classmethod
     def of(cls, columns: "Columns | Sequence[str]", **keywords: Any) -> "Columns":
@@ -53,6 +56,7 @@ class ColumnKeywords(TypedDict, total=False):
     """The fields of ``Columns``, but for the further columns, as keywords of a function."""
 
     image_column: str | None
+    image_key: str | None
     label_column: str | None
     caption_column: str | None
     captioned: bool | Literal["auto"]
@@ -82,8 +86,6 @@ def select_columns(
         DataError: A column does not exist or holds something else.
     """
     features = dataset.features
-    if image_column not in features and (image_column or "").lower() in WebDataset.IMAGE_EXTENSIONS and KEY in features:
-        image_column = IMAGE  # of an archive, whose images have this name for any extension
     for column in (image_column, *columns):
         if column is not None and column not in features:
             raise DataError(missing_column(column, list(features), description))
@@ -129,8 +131,65 @@ def locate_captions(features: Features, column: str | None, description: str) ->
     return path
 
 
+def in_archive(chosen: Columns, features: Features, description: str) -> Columns:
+    """The columns that are meant of an archive's samples, whose names there are lower-case; of other data as they are.
+
+    Args:
+        chosen: As a user names them: images of any extension where only one has that name before it.
+        features: All columns.
+        description: A description of the rows, for messages.
+
+    Raises:
+        DataError: ``image_key`` is given without an archive, beside another ``image`` or names no image.
+    """
+    if KEY not in features:
+        if chosen.image_key is not None:
+            raise DataError(
+                f"image_key chooses among the images of an archive's samples, and {description} is not an archive: set image_column to one of "
+                f"its columns, {', '.join(features)}"
+            )
+        return chosen
+    if None not in (chosen.image_key, chosen.image) and chosen.image_key != chosen.image:
+        raise DataError(
+            f"image_key is {chosen.image_key!r} and image_column {chosen.image!r}: of {description} give only one of them"
+        )
+    image, key = chosen.image, chosen.image_key or chosen.image
+    if key is not None and key not in features:
+        image = _image_of_key(key.lower().lstrip("."), features)
+    if image is None and chosen.image_key is not None and key not in features:
+        raise DataError(f"the samples of {description} have no image {key!r}; they have {', '.join(_images(features))}")
+    label, caption = (_lower_case(name, features) for name in (chosen.label, chosen.caption))
+    return replace(chosen, image=image or key, image_key=None, label=label, caption=caption)
+
+
+def _image_of_key(key: str, features: Features) -> str | None:
+    """The column of an image of an archive by its kind, with any extension, or by what stands before that."""
+    stem, _, ending = key.rpartition(".")
+    if ending in WebDataset.IMAGE_EXTENSIONS and not stem and IMAGE in features:
+        return IMAGE
+    images = _images(features)
+    stems = {key} | ({stem} if stem and ending in WebDataset.IMAGE_EXTENSIONS else set())
+    found = [name for name in images if name == key] or [name for name in images if name.rpartition(".")[0] in stems]
+    return found[0] if len(found) == 1 else None
+
+
+def _lower_case(name: str | None, features: Features) -> str | None:
+    """``COLUMN`` or ``COLUMN.FIELD`` with the column in lower case, where only that exists."""
+    column, dot, fields = (name or "").partition(".")
+    known = name in features or column in features or column.lower() not in features
+    return name if known else column.lower() + dot + fields
+
+
+def _images(features: Features) -> list[str]:
+    return [column for column, feature in features.items() if isinstance(feature, Image)]
+
+
 def _find_image(features: Features, description: str) -> str:
-    images = [column for column, feature in features.items() if isinstance(feature, Image)]
+    images = _images(features)
+    if KEY in features and IMAGE not in images and len(images) > 1:
+        raise DataError(
+            f"the samples of {description} have several images, {', '.join(images)}: set image_key to the one that is meant"
+        )
     if images:
         return "image" if "image" in images else images[0]
     for column in _IMAGE_NAMES:

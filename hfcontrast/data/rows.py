@@ -8,7 +8,7 @@ import pyarrow.compute
 from datasets import ClassLabel, Dataset, IterableDataset
 
 from hfcontrast.data.captions import all_captions, captions_of
-from hfcontrast.data.columns import ColumnKeywords, Columns, locate_captions, select_columns
+from hfcontrast.data.columns import ColumnKeywords, Columns, in_archive, locate_captions, select_columns
 from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.tensor_columns import check_tensor_columns
@@ -104,7 +104,8 @@ def rows_of(
         num_rows: How many rows there are; None where a stream does not know.
         description: A description, for messages.
         columns: What is read of a row: ``Columns``, or the names of further columns beside the keywords.
-        keywords: The other fields of ``Columns``: ``image_column``, ``label_column``, ``caption_column``, ``captioned``, ``tensors``.
+        keywords: The other fields of ``Columns``: ``image_column``, ``image_key``, ``label_column``,
+            ``caption_column``, ``captioned``, ``tensors``.
 
     Raises:
         DataError: A column does not exist or holds something else.
@@ -112,6 +113,7 @@ def rows_of(
     chosen = Columns.of(columns, **keywords)
     if dataset.features is None:  # some streams know their columns only after a look at the first rows
         dataset = dataset._resolve_features()
+    chosen = in_archive(chosen, dataset.features, description)
     captions = None
     if chosen.captioned:
         try:

@@ -1,7 +1,9 @@
 """Shards of a stream, each read by itself, so that the index of a row does not depend on the number of readers."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from datasets import IterableDataset
@@ -37,19 +39,33 @@ class Shards:
     stream: IterableDataset
     starts: tuple[int, ...] | None = None
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many shards there are."""
         return self.stream.num_shards
 
-    @property
+    @cached_property
     def numbered(self) -> bool:
         """Whether ``index`` is the place in the data set."""
         return self.count == 1 or (self.starts is not None and len(self.starts) == self.count)
 
     def open(self, number: int) -> IterableDataset:
-        """One shard."""
-        return self.stream.shard(self.count, number)
+        """One shard.
+
+        Taking one of n shards costs ``datasets`` time in proportion to n, so it is taken of a group of them, and the groups are kept.
+        """
+        groups = math.isqrt(self.count)
+        size, larger = divmod(self.count, groups)  # as datasets cuts them: the first ones have one more
+        group, place = divmod(number, size + 1)
+        if group >= larger:
+            group, place = divmod(number - larger, size)
+        if group not in self._groups:
+            self._groups[group] = self.stream.shard(groups, group)
+        return self._groups[group].shard(size + (group < larger), place)
+
+    @cached_property
+    def _groups(self) -> dict[int, IterableDataset]:
+        return {}
 
     def index(self, shard: int, offset: int) -> int:
         """What a row is known by; see ``Placed``."""

@@ -37,6 +37,11 @@ class SourceFields(Section):
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a data set on the Hub.")
     image_column: str | None = Field(None, description="Column with the images; null: `image`, else the first one.")
+    image_key: str | None = Field(
+        None,
+        description="Which image of a webdataset archive's samples, where they have several: what its name ends in behind the key, such "
+        "as `left.jpg`, or `left` for any extension.",
+    )
     label_column: str | None = Field(
         None, description="Column with the class labels; null: `label`, else the first one."
     )

@@ -44,7 +44,7 @@ def load_rows(
         split: The split; of map-style sets also slices and sums, as ``train[:50%]`` or ``train+test``.
         streaming: Whether to read the rows in order as they come, instead of by number.
         columns: What is read of a row: ``Columns``, or the names of further columns, beside which ``image_column``,
-            ``label_column``, ``caption_column``, ``captioned`` and ``tensors`` are keywords.
+            ``image_key``, ``label_column``, ``caption_column``, ``captioned`` and ``tensors`` are keywords.
         open_addresses: Whether addresses that rows hold instead of images are opened, and of a data set from elsewhere files of
             this machine; files and addresses of the data set itself always are.
         max_pixels: Pixels of an image at most; a larger one cannot be read.

@@ -1,4 +1,4 @@
-"""Webdataset archives, including truncated and damaged ones, texts in ``.cls``, and jpg beside png.
+"""Webdataset archives as they are found: damaged and empty ones, samples that lack members, texts in ``.cls``, jpg beside png.
 
 ``datasets`` reads a tar until its bytes make no further member: a file that was cut off there ends without a word, one that was
 cut off elsewhere in an exception that ends the whole stream. Here what is missing becomes one row whose image cannot be read,
@@ -6,77 +6,125 @@ so that it is named and counted like any other. The reader of ``datasets`` has n
 code of the same process opens through ``datasets`` is read as ever, and is cached apart from what is read here.
 """
 
-import json
 import os
-import tarfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import datasets
 from datasets import DatasetBuilder, DatasetInfo
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
-from datasets.utils.file_utils import ArchiveIterable
 
-from hfcontrast.data.columns import IMAGE
-from hfcontrast.data.decode import DAMAGE
+from hfcontrast.data.columns import KEY
+from hfcontrast.data.sources.archive_columns import URL, Layout, Notes, layout_of
+from hfcontrast.data.sources.archive_members import ERRORS, Downloads, until_damage
+from hfcontrast.data.sources.archive_samples import have_dotted_keys, samples_of
 
-_ERRORS = (tarfile.TarError, EOFError, zlib.error, OSError)
-
-
-def _number_or_text(data: bytes) -> int | str:
-    text = _text(data)
-    try:
-        return int(text)
-    except ValueError:
-        return text.strip()
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace")
-
-
-def _json_or_nothing(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None
+# What the columns are found by: so many members of the first archive that has some, so many bytes at most; and of two others.
+_MEMBERS, _MEMBERS_OF_OTHERS, _BYTES = 128, 16, 64 << 20
 
 
 class GuardedWebDataset(WebDataset):
     """The webdataset builder of ``datasets``, whose samples end with one that cannot be read where an archive is damaged."""
 
-    IMAGE_EXTENSIONS = [*WebDataset.IMAGE_EXTENSIONS, IMAGE]
-    # These decode while datasets reads: where one fails, the stream ends. With the mark for undecodable bytes in it, or without
-    # its value, the row can be left out and counted.
-    DECODERS = {**WebDataset.DECODERS, "txt": _text, "text": _text, "cls": _number_or_text, "json": _json_or_nothing}
-    _inferring = False  # the columns, from the first samples of the first archive
+    _layout: Layout | None = None
 
     def _split_generators(self, dl_manager: Any) -> Any:
-        self._inferring = True
-        try:
-            return super()._split_generators(_Downloads(dl_manager))
-        finally:
-            self._inferring = False
+        if not self.config.data_files:
+            raise ValueError("webdataset needs the archives: data_files or data_dir")
+        downloads = Downloads(dl_manager)
+        splits = []
+        archives: list[tuple[str, Any]] = []
+        for name, paths in downloads.download(self.config.data_files).items():
+            iterators = [downloads.iter_archive(path) for path in paths]
+            archives += zip(paths, iterators, strict=True)
+            splits.append(
+                datasets.SplitGenerator(name=name, gen_kwargs={"tar_paths": paths, "tar_iterators": iterators})
+            )
+        self._layout = _find_layout(archives, self.info.features)
+        self.info.features = self._layout.features
+        self._notes = Notes()
+        return splits
 
     def _get_pipeline_from_tar(self, tar_path: str, tar_iterator: Any) -> Iterator[dict[str, Any]]:
-        """The samples of an archive, and one that cannot be read for whatever comes behind the first damage."""
+        """The rows of an archive, and one that cannot be read for whatever comes behind the first damage."""
+        assert self._layout is not None  # for mypy: made with the splits
         damage: list[Exception] = []
-        count, sample = 0, {IMAGE: None}
-        samples = super()._get_pipeline_from_tar(tar_path, _until_damage(tar_iterator, damage))
+        count = 0
+        notes = self._notes
+        samples = samples_of(
+            until_damage(tar_iterator, damage),
+            self._layout.last_dot,
+            lambda name: notes.add("files have no extension and are not read", name),
+        )
         try:
-            for sample in map(_with_one_name, samples):
-                yield sample
+            for sample in samples:
+                yield self._layout.row(tar_path, sample, notes)
                 count += 1
-        except _ERRORS as error:  # in the middle of a file
+        except ERRORS as error:  # in the middle of a file
             damage.append(error)
-        if damage and self._inferring and not count:
-            raise ValueError(f"{tar_path} is not a tar archive that can be read: {damage[0]}") from damage[0]
+        notes.tell(tar_path)
         if damage:
-            images = [name for name in sample if name.rsplit(".", 1)[-1].lower() in self.IMAGE_EXTENSIONS]
-            cause = DAMAGE + f"{tar_path} is cut off or damaged after {count} samples: {damage[0]}".encode()
-            place = {"__key__": f"{tar_path}, behind sample {count}", "__url__": tar_path}
-            yield {**dict.fromkeys(sample), **dict.fromkeys(images, cause), **place}
+            cause = f"{tar_path} is cut off or damaged after {count} samples: {damage[0]}"
+            place = {KEY: f"{tar_path}, behind sample {count}", URL: tar_path}
+            yield {**dict.fromkeys(self._layout.features), **self._layout.unreadable(cause), **place}
+
+
+def _find_layout(archives: list[tuple[str, Any]], declared: Any) -> Layout:
+    """The columns, by the first samples of the first archive that has some, and of the middle and the last one where they are here.
+
+    Raises:
+        ValueError: No archive has a sample.
+    """
+    first_damage: tuple[str, Exception] | None = None
+    for number, (path, iterator) in enumerate(archives):
+        damage: list[Exception] = []
+        members = _first_members(iterator, _MEMBERS, damage)
+        last_dot = have_dotted_keys([name for name, _ in members])
+        samples = list(samples_of(members, last_dot))
+        if damage and first_damage is None:
+            first_damage = path, damage[0]
+        if not samples:
+            continue
+        others = {(number + len(archives)) // 2, len(archives) - 1} - {number}
+        for path_of_other, other in (archives[place] for place in sorted(others)):
+            if "://" not in path_of_other:
+                samples += samples_of(_first_members(other, _MEMBERS_OF_OTHERS, []), last_dot)
+        return layout_of(path, samples, last_dot, declared)
+    if first_damage:
+        raise ValueError(
+            f"{first_damage[0]} is not a tar archive that can be read: {first_damage[1]}"
+        ) from first_damage[1]
+    raise ValueError(
+        f"{archives[0][0]}{f' and {len(archives) - 1} further archives hold' if len(archives) > 1 else ' holds'} no samples: files of "
+        "one name that differ by their extensions, as 0001.jpg and 0001.cls"
+    )
+
+
+class _Read:
+    """A member whose content has been read."""
+
+    def __init__(self, data: bytes):
+        self._data = data
+
+    def read(self) -> bytes:
+        return self._data
+
+
+def _first_members(members: Any, count: int, damage: list[Exception]) -> list[tuple[str, _Read]]:
+    """Some members with their contents, up to a damage."""
+    found: list[tuple[str, _Read]] = []
+    size = 0
+    try:
+        for name, file in islice(members, count):
+            data = file.read()
+            size += len(data)
+            found.append((name, _Read(data)))
+            if size > _BYTES:
+                break
+    except ERRORS as error:
+        damage.append(error)
+    return found
 
 
 def guarded(builder: DatasetBuilder) -> DatasetBuilder:
@@ -90,7 +138,7 @@ def guarded(builder: DatasetBuilder) -> DatasetBuilder:
     info_file = datasets.config.DATASET_INFO_FILENAME
     copy = GuardedWebDataset.__new__(GuardedWebDataset)
     copy.__setstate__(dict(builder.__dict__))
-    copy._cache_dir = copy._output_dir = builder._cache_dir + "_guarded"
+    copy._cache_dir = copy._output_dir = builder._cache_dir + "_samples"
     if os.path.exists(os.path.join(copy._cache_dir, info_file)):
         copy.info = DatasetInfo.from_directory(copy._cache_dir)
     elif os.path.exists(os.path.join(builder._cache_dir, info_file)):  # found there: of the columns without the guard
@@ -99,65 +147,3 @@ def guarded(builder: DatasetBuilder) -> DatasetBuilder:
         }
         copy.info = DatasetInfo(**names)
     return copy
-
-
-class _Downloads:
-    """A download manager of ``datasets`` that opens archives as ``_Archive``."""
-
-    def __init__(self, manager: Any):
-        self._manager = manager
-
-    def download(self, files: Any) -> Any:
-        return self._manager.download(files)
-
-    def iter_archive(self, path: Any) -> "_Archive":
-        return _Archive.from_urlpath(*self._manager.iter_archive(path).args)
-
-
-class _Archive(ArchiveIterable):
-    """The files of an archive, in order; of a tar, hidden ones are left out."""
-
-    @staticmethod
-    def _iter_tar(f: Any) -> Iterator[tuple[str, Any]]:
-        """The files of a tar.
-
-        Raises:
-            tarfile.ReadError: The tar has no end, or something behind it.
-        """
-        ended = []
-
-        class Header(tarfile.TarInfo):
-            @classmethod
-            def frombuf(cls, *arguments: Any) -> tarfile.TarInfo:  # type: ignore[override]
-                try:
-                    return super().frombuf(*arguments)
-                except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it; the block of zeros that ends every whole tar
-                    ended.append(True)
-                    raise
-
-        stream = tarfile.open(fileobj=f, mode="r|*", tarinfo=Header)  # noqa: SIM115, the caller closes the file
-        for member in stream:
-            name = member.name.rsplit("/", 1)[-1]
-            if member.isreg() and not name.startswith((".", "__")):
-                yield member.name, stream.extractfile(member)
-            stream.members = []  # type: ignore[attr-defined]  # which would grow for ever
-        if not ended:
-            raise tarfile.ReadError("the file ends, or is damaged, before the end of the archive")
-        if any(stream.fileobj.read(tarfile.RECORDSIZE)):
-            raise tarfile.ReadError("there is more behind the archive's end, as in archives that were joined")
-
-
-def _until_damage(members: Iterable[tuple[str, Any]], damage: list[Exception]) -> Iterator[tuple[str, Any]]:
-    """Ends without an exception, so that the sample before the damage is kept, and notes why."""
-    try:
-        yield from members
-    except _ERRORS as error:
-        damage.append(error)
-
-
-def _with_one_name(sample: dict[str, Any]) -> dict[str, Any]:
-    """Calls the only image of a sample ``image``: archives have jpg and png side by side."""
-    images = [name for name in sample if name.lower() in GuardedWebDataset.IMAGE_EXTENSIONS]
-    if len(images) != 1:
-        return sample
-    return {IMAGE if name == images[0] else name: value for name, value in sample.items()}

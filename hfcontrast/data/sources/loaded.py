@@ -14,6 +14,7 @@ from datasets.utils.info_utils import is_small_dataset
 
 from hfcontrast.data.fingerprint import fingerprint_of_files
 from hfcontrast.data.sources.archives import guarded
+from hfcontrast.data.sources.braces import expand_braces
 from hfcontrast.data.sources.row_counts import count_rows
 from hfcontrast.data.sources.source import Opened, Source, each_pattern
 from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
@@ -59,12 +60,13 @@ def _reaching_hub(source: Source) -> AbstractContextManager[str]:
 
 def _builder(source: Source) -> DatasetBuilder:
     # Only what was given: some builders do not take what they have no use for.
-    arguments = {"data_dir": source.data_dir, "data_files": source.data_files, "revision": source.revision}
-    arguments = {key: value for key, value in arguments.items() if value is not None}
     local = os.path.exists(source.path)
     base = os.path.join(source.path if local else "", source.data_dir or "")
-    if source.data_files is not None and (local or source.path in _PACKAGED_DATASETS_MODULES):
-        arguments["data_files"] = each_pattern(source.data_files, lambda pattern: _literally(pattern, base))
+    files = expand_braces(source.data_files, base)
+    arguments = {"data_dir": source.data_dir, "data_files": files, "revision": source.revision}
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    if files is not None and (local or source.path in _PACKAGED_DATASETS_MODULES):
+        arguments["data_files"] = each_pattern(files, lambda pattern: _literally(pattern, base))
     with _literal_folder(base):
         return guarded(datasets.load_dataset_builder(source.path, source.name, **arguments))
 
