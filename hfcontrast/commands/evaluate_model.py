@@ -119,7 +119,7 @@ def evaluate_tasks(opened: OpenedModel, rows: EvaluationRows, tasks: Chosen) -> 
     with rows.remembering():
         for name, (evaluator, own) in tasks.items():
             found = call_evaluate(evaluator, opened.model, rows, own)
-            scores[name] = {**found.figures, **found.details, **evaluator.told(own)}
+            scores[name] = {**found.figures, **found.details, **evaluator.reported_settings(own)}
         labeled = any(LABELS in evaluator.needs_with(own) for evaluator, own in tasks.values())
         for name, evaluator in evaluators().items():
             if evaluator.beside and name not in tasks and (rows.remembered or labeled):

@@ -107,5 +107,5 @@ class FineTune(Evaluator):
             f"{100 * settings.crop:g} % and mirrored with probability {settings.flip})."
         )
 
-    def told(self, settings):
+    def reported_settings(self, settings):
         return settings.model_dump(include={"epochs", "label_share", "layer_decay"}, exclude_none=True)

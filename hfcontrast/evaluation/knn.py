@@ -97,5 +97,5 @@ class KNN(Evaluator):
     def conditions(self, settings):
         return [settings.k, settings.temperature]
 
-    def told(self, settings):
+    def reported_settings(self, settings):
         return {"k": settings.k}

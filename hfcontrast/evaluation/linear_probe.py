@@ -60,5 +60,5 @@ class LinearProbe(Evaluator):
             "fifth of the training images."
         )
 
-    def told(self, settings):
+    def reported_settings(self, settings):
         return {}

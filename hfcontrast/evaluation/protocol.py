@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import DataError
+from ..renamed import warn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -93,11 +94,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Args:
         figures: The values by the names of the declared figures.
-        details: What they were found with, beside the settings, for the reports of ``hfcontrast evaluate``: how many classes, ...
+        details: Further facts for the reports of ``hfcontrast evaluate``, such as the number of classes.
     """
 
     figures: dict[str, float]
@@ -108,17 +109,18 @@ class Evaluator(ABC):
     """Measures something of an encoder, on images that it was not trained on.
 
     Attributes:
-        name: What recipes and ``--task`` call it.
-        needs: What its rows and the encoder must have: out of :data:`NEEDS`, or names of further columns of the data.
+        name: Its name in recipes and for ``--task``.
+        needs: What it needs of the rows and the encoder: entries of :data:`NEEDS`, or names of further columns of the data.
         settings_class: Its settings, with types, defaults and descriptions.
         figures: What it measures; exactly one is the headline.
-        in_runs: Whether every run has it, where rows and encoder have what it needs; else where ``eval.tasks`` names it.
-        when_possible: Whether ``hfcontrast evaluate`` without ``--task`` has it; else it has to be named.
-        beside: Whether it is measured wherever the features of the test images are there anyway, instead of being asked for.
-        thorough: Whether it takes its time: runs have it before and after the training only.
-        trains: Whether it trains a copy of the encoder, and so reads the images several times and needs whole weights.
-        of_pixels: Whether it sees nothing of an encoder but features, and its figures of the bare pixels are a baseline.
-        caveat: A sentence on what its figures do not show, for tables that have those of an evaluator that trains too.
+        in_runs: Whether runs evaluate it by default, where rows and encoder have what it needs; otherwise only where
+            ``eval.tasks`` names it.
+        when_possible: Whether ``hfcontrast evaluate`` without ``--task`` includes it; otherwise it has to be named.
+        beside: Whether it is computed wherever the features of the test images are available anyway, without being named.
+        thorough: Whether it is slow: runs evaluate it before and after the training only.
+        trains: Whether it trains a copy of the encoder, for which it reads the images several times and needs unsharded weights.
+        of_pixels: Whether it uses only features of the encoder, so that its figures for raw pixels are a baseline.
+        caveat: A sentence on what its figures do not show, for tables that also have an evaluator that trains.
         order: Its place in tables; the smaller one is further to the left.
         task_type: The kind of task, as the Hub's model index calls it.
         task_name: The task in words, in the same place.
@@ -139,6 +141,12 @@ class Evaluator(ABC):
     task_type: ClassVar[str] = "image-classification"
     task_name: ClassVar[str] = "classification of frozen features"
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "told" in vars(cls) and "reported_settings" not in vars(cls):
+            warn(f"evaluator {cls.__module__}.{cls.__qualname__}: told", "reported_settings", stacklevel=4)
+            cls.reported_settings = cls.told  # type: ignore[method-assign]
+
     @abstractmethod
     def evaluate(self, encoder: "PreTrainedModel", rows: "EvaluationRows", settings: Any) -> Scores:
         """Evaluates an encoder. Every process calls it, and each gets the figures of all images.
@@ -146,12 +154,12 @@ class Evaluator(ABC):
         It changes nothing of the encoder, its modes or the global random state.
 
         Args:
-            encoder: Any transformers vision model, or one with two towers; of an evaluator with ``of_pixels`` also raw pixels.
-            rows: The images; see there for how features are shared with other evaluators.
+            encoder: Any transformers vision model, or one with two towers; for an evaluator with ``of_pixels`` also raw pixels.
+            rows: The images; their features are shared with other evaluators.
             settings: An instance of :attr:`settings_class`.
 
         Raises:
-            NothingToEvaluate: No row can be evaluated on.
+            NothingToEvaluate: There are no rows to evaluate on.
         """
 
     def needs_with(self, settings: Any) -> frozenset[str]:
@@ -159,32 +167,37 @@ class Evaluator(ABC):
         return self.needs
 
     def check(self, encoder: "PreTrainedModel", rows: "EvaluationRows", settings: Any) -> None:  # noqa: B027
-        """Refuses, before anything expensive, what can be known to be wrong; opens further rows that the settings name.
+        """Checks the settings before anything expensive; opens further rows that they name.
 
         Raises:
-            HFContrastError: With the reason.
+            HFContrastError: They cannot be used; with the reason.
         """
 
     def explain(self, settings: Any, names: list[str]) -> str:
-        """Sentences that say how the figures were found, for model cards.
+        """Sentences on how the figures were computed, for model cards.
 
         Args:
             settings: The settings.
-            names: Names of the figures that there are.
+            names: Names of the computed figures.
         """
         return f"{self.headline.title}: {self.summary()}"
 
     def conditions(self, settings: Any) -> Any:
-        """What its figures depend on beside the encoder and the images, as JSON: a resumed run compares it."""
+        """Everything except encoder and images that its figures depend on, as JSON: a resumed run compares it."""
+        return settings.model_dump(mode="json", exclude_none=True)
+
+    def reported_settings(self, settings: Any) -> dict[str, Any]:
+        """The settings that ``hfcontrast evaluate`` reports beside the figures, as JSON."""
         return settings.model_dump(mode="json", exclude_none=True)
 
     def told(self, settings: Any) -> dict[str, Any]:
-        """The settings that ``hfcontrast evaluate`` reports beside the figures."""
-        return settings.model_dump(mode="json", exclude_none=True)
+        """The old name of :meth:`reported_settings`."""
+        warn(f"evaluator {self.name}: told", "reported_settings")
+        return self.reported_settings(settings)
 
     @property
     def headline(self) -> Figure:
-        """The figure that it is quoted by."""
+        """The main figure."""
         return next(figure for figure in self.figures if figure.headline)
 
     @classmethod

@@ -55,5 +55,5 @@ class RetrievalEvaluator(Evaluator):
     def conditions(self, settings):
         return True if settings == RetrievalSettings() else super().conditions(settings)
 
-    def told(self, settings):
+    def reported_settings(self, settings):
         return {}

@@ -139,7 +139,7 @@ class ZeroShotEvaluator(Evaluator):
         own = settings.model_dump(mode="json", exclude={"tasks"})
         return None if settings == ZeroShotSettings() else own
 
-    def told(self, settings):
+    def reported_settings(self, settings):
         return {}
 
 

@@ -101,11 +101,11 @@ def check_settings(evaluator: Evaluator, given: Mapping[str, Any]) -> Any:
         own = evaluator.settings_class.model_validate_json(json.dumps(values))
         back = evaluator.settings_class.model_validate_json(own.model_dump_json())
         require(own == back, f"settings written as JSON and read back differ: {own} and {back}")
-    for what in (evaluator.conditions(own), evaluator.told(own)):
+    for what in (evaluator.conditions(own), evaluator.reported_settings(own)):
         try:
             json.dumps(what)
         except TypeError as error:
-            raise ContractViolation(f"conditions() and told() return what is no JSON: {error}") from error
+            raise ContractViolation(f"conditions() and reported_settings() must return JSON: {error}") from error
     return own
 
 

@@ -213,6 +213,18 @@ def by_order(self, encoder, rows, settings):
     return Scores({"mean": float((train_labels[: len(labels)] == labels).double().mean())})
 
 
+def test_reported_settings_under_their_old_name_keep_working():
+    with pytest.warns(FutureWarning, match="Former: told is called reported_settings now") as caught:
+
+        class Former(Plain):
+            def told(self, settings):
+                return {"k": 3}
+
+    assert Former().reported_settings(Settings()) == {"k": 3} and caught[0].filename == __file__
+    with pytest.warns(FutureWarning, match="told is called reported_settings now"):
+        assert Plain().told(Settings()) == {}
+
+
 class Bare(Settings):
     """Settings without a description."""
 
