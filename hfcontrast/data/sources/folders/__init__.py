@@ -43,6 +43,7 @@ __all__ = [
     "Collector",
     "Layout",
     "Listing",
+    "is_described",
     "is_hidden",
     "layout_of",
     "list_folder",
@@ -143,14 +144,14 @@ def _folder(source: Source) -> str | None:
         return None
     if source.path == FORMAT:
         folder = source.data_dir if source.data_dir is not None and not is_address(source.data_dir) else None
-    elif source.name is None and not _is_described(source.folder):
+    elif source.name is None and not is_described(source.folder):
         folder = os.path.join(source.folder, source.data_dir or "")
     else:
         folder = None
     return folder if folder is not None and os.path.isdir(folder) else None
 
 
-def _is_described(folder: Path) -> bool:
+def is_described(folder: Path) -> bool:
     """Whether a data set of the Hub says itself which files it has."""
     if (folder / datasets.config.REPOYAML_FILENAME).exists():
         return True

@@ -1,0 +1,104 @@
+"""Zip and tar files of images: opened as the folders that they are archives of.
+
+An archive may be ``data_dir`` or ``data_files`` of imagefolder, the path itself, or all that is in the folder that one of these names;
+so may be one for each split, as ``train.zip`` and ``test.zip``.
+Tars with the samples of a webdataset, and archives without images, are what they were; so are those of a data set on the Hub.
+"""
+
+import logging
+import os
+from dataclasses import replace
+from os import scandir
+
+from hfcontrast.data.sources.folders import is_described, is_hidden
+from hfcontrast.data.sources.folders.layout import split_named
+from hfcontrast.data.sources.source import Source
+from hfcontrast.data.sources.unpacking import holds_images, is_archive, is_tar, link_folders, stem_of, unpack
+from hfcontrast.errors import DataError
+from hfcontrast.paths import is_address, local_pattern
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "imagefolder"
+_OTHERS = (".7z", ".rar")  # which are unpacked by hand
+
+
+def unpacked(source: Source) -> Source:
+    """The source with archives of images replaced by the folder that they were unpacked into; any other source as it is.
+
+    Raises:
+        DataError: An archive cannot be read or unpacked.
+    """
+    archives = _archives(source)
+    if not archives:
+        return source
+    if not all(map(holds_images, archives.values())):
+        samples = source.path in archives.values() and is_tar(source.path)  # in a folder datasets finds them
+        return Source("webdataset", data_files={"train": local_pattern(source.path)}) if samples else source
+    folders = {split: unpack(archive) for split, archive in archives.items()}
+    folder = folders[""] if "" in folders else link_folders(folders)
+    named = " and ".join(archives.values())
+    _say(
+        f"the images of {named} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked"
+    )
+    if source.path == FORMAT:
+        return replace(source, data_dir=folder, data_files=None)
+    return replace(source, path=folder, data_dir=None)
+
+
+def _archives(source: Source) -> dict[str, str]:
+    """The archives that a source names, by the splits that they are; a single one by ``""``. Empty where there are other files."""
+    if hasattr(source.path, "dataset") or source.name is not None:
+        return {}
+    base = source.data_dir or ""
+    if source.path != FORMAT:
+        place = os.path.join(source.path, base) if base else source.path
+        described = os.path.isdir(source.path) and is_described(source.folder)
+        return {} if described or source.data_files is not None else _archives_at(place)
+    if source.data_files is None:
+        return _archives_at(base) if base and not is_address(base) else {}
+    files = source.data_files if isinstance(source.data_files, dict) else {"train": source.data_files}
+    found = {split: _only(given, base) for split, given in files.items()}
+    if any(archive is None for archive in found.values()) or not found.keys() <= {"train", "validation", "test"}:
+        return {}
+    return {"": found["train"]} if found.keys() == {"train"} else found
+
+
+def _only(given: str | list[str], base: str) -> str | None:
+    """The archive that ``data_files`` of one split are."""
+    names = [given] if isinstance(given, str) else given
+    path = os.path.join(base, names[0]) if len(names) == 1 else ""
+    return path if is_archive(path) else None
+
+
+def _archives_at(place: str) -> dict[str, str]:
+    """The archive that a place is; or those in a folder, where nothing else is: a single one, or one a split, such as train.zip."""
+    if os.path.isfile(place):
+        if place.lower().endswith(_OTHERS):
+            raise DataError(f"{place} is an archive of a kind that is not opened: unpack it, or pack it as zip or tar")
+        return {"": place} if is_archive(place) else {}
+    found: dict[str, str] = {}
+    try:
+        with scandir(place) as entries:  # to the first that is no archive
+            for entry in entries:
+                if not _is_note(entry.name) and not is_hidden(entry.name, entry.is_dir()):
+                    if not is_archive(entry.path) or stem_of(entry.path) in found:
+                        return {}
+                    found[stem_of(entry.path)] = entry.path
+    except OSError:  # no folder, or one that may not be read
+        return {}
+    return {"": next(iter(found.values()))} if len(found) == 1 else found if all(map(split_named, found)) else {}
+
+
+def _is_note(name: str) -> bool:
+    return name.lower().startswith(("readme", "license"))
+
+
+_said: set[str] = set()
+
+
+def _say(sentence: str) -> None:
+    """Says something once in a run, and on one process."""
+    if sentence not in _said and os.environ.get("RANK", "0") == "0":
+        _said.add(sentence)
+        logger.warning("%s", sentence)
