@@ -39,11 +39,11 @@ def test_the_split_that_can_be_classified_comes_first(tmp_path):
     assert chosen(tmp_path / "3", train=data(10), test=data(4)) == (10, 4, "(test)")
     assert chosen(tmp_path / "4", train=train, extra=data(4, LABELS)) == (8, 2, "(a fifth of train)")
     with pytest.raises(DataError, match="the classes of .*test.* are not those of"):
-        chosen(tmp_path / "5", train=train, test=data(4, ClassLabel(names=["a", "c"])))
+        chosen(tmp_path / "5", train=train, test=data(4, ClassLabel(names=["x", "c"])))
 
 
 def test_folders_beside_it_are_passed_over_where_they_do_not_fit(tmp_path):
-    for name, label in (("test", ClassLabel(names=["a", "c"])), ("val", None), ("train", LABELS)):
+    for name, label in (("test", ClassLabel(names=["x", "c"])), ("val", None), ("train", LABELS)):
         data(10, label).save_to_disk(tmp_path / "set" / name)
     recipe = {"method": {"name": "simclr"}, "backbone": "timm/resnet18", "train": {"steps": 1}}
     recipe = load_recipe({**recipe, "data": {"path": str(tmp_path / "set" / "train")}})

@@ -85,6 +85,8 @@ NARROW = {
     ("comparison", "evaluation"): {"registry"},
     ("evaluation", "data"): {
         "sources",
+        "aligned_labels",
+        "label_numbers",
         "columns",
         "captions",
         "decode",

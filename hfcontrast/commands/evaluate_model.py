@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..console import plain_console
 from ..evaluation.calling import call_evaluate
-from ..evaluation.counts import told_unlabeled
+from ..evaluation.counts import told_labels
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
 from ..evaluation.protocol import LABELS
@@ -108,7 +108,7 @@ def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
     if rows.train is not None:
         told |= {"train": found.train.description, "bank": found.train.description}
         told["near_duplicates"] = rows.counts.get("near_duplicates", rows.train.left_out)
-    if "train_images" in rows.counts:
+    if {"train_images", "unknown_classes"} & rows.counts.keys():
         told["evaluation"] = rows.counts
     return told
 
@@ -174,7 +174,7 @@ def print_report(report: Mapping[str, Any]) -> None:
     against = f", with train images of {report['train']}" if "train" in report else ""
     if count := report.get("near_duplicates"):
         against += f", of which {count:,} near-duplicates of test images are left out"
-    against += told_unlabeled(report.get("evaluation", {}))
+    against += told_labels(report.get("evaluation", {}))
     console.print(f"{report['model']}, evaluated on {report['test']}{against}")
     table = Table("task", "figure", "value", box=SIMPLE_HEAD)
     for row in table_rows(report["scores"]):

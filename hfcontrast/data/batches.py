@@ -10,6 +10,7 @@ import torch
 from hfcontrast.data.augment.crops import CropCutter
 from hfcontrast.data.augment.draws import PARAMETERS, SUFFIX, draw_views
 from hfcontrast.data.captions import CaptionReader
+from hfcontrast.data.label_numbers import LabelNumbers
 from hfcontrast.data.tensor_columns import stacked
 from hfcontrast.view import View
 
@@ -48,6 +49,7 @@ class BatchBuilder:
         columns: Names of further columns, handed on as lists.
         captions: Reads the captions, where there are to be some.
         tensors: What is batched as a tensor: further columns by name; any other is the labels' by its own name.
+        labels: The class numbers of the labels of a stream.
 
     Attributes:
         cut_off: Captions of the last batch that were longer than the tokens that they may have.
@@ -61,6 +63,7 @@ class BatchBuilder:
         columns: tuple[str, ...] = (),
         captions: CaptionReader | None = None,
         tensors: tuple[str, ...] = (),
+        labels: LabelNumbers | None = None,
     ):
         self.views = views
         self.seed = seed
@@ -68,6 +71,7 @@ class BatchBuilder:
         self.columns = columns
         self.captions = captions
         self.tensors = tensors
+        self.labels = labels or LabelNumbers()
         self.cutter = CropCutter(views)
         self.cut_off = 0
 

@@ -8,7 +8,8 @@ from datasets import Dataset, Features, Image, IterableDataset, Value
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from hfcontrast.data.captions import find_captions, holds_texts
-from hfcontrast.data.labels import find_labels, missing_column, warn_of_negative, with_labels
+from hfcontrast.data.label_numbers import LabelNumbers
+from hfcontrast.data.labels import find_labels, missing_column, with_labels
 from hfcontrast.errors import DataError
 
 KEY = "__key__"  # the column of an archive's samples
@@ -22,8 +23,8 @@ class Columns:
 
     Attributes:
         image: The column with the images; None takes ``image``, or else the first column of images.
-        label: The column with the labels, whole numbers or class labels (of map-style sets also texts), or a field of one,
-            ``COLUMN.FIELD``; None takes ``label``, or else the first column of class labels, or none.
+        label: The column with the labels (numbers without fractions, texts, truth values, one-hot lists or class labels), or a field of
+            one, ``COLUMN.FIELD``; None takes ``label``, or else the first column of class labels, or none.
         caption: The column with the captions (texts or lists of texts), or a field of one, ``COLUMN.FIELD``; None
             takes ``caption``, ``captions``, ``text``, ``texts`` or ``txt``.
         captioned: Whether captions are wanted at all; ``auto``: where there are some, or their column is named.
@@ -69,7 +70,7 @@ def select_columns(
     image_column: str | None,
     label_column: str | None,
     columns: tuple[str, ...],
-) -> tuple[Dataset | IterableDataset, tuple[str, ...]]:
+) -> tuple[Dataset | IterableDataset, tuple[str, ...], LabelNumbers]:
     """Only the columns that are wanted, under the names ``image`` and ``label``, images undecoded.
 
     Args:
@@ -80,7 +81,7 @@ def select_columns(
         columns: Further columns to keep.
 
     Returns:
-        The rows, and which of the further columns are kept under their own names.
+        The rows, which of the further columns are kept under their own names, and the class numbers of the labels.
 
     Raises:
         DataError: A column does not exist or holds something else.
@@ -93,8 +94,9 @@ def select_columns(
     if not _may_hold_images(features[image]):
         raise DataError(f"column {image!r} of {description} holds no images but {features[image]}")
     label = find_labels(dataset, label_column, description)
-    source = label[0] if label else None
-    columns = tuple(column for column in dict.fromkeys(columns) if column != image and (column,) != label)
+    path = label.path if label else ()
+    source = path[0] if path else None
+    columns = tuple(column for column in dict.fromkeys(columns) if column != image and (column,) != path)
     wanted = [image, *([source] if label and source not in columns and source != image else []), *columns]
     if taken := {"image", "label"} & set(columns) - {image}:
         raise DataError(f"further columns of {description} must not be called {' or '.join(sorted(taken))}")
@@ -104,10 +106,11 @@ def select_columns(
         dataset = dataset.cast_column(column, Image(decode=False))
     if image != "image":
         dataset = dataset.rename_column(image, "image")
+    numbers = LabelNumbers()
     if label:
-        dataset = with_labels(dataset, ("image", *label[1:]) if source == image else label, source in columns)
-        warn_of_negative(dataset, description)
-    return dataset, columns
+        label = label._replace(path=("image", *path[1:])) if source == image else label
+        dataset, numbers = with_labels(dataset, label, description, source in columns)
+    return dataset, columns, numbers
 
 
 def locate_captions(features: Features, column: str | None, description: str) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class _EvaluationRows(IterableDataset):
             yield self._make(images, labels)
 
     def _map_batches(self) -> Iterator[tuple[list, list]]:
-        reader = RowReader(self.rows.dataset)
+        reader = RowReader(self.rows.dataset, labels=self.rows.labels)
         worker = get_worker_info()
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         count = reader.num_rows if self.limit is None else min(self.limit, reader.num_rows)
@@ -93,7 +93,7 @@ class _EvaluationRows(IterableDataset):
         dataset = self.rows.dataset if self.limit is None else self.rows.dataset.take(self.limit)
         for batch in read_batches(dataset.iter(self.batch_size), self.rows.description):
             labels = batch.get("label", [])
-            yield batch["image"], [-1 if label is None else label for label in labels]
+            yield batch["image"], [*map(self.rows.labels.number, labels)]
 
     def _make(self, images: list, labels: list) -> tuple[torch.Tensor | None, torch.Tensor | None, list[str]]:
         parts, decoded, kept, failures, pixels = [], [], [], [], 0

@@ -100,7 +100,9 @@ class TrainLoader:
         self.cached = False
         self._pinned = device_type == "cuda"
         self._states: list[dict] = []
-        self._builder = BatchBuilder(tuple(views), seed, rows.labeled, rows.columns, captions, rows.tensors)
+        self._builder = BatchBuilder(
+            tuple(views), seed, rows.labeled, rows.columns, captions, rows.tensors, rows.labels
+        )
         self._images = replace(rows.reader, detail=detail_of(views))
         self._next = 0  # micro-batch
         self._block = shuffle_block
@@ -112,7 +114,7 @@ class TrainLoader:
             self._states = [dict(FRESH) for _ in range(max(1, self.workers))]
         else:
             self._reader = RowReader(
-                rows.dataset, rows.columns, captions.path if captions else None, rows.tensors, self._images
+                rows.dataset, rows.columns, captions.path if captions else None, rows.tensors, self._images, rows.labels
             )
             self._fill_cache(cache, workers)
             self.workers = self._choose_workers(workers, device_type)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from datasets import Dataset
 
 from hfcontrast.data.batches import Sample
@@ -10,6 +9,7 @@ from hfcontrast.data.cache import DecodedRows
 from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableRow
 from hfcontrast.data.image_reader import ImageReader
+from hfcontrast.data.label_numbers import LabelNumbers
 from hfcontrast.data.tensor_columns import without_value
 
 
@@ -22,6 +22,7 @@ class RowReader:
         captions: Where the captions are, when they are to be read (see ``find_captions``).
         tensors: The columns that must have a value in every row (see ``Rows.tensors``).
         reader: Reads the images.
+        labels: The class numbers of what ``label`` holds.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class RowReader:
         captions: tuple[str, ...] | None = None,
         tensors: tuple[str, ...] = (),
         reader: ImageReader | None = None,
+        labels: LabelNumbers | None = None,
     ):
         self.reader = reader or ImageReader()
         dataset = dataset.with_format("arrow")  # whole batches without a conversion a row
@@ -44,8 +46,7 @@ class RowReader:
         self._path = captions
         self._captions = dataset.select_columns([captions[0]]) if captions else None
         if self.labeled:
-            labels = dataset.select_columns(["label"])[:]["label"].cast("int64").fill_null(-1)
-            self._labels = np.asarray(labels, dtype=np.int64)
+            self._labels = (labels or LabelNumbers()).of_column(dataset.select_columns(["label"])[:]["label"])
 
     def images(self, rows: Sequence[int]) -> list[dict | None]:
         """The undecoded images of some rows."""

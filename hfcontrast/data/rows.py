@@ -11,6 +11,7 @@ from hfcontrast.data.captions import all_captions, captions_of
 from hfcontrast.data.columns import ColumnKeywords, Columns, in_archive, locate_captions, select_columns
 from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.data.image_reader import ImageReader
+from hfcontrast.data.label_numbers import LabelNumbers
 from hfcontrast.data.tensor_columns import check_tensor_columns
 from hfcontrast.errors import DataError
 from hfcontrast.progress import LongTask
@@ -33,6 +34,7 @@ class Rows:
         starts: For each shard of a stream how many rows are before it; None where that is not known.
         reader: How its images are read.
         files: Fingerprint of the files of a stream, or of the rows that it was made of; None where that is not known.
+        labels: The class numbers of what ``label`` holds, which of a stream may be texts.
     """
 
     dataset: Dataset | IterableDataset
@@ -46,6 +48,7 @@ class Rows:
     starts: tuple[int, ...] | None = None
     reader: ImageReader = ImageReader()
     files: str | None = None
+    labels: LabelNumbers = LabelNumbers()
 
     @property
     def labeled(self) -> bool:
@@ -123,9 +126,10 @@ def rows_of(
                 raise
     check_tensor_columns(dataset.features, chosen.tensors, description)
     wanted = (*chosen.further, *chosen.tensors, *(captions[:1] if captions else ()))
-    dataset, kept = select_columns(dataset, description, chosen.image, chosen.label, wanted)
+    dataset, kept, numbers = select_columns(dataset, description, chosen.image, chosen.label, wanted)
     label = dataset.features.get("label")
     class_names = list(label.names) if isinstance(label, ClassLabel) else None
     further = tuple(column for column in kept if column in (*chosen.further, *chosen.tensors))
     streaming = isinstance(dataset, IterableDataset)
-    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tuple(chosen.tensors))
+    tensors = tuple(chosen.tensors)
+    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tensors, labels=numbers)

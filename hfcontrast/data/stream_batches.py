@@ -193,8 +193,7 @@ class _Reader:
         except UnreadableRow as error:
             self.unreadable[self.shards.name(placed)] = str(error)
             return None
-        label = row.get("label")
-        label = -1 if label is None else int(label)
+        label = self.builder.labels.number(row.get("label"))
         return Sample(pixels, placed.index, self.state["pass"], placed.index, label, extra, texts)
 
 

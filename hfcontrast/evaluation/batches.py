@@ -92,7 +92,7 @@ class Batches:
     def labels(self) -> Tensor:
         """(n,) labels of all rows, -1 where there is none and for near-duplicates of test images; of map-style rows."""
         if self._labels is None:
-            reader = RowReader(self.rows.dataset)
+            reader = RowReader(self.rows.dataset, labels=self.rows.labels)
             labels = torch.tensor(reader.labels(list(range(reader.num_rows))), dtype=torch.long)
             if self.tests:
                 labels[torch.from_numpy(near_duplicates(self._by_position(reader), self.tests.hashes()))] = -1

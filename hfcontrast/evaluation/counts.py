@@ -1,6 +1,12 @@
 """Counts of an evaluation: how many images it had, and what was left out."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
 from torch import Tensor
+
+_NAMED = 5  # classes in a sentence
 
 
 def label_counts(labels: Tensor, train_labels: Tensor, near_duplicates: int) -> dict[str, int]:
@@ -25,18 +31,44 @@ def label_counts(labels: Tensor, train_labels: Tensor, near_duplicates: int) -> 
     }
 
 
-def told_counts(counts: dict[str, int]) -> str:
+def unknown_labels(labels: Tensor, train_labels: Tensor) -> Tensor:
+    """(U,) the labels of the test images whose class no train image has; arguments as in :func:`label_counts`."""
+    labels = labels[labels >= 0]
+    return labels[~torch.isin(labels, train_labels)]
+
+
+def unknown_counts(labels: Tensor, name: Callable[[int], str]) -> dict[str, Any]:
+    """How many test images have a class that no train image has, and the names of these classes, the most frequent first.
+
+    Args:
+        labels: (U,) of these images.
+        name: Gives the name of a class.
+
+    Returns:
+        ``unknown_class_test_images`` and ``unknown_classes``.
+    """
+    classes, counts = labels.unique(return_counts=True)
+    order = counts.argsort(descending=True, stable=True)
+    return {"unknown_class_test_images": len(labels), "unknown_classes": [name(one) for one in classes[order].tolist()]}
+
+
+def told_counts(counts: Mapping[str, Any]) -> str:
     """How many images an evaluation had, and what was left out of it."""
     text = f"{counts['test_images']:,} images"
     if "train_images" in counts:
         text += f", by {counts['train_images']:,} train images"
     if doubled := counts.get("near_duplicates"):
         text += f"; {doubled:,} train images left out as near-duplicates of test images"
-    return text + told_unlabeled(counts)
+    return text + told_labels(counts)
 
 
-def told_unlabeled(counts: dict[str, int]) -> str:
-    """What was left out of an evaluation for want of a label, as the end of a sentence; empty where nothing was."""
+def told_labels(counts: Mapping[str, Any]) -> str:
+    """What was left out of an evaluation for want of a label, and what counts as wrong, as the end of a sentence; mostly empty."""
     kinds = {kind: counts.get(f"unlabeled_{kind}_images") for kind in ("test", "train")}
     told = " and ".join(f"{count:,} {kind} images" for kind, count in kinds.items() if count)
-    return f"; {told} without a label left out" if told else ""
+    text = f"; {told} without a label left out" if told else ""
+    if images := counts.get("unknown_class_test_images"):
+        names = counts["unknown_classes"]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        text += f"; {images:,} test images count as wrong, as no train image has their class: {', '.join(names[:_NAMED])}{more}"
+    return text

@@ -1,6 +1,7 @@
 """Features of a data set by a frozen encoder, shared out over the processes."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -74,6 +75,15 @@ def join_processes(rows: Tensor) -> Tensor:
     in_turn = gather(padded).unflatten(0, (len(counts), -1)).transpose(0, 1)
     there = torch.arange(max(counts))[:, None] < torch.tensor(counts)
     return in_turn[there.to(rows.device)].to(home)
+
+
+def all_objects(own: Any) -> list[Any]:
+    """An object of every process, on every process; all must call it."""
+    if world_size() == 1:
+        return [own]
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, own)
+    return found
 
 
 def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,8 @@ class FineTune(Evaluator):
         from .finetune_training import finetune_accuracy
 
         try:
-            return Scores({"accuracy": finetune_accuracy(encoder, rows.train, rows.test, settings, rows.trained)})
+            accuracy = finetune_accuracy(encoder, rows.train, rows.test, settings, rows.trained, rows.count_unknown)
+            return Scores({"accuracy": accuracy})
         except NoLabels as error:
             raise NothingToEvaluate(str(error)) from error
 

@@ -17,6 +17,7 @@ from ..nn.batch_norm import GlobalBatchNorm
 from ..nn.distributed import all_sum, rank, world_size
 from ..nn.running_statistics import average_over_processes
 from ..nn.schedule import cosine
+from .features import join_processes
 from .finetune import FineTuning, NoLabels
 from .shuffled_rows import ShuffledRows
 
@@ -30,6 +31,7 @@ def finetune_accuracy(
     test: Batches,
     settings: FineTuning | None = None,
     trained: Collection[str] | None = None,
+    count_unknown: Callable[[Tensor, Tensor], None] | None = None,
 ) -> float:
     """Top-1 accuracy after fine-tuning a copy of an encoder. Computed where the encoder is, by all processes together.
 
@@ -44,6 +46,7 @@ def finetune_accuracy(
         settings: The protocol; None: its defaults.
         trained: Names of the encoder's parameters that are trained. None: those that require gradients, so that with LoRA it is
             the adapters and what was trained beside them; where none does, as of a teacher, all but mask tokens.
+        count_unknown: Is given the labels of all test images and the different ones of the train images, to count those of other classes.
 
     Returns:
         A share in [0, 1]; chance, 1 / classes, where the training ended in numbers that are not finite.
@@ -66,19 +69,24 @@ def finetune_accuracy(
         model = Classifier(encoder, len(rows.classes), settings.seed, trained)
         if not fit(model, rows, settings):
             return 1 / len(rows.classes)
-        return _accuracy(model, test, rows.classes.to(home))
+        accuracy, labels = _accuracy(model, test, rows.classes.to(home))
+        if count_unknown:
+            count_unknown(labels, rows.classes)
+        return accuracy
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, test: Batches, classes: Tensor) -> float:
-    """Share of the labeled test images of all processes whose label has the largest logit.
+def _accuracy(model: nn.Module, test: Batches, classes: Tensor) -> tuple[float, Tensor]:
+    """Share of the labeled test images of all processes whose label has the largest logit, and the labels of all, on the CPU.
 
     Raises:
         ValueError: There are none.
     """
     model.eval()
     counts = torch.zeros(2, dtype=torch.long, device=classes.device)
+    given = [torch.zeros(0, dtype=torch.long)]
     for pixels, labels in test():
+        given.append(labels.cpu())
         labeled = labels >= 0
         if labeled.any():
             logits, wanted = model(pixels[labeled]), labels[labeled].to(classes.device)
@@ -87,7 +95,7 @@ def _accuracy(model: nn.Module, test: Batches, classes: Tensor) -> float:
     right, evaluated = all_sum(counts).tolist()
     if not evaluated:
         raise NoLabels("fine-tuning needs labeled images: there is none to evaluate on")
-    return right / evaluated
+    return right / evaluated, join_processes(torch.cat(given))
 
 
 class Classifier(nn.Module):

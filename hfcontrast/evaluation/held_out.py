@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..data.aligned_labels import shared_classes
 from ..data.held_out import held_out_sources, in_fifth
 from ..data.sources import Rows, load_rows
 from ..errors import DataError
+
+_EXAMPLES = 3  # of classes in a message
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def held_out_rows(
         fifth: Whether a fifth of the train rows is held out where there is nothing else; else all of them are evaluated on.
 
     Raises:
-        DataError: They cannot be opened, have different classes, or are too few.
+        DataError: They cannot be opened, have no class in common, or are too few.
     """
     wanted: dict[str, Any] = {"captioned": captioned, "columns": columns}
     if split is not None:
@@ -88,7 +91,7 @@ def _fitting(train: Rows | None, test: Rows) -> Rows | None:
 def find_held_out(source: Mapping[str, Any], train: Rows | None, train_split: str, **options: Any) -> HeldOut | None:
     """The best rows that are held out for evaluation; None where there are none.
 
-    Rows that cannot be classified by the train rows (without labels, with other classes) come last: they are taken where
+    Rows that cannot be classified by the train rows (without labels, or with no class of theirs) come last: they are taken where
     they are a split of the same data set, of which it is then said, and passed over in a folder beside it.
 
     Args:
@@ -127,11 +130,10 @@ def first_held_out(source: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def fit_together(train: Rows | None, test: Rows) -> bool:
-    """Whether test rows can be classified by train rows, as far as columns and names of classes say."""
+    """Whether test rows can be classified by train rows, as far as columns and names of classes say: some of these must be the same."""
     if train is None or not train.labeled:
         return True
-    same = not (train.class_names and test.class_names) or train.class_names == test.class_names
-    return test.labeled and same
+    return test.labeled and shared_classes(train, test)
 
 
 def check_enough(rows: Rows) -> None:
@@ -151,11 +153,12 @@ def check_same_classes(train: Rows, test: Rows) -> None:
     """Refuses train rows that cannot classify the test rows.
 
     Raises:
-        DataError: Both name their classes, and differently.
+        DataError: Both name their classes, and no name is in both.
     """
-    if train.class_names and test.class_names and train.class_names != test.class_names:
-        names = sorted(set(train.class_names) ^ set(test.class_names)) or "the same in another order"
+    if train.labeled and test.labeled and not shared_classes(train, test):
+        names = [sorted(rows.labels.by_name() or ())[:_EXAMPLES] or ["numbers"] for rows in (test, train)]
+        told = " and ".join(", ".join(some) for some in names)
         raise DataError(
-            f"the classes of {test.description} are not those of {train.description} ({names}), so its images cannot be "
+            f"the classes of {test.description} are not those of {train.description} (such as {told}), so its images cannot be "
             "classified by them: choose another eval.split or eval.path"
         )

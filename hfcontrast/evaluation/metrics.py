@@ -25,7 +25,14 @@ from .registry import get_evaluator, installed
 from .retrieval import Retrieval, caption_batches, retrieval_recall
 from .rows import FeatureRows, prepared_rows, require
 from .templates import PHOTO
-from .zero_shot import class_embeddings, class_names_of, mean_class_accuracy, require_text_tower, zero_shot_accuracy
+from .zero_shot import (
+    class_embeddings,
+    class_names_of,
+    class_places,
+    mean_class_accuracy,
+    require_text_tower,
+    zero_shot_accuracy,
+)
 
 _VECTOR = SequenceOf(Value("float32"))
 
@@ -54,8 +61,8 @@ class ZeroShotAccuracy(evaluate.Metric):
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
         images, labels = torch.tensor(predictions, dtype=torch.float32), torch.tensor(references)
-        scores = zero_shot_accuracy(images, self.class_embeddings, labels, self.top)
-        return scores | {"mean_per_class": mean_class_accuracy(images, self.class_embeddings, labels)}
+        given = images, self.class_embeddings, labels
+        return zero_shot_accuracy(*given, self.top) | {"mean_per_class": mean_class_accuracy(*given)}
 
 
 class RetrievalRecall(evaluate.Metric):
@@ -81,8 +88,8 @@ class RetrievalRecall(evaluate.Metric):
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
         images = torch.tensor(predictions, dtype=torch.float32)
         texts = torch.tensor([text for several in references for text in several], dtype=torch.float32)
-        counts = torch.tensor([len(several) for several in references])
-        return retrieval_recall(images, texts, torch.arange(len(images)).repeat_interleave(counts), self.ks)
+        owners = torch.tensor([place for place, several in enumerate(references) for _ in several], dtype=torch.long)
+        return retrieval_recall(images, texts, owners, self.ks)
 
 
 class EvaluatorMetric(evaluate.Metric):
@@ -231,11 +238,10 @@ class ZeroShotEvaluator:
         names = class_names_of(rows, class_names)
         if metric is None:
             top = tuple(k for k in (1, 5) if k == 1 or k < len(names))
-            weights = class_embeddings(model, processor, names, templates)
-            metric = ZeroShotAccuracy(weights, top, keep_in_memory=True)
+            metric = ZeroShotAccuracy(class_embeddings(model, processor, names, templates), top, keep_in_memory=True)
         batches = evaluation_batches(share_out(rows), image_transform(processor), batch_size)
         features, labels = extract_features(model, ((pixels, labels) for pixels, labels, _ in batches))
-        metric.add_batch(predictions=features.numpy(), references=labels.numpy())
+        metric.add_batch(predictions=features.numpy(), references=class_places(rows.labels, names, labels).numpy())
         return metric.compute()
 
 
@@ -270,10 +276,9 @@ class RetrievalEvaluator:
         rows = as_rows(data, image_column=image_column, caption_column=caption_column, captioned=True)
         mine, transform = share_out(rows), image_transform(processor)
         images, texts, owners = Retrieval(lambda: caption_batches(mine, transform, batch_size), processor).embed(model)
-        texts = texts[owners.argsort(stable=True)]
-        several = texts.split(owners.bincount(minlength=len(images)).tolist())
+        parts = texts[owners.argsort(stable=True)].split(owners.bincount(minlength=len(images)).tolist())
         metric = RetrievalRecall(keep_in_memory=True) if metric is None else metric
-        metric.add_batch(predictions=images.numpy(), references=[one.numpy() for one in several])
+        metric.add_batch(predictions=images.numpy(), references=[part.numpy() for part in parts])
         return metric.compute()
 
 

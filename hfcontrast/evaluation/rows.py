@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..data.aligned_labels import numbered_as
+from ..data.label_numbers import LabelNumbers
 from ..data.sources import Rows, load_rows
 from ..encoders.two_towers import is_two_towers
 from ..errors import DataError
 from .batches import Batches
-from .counts import label_counts
-from .features import RawPixels, extract_features, join_processes
+from .counts import label_counts, unknown_counts, unknown_labels
+from .features import RawPixels, all_objects, extract_features, join_processes
 from .held_out import first_held_out
 from .inputs import image_transform
 from .protocol import CAPTIONS, CLASS_NAMES, LABELS, NEEDS, TEXT_TOWER, TRAIN, NothingToEvaluate
@@ -62,7 +65,7 @@ class EvaluationRows:
         self.make, self.source, self.split = make, dict(source or {}), split
         self.tokenizer, self.batch_size = tokenizer, batch_size
         self.trained: Collection[str] | None = None
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Any] = {}
         self._features: dict[str, tuple[Tensor, Tensor]] | None = None
         self._others: dict[str, tuple[Rows, Batches]] = {}
 
@@ -108,7 +111,7 @@ class EvaluationRows:
         """Features (M, D) and labels (M,), below 0 where there is none, of the test images of all processes; on the CPU."""
         found = self._of("test", encoder, self.test)
         if "train_images" not in self.counts:
-            self.counts = {"test_images": len(found[0])}
+            self.counts["test_images"] = len(found[0])
         return found
 
     def train_features(self, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
@@ -125,6 +128,7 @@ class EvaluationRows:
         train, train_labels = self.train_features(encoder)
         left_out = int(join_processes(torch.tensor([getattr(self.train, "left_out", 0)])).sum())
         self.counts = label_counts(labels, train_labels, left_out)
+        self.count_unknown(labels, train_labels)
         counted = [int((found >= 0).sum()) for found in (train_labels, labels)]
         if left_out and not counted[0] and counted[1]:
             raise NothingToEvaluate(
@@ -137,6 +141,18 @@ class EvaluationRows:
                 f"{_named(self.test, 'the test rows')}: classification needs some of both"
             )
         return train, train_labels, test, labels
+
+    def count_unknown(self, labels: Tensor, train_labels: Tensor) -> None:
+        """Counts the test images whose class no train image has; every process must call it.
+
+        Args:
+            labels: (M,) of the test images of all processes.
+            train_labels: (N,) of the train images, or of their classes.
+        """
+        if len(unknown := unknown_labels(labels, train_labels)):
+            names = LabelNumbers() if self.test_rows is None else self.test_rows.labels
+            met = {number: name for known in all_objects(names.met) for number, name in known.items()}
+            self.counts |= unknown_counts(unknown, replace(names, met=met).name)
 
     def captioned(self) -> Callable[[], Iterator[tuple[Tensor, list[list[str]]]]]:
         """Gives this process's share of the test images as batches of pixel values and the captions of each image."""
@@ -211,7 +227,8 @@ def prepared_rows(
 
     Args:
         train: What classifiers are fitted to; None where there is nothing. Near-duplicates of test images are left out of it.
-        test: What is evaluated on.
+        test: What is evaluated on. Its classes get the numbers of the train rows' classes of the same names; its other classes have numbers
+            that no train row has, and so count as wrong.
         processor: The model's own processor, or its image processor.
         size: Side of the images that it makes, in pixels.
         batch_size: Images encoded at once.
@@ -226,7 +243,7 @@ def prepared_rows(
         made.keep = made.keep and keep
         return made
 
-    tests = make(test)
+    tests = make(test if train is None else numbered_as(train, test))
     trains = None if train is None else make(train, max_train, tests=tests)
     return EvaluationRows(tests, trains, make=make, batch_size=batch_size, **options)
 
@@ -269,7 +286,9 @@ def require(lacking: Collection[str], task: str, rows: EvaluationRows, hints: Ma
         where = "the encoder" if need == TEXT_TOWER else _named(rows.test, "the data")
         hint = f": {hints[need]}" if need in hints else ""
         if need == CLASS_NAMES:
-            raise DataError(f"the labels of {where} are numbers without names, which {task} needs{hint}")
+            texts = rows.test_rows is not None and rows.test_rows.labels.texts
+            what = "texts of a stream, which are not known beforehand" if texts else "numbers without names"
+            raise DataError(f"the labels of {where} are {what}; {task} needs the names of the classes{hint}")
         what = need.removeprefix("a ") if need in NEEDS else f"column {need!r}"
         raise DataError(f"{where} has no {what}, which {task} needs{hint or meant(need)}")
 

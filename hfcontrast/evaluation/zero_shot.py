@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.evaluation_loader import evaluation_batches
+from ..data.label_numbers import LabelNumbers
 from ..data.sources import Rows
 from ..encoders.features import feature_size
 from ..encoders.two_towers import is_two_towers
@@ -134,6 +135,7 @@ class ZeroShot:
         templates: Texts with {} for the name.
         top: How many classes may be named; those from K are left out, as they say nothing.
         batch_size: Texts encoded at once.
+        places: Gives the places of the classes among the names, from the labels (N,); None: labels are these places.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class ZeroShot:
         templates: Sequence[str] = PHOTO,
         top: Sequence[int] = (1, 5),
         batch_size: int = 256,
+        places: Callable[[Tensor], Tensor] | None = None,
     ):
         self.batches = batches
         self.tokenizer = tokenizer
@@ -151,6 +154,7 @@ class ZeroShot:
         self.templates = check_templates(templates)
         self.top = tuple(k for k in top if k == 1 or k < len(self.class_names))
         self.batch_size = batch_size
+        self.places = places
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
         """``top1``, ``top5`` and ``mean_per_class``, in [0, 1]; every process must call it.
@@ -166,6 +170,7 @@ class ZeroShot:
     def score(self, model: PreTrainedModel, image_features: Tensor, labels: Tensor) -> dict[str, float]:
         """The same of features that are there already: (N, D) and (N,) of all processes together."""
         require_text_tower(model)
+        labels = self.places(labels) if self.places else labels
         mine = self.class_names[rank() :: world_size()]
         own = class_embeddings(model, self.tokenizer, mine, self.templates, self.batch_size)
         classes = join_processes(own)
@@ -219,7 +224,32 @@ def classify_rows(
     names = class_names_of(rows, class_names)
     mine, transform = share_out(rows, limit), image_transform(processor)
     batches: Any = partial(evaluation_batches, mine, transform, batch_size)
-    return ZeroShot(batches, processor, names, templates, top)(model)
+    return ZeroShot(batches, processor, names, templates, top, places=partial(class_places, rows.labels, names))(model)
+
+
+def class_places(numbers: LabelNumbers, names: Sequence[str], labels: Tensor) -> Tensor:
+    """The places of the images' classes among the names that a data set has by itself, or that were given for it.
+
+    Args:
+        numbers: The class numbers of the data set.
+        names: The names of its classes; of a stream whose labels are texts, these texts.
+        labels: (N,) class numbers, below 0 where there is none.
+
+    Raises:
+        DataError: A text is none of the names.
+    """
+    if numbers.texts:
+        places = {numbers.number(name): place for place, name in enumerate(names)}
+    elif numbers.names is not None and numbers.numbers is not None:
+        places = {numbers.number(place): place for place in range(len(numbers.names))}
+    else:
+        return labels
+    different, inverse = labels.unique(return_inverse=True)
+    if unknown := [label for label in different.tolist() if label >= 0 and label not in places]:
+        raise DataError(
+            f"the label {numbers.name(unknown[0])!r} is none of the {len(names)} class names that are given"
+        )
+    return torch.tensor([places.get(label, -1) for label in different.tolist()], dtype=labels.dtype)[inverse.cpu()]
 
 
 def class_names_of(rows: Rows, given: Sequence[str] | None = None) -> list[str]:
@@ -231,6 +261,10 @@ def class_names_of(rows: Rows, given: Sequence[str] | None = None) -> list[str]:
     if not rows.labeled:
         raise DataError(
             f"{rows.description} has no labels for zero-shot classification: name the column of class labels"
+        )
+    if given is None and rows.labels.texts:
+        raise DataError(
+            f"the labels of {rows.description} are texts of a stream, which are not known beforehand: name all of them as classes"
         )
     if given is None and rows.class_names is None:
         raise DataError(f"the labels of {rows.description} are numbers without names: say what the classes are called")

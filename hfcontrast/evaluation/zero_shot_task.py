@@ -1,5 +1,6 @@
 """Zero-shot classification as an evaluator: of the test images, or of several data sets, by the names of their classes."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -100,7 +101,7 @@ class ZeroShotEvaluator(Evaluator):
             self._task(rows, task)
 
     def evaluate(self, encoder, rows, settings):
-        from .zero_shot import ZeroShot, require_text_tower
+        from .zero_shot import ZeroShot, class_places, require_text_tower
 
         require_text_tower(encoder)
         if settings.tasks is None:
@@ -108,18 +109,21 @@ class ZeroShotEvaluator(Evaluator):
             if not (labels >= 0).any():
                 raise NothingToEvaluate("zero-shot classification needs labeled images: there is none")
             names = _names(rows.test_rows, settings.classes)
-            one = ZeroShot(rows.test, rows.tokenizer, names, settings.templates)
+            places = partial(class_places, rows.test_rows.labels, names) if rows.test_rows else None
+            one = ZeroShot(rows.test, rows.tokenizer, names, settings.templates, places=places)
             details = {"classes": len(names), "templates": len(settings.templates)}
             return Scores(one.score(encoder, features, labels), details)
         found = {f"top1_{task.title}": self._task(rows, task)(encoder)["top1"] for task in settings.tasks}
         return Scores(found)
 
     def _task(self, rows: Any, task: ZeroShotTask) -> "ZeroShot":
-        from .zero_shot import ZeroShot, class_names_of
+        from .zero_shot import ZeroShot, class_names_of, class_places
 
         source = task.model_dump(include=set(Source.model_fields))
         others, batches = rows.others(source, task.split)
-        return ZeroShot(batches, rows.tokenizer, _spoken(class_names_of(others, task.classes)), task.templates)
+        names = class_names_of(others, task.classes)
+        places = partial(class_places, others.labels, names)
+        return ZeroShot(batches, rows.tokenizer, _spoken(names), task.templates, places=places)
 
     def explain(self, settings, names):
         if settings.tasks is None:

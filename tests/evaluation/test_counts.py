@@ -2,7 +2,7 @@
 
 import torch
 
-from hfcontrast.evaluation.counts import label_counts, told_counts, told_unlabeled
+from hfcontrast.evaluation.counts import label_counts, told_counts, told_labels
 
 
 def test_images_without_a_label_are_counted_apart():
@@ -17,4 +17,4 @@ def test_images_without_a_label_are_counted_apart():
 def test_where_none_has_a_label_all_are_evaluated_on():
     counts = label_counts(torch.tensor([-1, -1]), torch.tensor([0]), near_duplicates=0)
     assert counts["test_images"] == 2
-    assert told_unlabeled({"test_images": 5}) == ""
+    assert told_labels({"test_images": 5}) == ""
