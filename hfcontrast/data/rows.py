@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-import pyarrow.compute
 from datasets import ClassLabel, Dataset, IterableDataset
 
 from hfcontrast.data.captions import all_captions, captions_of
@@ -56,11 +55,11 @@ class Rows:
         return "label" in self.dataset.features
 
     def has_labels(self) -> bool:
-        """Whether some row has a label, which -1 is not; of a stream, whether it has a column of them."""
+        """Whether some row has a label; of a stream, whether it has a column of them."""
         if self.streaming or not self.labeled:
             return self.labeled
         labels = self.dataset.select_columns(["label"]).with_format("arrow")[:]["label"]
-        return bool(pyarrow.compute.any(pyarrow.compute.greater_equal(labels.cast("int64"), 0)).as_py())
+        return bool((self.labels.of_column(labels) >= 0).any())
 
     def has_captions(self) -> bool:
         """Whether some row has a caption that can be used; of a stream, whether it has a column of them."""

@@ -113,6 +113,7 @@ def test_json_of_several_types(tmp_path, streaming):
 
 def test_negative_numbers_are_classes_and_minus_one_beside_labels_from_zero_is_none(caplog):
     assert numbers(labeled([-3, -2, -1, 0, 1, None])) == [0, 1, 2, 3, 4, -1]
+    assert labeled([-3, -2, -1, -3]).has_labels() and not labeled([-1, -1, None]).has_labels()
     assert "5 labels of the test rows are taken for classes though some are negative (-3 to 1)" in caplog.text
     assert numbers(labeled([-1, 1, 1, -1, None, 1])) == [0, 1, 1, 0, -1, 1]
     caplog.clear()
