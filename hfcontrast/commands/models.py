@@ -18,8 +18,9 @@ from ..checksums import finished, new_fingerprint
 from ..encoders.families import family_of
 from ..encoders.features import encode
 from ..encoders.pretrained import missing_keys, reason
+from ..encoders.suitability import require_encoder
 from ..encoders.two_towers import is_two_towers
-from ..errors import DataError, HFContrastError
+from ..errors import ArgumentError, DataError, HFContrastError
 from ..evaluation.inputs import image_transform
 from ..hub import reaching_hub
 from ..methods import registry
@@ -84,6 +85,10 @@ class OpenedModel:
         Raises:
             HFContrastError: The model cannot encode what its image processor makes.
         """
+        try:
+            require_encoder(self.model.config)
+        except ArgumentError as error:
+            raise HFContrastError(f"{self.name}: {error}") from error
         transform = image_transform(self.image_processor)
         try:
             return encode(self.model, transform([Image.new("RGB", (64, 64))]).to(self.model.device)).shape[1]

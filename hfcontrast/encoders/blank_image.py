@@ -33,14 +33,13 @@ def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def on_blank_image(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel, Tensor], T]) -> T:
+def on_blank_image(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel, Tensor], T], build: bool = True) -> T:
     """What a function of the encoder and of an image (1, C, H, W) returns for a blank one, of a size that the encoder takes.
-
-    An encoder without memory for its weights that cannot run so is built with random ones.
 
     Args:
         encoder: The encoder; it stays as it is.
         compute: The function.
+        build: An encoder without memory for its weights that cannot be run so is built with random ones.
 
     Raises:
         ArgumentError: The encoder takes no image of the sizes that are tried.
@@ -56,7 +55,7 @@ def on_blank_image(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel,
                 raise
             problem = problem or error
     assert problem is not None
-    if needs_memory(problem) and next(encoder.parameters()).is_meta:
+    if build and needs_memory(problem) and next(encoder.parameters()).is_meta:
         with generator_kept(), torch.device("cpu"):
             real = type(encoder)._from_config(copy.deepcopy(encoder.config))
         return on_blank_image(real, compute)
@@ -64,7 +63,7 @@ def on_blank_image(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel,
     raise ArgumentError(f"{name!r} gives no features of an image: {reason(problem)}") from problem
 
 
-def needs_memory(error: Exception) -> bool:
+def needs_memory(error: BaseException | None) -> bool:
     """Whether a computation failed because its tensors have no values, on the device ``meta``, and not for another reason."""
     return isinstance(error, NotImplementedError) or "meta" in str(error).lower()
 

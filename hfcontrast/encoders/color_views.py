@@ -1,6 +1,6 @@
 """Color views: an encoder for each group of an image's color channels, as one model of ordinary RGB images (CMC, colorization).
 
-With ``small_resnet.py`` and ``subconfig.py`` beside it this file is self-contained: an exported encoder carries them along, and loads with
+With ``pooling.py``, ``small_resnet.py`` and ``subconfig.py`` beside it this file is self-contained: an exported encoder carries them along, and loads with
 ``AutoModel.from_pretrained(folder, trust_remote_code=True)`` where hfcontrast is not installed.
 """
 
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from .pooling import count_class_tokens, find_pooling, hidden_output, output_named
 from .small_resnet import SmallResNetConfig, SmallResNetModel
 from .subconfig import whole_config
 
+_SIDE = 64  # of a blank image that shows how wide features are, in pixels
 _GROUPS = {"lab": [[0], [1, 2]], "ydbdr": [[0], [1, 2]], "rgb": [[0], [1], [2]]}
 
 # sRGB primaries with the white D65 (IEC 61966-2-1): linear R, G, B to X, Y, Z.
@@ -110,7 +112,8 @@ class ColorViewsModel(PreTrainedModel):
         super().__init__(config)
         configs = [_of_channels(config.backbone_config, len(group)) for group in config.channel_groups]
         self.encoders = nn.ModuleList(_build(of_view) for of_view in configs)
-        config.hidden_size = sum(map(_width, self.encoders))
+        channels = map(len, config.channel_groups)
+        config.hidden_size = sum(_width(encoder, count) for encoder, count in zip(self.encoders, channels))
         self.post_init()
 
     def forward(self, pixel_values: Tensor, **kwargs) -> BaseModelOutputWithPooling:
@@ -125,12 +128,11 @@ class ColorViewsModel(PreTrainedModel):
             channels.
         """
         outputs = [_encode(encoder, view) for encoder, view in zip(self.encoders, self.views(pixel_values))]
-        hidden = [output.last_hidden_state for output in outputs]
-        channels_last = getattr(getattr(self.encoders[0], "timm_model", None), "output_fmt", "NCHW") == "NHWC"
-        axis = 1 if hidden[0].ndim == 4 and not channels_last else -1
+        hidden = [output_named(output, hidden_output(output)) for output in outputs]
+        axis = 1 if hidden[0].ndim == 4 and not _channels_last(self.encoders[0]) else -1
+        pooled = [_pooled(encoder, output) for encoder, output in zip(self.encoders, outputs)]
         return BaseModelOutputWithPooling(
-            last_hidden_state=torch.cat(hidden, dim=axis),
-            pooler_output=torch.cat([_pooled(output) for output in outputs], dim=1),
+            last_hidden_state=torch.cat(hidden, dim=axis), pooler_output=torch.cat(pooled, dim=1)
         )
 
     def views(self, pixel_values: Tensor) -> list[Tensor]:
@@ -219,10 +221,21 @@ def _build(config: PreTrainedConfig) -> PreTrainedModel:
     return encoder
 
 
-def _width(encoder: PreTrainedModel) -> int:
+def _width(encoder: PreTrainedModel, channels: int) -> int:
     if hasattr(encoder, "timm_model"):
         return getattr(encoder.timm_model, "head_hidden_size", None) or encoder.timm_model.num_features
-    return encoder.config.hidden_size if hasattr(encoder.config, "hidden_size") else encoder.config.hidden_sizes[-1]
+    if hasattr(encoder.config, "hidden_size"):
+        return encoder.config.hidden_size
+    parameter, training = next(encoder.parameters()), encoder.training
+    view = torch.zeros(1, channels, _SIDE, _SIDE, dtype=parameter.dtype, device=parameter.device)
+    with torch.no_grad():
+        width = _pooled(encoder, _encode(encoder.eval(), view)).shape[1]
+    encoder.train(training)
+    return width
+
+
+def _channels_last(encoder: PreTrainedModel) -> bool:
+    return getattr(getattr(encoder, "timm_model", None), "output_fmt", "NCHW") == "NHWC"
 
 
 def _encode(encoder: PreTrainedModel, view: Tensor):
@@ -233,9 +246,9 @@ def _encode(encoder: PreTrainedModel, view: Tensor):
     return encoder(view, **arguments)
 
 
-def _pooled(outputs) -> Tensor:
-    pooled = getattr(outputs, "pooler_output", None)
-    return outputs.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)
+def _pooled(encoder: PreTrainedModel, outputs) -> Tensor:
+    found = find_pooling(outputs, count_class_tokens(encoder), channels_last=_channels_last(encoder))
+    return found(outputs)
 
 
 for _config, _model in ((SmallResNetConfig, SmallResNetModel), (ColorViewsConfig, ColorViewsModel)):

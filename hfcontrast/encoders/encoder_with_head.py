@@ -1,6 +1,6 @@
 """An encoder with the first layers of its projection head on top: what SimCLR v2 fine-tunes.
 
-With ``subconfig.py`` beside it this file is self-contained: a model that is saved carries both along, and loads with
+With ``pooling.py`` and ``subconfig.py`` beside it this file is self-contained: a model that is saved carries them along, and loads with
 ``AutoModel.from_pretrained(folder, trust_remote_code=True)``, or with ``AutoModelForImageClassification`` for fine-tuning, where
 hfcontrast is not installed.
 """
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutputWithNoAttention
 
+from .pooling import count_class_tokens, find_pooling, hidden_output, output_named
 from .subconfig import whole_config
 
 
@@ -25,7 +26,7 @@ class EncoderWithHeadConfig(PreTrainedConfig):
         feature_size: Width of its features.
         hidden_size: Width of the layers.
         head_layers: Number of layers: linear, batch normalization, ReLU.
-        class_token: The features are the class token rather than the encoder's pooled output.
+        class_token: The encoder has no pooler, where transformers would add one at random to take the class token's place.
     """
 
     model_type = "encoder_with_head"
@@ -79,10 +80,9 @@ class EncoderWithHeadModel(EncoderWithHeadPreTrainedModel):
             size = getattr(self.encoder.config, "image_size", None)
             arguments["interpolate_pos_encoding"] = size not in (pixel_values.shape[-1], list(pixel_values.shape[-2:]))
         outputs = self.encoder(pixel_values, **arguments)
-        features = outputs.last_hidden_state[:, 0] if self.config.class_token else outputs.pooler_output.flatten(1)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=outputs.last_hidden_state, pooler_output=self.head(features)
-        )
+        features = find_pooling(outputs, count_class_tokens(self.encoder))(outputs)
+        hidden = output_named(outputs, hidden_output(outputs))
+        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=self.head(features))
 
 
 class EncoderWithHeadForImageClassification(EncoderWithHeadPreTrainedModel):

@@ -86,8 +86,10 @@ _ENTRIES = (
         features=_concatenated_tokens,
         expression="outputs.last_hidden_state[0].unflatten(0, (len(pixel_values), -1)).mean(1)",
     ),
+    Family(("granite_docling_vision",), class_tokens=0, pools_patches=True, unused=r"^connector\."),
     Family(
-        ("mobilevit", "granite_docling_vision", "sam_vision_model", "sam_hq_vision_model"),
+        ("mobilevit", "pp_ocrv5_mobile_rec", "pp_ocrv5_server_rec", "pp_ocrv6_small_rec")
+        + ("pp_ocrv6_tiny_rec", "sam_hq_vision_model", "sam_vision_model"),
         width=_measured,
     ),
     Family(("sam2_hiera_det_model",), width=_measured, channels_last=lambda encoder: True),
@@ -95,8 +97,25 @@ _ENTRIES = (
     Family(("sam3_vision_model",), unused=r"^neck\."),
     Family(("edgetam_vision_model",), width=_measured, channels_last=lambda encoder: True, unused=r"^neck\."),
     Family(
+        ("conditional_detr", "d_fine", "dab-detr", "deformable_detr", "deimv2", "detr", "grounding-dino", "lw_detr")
+        + ("mm-grounding-dino", "pp_doclayout_v3", "pp_doclayout_v4", "rf_detr", "rt_detr", "rt_detr_v2")
+        + ("table-transformer",),
+        refusal="describes the objects that its queries find, not the image",
+    ),
+    Family(
+        ("edgetam", "mask2former", "maskformer", "oneformer", "sam", "sam2", "sam3", "sam3_lite_text", "sam3_tracker")
+        + ("sam_hq", "seggpt"),
+        refusal="gives masks, not features of the image",
+    ),
+    Family(
         ("timesformer", "videomae", "vivit"),
-        refusal="takes videos (pixel_values of five dimensions), not images: take an encoder of images, such as vit",
+        refusal="takes videos, pixel_values of five dimensions, and not images",
+    ),
+    Family(("efficientloftr", "lightglue"), refusal="takes pairs of images and compares their points"),
+    Family(("mgp-str",), refusal="reads characters in an image, and gives no features of it"),
+    Family(
+        ("minicpm_ocr_vision", "minicpmv4_7_vision"),
+        refusal="takes patches of images of several sizes with their positions, and not images",
     ),
     Family(
         (TIMM,),

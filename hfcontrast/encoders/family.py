@@ -33,7 +33,7 @@ class Family:
     Attributes:
         model_types: transformers' names of them.
 
-        refusal: Why it is not an encoder of images, and what to take instead: the end of a sentence that begins with its name.
+        refusal: Why it is not an encoder of images: the rest of a sentence that begins with its name.
 
         class_tokens: Tokens of the last hidden state before those of registers (``num_register_tokens``) and patches; None: as many
             as parameters with the usual names hold (see :func:`~.pooling.count_class_tokens`).

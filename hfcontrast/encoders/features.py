@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ArgumentError
-from .blank_image import in_eval_mode, on_blank_image
+from .blank_image import in_eval_mode, needs_memory, on_blank_image
 from .families import family_of
 from .family import stages
 from .pooling import Pooling, count_class_tokens, find_pooling
@@ -115,6 +115,8 @@ def _register_tokens(encoder: PreTrainedModel) -> int:
 def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
     """Encodes one image of ``size`` pixels, so that a size the encoder cannot take stops before the training starts.
 
+    On the device ``meta`` nothing is computed, and nothing is said of an encoder that cannot be run there.
+
     Args:
         encoder: The encoder.
         size: Side of the image, in pixels.
@@ -133,9 +135,11 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         )
     parameter = next(encoder.parameters())
     try:
-        with in_eval_mode(encoder):
-            encode(encoder, torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype))
+        with in_eval_mode(encoder), torch.device(parameter.device):
+            encode(encoder, torch.zeros(1, 3, size, size, dtype=parameter.dtype))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        if parameter.is_meta and needs_memory(error):
+            return  # it cannot be told without values
         hint = family_of(tower).size_hint
         raise ArgumentError(f"{where} is {size} px, which encoder '{name}' cannot take ({error}){hint}") from error
 

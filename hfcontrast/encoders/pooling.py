@@ -81,13 +81,14 @@ def find_pooling(
     Raises:
         ValueError: There are no features in it.
     """
+    if hasattr(outputs, "encoder_last_hidden_state"):
+        raise ValueError("its last hidden state is that of a decoder, not of the image")
     if not mean and (name := _first_of(outputs, _POOLED if pooled_output is None else (pooled_output,))):
         pooled = output_named(outputs, name)
         if pooled.ndim != 4 or math.prod(pooled.shape[2:]) == 1:
             return Pooling("pooled", name)
         return Pooling("map_mean", name)
-    if (name := _first_of(outputs, _HIDDEN)) is None:
-        raise ValueError("its outputs have no last_hidden_state, feature_maps or pooler_output that is a tensor")
+    name = hidden_output(outputs)
     hidden = output_named(outputs, name)
     if hidden.ndim == 4:
         return Pooling("map_mean", name, channels_last=channels_last)
@@ -98,6 +99,17 @@ def find_pooling(
     if class_tokens and not mean:
         return Pooling("class_token", name)
     return Pooling("token_mean", name, first=class_tokens + registers)
+
+
+def hidden_output(outputs: Any) -> str:
+    """Which output has the last tokens or the last map, as :attr:`Pooling.output` names it.
+
+    Raises:
+        ValueError: None has.
+    """
+    if (name := _first_of(outputs, _HIDDEN)) is None:
+        raise ValueError("its outputs have no last_hidden_state, feature_maps or pooler_output that is a tensor")
+    return name
 
 
 def count_class_tokens(encoder: nn.Module) -> int:

@@ -1,5 +1,6 @@
 """Reading released models: their code is never run, and errors are one sentence."""
 
+import re
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +15,7 @@ _OF_TOKENIZERS = {
     "sentencepiece": "sentencepiece",
     "protobuf": "google.protobuf",
 }  # the extra `text`: package -> module
+_LIBRARY = re.compile(r"requires the ([\w.-]+) library but it was not found")  # as transformers says it
 _CODE = "trust_remote_code"  # stands in transformers' error where a model needs code that it brings along
 
 
@@ -69,6 +71,8 @@ def reason(error: Exception, remedy: str = "take a model that transformers knows
         name for name, module in _OF_TOKENIZERS.items() if name in str(error).lower() and not _there(module)
     ]:
         return f"its tokenizer needs the package {missing[0]}, which is not installed: pip install 'hfcontrast[text]'"
+    if found := _LIBRARY.search(str(error)):
+        return f"it needs the package {found[1]}, which is not installed: pip install {found[1]}"
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
         line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__}: {line or 'no message'}"

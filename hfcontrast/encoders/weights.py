@@ -78,8 +78,10 @@ def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) ->
     }
     matched = frozenset(wanted.keys() - absent.keys() - reshaped.keys())
     missing = {**reshaped, **absent}
-    # A mask token is a method's own affair: weights that were trained without masks have none.
-    needed = [key for key in missing if not key.endswith("mask_token")]
+    # A mask token is a method's own affair: weights that were trained without masks have none. Nor have they a normalization after
+    # the mean, which starts as no change.
+    optional = "pooler." if family_of(target).keeps_pooler else None
+    needed = [key for key in missing if not key.endswith("mask_token") and not (optional and key.startswith(optional))]
     if needed and len(wanted) - len(needed) < least * len(wanted):
         first = needed[0]
         raise ArgumentError(

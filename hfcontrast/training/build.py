@@ -127,6 +127,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     method_class = get_method(recipe.method.name)
     check_written(method_class, Method)
     check_fewest_images(recipe, method_class, accelerator.num_processes)
+    check_backbone_builds(recipe)
     rows = load_rows(
         **recipe.data.source(), captioned=needs_captions(method_class), tensors=needed_columns(method_class)
     )

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from ..data.sources import Rows
 from ..encoders.build import build_encoder
 from ..encoders.features import check_image_size
 from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
+from ..encoders.suitability import require_encoder, require_features
 from ..encoders.tower_configs import is_two_towers_config
 from ..encoders.weights import load_weights
 from ..errors import ArgumentError, RecipeError, under
@@ -19,6 +20,7 @@ from ..methods.contract.arguments import needs_captions
 from ..methods.contract.construction import check_built
 from ..methods.contract.modules import copy_teachers
 from ..methods.registry import get_method
+from ..nn.random import generator_kept
 from ..recipe import Recipe
 from ..view import View
 from .adaptation import adapt
@@ -47,21 +49,55 @@ def known_of_data(
 
 
 def check_backbone_builds(recipe: Recipe) -> None:
-    """Builds a backbone of random weights to see whether it can be built; one that needs more than the recipe is not looked at.
+    """Builds a backbone of random weights, without memory for them, to see whether it can be built and gives features of the views;
+    one that needs more than the recipe is not looked at.
 
     Raises:
         RecipeError: It cannot.
     """
-    if recipe.released_weights or needs_captions(get_method(recipe.method.name)):
+    method_class, views = get_method(recipe.method.name), recipe.resolved_views()
+    if recipe.released_weights or needs_captions(method_class):
         return
-    sizes = [*(view.size for view in recipe.resolved_views()), published_size(recipe, recipe.resolved_views())]
-    with under("backbone"):
-        config = backbone_config(recipe.backbone, sizes)
+    config = _encoder_config(recipe, views, method_class)
+    with under("backbone"), generator_kept():
         try:
             with torch.device("meta"):
-                build_encoder(config)
+                encoder = build_encoder(config)
         except ArgumentError:  # it may be the device that this architecture cannot be built on
-            build_encoder(config)
+            encoder = build_encoder(config)
+        require_features(encoder)
+    if next(encoder.parameters()).is_meta:
+        _check_sizes(encoder, recipe, views)
+
+
+def _encoder_config(
+    recipe: Recipe, views: tuple[View, ...], method_class: type[Method], text: Any = None
+) -> PreTrainedConfig:
+    """Configuration of the recipe's encoder, of an architecture that the method can train.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    with under("backbone"):
+        config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
+        require_encoder(config)
+    if not needs_captions(method_class) and is_two_towers_config(config):
+        raise RecipeError(
+            f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
+            "take the configuration of an image tower, such as clip_vision_model, or another method"
+        )
+    return config
+
+
+def _check_sizes(encoder: PreTrainedModel, recipe: Recipe, views: tuple[View, ...]) -> None:
+    """Encodes an image of the size of each view, and one as the published processor makes it.
+
+    Raises:
+        RecipeError: The encoder cannot take them.
+    """
+    for view in views:
+        check_image_size(encoder, view.size, f"view '{view.name}'")
+    check_image_size(encoder, published_size(recipe, views), "publish.image_size")
 
 
 def build_method(
@@ -81,13 +117,7 @@ def build_method(
     method_class = get_method(recipe.method.name)
     options = recipe.method.options
     options |= {name: value for name, value in known.items() if options.get(name) is None}
-    with under("backbone"):
-        config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
-    if not needs_captions(method_class) and is_two_towers_config(config):
-        raise RecipeError(
-            f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
-            "take the configuration of an image tower, such as clip_vision_model, or another method"
-        )
+    config = _encoder_config(recipe, views, method_class, text)
     try:
         method = method_class(method_class.config_class(backbone_config=config, **options))
     except ArgumentError as error:  # of the encoder that the method builds
@@ -102,9 +132,7 @@ def build_method(
             )
         raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}{hint}") from error
     check_built(method)
-    for view in views:
-        check_image_size(method.encoder, view.size, f"view '{view.name}'")
-    check_image_size(method.encoder, published_size(recipe, views), "publish.image_size")
+    _check_sizes(method.encoder, recipe, views)
     with under("backbone"):
         loaded = load_weights(method.encoder, recipe.backbone)
     sentences = [loaded.sentence] if loaded else []

@@ -1,0 +1,89 @@
+"""Which architectures can be an encoder of images: told from the configuration, and from a blank image without memory for weights."""
+
+import inspect
+
+from torch import nn
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+
+from ..errors import ArgumentError
+from .blank_image import needs_memory, on_blank_image
+from .config import TIMM
+from .families import family_of, family_of_type
+from .family import Family
+from .features import encode
+from .tower_configs import is_two_towers_config
+
+_EXAMPLE = "take an encoder of images, such as vit, convnext or timm/ARCHITECTURE"
+
+
+def require_encoder(config: PreTrainedConfig) -> None:
+    """Refuses an architecture whose models are not called with images alone; those with an image and a text tower are let pass.
+
+    Args:
+        config: Its configuration.
+
+    Raises:
+        ArgumentError: In one sentence, with what to take instead.
+    """
+    family, name = family_of_type(config.model_type), repr(config.model_type)
+    if family.refusal is not None:
+        raise ArgumentError(f"{name} {family.refusal}: {_instead(config)}")
+    if family.features is not None or is_two_towers_config(config):
+        return  # called in their own ways
+    model_class = _model_class(config)
+    if model_class is None:
+        if type(config).__module__.startswith("transformers."):
+            raise ArgumentError(f"transformers' AutoModel does not build {name}: {_instead(config)}")
+        return
+    first, *others = _inputs(model_class)
+    if first == model_class.main_input_name != "input_ids" and not others and first != "pixel_values":
+        return  # of signals
+    if "pixel_values" not in inspect.signature(model_class.forward).parameters:
+        raise ArgumentError(f"{name} takes no images (pixel_values): {_instead(config)}")
+    if beside := [other for other in (first, *others) if other != "pixel_values"]:
+        raise ArgumentError(f"{name} needs {', '.join(beside)} beside the images: {_instead(config)}")
+
+
+def require_features(encoder: PreTrainedModel) -> None:
+    """Refuses an encoder that gives no feature vector for an image; without memory for its weights that takes next to no time.
+
+    Nothing is said where that does not show: of an encoder that cannot be run without memory, or that needs an image processor's
+    colors first, as ImageGPT does.
+
+    Raises:
+        ArgumentError: In one sentence.
+    """
+    if family_of(encoder).from_processor is Family.from_processor:
+        try:
+            on_blank_image(encoder, encode, build=False)
+        except ArgumentError as error:
+            if not needs_memory(error.__cause__):
+                raise
+
+
+def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
+    """What ``AutoModel`` builds of a configuration; None where it builds nothing."""
+    try:
+        found = MODEL_MAPPING[type(config)]
+    except (KeyError, ValueError, ImportError):
+        return None
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _inputs(model_class: type[nn.Module]) -> list[str]:
+    """The first input of a model's call, and the others that have no default."""
+    first, *others = list(inspect.signature(model_class.forward).parameters.values())[1:]
+    return [first.name, *(p.name for p in others if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD)]
+
+
+def _instead(config: PreTrainedConfig) -> str:
+    """The image tower of a model of images and texts, where it can be an encoder by itself."""
+    for name in ("vision_config", "backbone_config"):
+        tower = getattr(config, name, None)
+        if isinstance(tower, PreTrainedConfig) and tower.model_type not in (TIMM, "timm_backbone"):
+            try:
+                require_encoder(tower)
+            except ArgumentError:
+                continue
+            return f"take the encoder that it has for images, model_type: {tower.model_type}"
+    return _EXAMPLE
