@@ -8,7 +8,7 @@ import warnings
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from .renamed import CONSTANTS, MODULES, NAMES, UNTIL, OldNameWarning, warn
@@ -77,6 +77,15 @@ class _OldModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = module.__spec__.loader_state  # the module keeps the specification of its new name
+
+    def get_code(self, fullname: str) -> CodeType:
+        """What ``python -m`` runs by an old name: the module of the new one."""
+        root, _, old = fullname.partition(".")
+        new = f"{root}.{MODULES[old]}"
+        warn(fullname, new)
+        return compile(
+            f"import runpy; runpy.run_module({new!r}, run_name='__main__', alter_sys=True)", fullname, "exec"
+        )
 
 
 def find_old_modules() -> None:

@@ -57,3 +57,13 @@ def test_new_names_do_not_warn_and_unknown_ones_are_errors():
         hfcontrast.nn.NoSuchName  # noqa: B018
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("hfcontrast.nn.no_such_module")
+
+
+def test_an_old_module_is_run_by_python_m(monkeypatch, capsys):
+    (finder,) = (one for one in sys.meta_path if type(one).__module__ == "hfcontrast.old_modules")
+    with pytest.warns(FutureWarning, match="hfcontrast.cli is called hfcontrast.commands.cli now"):
+        code = finder.get_code("hfcontrast.cli")
+    monkeypatch.setattr(sys, "argv", ["hfcontrast", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        exec(code, {})
+    assert hfcontrast.__version__ in capsys.readouterr().out
