@@ -1,10 +1,12 @@
 """Held-out rows for evaluation where none are named: a split of the data set, a folder beside the training folder, or a fifth of the rows."""
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hfcontrast.data.sources import available_splits
+from hfcontrast.data.sources.unpacking import is_archive, stem_of
 from hfcontrast.errors import DataError
 from hfcontrast.paths import local_path
 
@@ -59,15 +61,21 @@ def _beside(source: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, str | N
     root = Path(local_path(path))
     of_format = data_dir is not None and not root.is_dir()
     folder = (Path(local_path(data_dir)) if of_format else root / (data_dir or "")).resolve()
-    if folder.name.lower() not in TRAIN or not folder.is_dir():
+    kind = is_archive if is_archive(str(folder)) else os.path.isdir
+    if not kind(str(folder)) or _called(folder) not in TRAIN:
         return
-    found = {other.name.lower(): other for other in sorted(folder.parent.iterdir()) if other.is_dir()}
+    found = {_called(other): other for other in sorted(folder.parent.iterdir()) if kind(str(other))}
     for name in HELD_OUT:
         if name in found:
             yield (
                 found[name],
                 {"data_dir": str(found[name])} if of_format else {"path": str(found[name]), "data_dir": None},
             )
+
+
+def _called(place: Path) -> str:
+    """The name of a folder, or of an archive without its ending."""
+    return (stem_of(str(place)) if is_archive(str(place)) else place.name).lower()
 
 
 def in_fifth(position: int) -> bool:

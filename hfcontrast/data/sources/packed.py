@@ -13,7 +13,15 @@ from os import scandir
 from hfcontrast.data.sources.folders import is_described, is_hidden
 from hfcontrast.data.sources.folders.layout import split_named
 from hfcontrast.data.sources.source import Source
-from hfcontrast.data.sources.unpacking import holds_images, is_archive, is_tar, link_folders, stem_of, unpack
+from hfcontrast.data.sources.unpacking import (
+    IMAGES,
+    SAMPLES,
+    content_of,
+    is_archive,
+    link_folders,
+    stem_of,
+    unpack,
+)
 from hfcontrast.errors import DataError
 from hfcontrast.paths import is_address, local_pattern
 
@@ -32,18 +40,31 @@ def unpacked(source: Source) -> Source:
     archives = _archives(source)
     if not archives:
         return source
-    if not all(map(holds_images, archives.values())):
-        samples = source.path in archives.values() and is_tar(source.path)  # in a folder datasets finds them
-        return Source("webdataset", data_files={"train": local_pattern(source.path)}) if samples else source
+    kinds = {content_of(archive) for archive in archives.values()}
+    own = [source.path, source.data_dir, *([*archives.values()] if source.data_files else [])]
+    named = any(archive in own for archive in archives.values())  # itself, and not its folder
+    if SAMPLES in kinds and named and source.data_files is None:
+        return _samples(source, archives[""])
+    if SAMPLES in kinds or (kinds != {IMAGES} and not named):
+        return source
     folders = {split: unpack(archive) for split, archive in archives.items()}
     folder = folders[""] if "" in folders else link_folders(folders)
-    named = " and ".join(archives.values())
+    packed = " and ".join(archives.values())
     _say(
-        f"the images of {named} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked"
+        f"the files of {packed} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked"
     )
     if source.path == FORMAT:
         return replace(source, data_dir=folder, data_files=None)
     return replace(source, path=folder, data_dir=None)
+
+
+def _samples(source: Source, archive: str) -> Source:
+    """A tar of samples that is named itself, as the webdataset that it is."""
+    if source.path == FORMAT:
+        raise DataError(
+            f"{archive} holds the samples of a webdataset, not a folder of images: set data.path=webdataset and data.data_files={archive}"
+        )
+    return Source("webdataset", data_files={"train": local_pattern(archive)})
 
 
 def _archives(source: Source) -> dict[str, str]:

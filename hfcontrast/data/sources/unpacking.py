@@ -44,6 +44,7 @@ _DAMAGE = (
     NotImplementedError,
     ValueError,
 )
+IMAGES, SAMPLES, OTHERS = "images", "samples", "others"
 _LOOKED_AT = 1000  # files whose names say what kind of tar it is
 
 
@@ -68,27 +69,24 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith(ENDINGS) and os.path.isfile(path)
 
 
-def is_tar(path: str) -> bool:
-    """Whether a path ends as that of a tar, compressed or not."""
-    return path.lower().endswith(_TAR)
-
-
-def holds_images(path: str) -> bool:
-    """Whether an archive is to be opened as a folder of images: a zip with images, or a tar with images that are no samples.
+def content_of(path: str) -> str:
+    """What an archive holds, by the names of its first files: ``IMAGES``, ``SAMPLES`` of a webdataset (a tar), or ``OTHERS``.
 
     Raises:
         DataError: It cannot be read.
     """
     state = os.stat(path)
-    return _holds_images(path, state.st_size, state.st_mtime_ns)
+    return _content_of(path, state.st_size, state.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
-def _holds_images(path: str, size: int, changed: int) -> bool:
+def _content_of(path: str, size: int, changed: int) -> str:
     with _reading(path):
         names = [name for member in islice(_members(path), _LOOKED_AT) if (name := _safe(member.name))]
     images = [name for name in names if ending_of(name) in image_endings()]
-    return bool(images) and not (is_tar(path) and _are_samples(images, names))
+    if images and path.lower().endswith(_TAR) and _are_samples(images, names):
+        return SAMPLES
+    return IMAGES if images else OTHERS
 
 
 def _are_samples(images: list[str], names: list[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hfcontrast.data import available_splits, load_rows
+from hfcontrast.data.held_out import held_out_sources
 from hfcontrast.data.sources import packed, unpacking
 from hfcontrast.errors import DataError
 from tests.data.conftest import pictures
@@ -90,13 +91,21 @@ def test_each_split_can_be_an_archive(tmp_path):
         assert rows.num_rows == 6 == len(pixels(rows)) and rows.class_names == ["cat", "dog"]
 
 
+def test_the_archive_beside_is_held_out(tmp_path):
+    for split in ("train", "test"):
+        pack(tmp_path / f"{split}.zip", CLASSES)
+    for source in ({"path": f"{tmp_path}/train.zip"}, {"path": "imagefolder", "data_dir": f"{tmp_path}/train.zip"}):
+        ((other, split, folder),) = held_out_sources(source)
+        assert folder == tmp_path / "test.zip" and load_rows(**other, split=split).num_rows == 6
+
+
 def test_it_is_unpacked_once_and_said(tmp_path, cache, monkeypatch, caplog):
     archive = pack(tmp_path / "a.zip", CLASSES)
     with caplog.at_level(logging.WARNING):
         load_rows(str(archive))
     (folder,) = cache.glob("a-*[!k]")
     assert [r.message for r in caplog.records] == [
-        f"the images of {archive} are read from {folder}, where it was unpacked"
+        f"the files of {archive} are read from {folder}, where it was unpacked"
     ]
     write = unpacking._write_members
     monkeypatch.setattr(unpacking, "_write_members", None)  # it is there already
@@ -174,7 +183,19 @@ def test_a_webdataset_stays_one(tmp_path, cache):
     ):
         rows = load_rows(**source)
         assert rows.num_rows == 6 and rows.dataset["label"] == [1] * 6
+    with pytest.raises(
+        DataError, match="holds the samples of a webdataset, not a folder of images: set data.path=webdataset"
+    ):
+        load_rows("imagefolder", data_dir=str(archive))
     assert not cache.exists()
+
+
+def test_an_archive_that_is_named_is_opened_whatever_its_files_are_called(tmp_path):
+    bare = pack(tmp_path / "a.zip", {name.removesuffix(".png"): data for name, data in CLASSES.items()})
+    assert load_rows(str(bare)).num_rows == 6 == load_rows("imagefolder", data_files=str(bare)).num_rows
+    texts = str(pack(tmp_path / "b.zip", {"a.txt": b"x"}))
+    with pytest.raises(DataError, match="b-.* holds no images"):
+        load_rows("imagefolder", data_dir=texts)
 
 
 def test_what_cannot_be_unpacked_is_told_in_a_sentence(tmp_path, cache, monkeypatch):
