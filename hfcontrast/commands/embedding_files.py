@@ -20,6 +20,7 @@ from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.decode import UnreadableImage
 from ..data.image_reader import ImageReader
 from ..data.sources import Rows
+from ..data.stream_errors import read_rows
 from ..encoders.features import encode, feature_size
 from ..evaluation.inputs import evaluating, image_transform, text_embeddings
 from .models import OpenedModel
@@ -132,7 +133,8 @@ class PartMaker:
 
     def _prepared(self, start: int, part_rows: int, threads: ThreadPoolExecutor) -> Iterator[Prepared]:
         """Batches that never reach over the end of a part: so they are the same wherever a run begins."""
-        rows = iter(self.rows.dataset.skip(start) if start else self.rows.dataset)
+        there = self.rows.dataset.skip(start) if start else self.rows.dataset
+        rows = read_rows(there, self.rows.description, self.rows.shard_files)
         sizes = [min(self.batch_size, part_rows - first) for first in range(0, part_rows, self.batch_size)]
         for size in itertools.cycle(sizes):
             taken = list(itertools.islice(rows, size))

@@ -91,7 +91,7 @@ class _EvaluationRows(IterableDataset):
 
     def _stream_batches(self) -> Iterator[tuple[list, list]]:
         dataset = self.rows.dataset if self.limit is None else self.rows.dataset.take(self.limit)
-        for batch in read_batches(dataset.iter(self.batch_size), self.rows.description):
+        for batch in read_batches(dataset, self.batch_size, self.rows.description, self.rows.shard_files):
             labels = batch.get("label", [])
             yield batch["image"], [*map(self.rows.labels.number, labels)]
 

@@ -16,6 +16,10 @@ NONE = -1  # stands for no label, in batches and by convention in data sets
 _BEYOND = 2**62  # from here on are the numbers of classes that have none of their own: hashes of their names
 
 
+class NoLabel(DataError):
+    """A value is no label."""
+
+
 def hashed_number(name: str) -> int:
     """The number of a class that is known by its name alone: the same in every split, process and run; 2**62 and up."""
     return _BEYOND | int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) & (_BEYOND - 1)
@@ -49,7 +53,7 @@ class LabelNumbers:
             value: A number, a text, or None.
 
         Raises:
-            DataError: A number with a fraction.
+            NoLabel: A number with a fraction.
         """
         if isinstance(value, str):
             return self._named(value) if value.strip() else NONE
@@ -98,12 +102,12 @@ def whole_number(value: Any) -> int | None:
     """A number as a whole one; None for no value.
 
     Raises:
-        DataError: It has a fraction, or is infinite.
+        NoLabel: It has a fraction, or is infinite.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if not value.is_integer() if isinstance(value, float) else int(value) != value:
-        raise DataError(f"{value} is no class: labels are whole numbers, texts, truth values or one-hot lists")
+        raise NoLabel(f"{value} is no class: labels are whole numbers, texts, truth values or one-hot lists")
     return int(value)
 
 

@@ -9,8 +9,7 @@ import pyarrow.compute
 from datasets import ClassLabel, Dataset, Image, LargeList, List, Value
 from datasets.features.features import Json
 
-from hfcontrast.data.label_numbers import whole_number
-from hfcontrast.errors import DataError
+from hfcontrast.data.label_numbers import NoLabel, whole_number
 
 _TEXTS = ("string", "large_string", "string_view")
 CONVERTED = ("fractions", "lists", "json")  # kinds whose values are looked at, one by one
@@ -91,7 +90,7 @@ def converted(kind: str | None, values: pyarrow.Array, where: str) -> tuple[Valu
         where: What it is called in messages.
 
     Raises:
-        DataError: A value makes no label.
+        NoLabel: A value makes no label.
     """
     if kind == "json":
         found = [
@@ -107,7 +106,7 @@ def converted(kind: str | None, values: pyarrow.Array, where: str) -> tuple[Valu
     wrong = ~np.isnan(numbers) & (numbers != np.trunc(numbers)) | np.isinf(numbers)
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f"{where} holds numbers with fractions, such as {numbers[row]:g} in row {row}: {_WANTED}")
+        raise NoLabel(f"{where} holds numbers with fractions, such as {numbers[row]:g} in row {row}: {_WANTED}")
     whole = [None if np.isnan(number) else int(number) for number in numbers]
     return Value("int64"), pyarrow.array(whole, pyarrow.int64())
 
@@ -128,7 +127,7 @@ class Conversion:
         """What one value makes.
 
         Raises:
-            DataError: It makes no label.
+            NoLabel: It makes no label.
         """
         if self.kind == "json":
             found = _of_json(value, self.where)
@@ -146,12 +145,12 @@ def number_or_none(value: Any, where: str) -> int | None:
     """A whole number, or None for no value.
 
     Raises:
-        DataError: It has a fraction.
+        NoLabel: It has a fraction.
     """
     try:
         return whole_number(value)
-    except DataError as error:
-        raise DataError(f"{where} holds numbers with fractions, such as {value}: {_WANTED}") from error
+    except NoLabel as error:
+        raise NoLabel(f"{where} holds numbers with fractions, such as {value}: {_WANTED}") from error
 
 
 def _positions(lists: pyarrow.Array, where: str) -> pyarrow.Array:
@@ -168,16 +167,16 @@ def _positions(lists: pyarrow.Array, where: str) -> pyarrow.Array:
     if wrong.any():
         row = int(np.flatnonzero(there)[wrong.argmax()])
         example = np.array2string(table[wrong.argmax()][:8], separator=", ", formatter={"float_kind": "{:g}".format})
-        raise DataError(f"{where} holds lists that are not one-hot, such as {example} in row {row}: {_WANTED}")
+        raise NoLabel(f"{where} holds lists that are not one-hot, such as {example} in row {row}: {_WANTED}")
     places = np.where(table.any(axis=1), table.argmax(axis=1), -1)
     found = np.full(len(lists), -1)
     found[there] = places
     return pyarrow.array(found, pyarrow.int64(), mask=found < 0)
 
 
-def _different_lengths(where: str, *lengths: int) -> DataError:
+def _different_lengths(where: str, *lengths: int) -> NoLabel:
     few, many = sorted(lengths)
-    return DataError(
+    return NoLabel(
         f"{where} holds lists of different lengths ({few} and {many} entries), which are not one-hot: {_WANTED}"
     )
 
@@ -187,7 +186,7 @@ def _of_json(value: Any, where: str) -> int | str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, dict | list):
-        raise DataError(
+        raise NoLabel(
             f"{where} holds {'fields' if isinstance(value, dict) else 'lists'} beside other values: {_WANTED}"
         )
     return number_or_none(value, where)

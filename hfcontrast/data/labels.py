@@ -10,7 +10,7 @@ import pyarrow.compute
 from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 
 from hfcontrast.data.captions import captions_of
-from hfcontrast.data.label_numbers import LabelNumbers, numbers_with_negatives
+from hfcontrast.data.label_numbers import LabelNumbers, NoLabel, numbers_with_negatives
 from hfcontrast.data.label_values import (
     CONVERTED,
     Conversion,
@@ -20,6 +20,7 @@ from hfcontrast.data.label_values import (
     spelled_classes,
     values_of,
 )
+from hfcontrast.data.stream_errors import read_rows
 from hfcontrast.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def with_labels(
         try:
             dataset, spelled = _with_column(dataset, found, description, keep)
             return dataset, replace(_numbers(dataset, description), spelled=spelled)
-        except DataError as error:
+        except NoLabel as error:
             if found.named:
                 raise
             logger.warning("%s; it is not used as labels", error)
@@ -192,9 +193,9 @@ def _seem_labels(dataset: IterableDataset, found: LabelColumn, description: str)
     """Whether the first rows of a stream have labels in a column; else says why not."""
     convert = Conversion(found.kind, f"column {found.name!r} of {description}")
     try:
-        for row in dataset.select_columns([found.path[0]]).take(_LOOKED_AT):
+        for row in read_rows(dataset.select_columns([found.path[0]]).take(_LOOKED_AT), description):
             convert(row[found.path[0]])
-    except DataError as error:
+    except NoLabel as error:
         logger.warning("%s; it is not used as labels", error)
         return False
     return True

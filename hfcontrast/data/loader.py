@@ -107,7 +107,7 @@ class TrainLoader:
         self._next = 0  # micro-batch
         self._block = shuffle_block
         if rows.streaming:
-            self._shards = Shards(rows.dataset, rows.starts)
+            self._shards = Shards(rows.dataset, rows.starts, rows.shard_files)
             self._share = Share(process_index, num_processes)
             mine = len(self._share.shards(self._shards.count))
             self.workers = min(self._choose_workers(workers, device_type), mine)

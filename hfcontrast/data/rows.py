@@ -11,6 +11,7 @@ from hfcontrast.data.columns import ColumnKeywords, Columns, in_archive, locate_
 from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.label_numbers import LabelNumbers
+from hfcontrast.data.stream_errors import reading
 from hfcontrast.data.tensor_columns import check_tensor_columns
 from hfcontrast.errors import DataError
 from hfcontrast.progress import LongTask
@@ -34,6 +35,7 @@ class Rows:
         reader: How its images are read.
         files: Fingerprint of the files of a stream, or of the rows that it was made of; None where that is not known.
         labels: The class numbers of what ``label`` holds, which of a stream may be texts.
+        shard_files: The file of each shard of a stream; empty where that is not known.
     """
 
     dataset: Dataset | IterableDataset
@@ -48,6 +50,7 @@ class Rows:
     reader: ImageReader = ImageReader()
     files: str | None = None
     labels: LabelNumbers = LabelNumbers()
+    shard_files: tuple[str, ...] = ()
 
     @property
     def labeled(self) -> bool:
@@ -114,7 +117,8 @@ def rows_of(
     """
     chosen = Columns.of(columns, **keywords)
     if dataset.features is None:  # some streams know their columns only after a look at the first rows
-        dataset = dataset._resolve_features()
+        with reading(description):
+            dataset = dataset._resolve_features()
     chosen = in_archive(chosen, dataset.features, description)
     captions = None
     if chosen.captioned:

@@ -34,10 +34,12 @@ class Shards:
     Args:
         stream: The rows.
         starts: For each shard how many rows are before it; None where that is not known.
+        files: The file of each shard; empty where that is not known.
     """
 
     stream: IterableDataset
     starts: tuple[int, ...] | None = None
+    files: tuple[str, ...] = ()
 
     @cached_property
     def count(self) -> int:

@@ -177,9 +177,10 @@ class _Reader:
             return cursor.take(self.block)
         except READING_ERRORS as error:
             shard = cursor.shard
+            file = self.shards.files[shard] if self.shards.files and shard is not None else None
             raise DataError(
                 f"shard {shard} of the stream (of {self.shards.count}, counted from 0) cannot be read further: "
-                f"{error_text(error)}; the same command resumes from the newest checkpoint once it can be"
+                f"{error_text(error, file)}; the same command resumes from the newest checkpoint once it can be"
             ) from error
 
     def _decode(self, placed: Placed) -> Sample | None:

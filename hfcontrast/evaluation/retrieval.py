@@ -173,7 +173,7 @@ def caption_batches(
     unreadable: list[str] = []
     without = 0
     names = rows.dataset.column_names or list(rows.dataset.features)
-    for columns in read_batches(rows.dataset.iter(batch_size), rows.description):
+    for columns in read_batches(rows.dataset, batch_size, rows.description, rows.shard_files):
         images, captions = [], []
         for values in zip(*(columns[name] for name in names)):
             row = dict(zip(names, values))

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from ..atomic import atomic_folder
 from ..data.captions import CaptionReader, all_captions, captions_of
 from ..data.sources import Rows
+from ..data.stream_errors import read_rows
 from ..data.tokenizer import train_tokenizer
 from ..encoders.families import family_of_type
 from ..encoders.pretrained import read_pretrained
@@ -121,5 +122,5 @@ def _trained(recipe: Recipe, rows: Rows, accelerator: Accelerator, mask: bool) -
 def _values(rows: Rows) -> Iterator[Any]:
     """The captions of all rows, without their images."""
     column = rows.captions[0]
-    for row in rows.dataset.select_columns([column]):
+    for row in read_rows(rows.dataset.select_columns([column]), rows.description, rows.shard_files):
         yield captions_of(row, rows.captions)

@@ -38,7 +38,9 @@ def splits(source: Source) -> list[str]:
         try:
             return _split_names(source)
         except LOADING_ERRORS as error:
-            raise DataError(f"{source.path} cannot be opened as a data set: {error}{unreachable}") from error
+            raise DataError(
+                f"{source.path} cannot be opened as a data set: {error_text(error)}{unreachable}"
+            ) from error
 
 
 def open_split(source: Source, split: str, streaming: bool) -> Opened:
@@ -104,12 +106,7 @@ def _split_names(source: Source) -> list[str]:
     builder = _builder(source)
     if builder.info.splits:
         return list(builder.info.splits)
-    try:
-        found = builder._split_generators(StreamingDownloadManager(base_path=builder.base_path))
-    except LOADING_ERRORS:
-        raise
-    except Exception as error:  # anything that the reader of a format raises for other files
-        raise DataError(f"its files cannot be read: {type(error).__name__}: {error}") from error
+    found = builder._split_generators(StreamingDownloadManager(base_path=builder.base_path))
     return [generator.name for generator in found]
 
 
@@ -147,23 +144,24 @@ def _open_streaming(source: Source, split: str) -> Opened:
     sizes = count_rows(builder, split)
     if sizes is None and known and known.num_examples:
         sizes = [known.num_examples]
-    return Opened(dataset, sizes, fingerprint_of_files(builder, split))
+    files = tuple(map(str, (builder.config.data_files or {}).get(split, ())))
+    files = files if len(files) == dataset.num_shards else ()
+    return Opened(dataset, sizes, fingerprint_of_files(builder, split), files)
 
 
 def _explain(error: Exception, source: Source, split: str) -> str:
     if _NOTHING in str(error):
         where = source.data_dir or source.data_files or source.path
         return f"{where} holds no images: no file there (split {split}) ends as one does, in .jpg, .png or the like"
-    if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
-        error = DataError(error_text(error.__cause__))  # which says what was wrong
+    cause = error_text(error)
     try:
         names = _split_names(source)
     except (*LOADING_ERRORS, DataError):
         hint = (
             "" if os.path.exists(source.path) or source.path in _FORMATS else " (there is no such folder here either)"
         )
-        return f"{source.path} cannot be opened as a data set{hint}: {error}"
+        return f"{source.path} cannot be opened as a data set{hint}: {cause}"
     wanted = {part.split("[")[0].strip() for part in split.split("+")}
     if unknown := sorted(wanted - set(names)):
         return f"{source.path} has no split {unknown[0]!r}; there are {', '.join(names)}"
-    return f"{source.path}, split {split}, cannot be opened: {error}"
+    return f"{source.path}, split {split}, cannot be opened: {cause}"

@@ -5,7 +5,7 @@ from datasets import Dataset, DatasetDict
 
 from hfcontrast.data.sources.slices import slice_splits
 from hfcontrast.data.sources.source import Opened, Source
-from hfcontrast.data.stream_errors import LOADING_ERRORS
+from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
 from hfcontrast.errors import DataError
 
 
@@ -32,5 +32,5 @@ def _load(source: Source) -> dict[str, Dataset]:
     except IndexError as error:  # datasets saves a set without rows, but cannot load it
         raise DataError(f"the data set saved in {source.path} is empty") from error
     except LOADING_ERRORS as error:
-        raise DataError(f"the data set saved in {source.path} cannot be opened: {error}") from error
+        raise DataError(f"the data set saved in {source.path} cannot be opened: {error_text(error)}") from error
     return dict(saved) if isinstance(saved, DatasetDict) else {str(saved.split or "train"): saved}

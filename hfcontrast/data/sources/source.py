@@ -73,12 +73,14 @@ class Opened(NamedTuple):
         dataset: Its rows.
         sizes: How many rows each shard has; None where that is not known.
         files: The fingerprint of a stream's files, or of the rows that it was made of; None where that is not known.
+        shard_files: The file of each shard of a stream; empty where that is not known.
         listed: Opens only the rows that metadata files have, where there are such files and other images may lack their columns.
     """
 
     dataset: Dataset | IterableDataset
     sizes: list[int] | None
     files: str | None
+    shard_files: tuple[str, ...] = ()
     listed: "Callable[[], Opened] | None" = None
 
 
