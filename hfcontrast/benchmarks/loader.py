@@ -33,22 +33,38 @@ def one_thread() -> Iterator[None]:
 
 
 def loader_speed(
-    rows: Rows, views: tuple[View, ...], mean: Sequence[float], std: Sequence[float], seconds: float
+    rows: Rows,
+    views: tuple[View, ...],
+    mean: Sequence[float],
+    std: Sequence[float],
+    seconds: float,
+    unreadable: dict[str, str] | None = None,
 ) -> float:
     """Images a second on one core through ``TrainLoader`` and ``ColorAugmentation``, decoding included.
 
+    Rows that cannot be read are left out, however many they are.
+
     Args:
-        rows: Map-style rows.
+        rows: The rows.
         views: What is cut from each image.
         mean: Mean of the normalization.
         std: Standard deviation of the normalization.
         seconds: How long to measure.
+        unreadable: Rows that are known to be unreadable, by name, with the cause; those that are found are added.
     """
-    batch_size = min(_BATCH, rows.num_rows)
+    batch_size = min(_BATCH, rows.num_rows or _BATCH)
+    epoch_rows = rows.num_rows or batch_size
     with one_thread():
-        batches = iter(TrainLoader(rows, views, batch_size=batch_size, workers=0, cache=False))
+        loader = TrainLoader(
+            rows, views, batch_size=batch_size, epoch_rows=epoch_rows, workers=0, cache=False, max_unreadable=1.0
+        )
+        known = unreadable if unreadable is not None else {}
+        loader.load_state_dict(loader.state_dict() | {"unreadable": known})  # which are not told again
+        batches = iter(loader)
         augmentation = ColorAugmentation(views, mean, std)
-        return _images_a_second(lambda: augmentation(next(batches), "cpu"), batch_size, seconds)
+        speed = _images_a_second(lambda: augmentation(next(batches), "cpu"), batch_size, seconds)
+    known |= loader.unreadable
+    return speed
 
 
 def torchvision_chain_speed(
@@ -56,27 +72,43 @@ def torchvision_chain_speed(
 ) -> float:
     """Images a second on one core through torchvision's transforms on PIL images, each image decoded once.
 
+    Rows that cannot be read are passed over.
+
     Args:
-        rows: Map-style rows.
+        rows: The rows.
         views: What is cut from each image.
         mean: Mean of the normalization.
         std: Standard deviation of the normalization.
         seconds: How long to measure.
     """
     chains = [_chain(view, mean, std) for view in views for _ in range(view.count)]
-    batch_size = min(_BATCH, rows.num_rows)
-    numbers = itertools.cycle(range(rows.num_rows))
+    batch_size = min(_BATCH, rows.num_rows or _BATCH)
+    images = _images(rows)
 
     def next_batch() -> list[torch.Tensor]:
-        samples = []
-        for row in rows.dataset[list(itertools.islice(numbers, batch_size))]["image"]:
-            source = io.BytesIO(row["bytes"]) if row["bytes"] is not None else row["path"]
-            image = Image.open(source).convert("RGB")
-            samples.append([chain(image) for chain in chains])
+        samples = [[chain(image) for chain in chains] for image in itertools.islice(images, batch_size)]
         return [torch.stack(crops) for crops in zip(*samples, strict=True)]
 
     with one_thread():
         return _images_a_second(next_batch, batch_size, seconds)
+
+
+def _images(rows: Rows) -> Iterator[Image.Image]:
+    """The images as Pillow gives them, over and over."""
+    while True:
+        values = rows.dataset.iter(_BATCH) if rows.streaming else _by_number(rows)
+        for value in itertools.chain.from_iterable(batch["image"] for batch in values):
+            try:
+                # What Pillow raises at damaged files is anything.
+                image = Image.open(io.BytesIO(rows.reader.read(value))).convert("RGB")
+            except Exception:  # noqa: S112, the loader names such rows
+                continue
+            yield image
+
+
+def _by_number(rows: Rows) -> Iterator[dict]:
+    for start in range(0, rows.num_rows, _BATCH):
+        yield rows.dataset[start : start + _BATCH]
 
 
 def _images_a_second(next_batch: Callable[[], object], batch_size: int, seconds: float) -> float:

@@ -99,6 +99,8 @@ def measure(recipe: Recipe, changed: Recipe | None, seconds: float, against: lis
     memory = {name: memory_of(task, device) for name, (_, task) in tasks.items()}
     waiting = waiting_share(first)
     loaders = loader_speeds(first.training, min(seconds / 6, 10.0))
+    if left_out := len(first.training.loader.unreadable):
+        print(f"{left_out} of the rows that were read are left out, as they cannot be decoded: they are named above")
     return report(timings, memory, loaders, waiting, against)
 
 
@@ -224,11 +226,13 @@ def waiting_share(subject: Subject, count: int = 8) -> float:
 def loader_speeds(training: Training, seconds: float) -> dict[str, float]:
     """Images/s and core: the loader with decoding and color augmentation, and torchvision's transforms on PIL images doing the same."""
     arguments = (training.rows, training.views, training.mean, training.std)
+    known = training.loader.unreadable
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         pairs = [
-            (loader_speed(*arguments, seconds / 6), torchvision_chain_speed(*arguments, seconds / 6)) for _ in range(3)
+            (loader_speed(*arguments, seconds / 6, known), torchvision_chain_speed(*arguments, seconds / 6))
+            for _ in range(3)
         ]
     finally:
         torch.set_num_threads(threads)

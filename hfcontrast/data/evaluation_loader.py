@@ -1,5 +1,6 @@
 """Evaluation batches: every readable row once, in order, through an image processor."""
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hfcontrast.data.decode import UnreadableImage
-from hfcontrast.data.row_reader import RowReader
+from hfcontrast.data.row_reader import RowReader, row_name
 from hfcontrast.data.sources import Rows
 from hfcontrast.data.stream_errors import read_batches
 from hfcontrast.progress import LongTask
@@ -77,32 +78,37 @@ class _EvaluationRows(IterableDataset):
         self.limit = limit
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor | None, torch.Tensor | None, list[str]]]:
-        for images, labels in self._stream_batches() if self.rows.streaming else self._map_batches():
-            yield self._make(images, labels)
+        for images, labels, places in self._stream_batches() if self.rows.streaming else self._map_batches():
+            yield self._make(images, labels, places)
 
-    def _map_batches(self) -> Iterator[tuple[list, list]]:
+    def _map_batches(self) -> Iterator[tuple[list, list, list[int]]]:
         reader = RowReader(self.rows.dataset, labels=self.rows.labels)
         worker = get_worker_info()
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        places = range(reader.num_rows) if self.rows.chosen is None else self.rows.chosen
         count = reader.num_rows if self.limit is None else min(self.limit, reader.num_rows)
         for start in range(first * self.batch_size, count, stride * self.batch_size):
             numbers = list(range(start, min(start + self.batch_size, count)))
-            yield reader.images(numbers), reader.labels(numbers)
+            yield reader.images(numbers), reader.labels(numbers), places[numbers[0] : numbers[-1] + 1]
 
-    def _stream_batches(self) -> Iterator[tuple[list, list]]:
+    def _stream_batches(self) -> Iterator[tuple[list, list, list[int]]]:
+        places = self.rows.places()
         dataset = self.rows.dataset if self.limit is None else self.rows.dataset.take(self.limit)
         for batch in read_batches(dataset, self.batch_size, self.rows.description, self.rows.shard_files):
             labels = batch.get("label", [])
-            yield batch["image"], [*map(self.rows.labels.number, labels)]
+            numbers = list(itertools.islice(places, len(batch["image"])))
+            yield batch["image"], [*map(self.rows.labels.number, labels)], numbers
 
-    def _make(self, images: list, labels: list) -> tuple[torch.Tensor | None, torch.Tensor | None, list[str]]:
+    def _make(
+        self, images: list, labels: list, places: list[int]
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[str]]:
         parts, decoded, kept, failures, pixels = [], [], [], [], 0
         for number, image in enumerate(images):
             try:
                 decoded.append(self.rows.reader.image(image))
                 kept.append(number)
             except UnreadableImage as error:
-                failures.append(f"{(image or {}).get('path') or 'an image without a path'}: {error}")
+                failures.append(f"{row_name(places[number], image)}: {error}")
                 continue
             pixels += decoded[-1].width * decoded[-1].height
             if pixels > _PIXELS_AT_ONCE:

@@ -20,6 +20,7 @@ from hfcontrast.view import View
 
 _ARCHIVES = ("zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd")  # a path in one of them: zip://PATH::ADDRESS
 _SPARE = 2  # how many times larger than its view a crop of an image decoded at a reduced size still is: then it looks the same
+_SECONDS, _SECONDS_WITHOUT_ANSWER = 300, 20  # for one address
 _PATTERN = "*?[{"
 
 
@@ -61,10 +62,9 @@ class ImageReader:
             return image["bytes"]
         path = image["path"]
         self._check(path)
+        if "://" in path:
+            return _read_address(path)
         try:
-            if "://" in path:
-                with fsspec.open(path, "rb") as file:
-                    return file.read()
             if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or device could be read for ever
                 raise UnreadableImage("cannot be read: it is not a regular file")
             with open(path, "rb") as file:
@@ -104,6 +104,28 @@ class ImageReader:
         raise UnreadableImage(
             f"{path!r} is a{'n' * (not local)} {what} that is not part of the data set: not opened, unless data.open_addresses is true"
         )
+
+
+def _read_address(address: str) -> bytes:
+    """The bytes at an address of ``fsspec``, or in an archive.
+
+    Raises:
+        UnreadableImage: They cannot be read; of an address that does not answer, after some seconds.
+    """
+    options: dict[str, Any] = {}
+    if address.startswith(("http://", "https://")):
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(total=_SECONDS, sock_connect=_SECONDS_WITHOUT_ANSWER, sock_read=_SECONDS_WITHOUT_ANSWER)
+        options["client_kwargs"] = {"timeout": timeout}
+    try:
+        with fsspec.open(address, "rb", **options) as file:
+            return file.read()
+    except Exception as error:  # of any protocol's library, or of one that is not installed
+        cause = error.__cause__ or error
+        told = str(cause) or type(cause).__name__
+        where = "" if address in told else f"{address}: "
+        raise UnreadableImage(f"cannot be read: {where}{told}") from error
 
 
 def read_bytes(image: dict | bytes | None) -> bytes:

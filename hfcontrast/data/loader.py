@@ -233,6 +233,7 @@ class TrainLoader:
                 self._block,
                 list(self._states),
                 next_worker,
+                self._unreadable.allowed,
             )
         else:
             dataset = MapBatches(self._reader, self._builder, self.division, self.epoch_rows, self._next)

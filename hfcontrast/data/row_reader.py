@@ -86,5 +86,10 @@ class RowReader:
 
     def name(self, row: int) -> str:
         """How a row is named in messages."""
-        path = (self.images([row])[0] or {}).get("path")
-        return f"row {row} ({path})" if path else f"row {row}"
+        return row_name(row, self.images([row])[0])
+
+
+def row_name(place: int, image: dict | bytes | None) -> str:
+    """How a row is named in messages: by its place in the data set, and the file of its image where that has a name."""
+    path = image.get("path") if isinstance(image, dict) else None
+    return f"row {place} ({path})" if path else f"row {place}"

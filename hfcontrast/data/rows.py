@@ -1,9 +1,11 @@
 """Rows: images with or without labels, captions and further columns, undecoded, of one split."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
+import numpy as np
 from datasets import ClassLabel, Dataset, IterableDataset
 
 from hfcontrast.data.captions import all_captions, captions_of
@@ -36,6 +38,8 @@ class Rows:
         files: Fingerprint of the files of a stream, or of the rows that it was made of; None where that is not known.
         labels: The class numbers of what ``label`` holds, which of a stream may be texts.
         shard_files: The file of each shard of a stream; empty where that is not known.
+        chosen: Which rows of the split these are: their places, of a stream the conditions that these fulfil one after the other;
+            None where they are all of them.
     """
 
     dataset: Dataset | IterableDataset
@@ -51,6 +55,7 @@ class Rows:
     files: str | None = None
     labels: LabelNumbers = LabelNumbers()
     shard_files: tuple[str, ...] = ()
+    chosen: Sequence[int] | tuple[Callable[[int], bool], ...] | None = None
 
     @property
     def labeled(self) -> bool:
@@ -81,7 +86,19 @@ class Rows:
     def select(self, indices: Sequence[int]) -> "Rows":
         """Some of the rows of a map-style set."""
         dataset = self.dataset.select(indices)
-        return replace(self, dataset=dataset, num_rows=len(dataset))
+        chosen = np.asarray(indices, dtype=np.int64)
+        if self.chosen is not None:
+            chosen = np.asarray(self.chosen)[chosen]
+        return replace(self, dataset=dataset, num_rows=len(dataset), chosen=chosen)
+
+    def places(self) -> Iterator[int]:
+        """The place of each row in the split, in their order."""
+        if not self.streaming:
+            return iter(range(self.num_rows) if self.chosen is None else map(int, self.chosen))
+        places: Iterator[int] = itertools.count()
+        for wanted in self.chosen or ():
+            places = _fulfilling(wanted, places)
+        return places
 
     def where(self, wanted: Callable[[int], bool], limit: int | None = None) -> "Rows":
         """The first ``limit`` rows (all without one) whose position fulfils a condition; of a stream or a map-style set."""
@@ -91,7 +108,13 @@ class Rows:
         dataset = dataset.filter(lambda _, position: wanted(position), with_indices=True)
         size = limit if self.num_rows is None else min(limit or self.num_rows, self.num_rows)
         size = None if size is None else sum(map(wanted, range(size)))
-        return replace(self, dataset=dataset, num_rows=size, starts=None, files=None)
+        chosen = (*(self.chosen or ()), wanted)
+        return replace(self, dataset=dataset, num_rows=size, starts=None, files=None, chosen=chosen)
+
+
+def _fulfilling(wanted: Callable[[int], bool], places: Iterator[int]) -> Iterator[int]:
+    """Those whose number among them fulfils a condition."""
+    return (place for number, place in enumerate(places) if wanted(number))
 
 
 def rows_of(

@@ -26,6 +26,11 @@ from hfcontrast.errors import DataError
 
 _SHARDS, _BLOCK = 1, 2  # what an order is drawn for
 
+_NONE_AT_FIRST = (
+    1000  # rows, at the beginning, of which no image can be read: then it is not waited for the end of the stream
+)
+_ALLOWED_TO_WAIT = 0.5  # the share of unreadable rows that may be left out, up to which that is too many
+
 FRESH = {"pass": 0, "block": None, "taken": 0, "seen": 0}
 
 
@@ -70,6 +75,7 @@ class StreamBatches(IterableDataset):
         block: Rows that are shuffled among each other.
         states: For each worker where it continues from: ``FRESH`` or what came with its last batch.
         next_worker: The worker that makes the next batch.
+        allowed: The share of unreadable rows that may be left out.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class StreamBatches(IterableDataset):
         block: int,
         states: list[dict],
         next_worker: int,
+        allowed: float = 1.0,
     ):
         self.shards = shards
         self.builder = builder
@@ -91,6 +98,7 @@ class StreamBatches(IterableDataset):
         self.block = block
         self.states = states
         self.next_worker = next_worker
+        self.allowed = allowed
 
     def __iter__(self) -> Iterator[dict | None]:
         worker, number = get_worker_info(), 0
@@ -101,7 +109,8 @@ class StreamBatches(IterableDataset):
             fsspec.asyn.reset_lock()  # of the process that was forked: reading an address could wait for it for ever
         if number < self.next_worker:  # DataLoader begins its round at worker 0; the receiver drops the None
             yield None
-        reader = _Reader(self.shards, self.builder, self.images, share, self.block, dict(self.states[number]))
+        state = dict(self.states[number])
+        reader = _Reader(self.shards, self.builder, self.images, share, self.block, state, self.allowed)
         samples = reader.samples()
         while True:
             try:
@@ -124,7 +133,14 @@ class _Reader:
     """Reads and decodes the rows of one worker."""
 
     def __init__(
-        self, shards: Shards, builder: BatchBuilder, images: ImageReader, share: Share, block: int, state: dict
+        self,
+        shards: Shards,
+        builder: BatchBuilder,
+        images: ImageReader,
+        share: Share,
+        block: int,
+        state: dict,
+        allowed: float,
     ):
         self.shards = shards
         self.builder = builder
@@ -132,6 +148,7 @@ class _Reader:
         self.share = share
         self.block = block
         self.state = state
+        self.impatient = allowed <= _ALLOWED_TO_WAIT
         self.unreadable: dict[str, str] = {}
 
     def samples(self) -> Iterator[Sample]:
@@ -144,12 +161,25 @@ class _Reader:
                 if sample is not None:
                     nothing_yet = False
                     yield sample
+                elif nothing_yet and self._in_vain():
+                    raise DataError(
+                        f"none of the first {len(self.unreadable):,} rows of the stream can be read, e.g. {self._examples()}; "
+                        f"data.max_unreadable above {_ALLOWED_TO_WAIT:g} looks further"
+                    )
             if nothing_yet and not any_row:
-                raise DataError("the stream has no rows for this worker")
+                raise DataError(
+                    "the stream has no rows for this worker: its shards are empty; fewer data.workers or processes share them otherwise"
+                )
             if nothing_yet:
-                named = "; ".join(f"{name}: {cause}" for name, cause in list(self.unreadable.items())[:5])
-                raise DataError(f"no image could be read in a whole pass over the stream, e.g. {named}")
+                raise DataError(f"no image could be read in a whole pass over the stream, e.g. {self._examples()}")
             self.state = self.state | {"pass": self.state["pass"] + 1, "block": None, "taken": 0}
+
+    def _in_vain(self) -> bool:
+        """Whether so many rows at the beginning cannot be read that these are too many, whatever comes."""
+        return self.state["pass"] == 0 and self.impatient and len(self.unreadable) >= _NONE_AT_FIRST
+
+    def _examples(self) -> str:
+        return "; ".join(f"{name}: {cause}" for name, cause in list(self.unreadable.items())[:5])
 
     def _one_pass(self) -> Iterator[Sample | None]:
         """Every row once; None for one that cannot be read."""

@@ -22,12 +22,13 @@ class UnreadableRows:
 
     Attributes:
         causes: For each unreadable row, by its name, why.
+        allowed: As given.
     """
 
     def __init__(self, description: str, allowed: float, num_rows: int | None, processes: int = 1):
         self.causes: dict[str, str] = {}
         self._description = description
-        self._allowed = allowed
+        self.allowed = allowed
         self._num_rows = num_rows
         self._processes = processes
         self._untold: dict[str, str] = {}
@@ -72,9 +73,9 @@ class UnreadableRows:
         total = self._num_rows if self._num_rows is not None else seen
         if self._num_rows is None and total < _FEW_ROWS and not pass_over:
             return
-        if len(self.causes) > self._allowed * total:
+        if len(self.causes) > self.allowed * total:
             named = "; ".join(f"{name}: {cause}" for name, cause in list(self.causes.items())[:5])
             raise DataError(
                 f"{len(self.causes)} of {total} rows of {self._description} cannot be read, more than the allowed share of "
-                f"{self._allowed:g}: repair the data or raise data.max_unreadable. For example {named}"
+                f"{self.allowed:g}: repair the data or raise data.max_unreadable. For example {named}"
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -73,6 +74,8 @@ def share_out(rows: Rows, limit: int | None = None) -> Rows:
         rows: The rows; all of them where only one process runs.
         limit: How many are used at most, over all processes: spread evenly over the data, of a stream the first ones.
     """
+    if world_size() > 1:  # what is said of these rows, each process says of its own
+        rows = replace(rows, description=f"{rows.description}, rows of process {rank() + 1} of {world_size()}")
     if rows.streaming:
         if limit is None and world_size() == 1:
             return rows

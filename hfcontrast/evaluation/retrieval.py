@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.decode import UnreadableImage
+from ..data.row_reader import row_name
 from ..data.sources import Rows
 from ..data.stream_errors import read_batches
 from ..encoders.features import encode, feature_size
@@ -173,14 +174,15 @@ def caption_batches(
     unreadable: list[str] = []
     without = 0
     names = rows.dataset.column_names or list(rows.dataset.features)
+    places = rows.places()
     for columns in read_batches(rows.dataset, batch_size, rows.description, rows.shard_files):
         images, captions = [], []
         for values in zip(*(columns[name] for name in names)):
-            row = dict(zip(names, values))
+            row, place = dict(zip(names, values)), next(places)
             try:
                 images.append(rows.reader.image(row["image"]))
             except UnreadableImage as error:
-                unreadable.append(f"{(row['image'] or {}).get('path') or 'an image without a path'}: {error}")
+                unreadable.append(f"{row_name(place, row['image'])}: {error}")
                 continue
             captions.append(_usable(captions_of(row, rows.captions)))
             without += not captions[-1]

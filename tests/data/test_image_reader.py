@@ -102,7 +102,7 @@ def test_what_belongs_to_a_data_set_is_opened(tmp_path):
         with pytest.raises(UnreadableImage, match="not part of the data set"):
             elsewhere.read({"bytes": None, "path": path})
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UnreadableImage, match="no regular file"):
+    with pytest.raises(UnreadableImage, match="not a regular file"):
         ImageReader().read({"bytes": None, "path": str(tmp_path / "pipe")})
 
 

@@ -312,3 +312,41 @@ def test_rows_without_labels_and_with_other_columns():
     dataset = dataset.cast_column("image", Image(decode=False)).to_iterable_dataset(num_shards=2)
     batch = take(loader_of(Rows(dataset, 12, None, True, "rows", ("text",)), epoch_rows=12, batch_size=12), 1)[0]
     assert "labels" not in batch and sorted(batch["text"]) == list("abcdefghijkl")
+
+
+def test_a_stream_without_images_is_not_read_to_its_end(monkeypatch):
+    """Where nothing can be read at first, a batch would be waited for until the end of a pass."""
+    taken: list[int] = []
+
+    def rows():
+        for number in range(900):
+            taken.append(number)
+            yield {"image": {"bytes": b"broken", "path": None}, "label": 0}
+
+    monkeypatch.setattr("hfcontrast.data.stream_batches._NONE_AT_FIRST", 50)
+    stream = Rows(IterableDataset.from_generator(rows, features=FEATURES), None, None, True, "the stream")
+    with pytest.raises(DataError, match=r"none of the first 50 rows of the stream can be read, e\.g\. row"):
+        take(loader_of(stream), 1)
+    assert len(taken) < 200
+    taken.clear()
+    with pytest.raises(DataError, match="no image could be read in a whole pass"):
+        take(loader_of(stream, max_unreadable=0.9), 1)
+    assert len(taken) == 900
+
+
+def test_a_later_pass_may_begin_with_a_shard_that_cannot_be_read(monkeypatch):
+    monkeypatch.setattr("hfcontrast.data.stream_batches._NONE_AT_FIRST", 10)
+    images = pictures(80)
+    images[60:] = [b"broken"] * 20  # the last of four shards
+    first = {
+        seed: TrainLoader(stream_of(images), VIEW, batch_size=4, workers=0, seed=seed, max_unreadable=0.4)
+        for seed in range(6)
+    }
+    stopped = 0
+    for loader in first.values():
+        try:
+            take(loader, 60)
+        except DataError as error:
+            assert "none of the first" in str(error) and loader._next == 0
+            stopped += 1
+    assert stopped < 6

@@ -1,0 +1,103 @@
+"""Training, `embed`, evaluation and `bench` count and name the same unreadable rows, read by number or as a stream."""
+
+import logging
+import re
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from datasets import ClassLabel, Features, Image
+
+from hfcontrast.benchmarks.loader import loader_speed, torchvision_chain_speed
+from hfcontrast.commands.arguments import DataSource
+from hfcontrast.commands.embed_data import embed
+from hfcontrast.data import TrainLoader, evaluation_batches, load_rows
+from hfcontrast.view import View
+from tests.data.conftest import pictures
+
+VIEWS = (View(size=8),)
+FEATURES = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
+BROKEN = {
+    3: None,
+    7: {"bytes": b"", "path": None},
+    11: {"bytes": b"", "path": None},
+    13: {"bytes": b"broken", "path": None},
+    17: {"bytes": b"broken", "path": None},
+    23: {"bytes": None, "path": None},
+    25: {"bytes": None, "path": "http://127.0.0.1:9/a.png"},  # where nobody listens
+    27: {"bytes": None, "path": "http://127.0.0.1:9/a.png"},
+    29: {"bytes": None, "path": "nothing-of-the-kind://a.png"},
+    31: {"bytes": None, "path": f"zip://a.png::{__file__}"},  # no zip
+    33: {"bytes": None, "path": "oci://bucket/a.png"},  # whose library is not installed
+}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> dict:
+    """Arguments that open 40 rows in two files, with every kind of row that holds no image that can be read."""
+    folder, images = tmp_path_factory.mktemp("rows"), pictures(40)
+    rows = [{"image": BROKEN.get(i, {"bytes": images[i], "path": None}), "label": i % 2} for i in range(40)]
+    for number in (0, 1):
+        table = pyarrow.Table.from_pylist(rows[20 * number : 20 * number + 20], schema=FEATURES.arrow_schema)
+        pyarrow.parquet.write_table(table, folder / f"{number}.parquet")
+    return {"path": "parquet", "data_files": str(folder / "*.parquet"), "open_addresses": True}
+
+
+def train(source: dict, state: dict | None = None, **options) -> TrainLoader:
+    """A loader after two passes or more."""
+    loader = TrainLoader(load_rows(**source), VIEWS, batch_size=4, max_unreadable=1.0, cache=False, **options)
+    if state:
+        loader.load_state_dict(state)
+    batches = iter(loader)
+    for _ in range(24):
+        next(batches)
+    batches.close()
+    return loader
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_training_counts_every_row_once(source, streaming, caplog):
+    source = source | {"streaming": streaming}
+    loader = train(source, workers=0)
+    assert {int(name.split()[1]) for name in loader.unreadable} == set(BROKEN) and len(loader.unreadable) == 11
+    assert len(caplog.records) == 11
+    assert "row 25 (http://127.0.0.1:9/a.png): cannot be read: http://127.0.0.1:9/a.png: Cannot conn" in caplog.text
+    resumed = train(source, loader.state_dict(), workers=0)
+    assert resumed.unreadable == loader.unreadable and len(caplog.records) == 11
+    assert train(source, workers=2).unreadable.keys() == loader.unreadable.keys()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_two_processes_count_together(source, streaming):
+    source = source | {"streaming": streaming}
+    loaders = [train(source, workers=0, num_processes=2, process_index=rank) for rank in (0, 1)]
+    reports = [loader._unreadable.report() for loader in loaders]
+    for loader in loaders:
+        loader.count_together(lambda own: reports)
+        assert {int(name.split()[1]) for name in loader.unreadable} == set(BROKEN) and len(loader.unreadable) == 11
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_evaluation_names_the_rows_by_their_places_in_the_split(source, streaming, caplog):
+    caplog.set_level(logging.WARNING)
+    rows = load_rows(**source, streaming=streaming)
+    assert sum(kept for *_, kept in evaluation_batches(rows, lambda images: torch.zeros(len(images)), 8)) == 29
+    assert (
+        "11 images of parquet" in caplog.text and "e.g. row 3: the row holds no image; row 7: cannot be" in caplog.text
+    )
+    caplog.clear()
+    part = rows.where(lambda place: place % 2 == 1).where(lambda place: place >= 5)  # 11, 13, 15, ...
+    list(evaluation_batches(part, lambda images: torch.zeros(len(images)), 8))
+    assert "9 images of parquet" in caplog.text and re.findall(r"row (\d+)", caplog.text) == ["11", "13", "17"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_embed_and_bench(source, streaming, vit_folder, tmp_path):
+    data = DataSource(**source, streaming=streaming)
+    told = embed(vit_folder, data, tmp_path)
+    assert told["unreadable_images"] == 11 and told["parts"][0]["examples"][0] == "row 3: the row holds no image"
+    rows, known = load_rows(**source, streaming=streaming), {}
+    assert loader_speed(rows, VIEWS, (0.5,) * 3, (0.5,) * 3, 0.05, known) > 0
+    assert {int(name.split()[1]) for name in known} == set(BROKEN)
+    assert torchvision_chain_speed(rows, VIEWS, (0.5,) * 3, (0.5,) * 3, 0.05) > 0
