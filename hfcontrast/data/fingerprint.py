@@ -27,16 +27,15 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
     found = new_fingerprint()
     found.update(str(len(dataset)).encode())
     rows = dataset.with_format("arrow")
-    sampled = set(np.unique(np.linspace(0, len(dataset) - 1, _FILES).astype(int)).tolist())
-    files: list[tuple[int, str]] = []
+    files: list[tuple[int, pyarrow.Array]] = []  # without copies of the paths, which may be a million
     for first in range(0, len(dataset), _CHUNK):
         table = rows[first : first + _CHUNK]
         for name in sorted(table.column_names):
             column = table[name].combine_chunks()
             if pyarrow.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
                 lengths = pyarrow.compute.binary_length(pyarrow.compute.struct_field(column, "bytes"))
-                paths = pyarrow.compute.struct_field(column, "path").to_pylist() if lengths.null_count else []
-                files += [(first + i, path) for i, path in enumerate(paths) if path and not lengths[i].is_valid]
+                if lengths.null_count:
+                    files.append((first, _opened(pyarrow.compute.struct_field(column, "path"), lengths)))
                 column = lengths
             elif pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
                 column = pyarrow.compute.binary_length(column)
@@ -44,7 +43,7 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
                 found.update(
                     name.encode() + np.asarray(column.fill_null(-1) if column.null_count else column).tobytes()
                 )
-    for part in _of_files([path for _, path in files], [number in sampled for number, _ in files]):
+    for part in _of_files(files, len(dataset)):
         found.update(part)
     for row in np.unique(np.linspace(0, len(dataset) - 1, _CONTENTS).astype(int)).tolist():
         image = rows[row : row + 1]["image"].to_pylist()[0] or {}
@@ -79,22 +78,46 @@ def fingerprint_of_paths(files: Sequence[str], origin: str = "") -> str:
     """
     found = new_fingerprint()
     found.update(str(len(files)).encode())
-    sampled = set(np.unique(np.linspace(0, len(files) - 1, _FILES).astype(int)).tolist())
-    for part in _of_files(files, [number in sampled for number in range(len(files))]):
+    parts = (files[first : first + _CHUNK] for first in range(0, len(files), _CHUNK))
+    arrays = [pyarrow.array(part, type=pyarrow.string()) for part in parts]
+    for part in _of_files([(_CHUNK * number, array) for number, array in enumerate(arrays)], len(files)):
         found.update(part)
     found.update(origin.encode())
     return finished(found)
 
 
-def _of_files(paths: Sequence[str], sized: Sequence[bool]) -> Iterator[bytes]:
-    """Names behind what all have in common, and the sizes of some."""
-    common = len(os.path.commonprefix([min(paths), max(paths)])) if len(paths) > 1 else 0
-    if len(paths) == 1:
-        common = len(os.path.dirname(paths[0]))
-    for path, wanted in zip(paths, sized, strict=True):
-        yield path[common:].encode() + b"\n"
-        if wanted and "://" not in path:
-            try:
-                yield b"%d\n" % os.stat(path).st_size
-            except OSError:  # a row that cannot be read
-                yield b"-\n"
+def _of_files(files: Sequence[tuple[int, pyarrow.Array]], rows: int) -> Iterator[bytes]:
+    """Names behind what all have in common, and the sizes of some.
+
+    Args:
+        files: Paths, null where a row has none, each with the number of the first row of its part.
+        rows: How many rows there are.
+    """
+    sampled = set(np.unique(np.linspace(0, rows - 1, _FILES).astype(int)).tolist())
+    ends = [name for _, paths in files for name in _ends(paths)]
+    if not ends:
+        return
+    first, last = min(ends), max(ends)
+    several = sum(len(paths) - paths.null_count for _, paths in files) > 1
+    common = len(os.path.commonprefix([first, last]) if several else os.path.dirname(first))
+    for start, paths in files:
+        for number, path in enumerate(paths.to_pylist(), start):
+            if path is not None:
+                yield path[common:].encode() + b"\n"
+                if number in sampled and "://" not in path:
+                    try:
+                        yield b"%d\n" % os.stat(path).st_size
+                    except OSError:  # a row that cannot be read
+                        yield b"-\n"
+
+
+def _opened(paths: pyarrow.Array, lengths: pyarrow.Array) -> pyarrow.Array:
+    """The paths of rows that have no bytes, null for all others."""
+    named = pyarrow.compute.greater(pyarrow.compute.binary_length(paths), 0)
+    wanted = pyarrow.compute.and_(lengths.is_null(), named.fill_null(False))
+    return paths if pyarrow.compute.all(wanted).as_py() else pyarrow.compute.if_else(wanted, paths, None)
+
+
+def _ends(paths: pyarrow.Array) -> list[str]:
+    """The first and the last of some paths in their order."""
+    return [name for name in pyarrow.compute.min_max(paths).as_py().values() if name is not None]
