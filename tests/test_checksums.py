@@ -6,6 +6,7 @@ import pytest
 
 from hfcontrast.checksums import checksum, checksum_of_file, finished, is_older, new_fingerprint
 from hfcontrast.data import load_rows
+from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.errors import CheckpointError
 from hfcontrast.training.checkpoint_files import check_files, read_state, sealed, write_state
 from hfcontrast.training.notices import incomparable_rows
@@ -71,3 +72,12 @@ def test_a_run_of_an_earlier_version_is_resumed_on_as_many_rows(tmp_path):
     for data in ({"rows": 6, "fingerprint": OLDER}, {"rows": 5, "fingerprint": "blake2b:0"}):
         with pytest.raises(CheckpointError, match="the data has changed"):
             check_same_data(rows, Checkpoints(data))
+
+
+def test_labels_of_folders_that_an_earlier_version_did_not_find_do_not_change_the_data():
+    rows = load_rows("builtin/digits", split="test[:5]")
+    before = {"rows": 5, "fingerprint": fingerprint_of_rows(rows.dataset.remove_columns("label"))}
+    now = {"rows": 5, "fingerprint": rows.fingerprint()}
+    assert check_same_data(rows, Checkpoints(before), labels_matter=False) == now
+    with pytest.raises(CheckpointError, match="the data has changed"):
+        check_same_data(rows, Checkpoints(before))

@@ -51,6 +51,25 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
     return finished(found)
 
 
+def fingerprints_of_earlier_labels(dataset: Dataset) -> Iterator[str]:
+    """Of the same rows, as earlier versions labeled images of folders: not at all, or by the last folder of each path.
+
+    Args:
+        dataset: As for ``fingerprint_of_rows``.
+    """
+    if "label" not in dataset.column_names:
+        return
+    without = dataset.remove_columns("label")
+    yield fingerprint_of_rows(without)
+    images = without.with_format("arrow")[:]["image"].combine_chunks()
+    paths = pyarrow.compute.struct_field(images, "path")
+    if not paths.null_count:
+        last = pyarrow.compute.struct_field(pyarrow.compute.extract_regex(paths, r"(?s)(?P<name>[^/]*)/[^/]*$"), "name")
+        names = sorted(last.unique().to_pylist())
+        numbers = pyarrow.compute.index_in(last, value_set=pyarrow.array(names)).cast(pyarrow.int64())
+        yield fingerprint_of_rows(without.add_column("label", numbers))
+
+
 def fingerprint_of_files(builder: DatasetBuilder, split: str) -> str | None:
     """Of a stream: the names and sizes of its files here, and what their host says of those elsewhere.
 

@@ -17,7 +17,7 @@ from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
 from ..errors import CheckpointError, RecipeError
 from ..methods.base import Method
-from ..methods.contract.arguments import needed_columns, needs_captions
+from ..methods.contract.arguments import needed_columns, needs_captions, needs_labels
 from ..methods.contract.declaration import check_written
 from ..methods.registry import get_method
 from ..progress import LongTask
@@ -135,7 +135,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     if check_rows is not None:
         check_rows(rows)
     checkpoints = Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints)
-    data = check_same_data(rows, checkpoints)
+    data = check_same_data(rows, checkpoints, labels_matter=needs_labels(method_class) or "labels" in rows.tensors)
     captions = build_captions(recipe, rows, accelerator) if rows.captions else None
     views, (mean, std) = recipe.resolved_views(method_class), color_statistics(recipe)
     known = known_of_data(recipe, method_class, rows, mean, std)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..checksums import is_older
+from ..data.fingerprint import fingerprints_of_earlier_labels
 from ..data.sources import Rows
 from ..errors import CheckpointError
 from .checkpoint import Checkpoints
@@ -10,12 +11,17 @@ from .checkpoint import Checkpoints
 DATA = "data"  # what the notes of a checkpoint call it
 
 
-def check_same_data(rows: Rows, checkpoints: Checkpoints) -> dict[str, Any]:
+def check_same_data(rows: Rows, checkpoints: Checkpoints, labels_matter: bool = True) -> dict[str, Any]:
     """Compares the rows with those of the newest checkpoint; returns what is to be noted of them.
 
     On other rows the permutations, the numbers of the images (and with them memory banks) and the length of an epoch would be
     others. A run that was begun before this was noted is resumed, and one of an earlier version, whose fingerprint cannot be compared,
-    on as many rows.
+    on as many rows. Labels that are found in folders today, and were not by an earlier version, are no change for a method without labels.
+
+    Args:
+        rows: What is trained on now.
+        checkpoints: Those of the run.
+        labels_matter: Whether the method learns from labels.
 
     Raises:
         CheckpointError: The checkpoint was made on other rows.
@@ -26,7 +32,10 @@ def check_same_data(rows: Rows, checkpoints: Checkpoints) -> dict[str, Any]:
     expected = now
     if before is not None and is_older(before.get("fingerprint")):
         expected = now | {"fingerprint": before["fingerprint"]}
-    if before not in (None, expected):
+    if before in (None, expected):
+        return now
+    earlier = () if labels_matter or rows.streaming else fingerprints_of_earlier_labels(rows.dataset)
+    if before not in (now | {"fingerprint": fingerprint} for fingerprint in earlier):
         raise CheckpointError(
             f"the data has changed since {newest} was written: {_described(before)} then, {_described(now)} now "
             f"({rows.description}); bring the old data back to resume, or choose another train.output to start over"

@@ -6,6 +6,7 @@ import pytest
 from datasets import Dataset
 
 from hfcontrast.data import load_rows
+from hfcontrast.data.fingerprint import fingerprint_of_rows, fingerprints_of_earlier_labels
 from tests.data.conftest import pictures, rows_of
 
 
@@ -57,3 +58,19 @@ def test_of_rows_with_bytes(tmp_path):
     columns = {**rows.dataset.to_dict(), "label": [2, *rows.dataset["label"][1:]]}
     changed.append(type(rows)(Dataset.from_dict(columns, features=rows.dataset.features), 20, None, False, "relabeled"))
     assert len({first, *(other.fingerprint() for other in changed)}) == 6
+
+
+def test_labels_that_earlier_versions_did_not_find(tmp_path):
+    """By a folder deeper than the class, or none where images lie at several depths."""
+    for number, data in enumerate(pictures(8)):
+        place = tmp_path / "deep" / ("cat", "dog")[number % 2] / "abcd"[number % 4]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number}.png").write_bytes(data)
+    rows = load_rows(str(tmp_path / "deep")).dataset
+    none, last = fingerprints_of_earlier_labels(rows)
+    unlabeled = rows.remove_columns("label")
+    assert none == fingerprint_of_rows(unlabeled) != fingerprint_of_rows(rows)
+    letters = [row["image"]["path"].split("/")[-2] for row in rows]
+    numbered = unlabeled.add_column("label", ["abcd".index(letter) for letter in letters])
+    assert last == fingerprint_of_rows(numbered) != none
+    assert list(fingerprints_of_earlier_labels(unlabeled)) == []
