@@ -19,6 +19,7 @@ from hfcontrast.data.columns import KEY
 from hfcontrast.data.sources.archive_columns import URL, Layout, Notes, layout_of
 from hfcontrast.data.sources.archive_members import ERRORS, Downloads, until_damage
 from hfcontrast.data.sources.archive_samples import have_dotted_keys, samples_of
+from hfcontrast.errors import DataError
 
 # What the columns are found by: so many members of the first archive that has some, so many bytes at most; and of two others.
 _MEMBERS, _MEMBERS_OF_OTHERS, _BYTES = 128, 16, 64 << 20
@@ -31,7 +32,7 @@ class GuardedWebDataset(WebDataset):
 
     def _split_generators(self, dl_manager: Any) -> Any:
         if not self.config.data_files:
-            raise ValueError("webdataset needs the archives: data_files or data_dir")
+            raise DataError("webdataset needs the archives: data_files or data_dir")
         downloads = Downloads(dl_manager)
         splits = []
         archives: list[tuple[str, Any]] = []
@@ -74,7 +75,7 @@ def _find_layout(archives: list[tuple[str, Any]], declared: Any) -> Layout:
     """The columns, by the first samples of the first archive that has some, and of the middle and the last one where they are here.
 
     Raises:
-        ValueError: No archive has a sample.
+        DataError: No archive has a sample.
     """
     first_damage: tuple[str, Exception] | None = None
     for number, (path, iterator) in enumerate(archives):
@@ -92,10 +93,10 @@ def _find_layout(archives: list[tuple[str, Any]], declared: Any) -> Layout:
                 samples += samples_of(_first_members(other, _MEMBERS_OF_OTHERS, []), last_dot)
         return layout_of(path, samples, last_dot, declared)
     if first_damage:
-        raise ValueError(
+        raise DataError(
             f"{first_damage[0]} is not a tar archive that can be read: {first_damage[1]}"
         ) from first_damage[1]
-    raise ValueError(
+    raise DataError(
         f"{archives[0][0]}{f' and {len(archives) - 1} further archives hold' if len(archives) > 1 else ' holds'} no samples: files of "
         "one name that differ by their extensions, as 0001.jpg and 0001.cls"
     )
