@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..paths import home_problem, local_path
@@ -31,7 +32,7 @@ def expand_paths(values: dict[str, Any]) -> dict[KeyPath, Expanded]:
         for name in names:
             if name in holder:
                 folder = "" if name == "path" else base
-                used = _each(holder[name], lambda path, folder=folder: local_path(path, folder))
+                used = _each(holder[name], partial(local_path, base=folder))
                 if used != holder[name]:
                     changed[(*where, name)] = Expanded(used, holder[name])
                     holder[name] = used

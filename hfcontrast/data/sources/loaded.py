@@ -126,7 +126,12 @@ def _check_local(source: Source) -> None:
 def _local_names(source: Source) -> list[str]:
     """The paths and patterns of a source that are not addresses."""
     names = [source.path, source.data_dir or ""]
-    each_pattern(source.data_files, lambda pattern: names.append(pattern) or pattern)
+
+    def note(pattern: str) -> str:
+        names.append(pattern)
+        return pattern
+
+    each_pattern(source.data_files, note)
     return [name for name in names if not is_address(name)]
 
 
