@@ -64,6 +64,8 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         if training.weights:
             training.accelerator.print(training.weights)
         training.accelerator.print(training.augmentation.describe(training.accelerator.device))
+        if training.loader.about_cache:
+            training.accelerator.print(training.loader.about_cache)
         for sentence in notices(training):
             training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
         if training.accelerator.is_main_process:

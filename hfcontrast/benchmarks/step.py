@@ -118,6 +118,7 @@ class Subject:
 
     def __init__(self, recipe: Recipe, suffix: str = ""):
         self.training = build_training(without_output(recipe, suffix))
+        self.training.loader.fill_cache()  # later epochs are measured, not the first
         self.images = recipe.train.batch_size // self.training.accelerator.num_processes
         self.loaded = self.training.loader.iter_from(0)
         self.steps = itertools.count(1000)  # ten epochs in: past warm-ups and frozen layers

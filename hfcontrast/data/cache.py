@@ -1,82 +1,130 @@
-"""Decoded pixels of a whole data set in memory, for data sets that fit: an epoch then decodes nothing."""
+"""Decoded images in memory, for data sets that fit: each is decoded when it is first needed, and no epoch decodes it again."""
 
+import mmap
 import os
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
+from torch.utils.data import get_worker_info
 
-from hfcontrast.data.decode import UnreadableImage
 from hfcontrast.data.image_reader import ImageReader
 
-_CHUNK = 1024  # rows decoded into one buffer
 _SAMPLE = 64  # rows whose size is looked at for the estimate
 _SHARE = 0.25  # of the available memory that a cache may take without being asked for
+_SLACK = 1 << 24  # bytes by which a cache may exceed twice its estimated size
+_UNREADABLE, _BEING_COPIED = -1, -2  # in the place of an image that is not there
+_USED, _FULL, _SEEN = range(
+    3
+)  # numbers of a region: bytes used, whether an image found no place, rows that were put in
 
 
 class DecodedRows:
-    """Pixels of all rows as uint8.
+    """Pixels of rows as uint8, put in one by one; worker processes see what any of them has put in.
+
+    Each worker writes to a region of its own: there is no lock that one that is killed could keep. Where workers are forked or threads, nothing is
+    taken of the memory but what was put in; where they are spawned, all of it is taken at once.
 
     Args:
-        read: Gives the undecoded image values of a range of rows.
-        images: Reads the images.
         num_rows: How many rows there are.
-        shared: Whether the pixels go to shared memory, for workers that are not forked.
+        capacity: Bytes of all pixels at most. What finds no place is not kept.
+        workers: How many processes put rows in; 0: this one.
+        pickled: Whether it goes to workers that are not forked.
 
-    Attributes:
-        unreadable: For each row that cannot be read, why.
+    Raises:
+        OSError: The system does not give so much memory.
     """
 
-    def __init__(self, read: Callable[[Sequence[int]], list], images: ImageReader, num_rows: int, shared: bool = False):
-        self.unreadable: dict[int, str] = {}
-        self.nbytes = 0
-        self._chunks: list[torch.Tensor] = []
-        self._offsets = np.zeros(num_rows, dtype=np.int64)
-        self._shapes = np.zeros((num_rows, 2), dtype=np.int32)
-        with ThreadPoolExecutor(cpus_of_this_process()) as threads:
-            for first in range(0, num_rows, _CHUNK):
-                rows = range(first, min(first + _CHUNK, num_rows))
-                self._add_chunk(rows, list(threads.map(partial(_decode, images), read(rows))), shared)
+    def __init__(self, num_rows: int, capacity: int, workers: int = 0, pickled: bool = False):
+        self.num_rows, self.regions = num_rows, max(1, workers)
+        self.capacity = capacity // self.regions  # of a region
+        size = 24 * (self.regions + num_rows) + self.capacity * self.regions
+        self._memory: Any = torch.zeros(size, dtype=torch.uint8).share_memory_() if pickled else _untouched(size)
+        self._look_in()
 
-    def _add_chunk(self, rows: range, decoded: list[np.ndarray | UnreadableImage], shared: bool) -> None:
-        offset, parts = 0, []
-        for row, pixels in zip(rows, decoded, strict=True):
-            if isinstance(pixels, UnreadableImage):
-                self.unreadable[row] = str(pixels)
-                continue
-            self._offsets[row], self._shapes[row] = offset, pixels.shape[:2]
-            parts.append(pixels.reshape(-1))
-            offset += pixels.size
-        chunk = torch.from_numpy(np.concatenate(parts) if parts else np.empty(0, dtype=np.uint8))
-        self._chunks.append(chunk.share_memory_() if shared else chunk)
-        self.nbytes += offset
+    def _look_in(self) -> None:
+        memory = self._memory
+        memory = memory.numpy() if isinstance(memory, torch.Tensor) else np.frombuffer(memory, np.uint8)
+        head, index, self._pixels = np.split(memory, np.cumsum([24 * self.regions, 24 * self.num_rows]))
+        self._head = head.view(np.int64).reshape(-1, 3)
+        self._index = index.view(np.int64).reshape(
+            -1, 3
+        )  # for each row: where it begins, counted from 1; height; width
+        self._lock = threading.Lock()  # of the threads of this process
 
-    def pixels(self, row: int) -> np.ndarray:
-        """(H, W, 3) uint8 of one row, not to be written to.
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in vars(self).items() if name not in ("_head", "_index", "_pixels", "_lock")
+        }
 
-        Raises:
-            UnreadableImage: The row could not be decoded.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._look_in()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels that are there."""
+        return int(self._head[:, _USED].sum())
+
+    @property
+    def finished(self) -> bool:
+        """Whether this process can add nothing: all rows were put in, or one found no place."""
+        return bool(self._head[self._region(), _FULL]) or self._head[:, _SEEN].sum() >= self.num_rows
+
+    def get(self, row: int) -> np.ndarray | None:
+        """(H, W, 3) uint8 of one row, not to be written to; None where it is not there."""
+        place, height, width = self._index[row].tolist()
+        if place <= 0:
+            return None
+        return self._pixels[place - 1 : place - 1 + height * width * 3].reshape(height, width, 3)
+
+    def missing(self, rows: Sequence[int]) -> list[int]:
+        """Those of some rows that were never put in."""
+        return [row for row, place in zip(rows, self._index[rows, 0].tolist(), strict=True) if not place]
+
+    def put(self, row: int, pixels: np.ndarray | None) -> None:
+        """Keeps the pixels of a row, if it has none and they find a place.
+
+        Args:
+            row: Its number.
+            pixels: (H, W, 3) uint8; None for a row that cannot be read.
         """
-        if row in self.unreadable:
-            raise UnreadableImage(self.unreadable[row])
-        height, width = self._shapes[row]
-        start = self._offsets[row]
-        return self._chunks[row // _CHUNK].numpy()[start : start + height * width * 3].reshape(height, width, 3)
+        region = self._region()
+        head, size = self._head[region], 0 if pixels is None else pixels.size
+        with self._lock:
+            if self._index[row, 0]:
+                return
+            used = int(head[_USED])
+            if used + size > self.capacity:
+                head[_FULL] = 1
+                return
+            self._index[row, 0] = _UNREADABLE if pixels is None else _BEING_COPIED
+            head[_USED], head[_SEEN] = used + size, head[_SEEN] + 1
+        if pixels is not None:
+            begin = region * self.capacity + used
+            self._pixels[begin : begin + size] = pixels.reshape(-1)
+            with self._lock:  # a lock is a barrier: whoever sees the place sees the pixels
+                self._index[row, 1:] = pixels.shape[:2]
+                self._index[row, 0] = begin + 1
+
+    def _region(self) -> int:
+        worker = get_worker_info()
+        return worker.id % self.regions if worker else 0
 
 
-def _decode(images: ImageReader, image: dict | None) -> np.ndarray | UnreadableImage:
-    try:
-        return images.pixels(image)
-    except UnreadableImage as error:
-        return error
+def _untouched(size: int) -> mmap.mmap:
+    """Memory that forked processes share, of which the system gives what is written to."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
 
 
-def fits_in_memory(read: Callable[[Sequence[int]], list], images: ImageReader, num_rows: int) -> bool:
-    """Whether the decoded rows would take less than a quarter of this process's share of the available memory.
+def estimated_bytes(read: Callable[[Sequence[int]], list], images: ImageReader, num_rows: int) -> int | None:
+    """Bytes that the decoded rows would take, after some of them; None where none of those can be read.
 
     Args:
         read: Gives the undecoded image values of some rows.
@@ -85,9 +133,59 @@ def fits_in_memory(read: Callable[[Sequence[int]], list], images: ImageReader, n
     """
     rows = np.unique(np.linspace(0, num_rows - 1, _SAMPLE).astype(int)).tolist()
     sizes = [size for image in read(rows) if (size := images.size(image))]
-    if not sizes:
-        return False
-    return bool(np.mean(sizes) * 3 * num_rows < _SHARE * _local_share(available_memory()))
+    return int(np.mean(sizes) * 3 * num_rows) if sizes else None
+
+
+def allowed_bytes(asked_for: bool) -> int:
+    """Bytes that a cache of this process may take.
+
+    Args:
+        asked_for: Whether the user wants a cache: then it may take what there is, else a quarter of it.
+    """
+    return int((1 if asked_for else _SHARE) * _local_share(available_memory()))
+
+
+def make_cache(num_rows: int, estimate: int, allowed: int, workers: int, pickled: bool) -> DecodedRows | None:
+    """An empty cache, with room beyond the estimate; None where the system does not give the memory.
+
+    Args:
+        num_rows: How many rows there are.
+        estimate: See :func:`estimated_bytes`.
+        allowed: See :func:`allowed_bytes`.
+        workers: As of :class:`DecodedRows`, and so is ``pickled``.
+    """
+    room = estimate // 4 if pickled else estimate  # what is taken at once is taken sparingly
+    try:
+        return DecodedRows(num_rows, min(estimate + room + _SLACK, allowed), workers, pickled)
+    except (OSError, ValueError, OverflowError, RuntimeError):  # of mmap and of torch
+        return None
+
+
+def about_cache(estimate: int | None, allowed: int, kept: bool, asked_for: bool) -> str | None:
+    """One line on what is kept, or why nothing is; None where that cannot be said.
+
+    Args:
+        estimate: See :func:`estimated_bytes`.
+        allowed: See :func:`allowed_bytes`.
+        kept: Whether decoded images are kept.
+        asked_for: Whether the user wants it.
+    """
+    if estimate is None:
+        return None
+    free = _in_words(allowed if asked_for else int(allowed / _SHARE))
+    if kept:
+        return f"images: each is decoded once and kept in memory, about {_in_words(estimate)} in all (free: {free})"
+    if asked_for:
+        return f"images: decoded in every epoch, as the system does not give the {_in_words(estimate)} to keep them"
+    return (
+        f"images: decoded in every epoch, as keeping them takes about {_in_words(estimate)}, more than a quarter of the memory (free: "
+        f"{free}); data.cache=true keeps as many as find room"
+    )
+
+
+def _in_words(size: int) -> str:
+    unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB")
+    return f"{size / unit:,.1f} {name}"
 
 
 def available_memory() -> int:

@@ -10,7 +10,8 @@ from torch import multiprocessing
 from torch.utils.data import DataLoader, IterableDataset
 
 from hfcontrast.data.batches import BatchBuilder
-from hfcontrast.data.cache import DecodedRows, cpus_of_this_process, fits_in_memory
+from hfcontrast.data.cache import about_cache, allowed_bytes, cpus_of_this_process, estimated_bytes, make_cache
+from hfcontrast.data.cache_filling import fill_cache
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.image_reader import detail_of
 from hfcontrast.data.map_batches import Division, MapBatches
@@ -62,7 +63,8 @@ class TrainLoader:
         steps_per_epoch: Optimizer steps in an epoch; an incomplete last batch is dropped.
         cut_off: Captions so far that were longer than the tokens that they may have.
         workers: How many worker processes there are.
-        cached: Whether decoded images are kept in memory.
+        cached: Whether decoded images are kept in memory, each from when it is first needed on.
+        about_cache: One line on what is kept and how much memory that takes, or why nothing is; None for a stream.
 
     Raises:
         ValueError: The batch cannot be divided, or a setting is out of its range.
@@ -97,7 +99,7 @@ class TrainLoader:
         num_rows = None if rows.streaming else rows.num_rows
         self._unreadable = UnreadableRows(rows.description, max_unreadable, num_rows, num_processes)
         self.cut_off = 0
-        self.cached = False
+        self.cached, self.about_cache = False, None
         self._pinned = device_type == "cuda"
         self._states: list[dict] = []
         self._builder = BatchBuilder(
@@ -116,8 +118,7 @@ class TrainLoader:
             self._reader = RowReader(
                 rows.dataset, rows.columns, captions.path if captions else None, rows.tensors, self._images, rows.labels
             )
-            self._fill_cache(cache, workers)
-            self.workers = self._choose_workers(workers, device_type)
+            self._make_cache(cache, workers, device_type)
 
     def _choose_workers(self, workers: int | str, device_type: str) -> int:
         if isinstance(workers, int):
@@ -127,15 +128,25 @@ class TrainLoader:
             return int(self.rows.streaming) if cpus < 4 else 0 if self.cached else cpus // 4
         return max(1, min(cpus - 1, 4 if self.cached else 16))
 
-    def _fill_cache(self, cache: bool | str, workers: int | str) -> None:
-        rows = self._reader.num_rows
-        if cache is True or (cache == "auto" and fits_in_memory(self._reader.images, self._images, rows)):
-            # Forked workers see the memory of this process anyway; others are sent a handle of shared memory.
-            shared = workers != 0 and multiprocessing.get_start_method() != "fork"
-            self._reader.cache = DecodedRows(self._reader.images, self._images, rows, shared)
-            self.cached = True
-            unreadable = self._reader.cache.unreadable
-            self._unreadable.add({self._reader.name(row): cause for row, cause in unreadable.items()})
+    def _make_cache(self, cache: bool | str, workers: int | str, device_type: str) -> None:
+        """Decides on the cache and on the workers, whose number depends on it."""
+        rows, allowed = self._reader.num_rows, allowed_bytes(asked_for=cache is True)
+        estimate = None if cache is False else estimated_bytes(self._reader.images, self._images, rows)
+        self.cached = cache is True or (estimate is not None and estimate < allowed)
+        self.workers = self._choose_workers(workers, device_type)
+        if self.cached:
+            # Forked workers share the memory of this process anyway; others are sent a handle of it.
+            pickled = self.workers > 0 and multiprocessing.get_start_method() != "fork"
+            self._reader.cache = make_cache(rows, estimate or 0, allowed, self.workers, pickled)
+        if self.cached and self._reader.cache is None:
+            self.cached = False
+            self.workers = self._choose_workers(workers, device_type)
+        self.about_cache = about_cache(estimate, allowed, self.cached, asked_for=cache is True)
+
+    def fill_cache(self) -> None:
+        """Decodes all images that are to be kept, before they are needed: so that nothing that is measured later decodes them."""
+        if self.cached:
+            fill_cache(self._reader, self.rows.description)
 
     @property
     def unreadable(self) -> dict[str, str]:

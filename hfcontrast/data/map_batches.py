@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hfcontrast.data.batches import BatchBuilder, Sample
+from hfcontrast.data.cache_filling import CacheFilling
 from hfcontrast.data.decode import UnreadableRow
 from hfcontrast.data.keyed_random import uniforms
 from hfcontrast.data.row_reader import RowReader
@@ -72,31 +73,42 @@ class MapBatches(IterableDataset):
         self.division = division
         self.steps_per_epoch = epoch_rows // division.batch_size
         self.start = start
-        self._order: tuple[int, torch.Tensor] | None = None
+        self._orders: dict[int, torch.Tensor] = {}
 
     def __iter__(self) -> Iterator[dict]:
         worker = get_worker_info()
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        for micro_batch in itertools.count(self.start + first, stride):
-            try:
-                yield self._make(micro_batch)
-            except DataError as error:
-                yield {"error": str(error)}
-                return
+        ahead = self.steps_per_epoch * self.division.accumulation  # an epoch
+        with CacheFilling(self.reader, lambda number: self._rows(number)[0], stride, ahead) as filling:
+            for micro_batch in itertools.count(self.start + first, stride):
+                try:
+                    with filling.making(micro_batch):
+                        made = self._make(micro_batch)
+                except DataError as error:
+                    yield {"error": str(error)}
+                    return
+                yield made
+
+    def _rows(self, micro_batch: int) -> tuple[list[int], int]:
+        """The rows of a micro-batch of this process, and their epoch."""
+        epoch, position = self.division.first_row(micro_batch, self.steps_per_epoch)
+        return self._permutation(epoch)[position : position + self.division.rows].tolist(), epoch
 
     def _make(self, micro_batch: int) -> dict:
-        epoch, position = self.division.first_row(micro_batch, self.steps_per_epoch)
-        rows = self._permutation(epoch)[position : position + self.division.rows].tolist()
+        rows, epoch = self._rows(micro_batch)
         unreadable: dict[str, str] = {}
         batch = self.builder.build(self._samples(rows, epoch, unreadable), len(rows))
         return {"batch": batch, "unreadable": unreadable, "cut_off": self.builder.cut_off}
 
     def _permutation(self, epoch: int) -> torch.Tensor:
-        if self._order is None or self._order[0] != epoch:
+        if (order := self._orders.get(epoch)) is None:
             seed = int(uniforms(self.builder.seed, epoch, np.zeros(1, np.uint64), _REPLACEMENT, 1)[0, 0] * 2**53)
             order = torch.randperm(self.reader.num_rows, generator=torch.Generator().manual_seed(seed))
-            self._order = (epoch, order)
-        return self._order[1]
+            # That of the epoch before is still asked for, by the thread or by what it is ahead of.
+            self._orders = {known: kept for known, kept in self._orders.items() if abs(known - epoch) == 1} | {
+                epoch: order
+            }
+        return order
 
     def _samples(self, rows: list[int], epoch: int, unreadable: dict[str, str]) -> Iterator[Sample]:
         for row, sample, name in self.reader.read(rows, epoch):

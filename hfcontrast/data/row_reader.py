@@ -1,13 +1,15 @@
 """Reading rows of a map-style data set: undecoded images, labels and captions by position, and decoded samples."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from datasets import Dataset
 
 from hfcontrast.data.batches import Sample
 from hfcontrast.data.cache import DecodedRows
 from hfcontrast.data.captions import captions_of, usable_captions
-from hfcontrast.data.decode import UnreadableRow
+from hfcontrast.data.decode import UnreadableImage, UnreadableRow
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.label_numbers import LabelNumbers
 from hfcontrast.data.tensor_columns import without_value
@@ -23,6 +25,9 @@ class RowReader:
         tensors: The columns that must have a value in every row (see ``Rows.tensors``).
         reader: Reads the images.
         labels: The class numbers of what ``label`` holds.
+
+    Attributes:
+        cache: Keeps the decoded images, where they are to be kept.
     """
 
     def __init__(
@@ -65,18 +70,40 @@ class RowReader:
 
     def read(self, rows: list[int], epoch: int) -> Iterator[tuple[int, Sample | UnreadableRow, str]]:
         """Each row with its sample, or why there is none, and the row's name."""
-        images = self.images(rows) if self.cache is None else [None] * len(rows)
+        kept = [None if self.cache is None else self.cache.get(row) for row in rows]
+        missing = [row for row, pixels in zip(rows, kept, strict=True) if pixels is None]
+        images = iter(self.images(missing) if missing else [])
         extra, captions = self._extra(rows), self.captions(rows)
-        for position, (row, image) in enumerate(zip(rows, images, strict=True)):
+        for position, (row, pixels) in enumerate(zip(rows, kept, strict=True)):
             label = int(self._labels[row]) if self.labeled else -1
+            image = next(images) if pixels is None else None
             try:
                 if cause := without_value(extra[position], self.columns, self.tensors):
                     raise UnreadableRow(cause)
                 texts = usable_captions(captions[position]) if self._path else None
-                pixels = self.reader.pixels(image) if self.cache is None else self.cache.pixels(row)
+                pixels = self._decode(row, image) if pixels is None else pixels
                 yield row, Sample(pixels, row, epoch, row, label, extra[position], texts), ""
             except UnreadableRow as error:
                 yield row, error, self.name(row)
+
+    def decode(self, rows: Sequence[int]) -> None:
+        """Decodes those of some rows that the cache has not had yet, into it."""
+        if self.cache is None or not (missing := self.cache.missing(rows)):
+            return
+        for row, image in zip(missing, self.images(missing), strict=True):
+            with contextlib.suppress(UnreadableImage):  # which ``read`` tells
+                self._decode(row, image)
+
+    def _decode(self, row: int, image: dict | None) -> np.ndarray:
+        try:
+            pixels = self.reader.pixels(image)
+        except UnreadableImage:
+            if self.cache is not None:
+                self.cache.put(row, None)
+            raise
+        if self.cache is not None:
+            self.cache.put(row, pixels)
+        return pixels
 
     def _extra(self, rows: list[int]) -> list[tuple]:
         if not self.columns:

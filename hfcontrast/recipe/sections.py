@@ -66,7 +66,8 @@ class DataSection(SourceFields):
     )
     cache: bool | Literal["auto"] = Field(
         "auto",
-        description="Keep the decoded images in memory; auto: when they take less than a quarter of what is free.",
+        description="Keep the decoded images in memory, each from when it is first needed; auto: when all of them take less than a quarter of "
+        "what is free; true: as many as find room.",
     )
     max_unreadable: Share = Field(0.01, description="Share of unreadable rows, in [0, 1], above which the run stops.")
     max_pixels: Count = Field(
