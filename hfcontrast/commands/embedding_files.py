@@ -19,6 +19,7 @@ from ..data.cache import cpus_of_this_process
 from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.decode import UnreadableImage
 from ..data.image_reader import ImageReader
+from ..data.in_parts import in_parts
 from ..data.sources import Rows
 from ..data.stream_errors import read_rows
 from ..encoders.features import encode, feature_size
@@ -26,6 +27,7 @@ from ..evaluation.inputs import evaluating, image_transform, text_embeddings
 from .models import OpenedModel
 
 OWN_COLUMNS = ("index", "image_embedding", "text_embedding")
+_OPEN = 16  # images that are decoded at once, whatever their size
 _EXAMPLES = 3  # unreadable images of a part that are named
 _ADDRESS = re.compile(r" <\S+ object at 0x[0-9a-f]+>")  # of Pillow's messages; says nothing, and differs in every run
 
@@ -143,10 +145,19 @@ class PartMaker:
             yield self._prepare(taken, threads) if self.transform else Prepared(taken)
 
     def _prepare(self, rows: list[dict], threads: ThreadPoolExecutor) -> Prepared:
-        opened = list(threads.map(partial(_open_image, self.rows.reader), [row["image"] for row in rows]))
-        images = [image for image in opened if isinstance(image, PILImage.Image)]
-        problems = {place: str(why) for place, why in enumerate(opened) if isinstance(why, UnreadableImage)}
-        return Prepared(rows, self.transform(images) if images else None, problems)
+        problems: dict[int, str] = {}
+
+        def decoded() -> Iterator[PILImage.Image]:
+            values = [row["image"] for row in rows]
+            for first in range(0, len(values), _OPEN):
+                some = values[first : first + _OPEN]
+                for place, opened in enumerate(threads.map(partial(_open_image, self.rows.reader), some), first):
+                    if isinstance(opened, UnreadableImage):
+                        problems[place] = str(opened)
+                    else:
+                        yield opened
+
+        return Prepared(rows, in_parts(decoded(), self.transform), problems)
 
     def _encode(self, batch: Prepared) -> Encoded:
         """Keeps nothing of the images: those of a part may be more than the memory holds."""

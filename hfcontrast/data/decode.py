@@ -12,7 +12,6 @@ MAX_PIXELS = 89_478_485  # 256 MiB as RGB; from here on Pillow warns of decompre
 _MAX_RATIO = 100  # resizing the short side of a line of pixels to that of a view would make an image of gigabytes
 _ORIENTATION = 0x0112  # EXIF tag
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 class UnreadableRow(Exception):
@@ -49,6 +48,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None
         return _to_rgb(_upright(image))
     except UnreadableImage:
         raise
+    except Image.DecompressionBombError as error:  # of twice as many pixels
+        raise UnreadableImage(f"more pixels than data.max_pixels, {max_pixels:,}: {error}") from error
     except UnidentifiedImageError as error:  # whose message has an address in memory
         raise UnreadableImage("cannot be decoded: no format that Pillow knows") from error
     except Exception as error:  # Pillow raises anything on damaged files: OSError, SyntaxError, ...
@@ -94,7 +95,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode in _DEEP_MODES:
         return Image.fromarray(_to_8_bits(image)).convert("RGB")
-    if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
@@ -102,7 +103,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
     """Grays of 16 or 32 bits, or floats; the last two by the range that their values show they are in."""
-    pixels = np.nan_to_num(np.asarray(image).astype(np.float64))
+    pixels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
     top = pixels.max(initial=0)
     if image.mode.startswith("I;16"):
         scale = 255 / 65535

@@ -10,14 +10,13 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hfcontrast.data.decode import UnreadableImage
+from hfcontrast.data.in_parts import in_parts
 from hfcontrast.data.row_reader import RowReader, row_name
 from hfcontrast.data.sources import Rows
 from hfcontrast.data.stream_errors import read_batches
 from hfcontrast.progress import LongTask
 
 logger = logging.getLogger(__name__)
-
-_PIXELS_AT_ONCE = 32_000_000  # decoded images that wait for the processor: about 130 MB
 
 
 def evaluation_batches(
@@ -102,21 +101,19 @@ class _EvaluationRows(IterableDataset):
     def _make(
         self, images: list, labels: list, places: list[int]
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[str]]:
-        parts, decoded, kept, failures, pixels = [], [], [], [], 0
-        for number, image in enumerate(images):
-            try:
-                decoded.append(self.rows.reader.image(image))
+        kept: list[int] = []
+        failures: list[str] = []
+
+        def decoded() -> Iterator[Image.Image]:
+            for number, image in enumerate(images):
+                try:
+                    opened = self.rows.reader.image(image)
+                except UnreadableImage as error:
+                    failures.append(f"{row_name(places[number], image)}: {error}")
+                    continue
                 kept.append(number)
-            except UnreadableImage as error:
-                failures.append(f"{row_name(places[number], image)}: {error}")
-                continue
-            pixels += decoded[-1].width * decoded[-1].height
-            if pixels > _PIXELS_AT_ONCE:
-                parts.append(self.transform(decoded))
-                decoded, pixels = [], 0
-        if decoded:
-            parts.append(self.transform(decoded))
-        if not parts:
-            return None, None, failures
-        chosen = torch.tensor([labels[number] for number in kept]) if labels else None
-        return torch.cat(parts) if len(parts) > 1 else parts[0], chosen, failures
+                yield opened
+
+        pixel_values = in_parts(decoded(), self.transform)
+        labeled = pixel_values is not None and bool(labels)
+        return pixel_values, torch.tensor([labels[number] for number in kept]) if labeled else None, failures

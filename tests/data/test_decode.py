@@ -51,6 +51,13 @@ def test_deep_grays_keep_their_range():
     assert np.array_equal(decode_pixels(save(Image.fromarray(RAMP.astype(np.float32) / 255), "TIFF")), expected)
 
 
+def test_infinite_values_do_not_darken_the_others():
+    values = RAMP.astype(np.float32) / 255
+    values[0, :3] = np.nan, np.inf, -np.inf
+    expected = np.where(np.isfinite(values), RAMP, 0)
+    assert np.array_equal(decode_pixels(save(Image.fromarray(values), "TIFF"))[..., 0], expected)
+
+
 def test_cmyk():
     cmyk = Image.fromarray(np.repeat(RAMP[..., None], 3, -1)).convert("CMYK")
     expected = np.asarray(cmyk.convert("RGB")).astype(int)

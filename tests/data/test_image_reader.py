@@ -147,7 +147,7 @@ def test_crops_of_a_smaller_decoded_image_are_those_of_the_whole():
 
 
 def test_an_evaluation_keeps_few_decoded_images(monkeypatch):
-    monkeypatch.setattr("hfcontrast.data.evaluation_loader._PIXELS_AT_ONCE", 5_000)
+    monkeypatch.setattr("hfcontrast.data.in_parts.PIXELS_AT_ONCE", 5_000)
     seen = []
 
     def transform(images):

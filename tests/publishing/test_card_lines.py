@@ -67,6 +67,8 @@ def image_files():
         values = np.random.default_rng(1).random((9, 14), dtype="float32") * top
         values[0, 0] = np.nan
         found[f"floats to {top}"] = written(Image.fromarray(values), "TIFF")
+    values[0, :2] = np.inf, -np.inf
+    found["floats without bounds"] = written(Image.fromarray(values), "TIFF")
     return found
 
 
