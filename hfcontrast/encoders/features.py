@@ -1,6 +1,7 @@
 """The features of an encoder, one vector per image: their computation, width, and expression in Python."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -75,10 +76,16 @@ def _run(encoder: PreTrainedModel, pixel_values: Tensor) -> Any:
     """The outputs of an encoder of images, its position embeddings interpolated where the size is another than its own."""
     arguments = {}
     if "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters:
-        size = getattr(encoder.config, "image_size", None)
-        own = [size, size] if isinstance(size, int) else list(size or ())
-        arguments["interpolate_pos_encoding"] = own != list(pixel_values.shape[-2:])
+        arguments["interpolate_pos_encoding"] = interpolates(encoder, pixel_values.shape[-2:])
     return encoder(pixel_values, **arguments, **family_of(encoder).arguments(encoder, pixel_values))
+
+
+def interpolates(encoder: PreTrainedModel, size: Sequence[int]) -> bool:
+    """Whether an encoder of images has to be told to interpolate its position embeddings to images of this height and width."""
+    if "interpolate_pos_encoding" not in inspect.signature(encoder.forward).parameters:
+        return False
+    own = getattr(encoder.config, "image_size", None)
+    return ([own, own] if isinstance(own, int) else list(own or ())) != list(size)
 
 
 def _pooling(encoder: PreTrainedModel, outputs: Any) -> Pooling:

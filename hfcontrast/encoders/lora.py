@@ -6,7 +6,7 @@ Everything that knows adapters works on the names of tensors, so that it also se
 import copy
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -76,8 +76,9 @@ def add_lora(
         revision=revision,
     )
     inject_adapter_in_model(config, encoder, ADAPTER)  # freezes all but the adapters
+    adapted = lora_layers(encoder)
     for name, parameter in encoder.named_parameters():
-        original = name.replace(".base_layer.", ".")
+        original = _native_name(name, adapted)
         if original in trainable and original not in frozen:
             parameter.requires_grad_(True)
     # For save_adapter, which may be handed a teacher: a copy of which nothing is trained.
@@ -147,14 +148,21 @@ def merged_state_dict(module: nn.Module, state_dict: dict[str, Tensor] | None = 
         New tensors for the changed layers, in the precision of the layer; the others are those of the module.
     """
     state = dict(module.state_dict() if state_dict is None else state_dict)
-    for name, layer in lora_layers(module).items():
+    adapted = lora_layers(module)
+    for name, layer in adapted.items():
         down, up = (state.pop(f"{name}.lora_{part}.{ADAPTER}.weight") for part in "AB")
         key = f"{name}.base_layer.weight"
         weight = state[key]
         # Of a convolution, A holds the kernels and B mixes their outputs, so it is the same product.
         change = (up.flatten(1).float() @ down.flatten(1).float()).view(weight.shape)
         state[key] = (weight.float() + layer.scaling[ADAPTER] * change).to(weight.dtype)
-    return {name.replace(".base_layer.", "."): value for name, value in state.items()}
+    return {_native_name(name, adapted): value for name, value in state.items()}
+
+
+def _native_name(name: str, adapted: Collection[str]) -> str:
+    """The name that a tensor has without LoRA; layers that an architecture itself calls ``base_layer``, as timm's DLA, keep theirs."""
+    layer, _, rest = name.rpartition(".base_layer.")
+    return f"{layer}.{rest}" if layer in adapted else name
 
 
 def merged_encoder(encoder: PreTrainedModel) -> PreTrainedModel:

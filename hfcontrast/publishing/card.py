@@ -28,7 +28,7 @@ _PIPELINE_TOKENS = 64
 _WIDEST = 4  # scores beside each other
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (
-    "Use the features above, not `pooler_output`, where this model has one: it is not what was trained and evaluated."
+    "Use the features above, not the `pooler_output` of this model: it is not what was trained and evaluated."
 )
 
 
@@ -80,11 +80,12 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
         "parameters": f"{sum(p.numel() for name, p in encoder.named_parameters() if '.lora_' not in name):,}",
         "feature_size": feature_size(encoder),
         "features": lines.features,
+        "reads_pixels": "pixel_values" in lines.features,
         "model_arguments": lines.arguments,
         "image_tower": lines.image_tower,
         "piped": lines.pipeline,
         "loading_arguments": ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
-        "pooler_note": "" if lines.pooled or pairs else _POOLER_NOTE,
+        "pooler_note": _POOLER_NOTE if lines.other_pooler and not pairs else "",
         "size": size,
         "resize": round(size / ratio),
         "padding": "max_length" if pairs and training.captions.pad_to_max else "longest",

@@ -38,6 +38,7 @@ def export_encoder(
     """
     weights = {name: value.contiguous() for name, value in merged_state_dict(encoder, state_dict).items()}
     family = family_of(encoder)
+    weights = _unshared(encoder, weights)
     weights = {name.removeprefix(family.weight_prefix): value for name, value in weights.items()}
     if family.processor_in_config:
         encoder.config.pretrained_cfg = timm_settings
@@ -49,6 +50,18 @@ def export_encoder(
         if lora_layers(encoder):
             with atomic_files(folder / ADAPTER_FOLDER, beside=True) as adapter:
                 save_adapter(encoder, adapter, state_dict)
+
+
+def _unshared(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, with a copy for each further name of a tensor that transformers does not know to be tied (as in timm's CoaT)."""
+    ties = getattr(model, "all_tied_weights_keys", None) or {}
+    known, seen = {*ties, *ties.values()}, set()
+    found = {}
+    for name, value in weights.items():
+        place = (value.data_ptr(), value.shape) if value.numel() else name
+        found[name] = value.clone() if place in seen and name not in known else value
+        seen.add(place)
+    return found
 
 
 @contextmanager
@@ -74,5 +87,6 @@ def save_method(method: PreTrainedModel, folder: Path, state_dict: dict[str, Ten
     LoRA adapters are merged into the weights.
     """
     weights = {name: value.contiguous() for name, value in merged_state_dict(method, state_dict).items()}
+    weights = _unshared(method, weights)
     with atomic_files(folder, beside=True) as unfinished:
         method.save_pretrained(unfinished, state_dict=weights)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from ..encoders.blank_image import on_blank_image
 from ..encoders.families import family_of
-from ..encoders.features import feature_expression, pools_patches
+from ..encoders.features import feature_expression, interpolates, pooling_of
+from ..encoders.pooling import Pooling
 from ..encoders.two_towers import is_two_towers
 
 
@@ -23,6 +25,7 @@ class Usage:
         pipeline: The features in terms of ``pipe``, an image-feature-extraction pipeline, and ``image``, (1, D); None where
             pipelines cannot give them.
         pooled: Whether they are what that pipeline gives with ``pool=True``.
+        other_pooler: Whether the published model has a ``pooler_output`` all the same, which was not evaluated.
     """
 
     features: str
@@ -30,6 +33,10 @@ class Usage:
     image_tower: str | None
     pipeline: str | None
     pooled: bool
+    other_pooler: bool
+
+
+_INTERPOLATED = ", interpolate_pos_encoding=True"
 
 
 def usage(encoder: PreTrainedModel, size: int) -> Usage:
@@ -39,24 +46,51 @@ def usage(encoder: PreTrainedModel, size: int) -> Usage:
         encoder: As it is evaluated.
         size: Side of the images that the published processor makes, in pixels.
     """
-    expression = feature_expression(encoder)
+    family = family_of(encoder)
     if is_two_towers(encoder):
-        family = family_of(encoder)
-        own = getattr(encoder.config.vision_config, "image_size", size) in (size, [size, size])
-        arguments = "" if own else ", interpolate_pos_encoding=True"
+        own = getattr(encoder.config.vision_config, "image_size", size) in (size, [size, size], (size, size))
+        arguments = "" if own else _INTERPOLATED
         piped = None if family.image_tower is None or not own else _piped("", family.pools_image_tower)
-        return Usage(expression, arguments, family.image_tower, piped, family.pools_image_tower)
-    takes_any = "interpolate_pos_encoding" not in inspect.signature(encoder.forward).parameters
-    own = takes_any or getattr(encoder.config, "image_size", None) in (size, [size, size])
-    pooled = identity_pooler(encoder) is not None and not pools_patches(encoder)
-    pooled = pooled or "pooler_output" in expression
-    rest = ".flatten(1)" if pooled else expression.partition("last_hidden_state")[2]
-    piped = _piped(rest, pooled) if own else None
-    return Usage(expression, "" if own else ", interpolate_pos_encoding=True", None, piped, pooled)
+        pooler = family.pools_image_tower
+        return Usage(feature_expression(encoder), arguments, family.image_tower, piped, pooler, not pooler)
+    pooling = pooling_of(encoder)
+    expression = family.expression if pooling is None else pooling.expression
+    class_token = pooling is not None and pooling.kind == "class_token"
+    identity = class_token and identity_pooler(encoder) is not None
+    pooled = identity or ".pooler_output" in expression
+    arguments = _INTERPOLATED if interpolates(encoder, (size, size)) else ""
+    piped = None
+    if identity:
+        piped = _piped(".flatten(1)", True)
+    elif pooled:
+        piped = _piped(expression.partition(".pooler_output")[2], True)
+    elif (
+        (first := _first_output(encoder, pooling)) and expression.startswith(first) and "pixel_values" not in expression
+    ):
+        piped = _piped(expression.removeprefix(first), False)
+    other_pooler = pooling is not None and not pooled and _has_pooler(encoder)
+    return Usage(expression, arguments, None, None if arguments else piped, pooled, other_pooler)
 
 
 def _piped(rest: str, pooled: bool) -> str:
     return f"pipe(image{', pool=True' if pooled else ''}, return_tensors=True){rest}"
+
+
+def _first_output(encoder: PreTrainedModel, pooling: Pooling | None) -> str:
+    """The first of an encoder's outputs, which is what a pipeline gives, as one writes it."""
+    if pooling is None:
+        return "outputs.last_hidden_state"
+    if pooling.output.startswith("["):
+        return "outputs[0]"
+    return on_blank_image(encoder, lambda model, pixels: f"outputs.{next(iter(model(pixels).keys()))}")
+
+
+def _has_pooler(encoder: PreTrainedModel) -> bool:
+    """Whether ``AutoModel`` gives the published encoder a ``pooler_output``."""
+    if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters:
+        return True
+    outputs = on_blank_image(encoder, lambda model, pixels: model(pixels))
+    return getattr(outputs, "pooler_output", None) is not None
 
 
 def identity_pooler(encoder: PreTrainedModel) -> dict[str, torch.Tensor] | None:

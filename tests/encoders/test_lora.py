@@ -274,3 +274,12 @@ def test_the_sentence_about_it():
         f"LoRA of rank 3 on 16 layers (k_proj, v_proj, q_proj, out_proj): {adapters + beside:,} parameters of the encoder are "
         f"trained (the adapters, visual_projection, text_projection, logit_scale); the native model has {native:,}"
     )
+
+
+def test_layers_that_an_architecture_calls_base_layer_keep_their_names():
+    encoder = build_encoder(backbone_config("timm/dla46x_c", [64]))
+    names = encoder.state_dict().keys()
+    assert any(".base_layer." in name for name in names)
+    assert merged_state_dict(encoder).keys() == names
+    add_lora(encoder, target_modules=["base_layer.0"])
+    assert merged_state_dict(encoder).keys() == names

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
 import hfcontrast.encoders  # noqa: F401 (so that transformers knows its architectures, which are not those of this module)
-from hfcontrast.encoders.config import OWN
+from hfcontrast.encoders.config import OWN, PAIR
 
 SIZE = (
     64  # side of the images in pixels, for all of them: what halves the resolution five times still has a map of 2 x 2
@@ -79,8 +79,31 @@ def tiny_backbone(model_type: str) -> dict[str, Any]:
     """
     if not takes_only_images(model_type) and not has_two_towers(model_type):
         return {"model_type": model_type}
+    if model_type == PAIR:
+        return {
+            "model_type": PAIR,
+            "projection_dim": 8,
+            "vision": tiny_backbone("vit"),
+            "text": tiny_text_backbone("bert"),
+        }
     fields = _small(CONFIG_MAPPING[model_type]())
     return {"model_type": model_type, **_merged(fields, OVERRIDES.get(model_type, {}))}
+
+
+def tiny_towers(model_type: str) -> dict[str, Any]:
+    """The same of a model with two towers, without what follows from a tokenizer: the table of words and the ids of tokens."""
+    backbone = tiny_backbone(model_type)
+    return {name: _without_words(part) if name == "text_config" else part for name, part in backbone.items()}
+
+
+def _without_words(fields: dict[str, Any]) -> dict[str, Any]:
+    left_out = re.compile(r"vocab_size|max_position_embeddings|_token_id$|projection_size|^model_type$")
+    return {name: value for name, value in fields.items() if not left_out.search(name)}
+
+
+def tiny_text_backbone(model_type: str) -> dict[str, Any]:
+    """The same for a text tower; the tokenizer says what its table of words needs."""
+    return {"model_type": model_type, **_without_words(_small(CONFIG_MAPPING[model_type]()))}
 
 
 def _merged(fields: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -138,6 +161,8 @@ def _small_value(name: str, value: Any) -> Any:
         return min(value, 2)
     if _HEADS.search(name):
         return min(value, 2)
+    if name == "patch_size" and SIZE % value:
+        return 16
     if _WIDTH.search(name) and not _NO_WIDTH.search(name) and not _IN_IMAGE.search(name) and value > 8:
         return max(value // 8 // 4 * 4, 8)
     return value
@@ -150,12 +175,21 @@ _LEVELS = [[16, 16], [8, 8], [4, 4]]
 _SMALL_PATCHES = {"hidden_size": 24, "num_hidden_layers": 12, "image_size": 16, "patch_size": 4}
 _PROMPTED = {"vision_config": {"num_pos_feats": 16}}
 _PROMPTED_IN_LEVELS = {"vision_config": {"backbone_feature_sizes": _LEVELS}}
+_NARROW = {
+    "width_coefficient": 0.25,
+    "depth_coefficient": 0.3,
+    "in_channels": None,
+    "out_channels": None,
+    "num_block_repeats": None,
+    "hidden_dim": 320,  # 1280 times the width
+}
 OVERRIDES: dict[str, dict[str, Any]] = {
+    "align": {"vision_config": _NARROW},
     "bit": {"num_groups": 4},
     "conditional_detr": _DETECTOR_WITH_RESNET,
     "cvt": {"depth": [1, 2, 3]},
     "dab-detr": _DETECTOR_WITH_RESNET,
-    "deformable_detr": _DETECTOR_WITH_RESNET,
+    "deformable_detr": {**_DETECTOR_WITH_RESNET, "num_feature_levels": 1},
     "depth_pro": {
         "patch_size": 16,
         "fusion_hidden_size": None,
@@ -165,15 +199,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "detr": _DETECTOR_WITH_RESNET,
     "donut-swin": {"window_size": 2},
-    "efficientnet": {
-        "width_coefficient": 0.25,
-        "depth_coefficient": 0.3,
-        "in_channels": None,
-        "out_channels": None,
-        "num_block_repeats": None,
-    },
+    "efficientnet": _NARROW,
     "edgetam_vision_model": {
-        "backbone_config": {"model_args": {"features_only": True, "out_indices": [1, 2, 3, 4]}},
+        "backbone_config": {"num_classes": 0, "model_args": {"features_only": True, "out_indices": [1, 2, 3, 4]}},
         "backbone_channel_list": [96, 192, 48, 32],
         "backbone_feature_sizes": _LEVELS,
     },
@@ -192,5 +220,5 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "swin": {"window_size": 2},
     "table-transformer": _DETECTOR_WITH_RESNET,
     "timm_backbone": {"backbone": "test_resnet"},
-    "timm_wrapper": {"architecture": "test_resnet", "model_args": {}, "num_classes": 0},
+    "timm_wrapper": {"architecture": "test_resnet", "model_args": {}},
 }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoModel
 
 from hfcontrast import atomic
 from hfcontrast.encoders import build_encoder, encode
@@ -53,6 +54,7 @@ import json, sys
 sys.modules["hfcontrast"] = None  # any import of it fails
 import timm, torch
 from PIL import Image
+from transformers import AutoModel
 from transformers import AutoImageProcessor, AutoModel, pipeline
 torch.set_num_threads(1)
 root = sys.argv[1]
@@ -212,3 +214,14 @@ def test_weights_can_come_from_elsewhere(tmp_path):
     export_encoder(encoder, build_processor(encoder, 32, 1.0, *COLORS), tmp_path, state_dict=whole)
     loaded = type(encoder).from_pretrained(tmp_path).state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in loaded.items())
+
+
+def test_weights_that_modules_share_without_saying_so_are_published(tmp_path):
+    """timm's CoaT has one convolution in several blocks."""
+    encoder = build_encoder(backbone_config("timm/coat_tiny", [64])).eval()
+    export_encoder(encoder, None, tmp_path, timm_settings(64, 1.0, *COLORS))
+    model, report = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(encode(model.eval(), pixels), encode(encoder, pixels))
