@@ -103,3 +103,20 @@ def test_lists_and_mappings_of_files_are_yaml(home):
     (home / "{a: b}").touch()
     for name in ("[a].tar", "{a: b}"):
         assert load_recipe(RECIPE, [f"data.data_files={name}"], check=False).data.data_files == name
+
+
+def test_a_folder_with_a_hash_in_its_name_is_no_comment(home):
+    for name in ("photos", "photos #1"):
+        (home / name).mkdir()
+    text = (
+        "method: {name: simclr}\nbackbone: timm/resnet18\ntrain: {steps: 1}\ndata:\n  path: imagefolder\n  data_dir: "
+    )
+    for written, read in (
+        ("photos #1", "photos #1"),
+        ("photos #2", "photos"),
+        ("'photos' #1", "photos"),
+        ("~/photos #1", "photos #1"),
+    ):
+        (home / "r.yaml").write_text(f"{text}{written}\n  label_column: photos #1\n")
+        recipe = load_recipe(home / "r.yaml", check=False)
+        assert recipe.data.data_dir.removeprefix(f"{home}/") == read and recipe.data.label_column == "photos"

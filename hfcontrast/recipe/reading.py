@@ -1,6 +1,7 @@
 """Reading recipes: YAML 1.2 values that remember where they were written, and overrides from the command line."""
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -139,6 +140,8 @@ class _Builder:
             return self.mapping(node, path, inside)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, str(i)), inside) for i, item in enumerate(node.value)]
+        if is_path(path) and node.style is None and (name := _with_comment(node)):
+            return name
         try:
             return _scalar(kind, node.value)
         except ValueError as error:
@@ -164,6 +167,16 @@ class _Builder:
             self.places[key] = self.place(key_node)
             values[key_node.value] = self.build(value_node, key, ancestors)
         return values
+
+
+def _with_comment(node: yaml.ScalarNode) -> str | None:
+    """A value with the comment behind it, ``photos #1``, where there is a file or folder of this name."""
+    mark = node.end_mark
+    if mark.buffer is None:
+        return None
+    behind = mark.buffer[mark.pointer :].partition("\n")[0].rstrip(" \r\0")
+    name = node.value + behind
+    return name if behind.lstrip(" ").startswith("#") and os.path.lexists(local_path(name)) else None
 
 
 def _parse(
