@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from .pretrained import reason
 
 T = TypeVar("T")
 
-_SIDES = (64, 224)  # in pixels, where the configuration names none
+_SIDES = (64, 224, 256, 384, 512)  # in pixels, where the configuration names none
 
 
 @contextlib.contextmanager
@@ -33,19 +33,25 @@ def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def on_blank_image(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel, Tensor], T], build: bool = True) -> T:
-    """What a function of the encoder and of an image (1, C, H, W) returns for a blank one, of a size that the encoder takes.
+def on_blank_image(
+    encoder: PreTrainedModel,
+    compute: Callable[[PreTrainedModel, Tensor], T],
+    sizes: Sequence[int] = (),
+    build: bool = True,
+) -> T:
+    """What a function of the encoder and of an image (1, C, H, W) returns for a blank one, of the first size that it takes.
 
     Args:
         encoder: The encoder; it stays as it is.
         compute: The function.
+        sizes: Sides of images in pixels to try first, such as those of the views.
         build: An encoder without memory for its weights that cannot be run so is built with random ones.
 
     Raises:
         ArgumentError: The encoder takes no image of the sizes that are tried.
     """
     problem: Exception | None = None
-    for size in _sizes(encoder):
+    for size in _sizes(encoder, sizes):
         try:
             return _compute(encoder, compute, size)
         except (MemoryError, ArgumentError):
@@ -58,7 +64,7 @@ def on_blank_image(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel,
     if build and needs_memory(problem) and next(encoder.parameters()).is_meta:
         with generator_kept(), torch.device("cpu"):
             real = type(encoder)._from_config(copy.deepcopy(encoder.config))
-        return on_blank_image(real, compute)
+        return on_blank_image(real, compute, sizes)
     name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
     raise ArgumentError(f"{name!r} gives no features of an image: {reason(problem)}") from problem
 
@@ -71,12 +77,12 @@ def needs_memory(error: BaseException | None) -> bool:
 def _compute(encoder: PreTrainedModel, compute: Callable[[PreTrainedModel, Tensor], T], size: tuple[int, int]) -> T:
     parameter = next(encoder.parameters())
     with in_eval_mode(encoder), torch.device(parameter.device):
-        channels = getattr(encoder.config, "num_channels", None) or 3
+        channels = family_of(encoder).channels(encoder)
         return compute(encoder, torch.zeros(1, channels, *size, dtype=parameter.dtype))
 
 
-def _sizes(encoder: PreTrainedModel) -> list[tuple[int, int]]:
-    """Heights and widths to try: that of the configuration, then common ones."""
+def _sizes(encoder: PreTrainedModel, first: Sequence[int]) -> list[tuple[int, int]]:
+    """Heights and widths to try: those that are given, that of the configuration, then common ones."""
     own = family_of(encoder).image_size(encoder)
-    sides = [own, *_SIDES] if own else list(_SIDES)
+    sides = [*first, *([own] if own else []), *_SIDES]
     return [(side, side) if isinstance(side, int) else tuple(side[-2:]) for side in sides]

@@ -121,6 +121,7 @@ _ENTRIES = (
         (TIMM,),
         width=timm_models.timm_width,
         patch=timm_models.timm_patch,
+        channels=timm_models.timm_channels,
         image_size=timm_models.timm_image_size,
         channels_last=timm_models.timm_channels_last,
         size_hint=timm_models.SIZE_HINT,

@@ -48,6 +48,7 @@ class Family:
         always_pooled: Ignored, as outputs are looked at; until version 0.3.
         width: (encoder) to the width D of the features; None where its configuration does not say: one image is encoded then.
         patch: (encoder) to the side, or sides, of the patches in pixels; None for convolutional and hierarchical encoders.
+        channels: (encoder) to how many channels its images have.
         image_size: (encoder) to the side, or sides, of the images that its position embeddings were made for; None without.
         channels_last: (encoder) to whether maps in the last hidden state are (N, h, w, D).
         size_hint: What makes it take images of other sizes, for the end of an error.
@@ -99,6 +100,7 @@ class Family:
     always_pooled: bool = False
     width: Callable[[PreTrainedModel], int | None] = _width
     patch: Callable[[PreTrainedModel], Any] = _patch
+    channels: Callable[[PreTrainedModel], int] = lambda encoder: getattr(encoder.config, "num_channels", None) or 3
     image_size: Callable[[PreTrainedModel], Any] = lambda encoder: getattr(encoder.config, "image_size", None)
     channels_last: Callable[[PreTrainedModel], bool] = lambda encoder: False
     size_hint: str = ""

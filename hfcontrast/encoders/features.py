@@ -15,6 +15,8 @@ from .family import stages
 from .pooling import Pooling, count_class_tokens, find_pooling
 from .two_towers import is_two_towers
 
+_CHANNELS = 3  # of all views
+
 
 def feature_size(encoder: PreTrainedModel) -> int:
     """Width D of the features that :func:`encode` returns: what the configuration says, else that of a blank image's.
@@ -48,8 +50,12 @@ def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     return _pooling(encoder, outputs)(outputs)
 
 
-def pooling_of(encoder: PreTrainedModel) -> Pooling | None:
+def pooling_of(encoder: PreTrainedModel, sizes: Sequence[int] = ()) -> Pooling | None:
     """In which output of an encoder its features are, and how they are read from it, found from a blank image.
+
+    Args:
+        encoder: The encoder.
+        sizes: Sides of images that it takes, in pixels; those of its configuration and common ones are tried after them.
 
     Returns:
         None where they are more than a part of its outputs: of two towers, of ImageGPT and others whose family has an
@@ -60,15 +66,16 @@ def pooling_of(encoder: PreTrainedModel) -> Pooling | None:
     """
     if family_of(encoder).features is not None:
         return None
-    return on_blank_image(encoder, lambda model, pixels: _pooling(model, _run(model, pixels)))
+    return on_blank_image(encoder, lambda model, pixels: _pooling(model, _run(model, pixels)), sizes)
 
 
-def feature_expression(encoder: PreTrainedModel) -> str:
+def feature_expression(encoder: PreTrainedModel, sizes: Sequence[int] = ()) -> str:
     """The features of :func:`encode` as one writes them with plain transformers: what the card tells its reader.
 
-    In terms of the ``model`` and the ``pixel_values`` where the model has two towers, else of its ``outputs``.
+    In terms of the ``model`` and the ``pixel_values`` where the model has two towers, else of its ``outputs``; arguments as those of
+    :func:`pooling_of`.
     """
-    pooling = pooling_of(encoder)
+    pooling = pooling_of(encoder, sizes)
     return family_of(encoder).expression if pooling is None else pooling.expression
 
 
@@ -140,10 +147,14 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
             f"{where} is {size} px, but encoder '{name}' cuts patches of {patch} px: "
             f"use a multiple, such as {max(size // patch, 1) * patch} or {(size // patch + 1) * patch}"
         )
+    if (channels := family_of(tower).channels(tower)) != _CHANNELS:
+        raise ArgumentError(
+            f"encoder '{name}' takes images of {channels} channels, but {where} has {_CHANNELS}: leave the number out"
+        )
     parameter = next(encoder.parameters())
     try:
         with in_eval_mode(encoder), torch.device(parameter.device):
-            encode(encoder, torch.zeros(1, 3, size, size, dtype=parameter.dtype))
+            encode(encoder, torch.zeros(1, _CHANNELS, size, size, dtype=parameter.dtype))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         if parameter.is_meta and needs_memory(error):
             return  # it cannot be told without values

@@ -1,6 +1,7 @@
 """Which architectures can be an encoder of images: told from the configuration, and from a blank image without memory for weights."""
 
 import inspect
+from collections.abc import Sequence
 
 from torch import nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
@@ -44,18 +45,23 @@ def require_encoder(config: PreTrainedConfig) -> None:
         raise ArgumentError(f"{name} needs {', '.join(beside)} beside the images: {_instead(config)}")
 
 
-def require_features(encoder: PreTrainedModel) -> None:
+def require_features(encoder: PreTrainedModel, sizes: Sequence[int] = ()) -> None:
     """Refuses an encoder that gives no feature vector for an image; without memory for its weights that takes next to no time.
 
     Nothing is said where that does not show: of an encoder that cannot be run without memory, or that needs an image processor's
     colors first, as ImageGPT does.
+
+    Args:
+        encoder: The encoder.
+        sizes: Sides of the images that it is to encode, in pixels; one that it cannot take is not refused where others are taken, see
+            :func:`~.features.check_image_size`.
 
     Raises:
         ArgumentError: In one sentence.
     """
     if family_of(encoder).from_processor is Family.from_processor:
         try:
-            on_blank_image(encoder, encode, build=False)
+            on_blank_image(encoder, encode, sizes, build=False)
         except ArgumentError as error:
             if not needs_memory(error.__cause__):
                 raise

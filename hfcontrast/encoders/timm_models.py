@@ -87,6 +87,11 @@ def timm_patch(encoder: PreTrainedModel) -> Any:
     return getattr(getattr(encoder.timm_model, "patch_embed", None), "patch_size", None)
 
 
+def timm_channels(encoder: PreTrainedModel) -> int:
+    """Channels of the images."""
+    return (encoder.config.model_args or {}).get("in_chans", 3)
+
+
 def timm_image_size(encoder: PreTrainedModel) -> Any:
     """Side, or sides, of the images that the position embeddings were made for; None without such."""
     return getattr(getattr(encoder.timm_model, "patch_embed", None), "img_size", None)

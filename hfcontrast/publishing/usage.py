@@ -53,7 +53,7 @@ def usage(encoder: PreTrainedModel, size: int) -> Usage:
         piped = None if family.image_tower is None or not own else _piped("", family.pools_image_tower)
         pooler = family.pools_image_tower
         return Usage(feature_expression(encoder), arguments, family.image_tower, piped, pooler, not pooler)
-    pooling = pooling_of(encoder)
+    pooling = pooling_of(encoder, [size])
     expression = family.expression if pooling is None else pooling.expression
     class_token = pooling is not None and pooling.kind == "class_token"
     identity = class_token and identity_pooler(encoder) is not None

@@ -65,7 +65,7 @@ def check_backbone_builds(recipe: Recipe) -> None:
                 encoder = build_encoder(config)
         except ArgumentError:  # it may be the device that this architecture cannot be built on
             encoder = build_encoder(config)
-        require_features(encoder)
+        require_features(encoder, [view.size for view in views])
     if next(encoder.parameters()).is_meta:
         _check_sizes(encoder, recipe, views)
 

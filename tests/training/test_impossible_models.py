@@ -7,6 +7,7 @@ from hfcontrast.commands import cli
 from hfcontrast.errors import RecipeError, out_of_memory
 from hfcontrast.recipe import load_recipe
 from hfcontrast.training.build import build_training
+from hfcontrast.training.build_method import check_backbone_builds
 
 VIT = "num_hidden_layers: 1, intermediate_size: 16, patch_size: 8"
 RESNET = "model_type: resnet, embedding_size: 8, layer_type: basic"
@@ -21,7 +22,7 @@ RESNET = "model_type: resnet, embedding_size: 8, layer_type: basic"
         (f"backbone={{{RESNET}, depths: [], hidden_sizes: []}}", "build this 'resnet': IndexError: "),
         (
             "backbone={model_type: sam, vision_config: {num_hidden_layers: 1}}",
-            "'sam' does not say how wide its features",
+            "'sam' gives masks, not features of the image",
         ),
         (
             "method.projection_dim=-3",
@@ -42,3 +43,29 @@ def test_too_little_memory_is_one_sentence(recipe_file, tmp_path, capsys):
     assert code == 2 and last.startswith("error: there is not enough memory (") and "train.batch_size" in last
     assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not out_of_memory(RuntimeError("shapes differ")) and not out_of_memory(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize(
+    "backbone, words",
+    [
+        ({"model_type": "detr"}, "backbone: 'detr' describes the objects that its queries find"),
+        ({"model_type": "llava"}, "backbone: 'llava' needs input_ids beside the images"),
+        ({"model_type": "bert"}, "backbone: 'bert' takes no images"),
+        ({"model_type": "clip"}, "learns from images alone, and backbone 'clip' has a text tower too"),
+        ({"model_type": "vit", "patch_size": 9}, "is 224 px, but encoder 'vit' cuts patches of 9 px"),
+    ],
+)
+def test_what_is_no_encoder_is_refused_before_the_data_is_read(backbone, words, monkeypatch, tmp_path):
+    def load_rows(**source):
+        raise AssertionError("the data is read")
+
+    monkeypatch.setattr("hfcontrast.training.build.load_rows", load_rows)
+    train = {"steps": 1, "device": "cpu", "output": str(tmp_path / "run")}
+    recipe = {"method": {"name": "simclr"}, "backbone": backbone, "data": {"path": "builtin/shapes"}, "train": train}
+    drawn = torch.get_rng_state()
+    with pytest.raises(RecipeError) as error:
+        check_backbone_builds(load_recipe(recipe))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    with pytest.raises(RecipeError) as same:
+        build_training(load_recipe(recipe))
+    assert words in str(error.value) and str(same.value) == str(error.value)
