@@ -1,6 +1,7 @@
 """Everything that ``datasets.load_dataset`` takes: data sets of the Hub, folders, and files of a format."""
 
 import glob
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,12 +16,15 @@ from datasets.utils.info_utils import is_small_dataset
 from hfcontrast.data.fingerprint import fingerprint_of_files
 from hfcontrast.data.sources.archives import guarded
 from hfcontrast.data.sources.braces import expand_braces
+from hfcontrast.data.sources.own_split import alone, split_names, with_own_labels
 from hfcontrast.data.sources.row_counts import count_rows
 from hfcontrast.data.sources.source import Opened, Source, each_pattern
 from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
 from hfcontrast.errors import DataError
 from hfcontrast.hub import reaching_hub
 from hfcontrast.paths import is_address, local_pattern
+
+logger = logging.getLogger(__name__)
 
 _NOTHING = "corresponds to no data"  # what datasets says of a split that it has found no file for
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
@@ -136,14 +140,30 @@ def _local_names(source: Source) -> list[str]:
 
 
 def _open_prepared(source: Source, split: str) -> Opened:
-    builder = _builder(source)
-    builder.download_and_prepare()
+    names = split_names(split)
+    builder = with_own_labels(_builder(source), names)
+    try:
+        builder.download_and_prepare()
+    except LOADING_ERRORS as error:
+        other = alone(builder, names)
+        if other is None:
+            raise
+        other.download_and_prepare()
+        logger.warning(
+            "%s: split %s is read without the other splits, as not all can be: %s",
+            source.path,
+            split,
+            error_text(error),
+        )
+        builder = other
     dataset = builder.as_dataset(split=split, in_memory=is_small_dataset(builder.info.dataset_size))
     return Opened(dataset, [len(dataset)], None)
 
 
 def _open_streaming(source: Source, split: str) -> Opened:
-    builder = _builder(source)
+    builder = with_own_labels(_builder(source), {split})
+    if type(builder).__module__.endswith(".json"):  # which takes the types of all splits from the first one
+        builder = alone(builder, {split}) or builder
     dataset = builder.as_streaming_dataset(split=split)
     known = (dataset.info.splits or {}).get(split)
     sizes = count_rows(builder, split)
@@ -166,7 +186,6 @@ def _explain(error: Exception, source: Source, split: str) -> str:
             "" if os.path.exists(source.path) or source.path in _FORMATS else " (there is no such folder here either)"
         )
         return f"{source.path} cannot be opened as a data set{hint}: {cause}"
-    wanted = {part.split("[")[0].strip() for part in split.split("+")}
-    if unknown := sorted(wanted - set(names)):
+    if unknown := sorted(split_names(split) - set(names)):
         return f"{source.path} has no split {unknown[0]!r}; there are {', '.join(names)}"
     return f"{source.path}, split {split}, cannot be opened: {cause}"
