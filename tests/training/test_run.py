@@ -17,6 +17,7 @@ from tiny_runs import RECIPES, REST, metrics, run
 from transformers import AutoModel
 
 import hfcontrast  # noqa: F401  (makes AutoModel know the methods)
+from hfcontrast import run_training
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate_model import evaluate_model
 from hfcontrast.commands.models import open_model
@@ -306,11 +307,18 @@ def test_the_figures_of_a_run_are_there_for_programs(finished):
     assert result["evaluated_on"] == "builtin/digits (test)"
 
 
-def test_a_resumed_run_has_no_result_until_it_is_finished(recipe_file, tmp_path):
+def test_a_resumed_run_has_no_result_until_it_is_finished(recipe_file, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise RuntimeError("stopped")
+
     recipe, folder = recipe_file("simclr"), tmp_path / "run"
     assert run(recipe, folder, "train.steps=2").code == 0
     before = json.loads((folder / "result.json").read_text())
     assert run(recipe, folder, "train.steps=2", "eval.split=nowhere").code == 2
+    assert (folder / "result.json").exists()  # refused before anything was done
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="stopped"):
+        patched.setattr(run_training, "train", stopped)
+        run_training.run_training(load_recipe(recipe, [f"train.output={folder}", "train.steps=2"]))
     assert not (folder / "result.json").exists()
     assert run(recipe, folder, "train.steps=2").code == 0
     after = json.loads((folder / "result.json").read_text())
