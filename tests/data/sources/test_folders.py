@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hfcontrast.data import TrainLoader, available_splits, load_rows
+from hfcontrast.data import Source, TrainLoader, available_splits, load_rows
 from hfcontrast.data.sources import folders
 from hfcontrast.data.sources.folders import listing as listings
 from hfcontrast.errors import DataError
@@ -68,7 +68,10 @@ def test_a_class_called_like_a_split_is_a_class(tree, streaming, caplog):
     assert available_splits(str(root)) == ["train"]
     found = opened(root, streaming=streaming)
     assert len(found) == 8 and all(path.split("/")[0] == name for path, name in found.items())
-    assert "is one split, train, and test, train no split in it: boat, car beside it is none" in caplog.text
+    assert (
+        "the folders test, train of" in caplog.text
+        and "are classes, not splits: beside it there is boat, car" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,3 +257,34 @@ def test_rows_are_trained_on(tree):
     rows = load_rows(str(tree("cat/1.png", "dog/1", "cover.png")))
     batch = next(iter(TrainLoader(rows, (View(size=8),), batch_size=3, workers=0)))
     assert sorted(batch["labels"].tolist()) == [-1, 0, 1]
+
+
+def test_files_that_patterns_and_lists_name(tree, monkeypatch):
+    root = tree("a/cat/1.png", "a/cat/2.avif", "a/dog/1.png", "a/x.png", "b/cat/9", "b/cat/n.txt")
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: pytest.fail("left to datasets"))
+
+    def names(files, split="train", **options):
+        rows = load_rows("imagefolder", data_files=files, split=split, **options)
+        labels = [row.get("label") for row in rows.dataset]
+        paths = [os.path.relpath(row["image"]["path"], os.path.realpath(root)) for row in rows.dataset]
+        return paths, rows.class_names and [rows.class_names[label] if label >= 0 else None for label in labels]
+
+    every = ["a/cat/1.png", "a/cat/2.avif", "a/dog/1.png", "a/x.png"]
+    assert names(f"{root}/a/**") == (every, ["cat", "cat", "dog", None])
+    assert names(f"{root}/a/*/*", streaming=True) == (every[:3], ["cat", "cat", "dog"])
+    assert names([f"{root}/a/dog/1.png", f"{root}/a/cat/*.png"]) == (["a/dog/1.png", "a/cat/1.png"], ["dog", "cat"])
+    splits = {"train": "a/*/*.png", "test": ["b/**"]}
+    assert names(splits, data_dir=str(root)) == (["a/cat/1.png", "a/dog/1.png"], ["cat", "dog"])
+    assert names(splits, "test", data_dir=str(root)) == (["b/cat/9"], ["cat"])
+    assert available_splits("imagefolder", data_files=splits, data_dir=str(root)) == ["train", "test"]
+
+
+def test_files_that_are_left_to_datasets(tree):
+    root = tree("a/cat/1.png", "a/dog/1.png", ".hidden/1.png")
+    for files in (
+        f"{root}/.*/*",
+        f"{root}/nowhere/*.png",
+        "https://a.example/1.png",
+        [f"{root}/a/cat/1.png", f"{root}/b.png"],
+    ):
+        assert not folders.takes(Source("imagefolder", data_files=files))

@@ -1,7 +1,7 @@
 """Folders of images on this machine, each walked once.
 
 ``listing`` walks a folder and knows of each file no more than its path; ``layout`` says which splits and classes its folders stand for;
-``table`` makes the rows of a split, with the columns of ``metadata`` files. Whatever has class folders opens in the same way: its files
+``table`` makes the rows of a split, with the columns of ``metadata`` files; ``patterns`` lists what ``data_files`` name. Whatever has class folders opens in the same way: its files
 are given to a ``Collector`` in the order of their paths, as those of an archive:
 
     found = Collector(place="photos.zip", before="zip://", after="::/my/photos.zip")
@@ -25,13 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from datasets import Dataset, IterableDataset
 from datasets.iterable_dataset import ExamplesIterable
 
 from hfcontrast.data.fingerprint import fingerprint_of_paths
 from hfcontrast.data.image_formats import PACKAGES
-from hfcontrast.data.sources.folders.layout import Layout, layout_of
+from hfcontrast.data.sources.folders.layout import Layout, layout_of, layout_of_named
 from hfcontrast.data.sources.folders.listing import Collector, Listing, is_hidden, list_folder
+from hfcontrast.data.sources.folders.patterns import listing_of_files
 from hfcontrast.data.sources.folders.remembered import listing_of
 from hfcontrast.data.sources.folders.table import rows_of_split
 from hfcontrast.data.sources.slices import slice_splits
@@ -63,7 +65,12 @@ _AT_ONCE = 1024  # rows of a stream read together
 
 
 def takes(source: Source) -> bool:
-    """Whether the source is a folder of images on this machine, and has no archive in it."""
+    """Whether the source is a folder of images on this machine, or names such files, and there is no archive among them."""
+    if source.path == FORMAT and source.data_files is not None:
+        _named[:] = (
+            [] if is_address(source.data_dir or "") else [listing_of_files(source.data_files, source.data_dir or "")]
+        )
+        return _named[:] != [] and _named[0] is not None
     folder = _folder(source)
     if folder is None:
         return False
@@ -73,15 +80,14 @@ def takes(source: Source) -> bool:
 
 def splits(source: Source) -> list[str]:
     """The names of its splits."""
-    listing = _listing(source)
+    listing, layout = _opened(source)
     _check_images(listing)
-    return list(_layout(listing).splits)
+    return list(layout.splits)
 
 
 def open_split(source: Source, split: str, streaming: bool) -> Opened:
     """One split, a slice or a sum of some; as a stream where that is asked for."""
-    listing = _listing(source)
-    return open_listing(listing, _layout(listing), split, streaming)
+    return open_listing(*_opened(source), split, streaming)
 
 
 def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) -> Opened:
@@ -170,8 +176,17 @@ def _has_images(listing: Listing) -> bool:
     )
 
 
-def _listing(source: Source) -> Listing:
-    return listing_of(str(_folder(source)))
+# What ``takes`` has listed of data_files, until it is opened.
+_named: list[tuple[Listing, dict[str, np.ndarray]] | None] = []
+
+
+def _opened(source: Source) -> tuple[Listing, Layout]:
+    if source.data_files is not None:
+        listed = _named.pop() if _named else listing_of_files(source.data_files, source.data_dir or "")
+        assert listed is not None  # ``takes`` was asked
+        return listed[0], layout_of_named(*listed)
+    listing = listing_of(str(_folder(source)))
+    return listing, _layout(listing)
 
 
 @functools.lru_cache(maxsize=4)

@@ -203,7 +203,9 @@ def _half_named(place: str, children: Collection[str]) -> list[str]:
     if not named:
         return []
     others = [child for child in children if child not in named]
+    what = "folder" if len(named) == 1 else "folders"
+    are = "class, not a split" if len(named) == 1 else "classes, not splits"
     return [
-        f"{place} is one split, train, and {', '.join(named[:_NAMED])} no split in it: {', '.join(others[:_NAMED])} "
-        "beside it is none"
+        f"the {what} {', '.join(named[:_NAMED])} of {place} {'is a' if len(named) == 1 else 'are'} {are}: beside it there is "
+        f"{', '.join(others[:_NAMED])}"
     ]
