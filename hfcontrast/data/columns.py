@@ -9,7 +9,7 @@ from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from hfcontrast.data.captions import find_captions, holds_texts
 from hfcontrast.data.label_numbers import LabelNumbers
-from hfcontrast.data.labels import find_labels, missing_column, with_labels
+from hfcontrast.data.labels import find_labels, missing_column, missing_field, with_labels
 from hfcontrast.errors import DataError
 
 KEY = "__key__"  # the column of an archive's samples
@@ -125,7 +125,7 @@ def locate_captions(features: Features, column: str | None, description: str) ->
             f"{description} has no column of captions; its columns are {', '.join(features)}: set data.caption_column"
         )
     if path is None:
-        raise DataError(missing_column(column, list(features), description))
+        raise DataError(missing_field(column, features, description))
     feature = features
     for name in path:
         feature = feature[name]

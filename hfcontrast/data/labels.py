@@ -74,8 +74,7 @@ def find_labels(dataset: Dataset | IterableDataset, column: str | None, descript
         if kind_of(feature) == "json" and depth:
             return LabelColumn(path, "json", True)
         if not isinstance(feature, dict) or name not in feature:
-            names = [*map(str, feature)] if isinstance(feature, dict) and depth else list(features)
-            raise DataError(missing_column(column, names, description, ".".join(path[:depth])))
+            raise DataError(missing_field(column, features, description))
         feature = feature[name]
     kind = kind_of(feature)
     if kind is None:
@@ -216,6 +215,17 @@ def _are_classes(dataset: Dataset, column: str) -> bool:
 def _different(dataset: Dataset, column: str) -> list[Any]:
     values = dataset.select_columns([column]).with_format("arrow")[:][column]
     return pyarrow.compute.unique(values).to_pylist()
+
+
+def missing_field(column: str, features: Features, description: str) -> str:
+    """That there is no such ``COLUMN.FIELD``, with the nearest of those at the place where it leads to nothing."""
+    feature, path = features, column.split(".")
+    for depth, name in enumerate(path):
+        if not isinstance(feature, dict) or name not in feature:
+            names = [*map(str, feature)] if isinstance(feature, dict) else []
+            return missing_column(column, names, description, ".".join(path[:depth]))
+        feature = feature[name]
+    return missing_column(column, list(features), description)
 
 
 def missing_column(column: str, names: list[str], description: str, within: str = "") -> str:

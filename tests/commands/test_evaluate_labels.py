@@ -140,3 +140,10 @@ def test_zero_shot_knows_the_classes_of_the_test_split_alone(clip_folder, tmp_pa
     assert told["scores"]["zero-shot"]["top1"] == alone["scores"]["zero-shot"]["top1"]
     with pytest.raises(DataError, match="the label 'red' is none of the 1 class names that are given"):
         evaluate_model(clip_folder, stream, tasks=["zero-shot"], settings={"zero-shot": {"classes": ["blue"]}})
+
+
+def test_two_processes_count_and_name_them_together(vit_folder, tmp_path, on_processes):
+    source = saved(tmp_path / "x", TEXTS, (["zebra", *NAMES[1:3], "yak"], Value("string")), streaming=True)
+    alone = evaluate_model(vit_folder, source, tasks=["knn"], device="cpu")
+    for report in on_processes(lambda rank: evaluate_model(vit_folder, source, tasks=["knn"], device="cpu")):
+        assert report["scores"]["knn"] == alone["scores"]["knn"] and report["evaluation"] == alone["evaluation"]

@@ -98,6 +98,17 @@ def test_fields(values, streaming):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+def test_captions_in_fields_that_do_not_exist(streaming):
+    within = [{"label": value, "text": "x"} for value in range(6)]
+    with pytest.raises(
+        DataError, match=r"no column 'meta\.txt' \(did you mean 'meta\.text'\?\); the fields of 'meta' are label, text"
+    ):
+        labeled(within, None, streaming, "meta", captioned=True, caption_column="meta.txt")
+    with pytest.raises(DataError, match=r"no column 'meta\.text\.en'; 'meta\.text' has no fields"):
+        labeled(within, None, streaming, "meta", captioned=True, caption_column="meta.text.en")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_json_of_several_types(tmp_path, streaming):
     lines = [{"label": value, "meta": {"id": [value], "kind": value}} for value in (1, "cat", 1, None, "owl", 2)]
     for number, line in enumerate(lines):
