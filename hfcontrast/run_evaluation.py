@@ -59,7 +59,8 @@ class OpenedRows:
                 checks = [(self.found.test, own - {TEXT_TOWER, TRAIN}), (self.found.train, own & {LABELS})]
                 for described, needed in checks if TRAIN in own else checks[:1]:
                     one = EvaluationRows(Described(described))
-                    require(one.lacks(needed, None), f"eval.tasks.{name}", one, _HINTS)
+                    none = LABELS in needed and not described.has_labels()
+                    require(one.lacks(needed, None) or [LABELS] * none, f"eval.tasks.{name}", one, _HINTS)
 
 
 def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEvaluation, str, Any, float]:

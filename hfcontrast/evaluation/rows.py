@@ -84,7 +84,7 @@ class EvaluationRows:
         rows = self.test_rows
         there = {
             TRAIN: self.train is not None,
-            LABELS: rows is None or rows.has_labels(),
+            LABELS: rows is None or rows.labeled,
             CLASS_NAMES: rows is not None and bool(rows.class_names),
             CAPTIONS: rows is not None and rows.captions is not None,
             TEXT_TOWER: self.tokenizer is not None and is_two_towers(encoder),
