@@ -111,6 +111,7 @@ _ENTRIES = (
         ("timesformer", "videomae", "vivit"),
         refusal="takes videos, pixel_values of five dimensions, and not images",
     ),
+    Family(("timm_backbone",), refusal="cannot be loaded from a folder once it is published"),
     Family(("efficientloftr", "lightglue"), refusal="takes pairs of images and compares their points"),
     Family(("mgp-str",), refusal="reads characters in an image, and gives no features of it"),
     Family(

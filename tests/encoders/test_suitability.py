@@ -22,6 +22,7 @@ REFUSED = {
     "detr": "'detr' describes the objects that its queries find, not the image",
     "sam": "gives masks, not features of the image: take the encoder that it has for images, model_type: sam_vision_model",
     "timesformer": "takes videos",
+    "timm_backbone": "cannot be loaded from a folder once it is published: take an encoder of images, such as vit, convnext or timm/",
     "rt_detr_resnet": "transformers' AutoModel does not build 'rt_detr_resnet'",
 }
 # A kind of features each: pooled after a kept normalization, pooled to a map, maps of a backbone, channels last, one sequence for

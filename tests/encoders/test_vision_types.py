@@ -11,7 +11,7 @@ from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import RecipeError
 
 # Not built without packages or fields that nobody has by default, or (depth_pro) small in no setting: tested by what is said of them.
-NOT_BUILT = {"depth_pro", "dinat", "hiera", "mgp-str", "pp_ocrv6_medium_det", "vision-text-dual-encoder", "yolos"}
+NOT_BUILT = {"depth_pro", "dinat", "mgp-str", "pp_ocrv6_medium_det", "vision-text-dual-encoder"}
 
 
 def test_kinds_of_architectures_follow_from_what_their_models_take():

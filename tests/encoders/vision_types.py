@@ -198,6 +198,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("image_model_config", "patch_model_config", "fov_model_config"), _SMALL_PATCHES),
     },
     "detr": _DETECTOR_WITH_RESNET,
+    "hiera": {"patch_size": None},  # patches overlap: they are wider than their stride
     "donut-swin": {"window_size": 2},
     "efficientnet": _NARROW,
     "edgetam_vision_model": {
