@@ -57,14 +57,19 @@ def pair_features(
 
 
 def require_two_towers(model: PreTrainedModel, method: str) -> None:
-    """Refuses an encoder of images alone.
+    """Refuses an encoder of images alone, and towers without a learned scale of their similarities.
 
     Raises:
-        ValueError: The model has no text tower, which the method needs.
+        ValueError: The model has no text tower or no scale, which the method needs.
     """
     if not is_two_towers(model):
         raise ValueError(
             f"{method} needs a backbone with an image and a text tower, and {model.config.model_type!r} has none for texts: "
+            "take model_type clip, siglip or vision-text-dual-encoder"
+        )
+    if getattr(model, "logit_scale", None) is None:
+        raise ValueError(
+            f"{method} learns the scale of the similarities, and {model.config.model_type!r} has none (logit_scale): "
             "take model_type clip, siglip or vision-text-dual-encoder"
         )
 

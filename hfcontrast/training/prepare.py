@@ -34,7 +34,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
     channels_last = faster_channels_last(method.encoder, accelerator.device) if automatic else settings.channels_last
     method.to(accelerator.device)
     if channels_last:
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+        to_channels_last(method)
     if settings.sync_batchnorm and world_size() > 1:
         synchronize_batch_norm(method)
     if settings.gradient_checkpointing:
@@ -52,6 +52,13 @@ def prepare(recipe: Recipe, accelerator: Accelerator, method: Method) -> tuple[n
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         model, optimizer = accelerator.prepare(method, optimizer)
     return model, optimizer, bool(channels_last)
+
+
+def to_channels_last(module: nn.Module) -> None:
+    """Lays out the weights of two-dimensional convolutions channels-last; ``Module.to`` fails over those of three dimensions."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
 
 
 def faster_channels_last(encoder: PreTrainedModel, device: torch.device) -> bool:

@@ -45,6 +45,11 @@ def test_both_towers_are_read_as_the_card_says(folder, data, monkeypatch):
     assert outcome.refused is None and outcome.problems == []
 
 
+def test_towers_without_a_scale_of_similarities_are_refused(folder, data):
+    outcome = write_table.run_towers("align", data, folder / "align")
+    assert outcome.problems == [] and "'align' has none (logit_scale)" in outcome.refused
+
+
 @pytest.mark.slow
 def test_every_encoder_is_as_the_table_of_the_documentation_says(folder):
     outcomes = write_table.all_outcomes(folder / "all")
