@@ -7,6 +7,7 @@ So a file or folder is complete or does not exist, however the process ends. It 
 import contextlib
 import errno
 import json
+import math
 import os
 import secrets
 import shutil
@@ -175,8 +176,25 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes JSON, indented."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Writes JSON, indented; see :func:`json_text`."""
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that every parser reads: numbers that are not finite, which JSON does not have, are null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(without_nan(value), indent=indent, allow_nan=False)
+
+
+def without_nan(value: Any) -> Any:
+    """A value of dictionaries, lists and numbers with None in place of numbers that are not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: without_nan(one) for name, one in value.items()}
+    return [without_nan(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 @contextlib.contextmanager

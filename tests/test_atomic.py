@@ -137,3 +137,16 @@ def test_what_cannot_be_written_is_one_sentence_and_other_errors_are_left_alone(
     for other in (ValueError("wrong"), OSError("could not get source code"), RuntimeError("size mismatch")):
         with pytest.raises(type(other), match=str(other)), atomic.writing("the table"):
             raise other
+
+
+def test_json_has_no_numbers_that_are_none(tmp_path):
+    atomic.write_json(
+        tmp_path / "a.json",
+        {"a": [1.5, float("nan")], "b": {"c": (float("inf"), "NaN", None, True)}, "d": -float("inf")},
+    )
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert found == {"a": [1.5, None], "b": {"c": [None, "NaN", None, True]}, "d": None}

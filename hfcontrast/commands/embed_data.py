@@ -20,7 +20,7 @@ from ..errors import DataError, HFContrastError
 from ..lock import held
 from ..paths import local_path
 from .arguments import DataSource
-from .embedding_files import OWN_COLUMNS, PartMaker
+from .embedding_files import COUNTS, OWN_COLUMNS, PartMaker
 from .models import OpenedModel, open_model
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def embed(
 ) -> dict[str, Any]:
     """Writes ``part-00000.parquet``, ... with one row for every row of the data, in its order.
 
-    Columns: ``index``, the row's number; ``image_embedding``, a list of D numbers, null where the image cannot be read;
+    Columns: ``index``, the row's number; ``image_embedding``, a list of D numbers, null where the image cannot be read, or a number is not finite;
     ``text_embedding``, in the same way of its caption, and null where that is missing, empty or not UTF-8 (of a column with
     lists of captions: a list of such lists, one for each caption in its order, null for unusable ones); ``label`` where
     there are labels; and the columns to keep. The image embedding of a model with two towers is its projected one, that of
@@ -82,7 +82,7 @@ def embed(
 
     Returns:
         The manifest: ``options``, ``parts`` (rows and failures of each), ``rows``, ``unreadable_images``,
-        ``unusable_captions``.
+        ``unusable_captions``, and ``nonfinite_images`` and ``nonfinite_captions``, whose embeddings have numbers that are not finite.
 
     Raises:
         HFContrastError: Model or data cannot be used for this, or the folder was begun with other options.
@@ -142,8 +142,8 @@ def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console
         manifest["parts"].append(part)
         write_manifest(manifest, folder)
         console.print(f"{name}: {part['rows']} rows{failures(part)}", **_PLAIN)
-    for count in ("rows", "unreadable_images", "unusable_captions"):
-        manifest[count] = sum(part[count] for part in manifest["parts"])
+    for count in ("rows", *COUNTS):  # parts of earlier versions lack some
+        manifest[count] = sum(part.get(count, 0) for part in manifest["parts"])
     write_manifest(manifest | {"complete": True}, folder)
     return manifest | {"complete": True}
 
@@ -276,7 +276,9 @@ def _whole_parts(folder: Path, parts: list[dict[str, Any]]):
 
 def failures(part: dict[str, Any]) -> str:
     """What could not be embedded of a part or of everything, to append to a sentence; empty where nothing failed."""
-    counts = ((part["unreadable_images"], "unreadable images"), (part["unusable_captions"], "unusable captions"))
-    told = "".join(f", {count:,} {what}" for count, what in counts if count)
+    kinds = {name: name.replace("_", " ") for name in COUNTS}
+    kinds["nonfinite_images"] = "images with embeddings that are not finite"
+    kinds["nonfinite_captions"] = "captions with embeddings that are not finite"
+    told = "".join(f", {part[name]:,} {what}" for name, what in kinds.items() if part.get(name))
     examples = "; ".join(part.get("examples", []))
     return f"{told} (null); e.g. {examples}" if examples else told + " (null)" * bool(told)

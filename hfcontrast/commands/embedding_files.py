@@ -23,9 +23,12 @@ from ..data.in_parts import in_parts
 from ..data.sources import Rows
 from ..data.stream_errors import read_rows
 from ..encoders.features import encode, feature_size
+from ..errors import HFContrastError
 from ..evaluation.inputs import evaluating, image_transform, text_embeddings
 from .models import OpenedModel
 
+COUNTS = ("unreadable_images", "unusable_captions", "nonfinite_images", "nonfinite_captions")  # of what is null
+NOT_FINITE = "its embedding has numbers that are not finite"
 OWN_COLUMNS = ("index", "image_embedding", "text_embedding")
 _OPEN = 16  # images that are decoded at once, whatever their size
 _EXAMPLES = 3  # unreadable images of a part that are named
@@ -56,10 +59,19 @@ class Vectors:
     Attributes:
         numbers: (N, D) float32; zeros where one is missing.
         there: For each whether it is there.
+        not_finite: Places of those that are missing as they have numbers that are not finite.
     """
 
     numbers: Tensor
     there: list[bool]
+    not_finite: list[int] = field(init=False)
+
+    def __post_init__(self):
+        wrong = ~self.numbers.isfinite().all(dim=1)
+        self.not_finite = wrong.nonzero()[:, 0].tolist()
+        if self.not_finite:
+            self.numbers = self.numbers.masked_fill(wrong[:, None], 0)
+            self.there = [there and not bad for there, bad in zip(self.there, wrong.tolist())]
 
 
 @dataclass
@@ -196,21 +208,25 @@ class PartMaker:
 
     def _table(self, part: list[Encoded], first: int) -> tuple[pyarrow.Table, dict[str, Any]]:
         starts = list(itertools.accumulate((len(one.copied) for one in part), initial=first))
-        told = {"rows": starts[-1] - first, "unreadable_images": 0, "unusable_captions": 0, "examples": []}
+        told: dict[str, Any] = {"rows": starts[-1] - first} | dict.fromkeys(COUNTS, 0) | {"examples": []}
         columns: dict[str, Any] = {"index": pyarrow.array(np.arange(first, starts[-1]))}
         if self.transform:
-            columns["image_embedding"] = self._column([one.images for one in part])
-            told["unreadable_images"] = columns["image_embedding"].null_count
-            problems = (
+            images = [one.images for one in part]
+            columns["image_embedding"] = self._column(images, range(first, starts[-1]))
+            told["nonfinite_images"] = sum(len(one.not_finite) for one in images)
+            told["unreadable_images"] = columns["image_embedding"].null_count - told["nonfinite_images"]
+            problems = [
                 f"row {start + place}: {_ADDRESS.sub('', why)}"
                 for start, one in zip(starts, part)
-                for place, why in one.problems.items()
-            )
-            told["examples"] = list(itertools.islice(problems, _EXAMPLES))
+                for place, why in (one.problems | dict.fromkeys(one.images.not_finite, NOT_FINITE)).items()
+            ]
+            told["examples"] = problems[:_EXAMPLES]
         if self.tokenizer:
             captions = [vectors for one in part for vectors in one.captions]
-            column = self._column(captions)
-            told["unusable_captions"] = column.null_count + sum(not vectors.there for vectors in captions)
+            column = self._column(captions, [row for row, one in enumerate(captions, first) for _ in one.there])
+            told["nonfinite_captions"] = sum(len(one.not_finite) for one in captions)
+            missing = column.null_count + sum(not vectors.there for vectors in captions)
+            told["unusable_captions"] = missing - told["nonfinite_captions"]
             ends = np.cumsum([0] + [len(vectors.there) for vectors in captions], dtype=np.int32)
             columns["text_embedding"] = pyarrow.ListArray.from_arrays(ends, column) if self.several else column
         if self.copied:
@@ -220,10 +236,21 @@ class PartMaker:
             columns |= {name: copied.with_format("arrow")[:][name] for name in self.copied}
         return pyarrow.table(columns).cast(self.features.arrow_schema), told
 
-    def _column(self, vectors: list[Vectors]) -> pyarrow.FixedSizeListArray:
+    def _column(self, vectors: list[Vectors], rows: Sequence[int]) -> pyarrow.FixedSizeListArray:
+        """A column of vectors, each of which belongs to one of the rows.
+
+        Raises:
+            HFContrastError: A number is larger than the type can hold.
+        """
         numbers = torch.cat([one.numbers for one in vectors])
         if self.normalize:
             numbers = torch.nn.functional.normalize(numbers, dim=1)
+        if self.dtype == "float16" and len(wide := numbers.half().isinf().any(dim=1).nonzero()[:, 0]):
+            largest = float(numbers[wide[0]].abs().max())
+            raise HFContrastError(
+                f"row {rows[int(wide[0])]}: its embedding has the number {largest:,.0f}, and float16 holds at most 65,504: use "
+                "--normalize or --dtype float32"
+            )
         flat = pyarrow.array(numbers.numpy().astype(self.dtype).reshape(-1))
         null = pyarrow.array([not there for one in vectors for there in one.there], type=pyarrow.bool_())
         return pyarrow.FixedSizeListArray.from_arrays(flat, self.width, mask=null)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from ..atomic import try_file, write_text
+from ..atomic import json_text, try_file, write_text
 from ..errors import HFContrastError
 from .arguments import add_model_and_data, count, data_source, output, share
 
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> None:
         device=args.device,
         trust_remote_code=args.trust_remote_code,
     )
-    text = json.dumps(report, indent=2) + "\n"
+    text = json_text(report, indent=2) + "\n"
     if args.json == "-":
         sys.stdout.write(text)
         return

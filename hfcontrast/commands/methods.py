@@ -19,18 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs it."""
-    import json
     from dataclasses import asdict
 
+    from ..atomic import json_text
     from ..methods import registry
 
     if args.name:
         found = describe_method(args.name, registry.declaration(args.name))
-        print(json.dumps(found, indent=2)) if args.json else _print_method(found)
+        print(json_text(found, indent=2)) if args.json else _print_method(found)
         return
     entries = registry.installed().values()
     if args.json:
-        print(json.dumps([asdict(entry) for entry in entries], indent=2))
+        print(json_text([asdict(entry) for entry in entries], indent=2))
         return
     rows = [[entry.name, entry.distribution or "", entry.version or "", entry.problem or ""] for entry in entries]
     columns = ["method", "distribution", "version", "problem"]

@@ -17,6 +17,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTraine
 from ..checksums import finished, new_fingerprint
 from ..encoders.families import family_of
 from ..encoders.features import encode
+from ..encoders.finite_weights import not_finite
 from ..encoders.pretrained import missing_keys, reason
 from ..encoders.suitability import require_encoder
 from ..encoders.two_towers import is_two_towers
@@ -152,6 +153,10 @@ def open_model(
         logger.warning("%s: %d tensors are not in the weights and stay random, e.g. %s", name, len(missing), missing[0])
     if hasattr(model, "export_encoder"):
         model = model.export_encoder()
+    if wrong := not_finite(model):
+        raise HFContrastError(
+            f"{name} cannot be used: {wrong}; take an earlier checkpoint, or weights that are undamaged"
+        )
     family = family_of(model)
     family.configure(model.config)
     try:

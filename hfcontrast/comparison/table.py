@@ -1,6 +1,5 @@
 """The table of a comparison: the figures of its runs, as data, as Markdown and on the screen."""
 
-import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..atomic import write_text, writing
+from ..atomic import json_text, write_text, writing
 from ..console import plain_console
 from ..evaluation.registry import figures_of
 from .plan import PlannedRun, unequal_settings
@@ -196,7 +195,7 @@ def as_markdown(summary: dict[str, Any]) -> str:
 
 def write_table(summary: dict[str, Any], folder: Path) -> None:
     """Writes ``table.json`` and ``table.md``; readers see either the old or the new files."""
-    texts = {"table.json": json.dumps(summary, indent=2) + "\n", "table.md": as_markdown(summary)}
+    texts = {"table.json": json_text(summary, indent=2) + "\n", "table.md": as_markdown(summary)}
     with writing(f"the table in {folder}"):
         for name, text in texts.items():
             write_text(folder / name, text)

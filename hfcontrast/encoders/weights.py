@@ -11,6 +11,7 @@ from transformers import AutoModel, PreTrainedModel
 from ..errors import ArgumentError
 from .config import Backbone, Weights
 from .families import family_of
+from .finite_weights import not_finite
 from .pretrained import missing_keys, read_pretrained
 from .two_towers import is_two_towers
 
@@ -90,6 +91,8 @@ def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) ->
             f"{int(len(matched) / len(wanted) * 1000) / 1000} here, and it is {least:g}",
             source.argument,
         )
+    if wrong := not_finite({key: weights[key] for key in matched if key in dict(target.named_parameters())}):
+        raise ArgumentError(f"{source.argument}: {name!r} cannot be loaded: {wrong}", source.argument)
     with torch.no_grad():
         for key in matched:
             wanted[key].copy_(weights[key])

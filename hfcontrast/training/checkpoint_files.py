@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from accelerate.utils import load
 
+from ..atomic import json_text, without_nan
 from ..checksums import checksum, checksum_of_file, is_older
 
 STATE = "run.json"
@@ -23,8 +24,8 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 
 def sealed(state: dict[str, Any]) -> str:
     """A state as JSON, with a checksum of it."""
-    state = {name: value for name, value in state.items() if name != _CHECKSUM}
-    return json.dumps(state | {_CHECKSUM: _checksum_of(state)}, indent=2)
+    state = {name: without_nan(value) for name, value in state.items() if name != _CHECKSUM}
+    return json_text(state | {_CHECKSUM: _checksum_of(state)}, indent=2)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from ..atomic import write_text
+from ..atomic import json_text, write_text
 from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from ..errors import DataError
@@ -51,7 +51,7 @@ def measured_settings(
         with LongTask(f"measuring {', '.join(missing)} on the images"):
             found = data_statistics_of(method_class, sample_images(rows, size), options, missing)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(found))
+        write_text(file, json_text(found))
     accelerator.wait_for_everyone()
     return json.loads(file.read_text(encoding="utf-8"))
 

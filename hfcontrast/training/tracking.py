@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 
-from ..atomic import write_text, writing
+from ..atomic import json_text, write_text, writing
 from ..errors import RecipeError
 from ..recipe.sections import TrackSection
 
@@ -53,7 +53,7 @@ class Tracking:
         if self.accelerator.is_main_process:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with writing(str(self.file)):
-                write_text(self.file, "".join(json.dumps(values) + "\n" for values in kept))
+                write_text(self.file, "".join(json_text(values) + "\n" for values in kept))
         self.accelerator.log_with = [kind for kind in self.accelerator.log_with if str(kind) != "tensorboard"]
         name = settings.run_name or folder_name
         own = {
@@ -94,7 +94,7 @@ class Tracking:
             return
         advice = "free some space; the same command then resumes from the newest checkpoint"
         with writing(str(self.file), advice), self.file.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(json_text({"step": step, **values}) + "\n")
         self.accelerator.log(_curves(values), step=step)
 
 

@@ -359,3 +359,55 @@ def test_a_folder_is_embedded_into_once_at_a_time(clip_folder, source, tmp_path)
             embed.embed(clip_folder, source, tmp_path)
     assert embed.embed(clip_folder, source, tmp_path)["complete"]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_embeddings_that_are_not_finite_are_null_and_counted(clip_folder, source, tmp_path, monkeypatch):
+    whole, whole_texts, seen = parts.encode, parts.text_embeddings, []
+
+    def encode(model, pixels):
+        seen.append(len(pixels))
+        found = whole(model, pixels).clone()
+        if len(seen) == 2:  # rows 20 to 39
+            found[4, 0], found[5, 1] = float("nan"), float("inf")
+        return found
+
+    def text_embeddings(*arguments):
+        found = whole_texts(*arguments)
+        return torch.cat([found[:1] * float("nan"), found[1:]]) if len(seen) == 1 else found
+
+    monkeypatch.setattr(parts, "encode", encode)
+    monkeypatch.setattr(parts, "text_embeddings", text_embeddings)
+    told = embed.embed(clip_folder, source, tmp_path, batch_size=20, shard_rows=20)
+    assert seen == [18, 20] and told["unreadable_images"] == 2 and told["unusable_captions"] == 0
+    assert (told["nonfinite_images"], told["nonfinite_captions"]) == (2, 1)
+    assert [part["nonfinite_images"] for part in told["parts"]] == [0, 2]
+    assert "row 24" in told["parts"][1]["examples"][0] and "not finite" in embed.failures(told["parts"][1])
+    found = read(tmp_path)
+    assert [row for row in range(40) if found["image_embedding"][row] is None] == [3, 17, 24, 25]
+    assert [row for row in range(40) if found["text_embedding"][row] is None] == [0]
+
+
+def test_numbers_beyond_float16_are_refused_with_their_row(clip_folder, source, tmp_path, monkeypatch):
+    whole = parts.encode
+
+    def encode(model, pixels):
+        found = whole(model, pixels)
+        return torch.cat([found[:-1], 1e6 * found[-1:]])
+
+    monkeypatch.setattr(parts, "encode", encode)
+    options = {"what": "images", "dtype": "float16", "batch_size": 40}
+    with pytest.raises(HFContrastError, match="row 39: .* 65,504: use --normalize or --dtype float32"):
+        embed.embed(clip_folder, source, tmp_path / "refused", **options)
+    told = embed.embed(clip_folder, source, tmp_path / "done", normalize=True, **options)
+    assert told["nonfinite_images"] == 0 and told["rows"] == 40
+
+
+def test_weights_that_are_not_finite_are_refused_before_the_data_is_read(tmp_path):
+    model = tiny_clip()
+    model.visual_projection.weight.data[0, 0] = float("nan")
+    folder = save(model, tmp_path / "model")
+    with pytest.raises(
+        HFContrastError, match="cannot be used: visual_projection.weight of .* tensors has numbers that are NaN"
+    ):
+        embed.embed(folder, DataSource("nowhere"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
