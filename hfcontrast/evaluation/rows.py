@@ -1,7 +1,6 @@
 """Rows for evaluation: which are held out, how their images are prepared, and on which device; used by runs and commands."""
 
 import contextlib
-import difflib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
@@ -16,12 +15,12 @@ from ..data.aligned_labels import numbered_as
 from ..data.label_numbers import LabelNumbers
 from ..data.sources import Rows, load_rows
 from ..encoders.two_towers import is_two_towers
-from ..errors import DataError
 from .batches import Batches
 from .counts import label_counts, unknown_counts, unknown_labels
 from .features import RawPixels, all_objects, extract_features, join_processes
 from .held_out import first_held_out
 from .inputs import image_transform
+from .needs import Described, further_columns, meant, named, require  # noqa: F401 (other modules import them from here)
 from .protocol import CAPTIONS, CLASS_NAMES, LABELS, NEEDS, TEXT_TOWER, TRAIN, NothingToEvaluate
 from .retrieval import caption_batches
 
@@ -132,13 +131,13 @@ class EvaluationRows:
         counted = [int((found >= 0).sum()) for found in (train_labels, labels)]
         if left_out and not counted[0] and counted[1]:
             raise NothingToEvaluate(
-                f"all {left_out:,} labeled images of {_named(self.train, 'the train rows')} are near-duplicates of test images: "
+                f"all {left_out:,} labeled images of {named(self.train, 'the train rows')} are near-duplicates of test images: "
                 "choose another split to evaluate on, or other train rows"
             )
         if not all(counted):
             raise NothingToEvaluate(
-                f"there are labels for {counted[0]:,} images of {_named(self.train, 'the train rows')} and {counted[1]:,} of "
-                f"{_named(self.test, 'the test rows')}: classification needs some of both"
+                f"there are labels for {counted[0]:,} images of {named(self.train, 'the train rows')} and {counted[1]:,} of "
+                f"{named(self.test, 'the test rows')}: classification needs some of both"
             )
         return train, train_labels, test, labels
 
@@ -206,11 +205,6 @@ class FeatureRows(EvaluationRows):
         return self._given[which]
 
 
-def _named(batches: Any, otherwise: str) -> str:
-    rows = getattr(batches, "all_rows", None)
-    return otherwise if rows is None else rows.description
-
-
 def prepared_rows(
     train: Rows | None,
     test: Rows,
@@ -248,52 +242,7 @@ def prepared_rows(
     return EvaluationRows(tests, trains, make=make, batch_size=batch_size, **options)
 
 
-def further_columns(needs: Collection[str]) -> tuple[str, ...]:
-    """The columns of the data among some needs."""
-    return tuple(sorted(set(needs) - set(NEEDS)))
-
-
 def computing_device(encoder: Any) -> torch.device:
     """Where a classifier is fitted to an encoder's features: on its GPU, else on the CPU, as other devices have no float64."""
     device = encoder.device if hasattr(encoder, "device") else next(encoder.parameters()).device
     return device if device.type == "cuda" else torch.device("cpu")
-
-
-class Described:
-    """Rows whose images are not prepared yet: what they have can be asked for, as of batches of them."""
-
-    def __init__(self, rows: Rows):
-        self.all_rows = rows
-
-    def __call__(self) -> Any:
-        """There are no batches."""
-        raise TypeError("the images of these rows are not prepared")
-
-
-def require(lacking: Collection[str], task: str, rows: EvaluationRows, hints: Mapping[str, str]) -> None:
-    """Refuses a task that rows or the encoder do not allow.
-
-    Args:
-        lacking: What :meth:`EvaluationRows.lacks` returned.
-        task: The task's name.
-        rows: The rows.
-        hints: What to do about it, by what is lacking: an option or a key.
-
-    Raises:
-        DataError: Something is lacking.
-    """
-    for need in lacking:
-        where = "the encoder" if need == TEXT_TOWER else _named(rows.test, "the data")
-        hint = f": {hints[need]}" if need in hints else ""
-        if need == CLASS_NAMES:
-            texts = rows.test_rows is not None and rows.test_rows.labels.texts
-            what = "texts of a stream, which are not known beforehand" if texts else "numbers without names"
-            raise DataError(f"the labels of {where} are {what}; {task} needs the names of the classes{hint}")
-        what = need.removeprefix("a ") if need in NEEDS else f"column {need!r}"
-        raise DataError(f"{where} has no {what}, which {task} needs{hint or meant(need)}")
-
-
-def meant(need: str) -> str:
-    """What was probably meant by a need that is taken for a column as no other has its name: ``; did you mean 'labels'?``."""
-    near = () if need in NEEDS else difflib.get_close_matches(need, NEEDS, n=1, cutoff=0.75)
-    return f"; did you mean {near[0]!r}?" if near else ""
