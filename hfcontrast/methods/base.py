@@ -122,6 +122,13 @@ class Method(ModulesOfMethod):
         """
         return {}
 
+    def after_loading(self, names: frozenset[str]) -> None:
+        """Called once, after released weights were loaded into the encoder of a new run: sets what has to fit them.
+
+        Args:
+            names: Tensors of the encoder's ``state_dict`` that were loaded.
+        """
+
     def export_encoder(self) -> PreTrainedModel:
         """The encoder that is evaluated and published: a native model, made of modules and parameters of this method."""
         return self.encoder

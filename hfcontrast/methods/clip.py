@@ -7,6 +7,8 @@ Deviations from the paper:
 - The paper cuts a random square from the image resized to its short side; the view here is cut from at least 90 % of the
   area, with an aspect ratio between 3:4 and 4:3, as in open_clip.
 - On several processes, each compares its own pairs with those of all: the loss and its gradients are those of the global batch.
+- Towers of the SigLIP family are trained with this loss too. Its scale starts where CLIP's does unless released weights have one,
+  and the bias of their logits, which cancels out of the loss, stays as it is.
 """
 
 import math
@@ -56,6 +58,10 @@ class CLIP(Method):
     def __init__(self, config: CLIPMethodConfig):
         super().__init__(config)
         require_two_towers(self.encoder, "clip")
+        if hasattr(self.encoder, "logit_bias"):
+            self.encoder.logit_bias.requires_grad_(False)
+            if not self.encoder.logit_scale.is_meta:
+                self.encoder.logit_scale.data.fill_(math.log(1 / 0.07))
         self.post_init()
 
     def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
@@ -65,7 +71,7 @@ class CLIP(Method):
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The symmetric cross-entropy of this process's pairs against those of the global batch."""
         images, texts = (F.normalize(embeddings[name].float(), dim=-1) for name in ("images", "texts"))
-        scale = self.encoder.logit_scale.exp()
+        scale = self.encoder.logit_scale.exp().squeeze()  # SigLIP's has the shape (1,)
         if world_size() == 1:
             loss = clip_loss(images, texts, 1 / scale)
         else:
@@ -73,7 +79,7 @@ class CLIP(Method):
         return MethodOutput(
             loss=loss,
             metrics={
-                "logit_scale": scale.detach().squeeze(),
+                "logit_scale": scale.detach(),
                 "pair_similarity": (images * texts).sum(dim=-1).mean().detach(),
             },
             embeddings=images.detach(),

@@ -6,7 +6,8 @@ Deviations from the paper:
 - Where the paper passes the texts from device to device, each process gathers the (small) text features of all and computes
   their similarities with its own images in tiles: no process holds the B x B matrix, and the sums are the same.
 - A backbone without a bias of the logits (any but SigLIP's own) gets one here; it is not part of the exported model, whose
-  rankings do not depend on it.
+  rankings do not depend on it. The scale then starts at the paper's, also where released weights, such as CLIP's, have another:
+  beside a bias of -10 a scale of 100 makes every pair a confident error.
 - The view is CLIP's; the paper resizes the whole image to a square.
 """
 
@@ -23,13 +24,15 @@ from ..nn import gather, rank
 from ..view import View
 from .base import Method, MethodConfig, MethodOutput
 
+_SCALE = math.log(10)
+
 
 @strict
 class SigLIPMethodConfig(MethodConfig):
     """Configuration of SigLIP.
 
     Args:
-        bias: Initial bias of the logits, if the backbone has none; -10 in the paper.
+        bias: Initial bias of the logits, if the backbone or its released weights have none; -10 in the paper.
     """
 
     model_type = "hfcontrast_siglip"
@@ -54,8 +57,16 @@ class SigLIP(Method):
         require_two_towers(self.encoder, "siglip")
         self.own_bias = None if hasattr(self.encoder, "logit_bias") else LogitBias(config.bias)
         if not self.encoder.logit_scale.is_meta:  # backbones other than SigLIP's start with CLIP's
-            self.encoder.logit_scale.data.fill_(math.log(10))
+            self.encoder.logit_scale.data.fill_(_SCALE)
         self.post_init()
+
+    @torch.no_grad()
+    def after_loading(self, names: frozenset[str]) -> None:
+        """Scale and bias belong together: where either is not among the released weights, both start as in the paper."""
+        if not {"logit_scale", "logit_bias"} <= names:
+            self.encoder.logit_scale.fill_(_SCALE)
+            if self.own_bias is None:
+                self.encoder.logit_bias.fill_(self.config.bias)
 
     def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
         """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""

@@ -135,6 +135,8 @@ def build_method(
     _check_sizes(method.encoder, recipe, views)
     with under("backbone"):
         loaded = load_weights(method.encoder, recipe.backbone)
+    if loaded:
+        method.after_loading(loaded.names)
     sentences = [loaded.sentence] if loaded else []
     sentences += adapt(method, recipe.backbone, loaded)
     if loaded:

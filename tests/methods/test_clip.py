@@ -8,7 +8,13 @@ from torch.nn import functional as F
 
 from hfcontrast.methods.base import MethodOutput, Progress
 from hfcontrast.methods.clip import CLIP
-from hfcontrast.testing import TINY_BACKBONE, build, check_method, random_batch
+from hfcontrast.testing import TINY_BACKBONE, TINY_TOWERS, build, check_method, random_batch
+
+SIGLIP = {
+    "model_type": "siglip",
+    "text_config": {**TINY_TOWERS["text_config"], "projection_size": 32},
+    "vision_config": TINY_TOWERS["vision_config"],
+}
 
 
 def inputs(batch):
@@ -85,5 +91,25 @@ def test_gains_biases_and_the_temperature_do_not_decay():
         assert (id(parameter) in decaying) != exempt, name
 
 
-def test_contract():
-    check_method(CLIP)
+def test_towers_of_siglip_whose_scale_is_a_vector():
+    method, batch = build(CLIP, SIGLIP), random_batch(CLIP, 5)
+    assert method.encoder.logit_scale.shape == (1,)
+    assert method.encoder.logit_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-4)
+    output = method(**batch)
+    images, texts = (F.normalize(part, dim=1) for part in method.embed(**batch_of_embed(batch)).values())
+    logits = images @ texts.T / 0.07
+    expected = (F.cross_entropy(logits, torch.arange(5)) + F.cross_entropy(logits.T, torch.arange(5))) / 2
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    assert method.encoder.logit_scale.grad.abs() > 0
+    assert [name for name, parameter in method.named_parameters() if parameter.grad is None] == ["encoder.logit_bias"]
+    assert not method.encoder.logit_bias.requires_grad  # it cancels out of the loss
+
+
+def batch_of_embed(batch):
+    return {key: batch[key] for key in ("pixel_values", "input_ids", "attention_mask")}
+
+
+@pytest.mark.parametrize("backbone", [None, SIGLIP], ids=["clip", "siglip"])
+def test_contract(backbone):
+    check_method(CLIP, backbone)

@@ -43,6 +43,22 @@ def test_a_backbone_without_a_bias_gets_one():
     assert not hasattr(method.export_encoder(), "logit_bias")
 
 
+@pytest.mark.parametrize("loaded", ["logit_scale", "logit_bias", ""])
+@pytest.mark.parametrize("backbone", [NATIVE, TINY_TOWERS], ids=["siglip", "clip"])
+def test_scale_and_bias_start_together_where_either_is_new(backbone, loaded):
+    method = build(SigLIP, backbone)
+    with torch.no_grad():
+        for name in ("logit_scale", "logit_bias"):
+            if hasattr(method.encoder, name):
+                getattr(method.encoder, name).fill_(4.6)
+    if backbone is NATIVE:
+        method.after_loading(frozenset({"logit_scale", "logit_bias"}))
+        assert method.encoder.logit_scale.item() == pytest.approx(4.6) and method.encoder.logit_bias.item() > 4
+    method.after_loading(frozenset({loaded}))
+    assert method.encoder.logit_scale.exp().item() == pytest.approx(10, rel=1e-4)
+    assert (method.encoder.logit_bias if backbone is NATIVE else method.own_bias.value).item() == -10
+
+
 def test_an_encoder_of_images_alone_is_refused():
     with pytest.raises(ValueError, match="siglip needs a backbone with an image and a text tower"):
         build(SigLIP, TINY_BACKBONE)

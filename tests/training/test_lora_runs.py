@@ -267,6 +267,13 @@ def test_towers_resume_exactly_after_a_crash(name, pairs, tmp_path):
     )
 
 
+def test_weights_of_clip_start_siglips_loss_at_its_own_scale(released):
+    base = released("clip", TOWERS["clip"], TEXT)
+    method, _ = build("siglip", {"pretrained": base})
+    assert method.encoder.logit_scale.exp().item() == pytest.approx(10, rel=1e-4) and method.own_bias.value == -10
+    assert build("clip", {"pretrained": base})[0].encoder.logit_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-4)
+
+
 def test_a_locked_towers_statistics_and_dropout(released):
     """A ResNet of timm, locked (LiT), and a BERT with dropout from random weights."""
     backbone = {

@@ -13,6 +13,7 @@ HOOKS = (
     "before_step",
     "frozen",
     "after_step",
+    "after_loading",
     "export_encoder",
     "visualize",
     "compute_data_statistics",
