@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from .data.sources import Rows, load_rows
 from .encoders.two_towers import is_two_towers
 from .errors import RecipeError, under
+from .evaluation.feature_statistics import ROWS
 from .evaluation.held_out import HeldOut, held_out_rows
 from .evaluation.online import OnlineEvaluation, Task
 from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN
@@ -95,9 +96,8 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     rows.trained = trained_names(encoder, training.method)
     evaluation = OnlineEvaluation(rows, possible_tasks(training, encoder, rows, opened.tasks))
     processing = [size, ratio, training.mean, training.std]
-    evaluation.conditions = conditions(
-        recipe, name, [found.train.num_rows, found.test.num_rows], processing, evaluation.tasks
-    )
+    counts = [found.train.num_rows, found.test.num_rows]
+    evaluation.conditions = conditions(recipe, name, counts, processing, evaluation.tasks, draws_rows(found, settings))
     if with_texts:
         processor = with_tokenizer(encoder, processor, training.captions.tokenizer)
     return evaluation, name, processor, ratio
@@ -128,8 +128,20 @@ def possible_tasks(
     return found
 
 
+def draws_rows(found: HeldOut, settings: Any) -> bool:
+    """Whether not all rows are used, so that they are drawn (see ``hfcontrast.data.subsets``)."""
+    fifth = found.split is None and found.own and found.test.class_numbers() is not None
+    limits = [(found.train, settings.max_train), (found.test, settings.max_test), (found.test, ROWS)]
+    return fifth or any(rows and limit and (rows.num_rows or 0) > limit for rows, limit in limits)
+
+
 def conditions(
-    recipe: Recipe, name: str, rows: list[int | None], processing: list[Any], tasks: dict[str, Task]
+    recipe: Recipe,
+    name: str,
+    rows: list[int | None],
+    processing: list[Any],
+    tasks: dict[str, Task],
+    drawn: bool = False,
 ) -> dict[str, Any]:
     """What the scores of a run depend on beside its encoder, by kinds of scores, as JSON.
 
@@ -139,9 +151,17 @@ def conditions(
         rows: How many rows it has: train rows and test rows.
         processing: How images are prepared.
         tasks: The evaluators.
+        drawn: Whether the rows that are used are drawn, as earlier versions drew others.
     """
     settings = recipe.eval
-    source = [name, recipe.evaluation_source(), rows, settings.max_train, settings.max_test]
+    source = [
+        name,
+        recipe.evaluation_source(),
+        rows,
+        settings.max_train,
+        settings.max_test,
+        *["drawn by class"] * drawn,
+    ]
     found = {"images": [source, processing]}
     for task, (evaluator, chosen) in tasks.items():
         found[task.replace("-", "_")] = evaluator.conditions(chosen)

@@ -8,7 +8,7 @@ from PIL import Image as PILImage
 from hfcontrast.data import load_rows
 from hfcontrast.errors import DataError
 from hfcontrast.recipe import load_recipe
-from hfcontrast.run_evaluation import held_out
+from hfcontrast.run_evaluation import draws_rows, held_out
 
 LABELS = ClassLabel(names=["a", "b"])
 
@@ -60,3 +60,18 @@ def test_nothing_is_held_out_of_a_few_images(label, tmp_path):
     with pytest.raises(DataError, match=r"has 4 row\(s\) and no test split: .*eval.path"):
         chosen(tmp_path / "data", train=data(4, label))
     assert chosen(tmp_path / "more", train=data(5, label))[:2] == (4, 1)
+
+
+def test_conditions_say_where_rows_are_drawn(tmp_path):
+    """Earlier versions drew others: their scores are no baseline of today's."""
+    DatasetDict(train=data(10, LABELS)).save_to_disk(tmp_path / "fifth")
+    DatasetDict(train=data(10, LABELS), test=data(6, LABELS)).save_to_disk(tmp_path / "splits")
+    DatasetDict(train=data(10)).save_to_disk(tmp_path / "unlabeled")
+
+    def drawn(name, **settings):
+        values = {"method": {"name": "simclr"}, "backbone": "timm/resnet18", "train": {"steps": 1}, "eval": settings}
+        recipe = load_recipe(values | {"data": {"path": str(tmp_path / name)}})
+        return draws_rows(held_out(recipe, load_rows(str(tmp_path / name))), recipe.eval)
+
+    assert drawn("fifth") and not drawn("splits") and not drawn("unlabeled")
+    assert drawn("splits", max_test=5) and drawn("splits", max_train=5) and not drawn("splits", max_train=10)

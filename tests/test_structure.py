@@ -95,6 +95,7 @@ NARROW = {
         "held_out",
         "row_reader",
         "stream_errors",
+        "subsets",
     },
     ("recipe", "encoders"): {"config", "config_names", "own_architectures", "timm_names"},
     ("run", "training"): {"launchers"},

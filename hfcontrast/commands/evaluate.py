@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="split that classifiers (kNN, probe, fine-tuning) are fitted to (default: train)",
     )
     parser.add_argument("--bank-split", metavar="SPLIT", help=argparse.SUPPRESS)  # until 0.3
-    parser.add_argument("--limit", metavar="N", type=count, help="rows of each split at most, spread evenly over it")
+    parser.add_argument("--limit", metavar="N", type=count, help="rows of each split at most, drawn from all of them")
     short = parser.add_argument_group("short forms of settings")
     for flag, (_, _, metavar, kind, text) in _SHORT.items():
         short.add_argument(f"--{flag}", metavar=metavar, type=kind, help=text)

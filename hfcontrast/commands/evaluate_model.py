@@ -49,7 +49,8 @@ def evaluate_model(
         split: The rows that are evaluated on; None: ``test``, else ``validation``, else a folder of such a name beside one called
             ``train``; else a fifth of the train rows, which are then not trained on, or all of them where none are needed.
         train_split: The rows that classifiers are fitted to.
-        limit: Rows of each of the two at most, spread evenly over it; of a stream the first ones.
+        limit: Rows of each of the two at most, drawn from all of them, of each class in proportion; the first ones of a stream of unknown
+            length, or from elsewhere.
         batch_size: Images encoded at once.
         revision: Branch, tag or commit of a model on the Hub.
         device: Such as ``cuda:1``; None takes a GPU where there is one.

@@ -79,7 +79,7 @@ def _called(place: Path) -> str:
 
 
 def in_fifth(position: int) -> bool:
-    """Whether a row belongs to the fifth that is held out where there is nothing better.
+    """Whether a row belongs to the fifth that is held out where there is nothing better, and labels are not known beforehand.
 
     One of five consecutive rows, drawn by their place: rows whose classes follow a cycle would otherwise lose whole classes.
 

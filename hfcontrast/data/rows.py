@@ -37,6 +37,7 @@ class Rows:
         reader: How its images are read.
         files: Fingerprint of the files of a stream, or of the rows that it was made of; None where that is not known.
         labels: The class numbers of what ``label`` holds, which of a stream may be texts.
+        remote: Whether a stream's files are elsewhere, so that each row that is passed over is fetched too.
         shard_files: The file of each shard of a stream; empty where that is not known.
         chosen: Which rows of the split these are: their places, of a stream the conditions that these fulfil one after the other;
             None where they are all of them.
@@ -54,6 +55,7 @@ class Rows:
     reader: ImageReader = ImageReader()
     files: str | None = None
     labels: LabelNumbers = LabelNumbers()
+    remote: bool = False
     shard_files: tuple[str, ...] = ()
     chosen: Sequence[int] | tuple[Callable[[int], bool], ...] | None = None
 
@@ -64,10 +66,14 @@ class Rows:
 
     def has_labels(self) -> bool:
         """Whether some row has a label; of a stream, whether it has a column of them."""
+        labels = self.class_numbers()
+        return self.labeled if labels is None else bool((labels >= 0).any())
+
+    def class_numbers(self) -> np.ndarray | None:
+        """(N,) the class number of each row, -1 where it has none; None without labels and of a stream, whose labels are read with it."""
         if self.streaming or not self.labeled:
-            return self.labeled
-        labels = self.dataset.select_columns(["label"]).with_format("arrow")[:]["label"]
-        return bool((self.labels.of_column(labels) >= 0).any())
+            return None
+        return self.labels.of_column(self.dataset.select_columns(["label"]).with_format("arrow")[:]["label"])
 
     def has_captions(self) -> bool:
         """Whether some row has a caption that can be used; of a stream, whether it has a column of them."""

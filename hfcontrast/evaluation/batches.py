@@ -30,7 +30,7 @@ class Batches:
 
     Args:
         rows: The data set.
-        limit: How many of its rows are used at most, spread evenly over it; the first ones of a stream.
+        limit: How many of its rows are used at most; which, ``share_out`` says. With ``tests``, some of each class are among them.
         transform: From images to pixel values.
         batch_size: Images a batch.
         size: Side of the images, in pixels.
@@ -49,7 +49,7 @@ class Batches:
     ):
         count = limit if rows.num_rows is None else min(rows.num_rows, limit or rows.num_rows)
         self.all_rows = rows
-        self.rows, self.transform, self.batch_size = share_out(rows, limit), transform, batch_size
+        self.rows, self.transform, self.batch_size = share_out(rows, limit, tests is not None), transform, batch_size
         self.keep = count is not None and count * size * size * 12 <= CACHED_BYTES
         self.too_large = not self.keep and not rows.streaming
         self.tests, self.left_out = tests, 0

@@ -31,6 +31,11 @@ def label_counts(labels: Tensor, train_labels: Tensor, near_duplicates: int) -> 
     }
 
 
+def class_count(labels: Tensor) -> int:
+    """How many classes labels (M,) are of; those below 0 are none."""
+    return len(labels[labels >= 0].unique())
+
+
 def unknown_labels(labels: Tensor, train_labels: Tensor) -> Tensor:
     """(U,) the labels of the test images whose class no train image has; arguments as in :func:`label_counts`."""
     labels = labels[labels >= 0]
@@ -67,6 +72,8 @@ def told_labels(counts: Mapping[str, Any]) -> str:
     kinds = {kind: counts.get(f"unlabeled_{kind}_images") for kind in ("test", "train")}
     told = " and ".join(f"{count:,} {kind} images" for kind, count in kinds.items() if count)
     text = f"; {told} without a label left out" if told else ""
+    if counts.get("test_classes") == 1:
+        text += "; all test images are of one class, which says nothing"
     if images := counts.get("unknown_class_test_images"):
         names = counts["unknown_classes"]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -28,8 +28,15 @@ class FeatureStatistics(Evaluator):
     task_name = "spread of frozen features"
 
     def evaluate(self, encoder, rows, settings):
+        import numpy as np
+
+        from ..data.subsets import STATISTICS, drawn_rows
         from ..nn.collapse import effective_rank, feature_std
 
-        features, _ = rows.test_features(encoder)
-        figures = {"std": feature_std(features), "effective_rank": effective_rank(features[:ROWS])}
+        features, labels = rows.test_features(encoder)
+        figures = {"std": feature_std(features)}
+        chosen = slice(None)
+        if len(features) > ROWS:
+            chosen = drawn_rows(np.arange(len(features)), ROWS, STATISTICS, labels.numpy())
+        figures["effective_rank"] = effective_rank(features[chosen])
         return Scores(figures, {"images": len(features)})

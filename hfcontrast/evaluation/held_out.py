@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ..data.aligned_labels import shared_classes
 from ..data.held_out import held_out_sources, in_fifth
 from ..data.sources import Rows, load_rows
+from ..data.subsets import HELD_OUT, drawn_rows
 from ..errors import DataError
 
 _EXAMPLES = 3  # of classes in a message
@@ -71,15 +74,21 @@ def held_out_rows(
 
 
 def hold_out_a_fifth(rows: Rows, train_split: str) -> HeldOut:
-    """A fifth of the train rows to evaluate on; the others are the train rows then.
+    """A fifth of the train rows to evaluate on, of each class where labels are known beforehand; the others are the train rows then.
 
     Raises:
         DataError: There are fewer than five.
     """
     check_enough(rows)
-    test = rows.where(in_fifth)
+    labels = rows.class_numbers()
+    if labels is None:
+        train, test = rows.where(lambda i: not in_fifth(i)), rows.where(in_fifth)
+    else:
+        places = np.fromiter(rows.places(), dtype=np.int64, count=len(labels))
+        chosen = drawn_rows(places, round(len(labels) / 5), HELD_OUT, labels)
+        train, test = rows.select(np.delete(np.arange(len(labels)), chosen)), rows.select(chosen)
     test = replace(test, description=f"{rows.description}, a fifth of it")
-    return HeldOut(rows.where(lambda i: not in_fifth(i)), test, None, f"a fifth of {train_split}")
+    return HeldOut(train, test, None, f"a fifth of {train_split}")
 
 
 def _fitting(train: Rows | None, test: Rows) -> Rows | None:

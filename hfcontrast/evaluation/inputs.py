@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from PIL import Image
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.sources import Rows, rows_of
+from ..data.subsets import LIMIT, drawn_rows
 from ..encoders.families import family_of
 from ..encoders.features import feature_size
 from ..encoders.two_towers import text_features
@@ -67,23 +69,29 @@ def as_rows(
     )
 
 
-def share_out(rows: Rows, limit: int | None = None) -> Rows:
+def share_out(rows: Rows, limit: int | None = None, every_class: bool = False) -> Rows:
     """This process's share of the rows, dealt out in turn as ``join_processes`` collects them.
 
     Args:
         rows: The rows; all of them where only one process runs.
-        limit: How many are used at most, over all processes: spread evenly over the data, of a stream the first ones.
+        limit: How many are used at most, over all processes: drawn from the data (see ``hfcontrast.data.subsets``), of each class in
+            proportion where labels are known beforehand; the first ones of a stream whose length is not known, or whose files are elsewhere.
+        every_class: Whether at least one of each class is drawn, as far as the limit allows.
     """
+    drawn = None
+    if limit is not None and (rows.num_rows or 0) > limit and not (rows.streaming and rows.remote):
+        places = np.fromiter(rows.places(), dtype=np.int64, count=rows.num_rows)
+        drawn = drawn_rows(places, limit, LIMIT, rows.class_numbers(), every_class)[rank() :: world_size()]
     if world_size() > 1:  # what is said of these rows, each process says of its own
         rows = replace(rows, description=f"{rows.description}, rows of process {rank() + 1} of {world_size()}")
+    if drawn is not None:
+        own = frozenset(drawn.tolist())
+        return rows.where(own.__contains__, max(own, default=0) + 1) if rows.streaming else rows.select(drawn)
     if rows.streaming:
         if limit is None and world_size() == 1:
             return rows
         return rows.where(lambda i: i % world_size() == rank(), limit)
-    count = min(rows.num_rows, limit or rows.num_rows)
-    if count == rows.num_rows and world_size() == 1:
-        return rows
-    return rows.select([i * rows.num_rows // count for i in range(rank(), count, world_size())])
+    return rows if world_size() == 1 else rows.select(range(rank(), rows.num_rows, world_size()))
 
 
 def image_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:

@@ -175,7 +175,7 @@ class DeclaredEvaluator:
             label_column: Column with the labels; None: ``label``, else the first one of class labels.
             caption_column: Column with the captions; None: ``caption``, ``captions``, ``text`` ...
             batch_size: Images encoded at once.
-            limit: Images of each at most, spread evenly over them.
+            limit: Images of each at most, drawn from all of them.
 
         Raises:
             HFContrastError: Model or data lack what it needs.

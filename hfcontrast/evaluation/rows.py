@@ -16,7 +16,7 @@ from ..data.label_numbers import LabelNumbers
 from ..data.sources import Rows, load_rows
 from ..encoders.two_towers import is_two_towers
 from .batches import Batches
-from .counts import label_counts, unknown_counts, unknown_labels
+from .counts import class_count, label_counts, unknown_counts, unknown_labels
 from .features import RawPixels, all_objects, extract_features, join_processes
 from .held_out import first_held_out
 from .inputs import image_transform
@@ -127,6 +127,7 @@ class EvaluationRows:
         train, train_labels = self.train_features(encoder)
         left_out = int(join_processes(torch.tensor([getattr(self.train, "left_out", 0)])).sum())
         self.counts = label_counts(labels, train_labels, left_out)
+        self.counts["test_classes"] = class_count(labels)
         self.count_unknown(labels, train_labels)
         counted = [int((found >= 0).sum()) for found in (train_labels, labels)]
         if left_out and not counted[0] and counted[1]:
@@ -226,7 +227,7 @@ def prepared_rows(
         processor: The model's own processor, or its image processor.
         size: Side of the images that it makes, in pixels.
         batch_size: Images encoded at once.
-        max_train: Train rows that are used at most, spread evenly; None: all.
+        max_train: Train rows that are used at most, drawn from all of them (see ``share_out``); None: all.
         max_test: Test rows, in the same way.
         keep: Whether small data are kept in memory as pixels, as they are read again and again.
         options: See :class:`EvaluationRows`.

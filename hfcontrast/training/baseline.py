@@ -1,6 +1,7 @@
 """The evaluation of an encoder during a run, and of the untrained one, which is the baseline of the trained one."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,10 @@ from .build import Training
 from .environment import describe_environment
 
 _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
+_CHANGED = (
+    "the rows that are evaluated on, or the settings of the evaluation, are not those with which this run was begun: the scores of the "
+    "untrained encoder are measured anew or left out, and those in metrics.jsonl until now are of the former evaluation"
+)
 
 
 class Evaluate(Protocol):
@@ -87,6 +92,8 @@ def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path)
     notes = training.checkpoints.notes(checkpoint)
     known, conditions = notes.get("untrained", {}), notes.get("untrained_conditions")
     if conditions is None or any(conditions.get(kind, own) != own for kind, own in evaluate.conditions.items()):
+        if known and conditions is not None:
+            training.accelerator.print(f"warning: {_CHANGED}", file=sys.stderr)
         known, conditions = {}, {}
     if training.recipe.eval.baselines and (not known or evaluate.missing(known)):
         found = scores_before(evaluate, training)

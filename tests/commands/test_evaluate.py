@@ -12,10 +12,10 @@ from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate_model import evaluate_model
 from hfcontrast.commands.models import open_model
 from hfcontrast.data import load_rows
-from hfcontrast.data.held_out import in_fifth
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation.batches import Batches
 from hfcontrast.evaluation.finetune import FineTuning, finetune_accuracy
+from hfcontrast.evaluation.held_out import hold_out_a_fifth
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.linear_probe import linear_accuracy
 from hfcontrast.evaluation.registry import evaluators
@@ -139,7 +139,9 @@ def test_without_a_split_of_its_own_a_fifth_is_held_out(vit_folder, tmp_path):
     source = DataSource("parquet", data_files=str(tmp_path / "data.parquet"))
     report = evaluate_model(vit_folder, source, tasks=["knn"], settings={"knn": {"k": 3}})
     features, labels = features_by_hand(vit_folder, range(40), ())
-    held_out = torch.tensor([in_fifth(i) for i in range(40)])
+    rows = load_rows(**source.keywords(), split="train")
+    held_out = torch.isin(torch.arange(40), torch.tensor(hold_out_a_fifth(rows, "train").test.chosen))
+    assert labels[held_out].bincount().tolist() == [2, 2, 2, 2]  # the classes come in turn
     expected = knn_accuracy(features[~held_out], labels[~held_out], features[held_out], labels[held_out], 3)
     assert report["scores"]["knn"]["accuracy"] == pytest.approx(expected)
     assert report["scores"]["features"]["images"] == 8 and "a fifth of it" in report["test"]
@@ -159,7 +161,7 @@ def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colors_folde
     expected = classify_rows(model, processor, rows, class_names=names, limit=8)
     assert list(report["scores"]) == ["features", "zero-shot"] and "train" not in report
     assert report["scores"]["zero-shot"]["top1"] == pytest.approx(expected["top1"])
-    assert report["scores"]["features"]["images"] == 7  # row 5 of rows 0, 2, 5, 8, ... cannot be read
+    assert report["scores"]["features"]["images"] == 8
     report = evaluate_model(clip_folder, source, tasks=["retrieval"], split="train")
     rows = load_rows(colors_folder, captioned=True)
     assert report["scores"] == {"retrieval": pytest.approx(retrieve_rows(model, processor, rows))}

@@ -2,7 +2,7 @@
 
 import torch
 
-from hfcontrast.evaluation.counts import label_counts, told_counts, told_labels
+from hfcontrast.evaluation.counts import class_count, label_counts, told_counts, told_labels
 
 
 def test_images_without_a_label_are_counted_apart():
@@ -12,6 +12,12 @@ def test_images_without_a_label_are_counted_apart():
     told = told_counts(counts)
     assert told.startswith("2 images, by 2 train images; 2 train images left out as near-duplicates")
     assert told.endswith("; 2 test images and 1 train images without a label left out")
+
+
+def test_test_images_of_one_class_are_said():
+    assert class_count(torch.tensor([3, 3, -1])) == 1 and class_count(torch.tensor([0, 1, -1])) == 2
+    assert "all test images are of one class" in told_counts({"test_images": 5, "test_classes": 1})
+    assert told_labels({"test_images": 5, "test_classes": 2}) == ""
 
 
 def test_where_none_has_a_label_all_are_evaluated_on():

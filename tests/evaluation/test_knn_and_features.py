@@ -10,8 +10,10 @@ from torch.nn import functional as F
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError
+from hfcontrast.evaluation.feature_statistics import FeatureStatistics
 from hfcontrast.evaluation.features import extract_features, join_processes
 from hfcontrast.evaluation.knn import knn_accuracy
+from hfcontrast.evaluation.rows import FeatureRows
 from hfcontrast.nn import effective_rank
 from tests.evaluation.conftest import online
 
@@ -78,6 +80,12 @@ def test_many_queries_are_taken_in_parts():
     bank, (queries, labels) = clusters(30), clusters(1500)
     parts = [knn_accuracy(*bank, queries[i : i + 100], labels[i : i + 100], 5, 0.1) for i in range(0, 1500, 100)]
     assert knn_accuracy(*bank, queries, labels, 5, 0.1) == pytest.approx(sum(parts) / 15)
+
+
+def test_the_effective_rank_is_of_rows_of_all_classes():
+    labels = torch.arange(4096) // 512  # eight classes that follow each other, each along an axis of its own
+    rows = FeatureRows(None, (F.one_hot(labels, 8).float(), labels))
+    assert FeatureStatistics().evaluate(None, rows, None).figures["effective_rank"] == pytest.approx(7.0, abs=0.1)
 
 
 def test_effective_rank_of_known_matrices():

@@ -1,6 +1,7 @@
 """Zero-shot classification against hand-computed values, plain loops and the plain transformers way."""
 
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from transformers import (
     ViTConfig,
 )
 
-from hfcontrast.data import evaluation_batches
+from hfcontrast.data import evaluation_batches, load_rows
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
@@ -265,12 +266,23 @@ def test_an_evaluator_that_is_asked_again_and_again(model, processor):
         unlabeled(model)
 
 
-def test_a_limit_spreads_over_the_data():
+def test_a_limit_takes_some_of_each_class():
     rows = as_rows(colored(20))
-    assert share_out(rows, 5).dataset["label"][:] == [0, 0, 0, 0, 0]  # rows 0, 4, 8, 12, 16
+    assert sorted(share_out(rows, 8).dataset["label"][:]) == [0, 0, 1, 1, 2, 2, 3, 3]  # which come in turn
     assert share_out(rows, 100).num_rows == 20 and share_out(rows) is rows
     stream = as_rows(colored(20).to_iterable_dataset())
     assert [row["label"] for row in share_out(stream, 3).dataset] == [0, 1, 2] and share_out(stream) is stream
+
+
+def test_a_limit_draws_from_the_whole_of_a_stream_whose_length_is_known():
+    stream = load_rows("builtin/digits", split="test", streaming=True)
+    chosen = share_out(stream, 40)
+    assert chosen.num_rows == 40 == len(list(chosen.dataset))
+    drawn = {row["image"]["bytes"] for row in chosen.dataset}
+    first = {row["image"]["bytes"] for row in stream.dataset.take(80)}
+    assert len(drawn - first) > 10
+    remote = share_out(replace(stream, remote=True), 3)  # whose other rows would all be fetched
+    assert [row["image"] for row in remote.dataset] == [row["image"] for row in stream.dataset.take(3)]
 
 
 def test_images_that_make_no_batch_are_explained():

@@ -147,6 +147,16 @@ def test_before_the_first_step_a_run_stops_with_a_sentence_and_keeps_what_was_ev
     assert calls == [True] * 3  # other conditions, another recipe: evaluated again
 
 
+def test_a_resumed_run_says_that_other_rows_are_evaluated_on(recipe_file, tmp_path, capsys):
+    loop.train(tiny_training(recipe_file, tmp_path, "train.steps=1"), Scored(lambda thorough: None))
+    loop.begin(tiny_training(recipe_file, tmp_path, "train.steps=1"), Scored(lambda thorough: None))
+    assert "rows that are evaluated on" not in capsys.readouterr().err
+    other = Scored(lambda thorough: None, {"data": "other rows"})
+    _, notes, _ = loop.begin(tiny_training(recipe_file, tmp_path, "train.steps=1"), other)
+    assert "the rows that are evaluated on, or the settings" in capsys.readouterr().err
+    assert notes["untrained_conditions"] == {"data": "other rows"}
+
+
 class Scored:
     """An evaluation that only calls a function."""
 

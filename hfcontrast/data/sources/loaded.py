@@ -170,8 +170,9 @@ def _open_streaming(source: Source, split: str) -> Opened:
     if sizes is None and known and known.num_examples:
         sizes = [known.num_examples]
     files = tuple(map(str, (builder.config.data_files or {}).get(split, ())))
+    remote = not files or any(map(is_address, files))
     files = files if len(files) == dataset.num_shards else ()
-    return Opened(dataset, sizes, fingerprint_of_files(builder, split), files)
+    return Opened(dataset, sizes, fingerprint_of_files(builder, split), files, remote=remote)
 
 
 def _explain(error: Exception, source: Source, split: str) -> str:

@@ -74,6 +74,7 @@ class Opened(NamedTuple):
         sizes: How many rows each shard has; None where that is not known.
         files: The fingerprint of a stream's files, or of the rows that it was made of; None where that is not known.
         shard_files: The file of each shard of a stream; empty where that is not known.
+        remote: Whether a stream's files are elsewhere, or may be.
         listed: Opens only the rows that metadata files have, where there are such files and other images may lack their columns.
     """
 
@@ -82,6 +83,7 @@ class Opened(NamedTuple):
     files: str | None
     shard_files: tuple[str, ...] = ()
     listed: "Callable[[], Opened] | None" = None
+    remote: bool = False
 
 
 class Kind(Protocol):
