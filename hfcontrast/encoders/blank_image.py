@@ -63,7 +63,7 @@ def on_blank_image(
     assert problem is not None
     if build and needs_memory(problem) and next(encoder.parameters()).is_meta:
         with generator_kept(), torch.device("cpu"):
-            real = type(encoder)._from_config(copy.deepcopy(encoder.config))
+            real = type(encoder)(copy.deepcopy(encoder.config))
         return on_blank_image(real, compute, sizes)
     name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
     raise ArgumentError(f"{name!r} gives no features of an image: {reason(problem)}") from problem

@@ -59,12 +59,17 @@ def require_features(encoder: PreTrainedModel, sizes: Sequence[int] = ()) -> Non
     Raises:
         ArgumentError: In one sentence.
     """
-    if family_of(encoder).from_processor is Family.from_processor:
+    if takes_a_blank_image(encoder):
         try:
             on_blank_image(encoder, encode, sizes, build=False)
         except ArgumentError as error:
             if not needs_memory(error.__cause__):
                 raise
+
+
+def takes_a_blank_image(encoder: PreTrainedModel) -> bool:
+    """Whether an encoder can be run before an image processor, or the data, has said what it needs, as ImageGPT needs its colors."""
+    return family_of(encoder).from_processor is Family.from_processor
 
 
 def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:

@@ -11,7 +11,7 @@ from ..encoders.build import build_encoder
 from ..encoders.features import check_image_size
 from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
-from ..encoders.suitability import require_encoder, require_features
+from ..encoders.suitability import require_encoder, require_features, takes_a_blank_image
 from ..encoders.tower_configs import is_two_towers_config
 from ..encoders.weights import load_weights
 from ..errors import ArgumentError, RecipeError, under
@@ -66,7 +66,7 @@ def check_backbone_builds(recipe: Recipe) -> None:
         except ArgumentError:  # it may be the device that this architecture cannot be built on
             encoder = build_encoder(config)
         require_features(encoder, [view.size for view in views])
-    if next(encoder.parameters()).is_meta:
+    if next(encoder.parameters()).is_meta and takes_a_blank_image(encoder):
         _check_sizes(encoder, recipe, views)
 
 
