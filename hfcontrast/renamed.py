@@ -127,6 +127,8 @@ NAMES = {
     "commands.evaluate.main": "commands.evaluate.run",
     "commands.evaluate.print_report": "commands.evaluate_model.print_report",
     "commands.evaluate.table_rows": "commands.evaluate_model.table_rows",
+    "evaluation.rows.FeatureRows": "evaluation.feature_rows.FeatureRows",
+    "evaluation.rows.computing_device": "evaluation.features.computing_device",
     "comparison.plan.judged": "comparison.plan.evaluation_settings",
     "comparison.plan.pixels_judged": "comparison.plan.pixels_evaluated",
     "comparison.table.summarise": "comparison.table.summarize",

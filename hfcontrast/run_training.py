@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 
 from .atomic import write_text, writing
 from .console import plain_console
-from .errors import RecipeError
-from .evaluation.counts import told_counts
+from .encoders.finite_weights import not_finite
+from .errors import RecipeError, TrainingError
+from .evaluation.counts import titles_by_numbers, told_counts
 from .lock import release
 from .methods.base import Method
 from .paths import quoted
-from .publishing.card import PREDICTIONS, build_card, score_table
+from .publishing.card import PREDICTIONS, build_card, card_figures, score_table
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result
@@ -72,7 +73,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
             (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
         evaluation, evaluated_on, processor, ratio = build_evaluation(training, opened)
     notes = train(training, evaluation)
-    notes["evaluation"] = evaluation.counts
+    notes["evaluation"], notes["counts"] = evaluation.counts, evaluation.numbers
     with stopping_at_once(AFTER):
         if recipe.eval.baselines is True:
             notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
@@ -94,6 +95,11 @@ def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: fl
         return
     encoder = method.export_encoder()
     weights = weights_of(encoder, method, whole)
+    if wrong := not_finite(weights):
+        raise TrainingError(
+            f"the training has ended in weights that are not finite, and nothing was published: {wrong}; lower optim.lr or clip the gradient "
+            "(optim.clip_grad_norm), and train again in another train.output"
+        )
     settings = timm_settings(published_size(training.recipe, training.views), ratio, training.mean, training.std)
     export_encoder(encoder, processor, output, settings, weights)
     save_method(method, output / "method", whole)
@@ -126,6 +132,9 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
             table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
         console.print(f"Evaluated on {evaluated_on}: {told_counts(notes['evaluation'])}")
         console.print(table)
+        titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}
+        for told, names in titles_by_numbers(titles, notes.get("counts", {})).items():
+            console.print(f"{', '.join(names)}: {told}")
     elif doubled := notes["evaluation"].get("near_duplicates"):
         console.print(
             f"All {doubled:,} labeled train images are near-duplicates of images of {evaluated_on}: nothing was classified; eval.path "

@@ -82,7 +82,7 @@ NARROW = {
     ("evaluation", "nn"): {"distributed", "collapse", "batch_norm", "running_statistics", "schedule"},
     ("publishing", "evaluation"): {"counts", "protocol", "registry"},
     ("recipe", "evaluation"): {"protocol", "registry"},
-    ("comparison", "evaluation"): {"registry"},
+    ("comparison", "evaluation"): {"counts", "registry"},
     ("evaluation", "data"): {
         "sources",
         "aligned_labels",

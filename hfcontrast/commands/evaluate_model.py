@@ -1,5 +1,6 @@
 """The evaluation of any model's features on any data, by the evaluators that are installed."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +11,10 @@ from rich.table import Table
 
 from ..console import plain_console
 from ..evaluation.calling import call_evaluate
-from ..evaluation.counts import told_labels
+from ..evaluation.counts import told_labels, told_numbers
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
-from ..evaluation.protocol import LABELS
+from ..evaluation.protocol import LABELS, Evaluator
 from ..evaluation.registry import evaluators
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
 from ..renamed import UNTIL, OldNameWarning
@@ -61,7 +62,8 @@ def evaluate_model(
         ``model``, ``revision``, ``data``; ``test`` and ``train``: what the rows are (also as ``judged`` and ``bank``, their names
         until hfcontrast 0.3); ``near_duplicates``: train images that are left out as test images have near-duplicates of theirs;
         ``evaluation``: how many images had a label and how many had none; ``scores``: for each task the figures and what they were
-        found with; shares are in [0, 1].
+        found with; shares are in [0, 1]; ``counts``: for each figure of each task the numbers behind it, such as ``test_images``,
+        ``of_test_images`` (from which they were taken, where that is known), ``train_images``, ``images`` and ``texts`` of a gallery, and ``k``.
 
     Raises:
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
@@ -78,9 +80,9 @@ def evaluate_model(
     for name, (evaluator, own) in chosen.items():
         require(rows.lacks(evaluator.needs_with(own), opened.model), name, rows, HINTS)
         evaluator.check(opened.model, rows, own)
-    scores = evaluate_tasks(opened, rows, chosen)
+    scores, counts = evaluate_tasks(opened, rows, chosen)
     told = {"model": model, "revision": opened.revision}
-    return told | _described(found, rows) | {"scores": scores}
+    return told | _described(found, rows) | {"scores": scores, "counts": counts}
 
 
 def _prepared(
@@ -109,24 +111,34 @@ def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
     if rows.train is not None:
         told |= {"train": found.train.description, "bank": found.train.description}
         told["near_duplicates"] = rows.counts.get("near_duplicates", rows.train.left_out)
-    if {"train_images", "unknown_classes"} & rows.counts.keys():
+    if {"train_images", "unknown_classes", "nonfinite_test_images"} & rows.counts.keys():
         told["evaluation"] = rows.counts
     return told
 
 
-def evaluate_tasks(opened: OpenedModel, rows: EvaluationRows, tasks: Chosen) -> dict[str, dict[str, Any]]:
-    """The figures of all tasks, and what is measured beside them of features that are there anyway."""
+def evaluate_tasks(
+    opened: OpenedModel, rows: EvaluationRows, tasks: Chosen
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The figures of all tasks, and what is measured beside them of features that are there anyway; then the numbers behind them."""
     scores: dict[str, dict[str, Any]] = {}
+    counts: dict[str, dict[str, Any]] = {}
+
+    def evaluate(name: str, evaluator: Evaluator, own: Any) -> None:
+        found = call_evaluate(evaluator, opened.model, rows, own)
+        settings = evaluator.reported_settings(own)
+        used = {key: found.counts[key] for key in settings if key in found.counts}  # such as k of fewer train images
+        scores[name] = {**found.figures, **found.details, **settings, **used}
+        counts[name] = {figure: numbers for figure in found.figures if (numbers := found.counts_of(figure))}
+
     with rows.remembering():
         for name, (evaluator, own) in tasks.items():
-            found = call_evaluate(evaluator, opened.model, rows, own)
-            scores[name] = {**found.figures, **found.details, **evaluator.reported_settings(own)}
+            evaluate(name, evaluator, own)
         labeled = any(LABELS in evaluator.needs_with(own) for evaluator, own in tasks.values())
         for name, evaluator in evaluators().items():
             if evaluator.beside and name not in tasks and (rows.remembered or labeled):
-                found = call_evaluate(evaluator, opened.model, rows, evaluator.settings_class())
-                scores = {name: {**found.figures, **found.details}} | scores
-    return scores
+                evaluate(name, evaluator, evaluator.settings_class())
+                scores = {name: scores.pop(name)} | scores
+    return scores, counts
 
 
 _OLD = {"k": ("knn", "k"), "templates": ("zero-shot", "templates"), "class_names": ("zero-shot", "classes")}
@@ -161,12 +173,15 @@ def table_rows(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, 
     for task, values in scores.items():
         for name, value in values.items():
             figure = known[task].figure_of(name) if task in known else None
-            text = (
-                f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-            )
-            shown = name.replace("_", " ")
-            found.append((task, shown, figure.text(value) if figure and figure.kind == "share" else text))
+            text = figure.text(value) if figure and figure.kind == "share" else _text(value)
+            found.append((task, name.replace("_", " "), text))
     return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else "–"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -177,7 +192,9 @@ def print_report(report: Mapping[str, Any]) -> None:
         against += f", of which {count:,} near-duplicates of test images are left out"
     against += told_labels(report.get("evaluation", {}))
     console.print(f"{report['model']}, evaluated on {report['test']}{against}")
-    table = Table("task", "figure", "value", box=SIMPLE_HEAD)
-    for row in table_rows(report["scores"]):
-        table.add_row(*row)
+    counts = report.get("counts", {})
+    numbers = [counts.get(task, {}).get(name, {}) for task, values in report["scores"].items() for name in values]
+    table = Table("task", "figure", "value", "of", box=SIMPLE_HEAD)
+    for row, behind in zip(table_rows(report["scores"]), numbers, strict=True):
+        table.add_row(*row, told_numbers(behind))
     console.print(table)

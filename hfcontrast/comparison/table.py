@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..atomic import json_text, write_text, writing
 from ..console import plain_console
+from ..evaluation.counts import told_numbers
 from ..evaluation.registry import figures_of
 from .plan import PlannedRun, unequal_settings
 
@@ -45,7 +46,7 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
         own = [run for run in runs if run.name == name]
         done = [run for run in own if run.result]
         figures = [{**run.result["scores"].get("trained", {}), **_costs(run.result)} for run in done]
-        row = _row(name, "recipe", [run.seed for run in done], figures)
+        row = _row(name, "recipe", [run.seed for run in done], figures, [_counts(run.result) for run in done])
         row["failed"] = [run.seed for run in own if run.error]
         row["unfinished"] = [run.seed for run in own if not run.error and not run.result]
         row["recipe_hashes"] = [run.hash for run in own]
@@ -68,6 +69,11 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
     }
 
 
+def _counts(result: dict[str, Any]) -> dict[str, Any]:
+    """The numbers behind the figures of a run; none of one that an earlier version wrote."""
+    return result.get("counts") or {}
+
+
 def _costs(result: dict[str, Any]) -> dict[str, float | None]:
     return {name: result.get(name) for name in COSTS}
 
@@ -88,22 +94,22 @@ def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[s
             groups.append(group := _Baseline(key))
         group.names[run.name] = None
         if scores is not None:
-            group.scores.setdefault(seed, (run.seed, scores))
+            group.scores.setdefault(seed, (run.seed, scores, _counts(run.result)))
     rows = []
     for group in (group for group in groups if group.scores):
-        seeds, figures = zip(*group.scores.values(), strict=True)
+        seeds, figures, counts = zip(*group.scores.values(), strict=True)
         name = label if len(groups) == 1 else f"{label} ({', '.join(group.names)})"
-        rows.append(_row(name, kind, list(seeds), list(figures)))
+        rows.append(_row(name, kind, list(seeds), list(figures), list(counts)))
     return rows
 
 
 @dataclass
 class _Baseline:
-    """Runs that share a baseline: its scores, with the seed that they were found with, by seed (None: any)."""
+    """Runs that share a baseline: by seed (None: any) the seed that it was evaluated with, its scores, and the numbers behind them."""
 
     key: str
     names: dict[str, None] = field(default_factory=dict)
-    scores: dict[int | None, tuple[int, dict[str, float]]] = field(default_factory=dict)
+    scores: dict[int | None, tuple[int, dict[str, float], dict[str, Any]]] = field(default_factory=dict)
 
     def agrees(self, seed: int | None, scores: dict[str, float] | None) -> bool:
         """Whether scores are those that are known for the seed."""
@@ -117,33 +123,63 @@ class _Baseline:
         return all(abs(scores[key] - known[key]) <= 0.005 for key in exact)
 
 
-def _row(name: str, kind: str, seeds: list[int], figures: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(
+    name: str, kind: str, seeds: list[int], figures: list[dict[str, Any]], counts: list[dict[str, Any]]
+) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "kind": kind, "seeds": seeds}
     for column in dict.fromkeys(key for found in figures for key in found):
-        if values := [found[column] for found in figures if found.get(column) is not None]:
+        there = [place for place, found in enumerate(figures) if found.get(column) is not None]
+        if values := [figures[place][column] for place in there]:
             std = statistics.stdev(values) if len(values) > 1 else None
             row[column] = {"mean": statistics.fmean(values), "std": std, "values": values}
+            if numbers := [counts[place][column] for place in there if column in counts[place]]:
+                row[column]["counts"] = numbers
     return row
+
+
+def told_of(cell: dict[str, Any] | None) -> str:
+    """The numbers behind a cell in words: of all its seeds, where they differ; empty where they are not known."""
+    return " or ".join(dict.fromkeys(told_numbers(numbers) for numbers in (cell or {}).get("counts", ())))
+
+
+def numbers_by_column(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The different numbers behind the figures of each column, in words; rows of which they are not known say nothing."""
+    return {
+        column: list(dict.fromkeys(told for row in rows if (told := told_of(row.get(column)))))
+        for column in columns_of(rows)
+        if column not in COSTS
+    }
 
 
 def table_cells(summary: dict[str, Any], digits: int = 8) -> tuple[list[str], list[list[str]]]:
     """The table as texts: its headings and its rows; columns without a figure are left out.
+
+    Figures behind which different numbers are (recall among 8 images and among 40) have columns of their own, whose headings say so.
 
     Args:
         summary: What :func:`summarize` returned.
         digits: How much of a recipe's hash is shown.
     """
     rows = summary["rows"]
-    shown = columns_of(rows)
+    several = {column: told for column, told in numbers_by_column(rows).items() if len(told) > 1}
+    unknown = {column: [""] * any(row.get(column) and not told_of(row[column]) for row in rows) for column in several}
+    shown = [
+        (column, heading + (f" ({told})" if told else ""), write, told)
+        for column, (heading, write) in columns_of(rows).items()
+        for told in (several[column] + unknown[column] if column in several else [None])
+    ]
     cells = []
     for row in rows:
-        line = [row["name"], *(_cell(row.get(column), write) for column, (_, write) in shown.items())]
+        line = [row["name"]]
+        for column, _, write, told in shown:
+            found = row.get(column)
+            line.append(_cell(found if told is None or told_of(found) == told else None, write))
         seeds = [_listed(row["seeds"])] if row["seeds"] else []
         seeds += [f"{state}: {_listed(row[state])}" for state in ("failed", "unfinished") if row.get(state)]
         hashes = [text[:digits] for text in row.get("recipe_hashes", [])]
         line += ["–" if row["kind"] == "raw_pixels" else "; ".join(seeds), ", ".join(hashes) or "–"]
         cells.append(line)
-    return ["", *(heading for heading, _ in shown.values()), "seed", "recipe hash"], cells
+    return ["", *(heading for _, heading, *_ in shown), "seed", "recipe hash"], cells
 
 
 def _listed(seeds: list[int]) -> str:
@@ -161,6 +197,12 @@ def notes(summary: dict[str, Any]) -> list[str]:
     results = [run["result"] for run in summary["runs"] if run["result"]]
     lines = ["Scores are those of the last step." + _about_seeds(summary)]
     lines += [f"Evaluated on {name}." for name in dict.fromkeys(result["evaluated_on"] for result in results)]
+    known = {column: told[0] for column, told in numbers_by_column(summary["rows"]).items() if len(told) == 1}
+    titles = {column: figure.title for column, (_, figure) in figures_of(known).items()}
+    lines += [
+        f"{', '.join(titles[column] for column in known if known[column] == told)}: {told}."
+        for told in dict.fromkeys(known.values())
+    ]
     machines = (
         f"{r['device']}, {r['processes']} process(es) with {r['threads']} thread(s), {r['precision']}, "
         f"torch {r['versions'].get('torch')}"

@@ -1,10 +1,16 @@
 """Calls of evaluators: an exception in one becomes an error that names the evaluator."""
 
 import traceback
+from dataclasses import replace
 from typing import Any
 
-from ..errors import PluginError, out_of_memory
-from .protocol import Evaluator, Scores
+import torch
+from torch import nn
+
+from ..encoders.finite_weights import not_finite
+from ..errors import HFContrastError, PluginError, out_of_memory
+from .features import join_processes
+from .protocol import LABELS, Evaluator, Scores
 from .rows import EvaluationRows
 
 # What a mistake ends in. Other exceptions (a full disk, an interruption, errors that are sentences already) pass.
@@ -22,7 +28,10 @@ _MISTAKES = (
 
 
 def call_evaluate(evaluator: Evaluator, encoder: Any, rows: EvaluationRows, settings: Any) -> Scores:
-    """Calls ``evaluate`` and returns what it returns.
+    """Calls ``evaluate`` and returns what it returns, with the numbers behind it.
+
+    Test images whose features are not finite, and which were therefore left out of :meth:`.rows.EvaluationRows.test_features`, count
+    as wrong where the evaluator needs labels: a share is one of all images with a label.
 
     Args:
         evaluator: The evaluator.
@@ -33,7 +42,10 @@ def call_evaluate(evaluator: Evaluator, encoder: Any, rows: EvaluationRows, sett
     Raises:
         PluginError: It raised what a mistake ends in, returned no :class:`.protocol.Scores`, or a figure that is not declared.
         NothingToEvaluate: No row can be evaluated on.
+        HFContrastError: The encoder's weights are not finite.
     """
+    require_finite(encoder)
+    rows.begin()
     try:
         found = evaluator.evaluate(encoder, rows, settings)
     except _MISTAKES as error:
@@ -52,4 +64,33 @@ def call_evaluate(evaluator: Evaluator, encoder: Any, rows: EvaluationRows, sett
         raise PluginError(
             f"the evaluator '{evaluator.name}': evaluate() returned the figure {unknown[0]!r}, declared are {known}"
         )
-    return found
+    needs_labels = LABELS in evaluator.needs_with(settings)
+    if needs_labels and rows.kept < rows.labeled:
+        share = rows.kept / rows.labeled
+        found = replace(
+            found, figures={name: _of_all(evaluator, name, value, share) for name, value in found.figures.items()}
+        )
+    numbers = rows.numbers | ({"test_images": rows.labeled} if needs_labels and rows.labeled else {})
+    return replace(found, counts=numbers | dict(found.counts))
+
+
+def require_finite(encoder: Any) -> None:
+    """Refuses an encoder whose weights are no numbers; every process must call it.
+
+    Raises:
+        HFContrastError: They have NaN or infinite numbers, on this process or another.
+    """
+    wrong = not_finite(encoder) if isinstance(encoder, nn.Module) else None
+    if bool(join_processes(torch.tensor([int(wrong is not None)])).any()):
+        raise HFContrastError(
+            f"the encoder cannot be evaluated: {wrong or 'the weights of another process have numbers that are NaN or infinite'}; take "
+            "an earlier checkpoint, or lower optim.lr where a training has ended so"
+        )
+
+
+def _of_all(evaluator: Evaluator, name: str, value: float, share: float) -> float:
+    """A share of some of the images as one of all, where the others are wrong; other figures as they are."""
+    figure = evaluator.figure_of(name)
+    if figure.kind != "share" or figure.higher_is_better is None:
+        return value
+    return value * share if figure.higher_is_better else 1 - (1 - value) * share

@@ -57,6 +57,55 @@ def unknown_counts(labels: Tensor, name: Callable[[int], str]) -> dict[str, Any]
     return {"unknown_class_test_images": len(labels), "unknown_classes": [name(one) for one in classes[order].tolist()]}
 
 
+def nonfinite_counts(test: int = 0, train: int = 0) -> dict[str, int]:
+    """Test and train images whose features are not finite, as far as there are any."""
+    found = {"nonfinite_test_images": test, "nonfinite_train_images": train}
+    return {name: count for name, count in found.items() if count}
+
+
+def behind(which: str, used: int, batches: Any) -> dict[str, int]:
+    """The numbers behind a figure: ``test_images`` or ``train_images``, and of how many, where that is known and more.
+
+    Args:
+        which: ``test`` or ``train``.
+        used: How many of them were used.
+        batches: What they were read from: its ``all_rows`` are all that there are.
+    """
+    everything = getattr(getattr(batches, "all_rows", None), "num_rows", None)
+    return {f"{which}_images": used} | ({f"of_{which}_images": everything} if everything is not None else {})
+
+
+def told_numbers(numbers: Mapping[str, Any]) -> str:
+    """The numbers behind a figure in words: ``8 of 40 test images, 10 of 40 train images, k = 10``."""
+    parts = []
+    for name, value in numbers.items():
+        if name == "k":
+            parts.append(f"k = {value}")
+        elif not name.startswith("of_"):
+            all_of = numbers.get(f"of_{name}", value)
+            if name.startswith("nonfinite"):
+                parts.append(
+                    f"{value:,} {name.removeprefix('nonfinite_').replace('_', ' ')} with features that are not finite"
+                )
+            else:
+                parts.append(f"{value:,}{f' of {all_of:,}' if all_of != value else ''} {name.replace('_', ' ')}")
+    return ", ".join(parts)
+
+
+def titles_by_numbers(titles: Mapping[str, str], numbers: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The titles of the figures behind which the same numbers are, by these numbers in words; figures without numbers are left out.
+
+    Args:
+        titles: Of the figures, by their keys.
+        numbers: The numbers behind figures, by their keys.
+    """
+    found: dict[str, list[str]] = {}
+    for key, title in titles.items():
+        if told := told_numbers(numbers.get(key) or {}):
+            found.setdefault(told, []).append(title)
+    return found
+
+
 def told_counts(counts: Mapping[str, Any]) -> str:
     """How many images an evaluation had, and what was left out of it."""
     text = f"{counts['test_images']:,} images"
@@ -74,6 +123,10 @@ def told_labels(counts: Mapping[str, Any]) -> str:
     text = f"; {told} without a label left out" if told else ""
     if counts.get("test_classes") == 1:
         text += "; all test images are of one class, which says nothing"
+    if images := counts.get("nonfinite_train_images"):
+        text += f"; {images:,} train images left out, as their features are not finite"
+    if images := counts.get("nonfinite_test_images"):
+        text += f"; {images:,} test images have features that are not finite and count as wrong"
     if images := counts.get("unknown_class_test_images"):
         names = counts["unknown_classes"]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

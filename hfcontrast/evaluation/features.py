@@ -86,6 +86,12 @@ def all_objects(own: Any) -> list[Any]:
     return found
 
 
+def computing_device(encoder: Any) -> torch.device:
+    """Where a classifier is fitted to an encoder's features: on its GPU, else on the CPU, as other devices have no float64."""
+    device = encoder.device if hasattr(encoder, "device") else next(encoder.parameters()).device
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
 def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Pixels of images at most 32 px wide (larger ones are averaged down to that), one row an image."""
     pixels, labels = [], []

@@ -91,11 +91,19 @@ class FineTune(Evaluator):
                 layer_distances(encoder)  # refuses an encoder whose layers are not known
 
     def evaluate(self, encoder, rows, settings):
+        from .counts import behind
         from .finetune_training import finetune_accuracy
 
         try:
-            accuracy = finetune_accuracy(encoder, rows.train, rows.test, settings, rows.trained, rows.count_unknown)
-            return Scores({"accuracy": accuracy})
+            numbers: dict[str, int] = {}
+            given = encoder, rows.train, rows.test, settings, rows.trained, rows.count_unknown
+            accuracy = finetune_accuracy(*given, numbers)
+            counts = {
+                name: count
+                for which, batches in (("test", rows.test), ("train", rows.train))
+                for name, count in behind(which, numbers.get(f"{which}_images", 0), batches).items()
+            }
+            return Scores({"accuracy": accuracy}, counts=counts if numbers else {})
         except NoLabels as error:
             raise NothingToEvaluate(str(error)) from error
 

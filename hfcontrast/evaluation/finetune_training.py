@@ -32,6 +32,7 @@ def finetune_accuracy(
     settings: FineTuning | None = None,
     trained: Collection[str] | None = None,
     count_unknown: Callable[[Tensor, Tensor], None] | None = None,
+    numbers: dict[str, int] | None = None,
 ) -> float:
     """Top-1 accuracy after fine-tuning a copy of an encoder. Computed where the encoder is, by all processes together.
 
@@ -47,6 +48,7 @@ def finetune_accuracy(
         trained: Names of the encoder's parameters that are trained. None: those that require gradients, so that with LoRA it is
             the adapters and what was trained beside them; where none does, as of a teacher, all but mask tokens.
         count_unknown: Is given the labels of all test images and the different ones of the train images, to count those of other classes.
+        numbers: Is given how many images were used, as ``test_images`` and ``train_images``.
 
     Returns:
         A share in [0, 1]; chance, 1 / classes, where the training ended in numbers that are not finite.
@@ -70,6 +72,8 @@ def finetune_accuracy(
         if not fit(model, rows, settings):
             return 1 / len(rows.classes)
         accuracy, labels = _accuracy(model, test, rows.classes.to(home))
+        if numbers is not None:
+            numbers |= {"test_images": int((labels >= 0).sum()), "train_images": len(rows.labels)}
         if count_unknown:
             count_unknown(labels, rows.classes)
         return accuracy

@@ -25,8 +25,8 @@ def knn_accuracy(
 
     Args:
         train: (N, D) features of the training images.
-        train_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
-        test: (M, D) features of the test images.
+        train_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out, as rows with features that are not finite.
+        test: (M, D) features of the test images; a row that is not finite counts as wrong.
         test_labels: (M,), in the same way.
         k: Number of neighbors; all train features when they are fewer.
         temperature: Temperature of the weights.
@@ -40,7 +40,10 @@ def knn_accuracy(
     import torch  # not before it is needed: recipes are checked by the settings below
     from torch.nn import functional as F
 
-    train, train_labels = train[train_labels >= 0], train_labels[train_labels >= 0]
+    from .finite import finite_train, wrong_test
+
+    train, train_labels = finite_train(train[train_labels >= 0], train_labels[train_labels >= 0])
+    test, test_labels = wrong_test(test, test_labels, train_labels)
     test, test_labels = test[test_labels >= 0], test_labels[test_labels >= 0]
     if not len(train) or not len(test):
         raise ValueError(f"kNN needs labeled rows: there are {len(train)} train rows and {len(test)} test rows")
@@ -89,10 +92,10 @@ class KNN(Evaluator):
     def evaluate(self, encoder, rows, settings):
         train, train_labels, test, labels = rows.labeled_features(encoder)
         accuracy = knn_accuracy(train, train_labels, test, labels, settings.k, settings.temperature)
-        return Scores({"accuracy": accuracy})
+        return Scores({"accuracy": accuracy}, counts={"k": min(settings.k, int((train_labels >= 0).sum()))})
 
     def explain(self, settings, names):
-        return f"kNN: k-nearest neighbors (k = {settings.k}, cosine similarity weighted with temperature {settings.temperature})."
+        return f"kNN: k-nearest neighbors (k = {settings.k}, or all where they are fewer; cosine similarity weighted with temperature {settings.temperature})."
 
     def conditions(self, settings):
         return [settings.k, settings.temperature]

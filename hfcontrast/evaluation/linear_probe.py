@@ -47,8 +47,8 @@ class LinearProbe(Evaluator):
     task_name = "linear classification of frozen features"
 
     def evaluate(self, encoder, rows, settings):
+        from .features import computing_device
         from .logistic_regression import linear_accuracy
-        from .rows import computing_device
 
         device = computing_device(encoder)
         train, train_labels, test, labels = (part.to(device) for part in rows.labeled_features(encoder))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .finite import finite_train, wrong_test
 from .linear_probe import STRENGTHS
 
 _LOGITS = 1 << 24  # numbers that are held at once
@@ -25,8 +26,8 @@ def linear_accuracy(
 
     Args:
         train: (N, D) features of the training images. Which of them are held out depends on their order.
-        train_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out.
-        test: (M, D) features of the test images.
+        train_labels: (N,) classes, 0 and up; rows with a negative one have none and are left out, as rows with features that are not finite.
+        test: (M, D) features of the test images; a row that is not finite counts as wrong.
         test_labels: (M,), in the same way. A class that no train row has counts as wrong.
         strengths: L2 penalties to choose from, above 0: the loss is the mean cross-entropy plus strength / 2 times the sum of
             the squared weights (scikit-learn's C is 1 / (strength * N)). Fewer than five rows take the largest.
@@ -37,7 +38,8 @@ def linear_accuracy(
     Raises:
         ValueError: No train row, or no test row, has a label.
     """
-    train, train_labels = train[train_labels >= 0].float(), train_labels[train_labels >= 0]
+    train, train_labels = finite_train(train[train_labels >= 0].float(), train_labels[train_labels >= 0])
+    test, test_labels = wrong_test(test, test_labels, train_labels)
     test, test_labels = test[test_labels >= 0].float(), test_labels[test_labels >= 0]
     if not len(train) or not len(test):
         raise ValueError(

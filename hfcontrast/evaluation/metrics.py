@@ -18,12 +18,13 @@ from transformers import PreTrainedModel
 from ..data.evaluation_loader import evaluation_batches
 from ..data.sources import Rows
 from .calling import call_evaluate
+from .feature_rows import FeatureRows
 from .features import RawPixels, extract_features
 from .inputs import as_rows, image_transform, share_out
 from .protocol import CAPTIONS, LABELS, TRAIN
 from .registry import get_evaluator, installed
 from .retrieval import Retrieval, caption_batches, retrieval_recall
-from .rows import FeatureRows, prepared_rows, require
+from .rows import prepared_rows, require
 from .templates import PHOTO
 from .zero_shot import (
     class_embeddings,
@@ -60,8 +61,7 @@ class ZeroShotAccuracy(evaluate.Metric):
         )
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
-        images, labels = torch.tensor(predictions, dtype=torch.float32), torch.tensor(references)
-        given = images, self.class_embeddings, labels
+        given = torch.tensor(predictions, dtype=torch.float32), self.class_embeddings, torch.tensor(references)
         return zero_shot_accuracy(*given, self.top) | {"mean_per_class": mean_class_accuracy(*given)}
 
 

@@ -1,5 +1,6 @@
 """Evaluation during a training: all evaluators of the recipe, always on the same rows."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,13 @@ class OnlineEvaluation:
 
     Attributes:
         conditions: What the scores depend on beside the encoder, as JSON by kinds of scores.
+        numbers: The numbers behind the figures of the last evaluation of an encoder, by their keys: test images, train images ...
     """
 
     def __init__(self, rows: EvaluationRows, tasks: Mapping[str, Task]):
         self.rows, self.tasks = rows, dict(tasks)
         self.conditions: dict[str, Any] = {}
+        self.numbers: dict[str, dict[str, Any]] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -43,7 +46,8 @@ class OnlineEvaluation:
             thorough: Take the time for evaluators that are ``thorough`` too.
         """
         tasks = [task for task in self.tasks.values() if thorough or not task.evaluator.thorough]
-        return self._scores(encoder, tasks)
+        self.numbers = {}
+        return self._scores(encoder, tasks, self.numbers)
 
     def raw_pixels(self, device: torch.device) -> dict[str, float]:
         """The figures of the pixels themselves, by the evaluators that see nothing but features.
@@ -52,18 +56,22 @@ class OnlineEvaluation:
             device: Where classifiers are fitted to them.
         """
         tasks = [task for task in self.tasks.values() if task.evaluator.of_pixels]
-        return self._scores(RawPixels(device), tasks)
+        return self._scores(RawPixels(device), tasks, {})
 
-    def _scores(self, encoder: Any, tasks: list[Task]) -> dict[str, float]:
+    def _scores(self, encoder: Any, tasks: list[Task], numbers: dict[str, Any]) -> dict[str, float]:
         scores: dict[str, float] = {}
         with self.rows.remembering():
             for evaluator, settings in tasks:
                 try:
                     with LongTask(f"evaluating by {evaluator.name}"):
-                        found = call_evaluate(evaluator, encoder, self.rows, settings).figures
+                        found = call_evaluate(evaluator, encoder, self.rows, settings)
                 except NothingToEvaluate:
                     continue
-                scores |= tracked(evaluator, found)
+                kept = tracked(evaluator, found.figures)
+                scores |= kept
+                numbers |= {
+                    key: found.counts_of(name) for name in found.figures if (key := evaluator.key(name)) in kept
+                }
         return scores
 
     def missing(self, scores: Mapping[str, float]) -> list[str]:
@@ -87,11 +95,12 @@ def _has(scores: Mapping[str, float], key: str) -> bool:
 
 
 def tracked(evaluator: Evaluator, figures: Mapping[str, float]) -> dict[str, float]:
-    """The figures that runs keep, by their keys.
+    """The figures that runs keep, by their keys; those that are no finite number are none.
 
     Args:
         evaluator: The evaluator that measured them.
         figures: By their names.
     """
     declared = {name: evaluator.figure_of(name) for name in figures}
-    return {evaluator.key(name): figures[name] for name, figure in declared.items() if figure is None or figure.tracked}
+    kept = [name for name, figure in declared.items() if figure is None or figure.tracked]
+    return {evaluator.key(name): figures[name] for name in kept if math.isfinite(figures[name])}

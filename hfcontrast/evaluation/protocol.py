@@ -4,6 +4,7 @@ An evaluator is a class with a docstring whose first paragraph says what it meas
 ``hfcontrast.evaluators``. Runs, ``hfcontrast evaluate``, ``hfcontrast compare``, model cards and trackers go over what is declared.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class Figure:
 
     def text(self, value: float | None) -> str:
         """A value with its unit; a dash where there is none."""
-        if value is None:
+        if value is None or not math.isfinite(value):
             return "–"
         return f"{100 * value:.1f} %" if self.kind == "share" else f"{value:,.{self.digits}f}"
 
@@ -99,10 +100,18 @@ class Scores:
     Args:
         figures: The values by the names of the declared figures.
         details: Further facts for the reports of ``hfcontrast evaluate``, such as the number of classes.
+        counts: The numbers behind the figures, such as ``{"images": 40, "texts": 80, "k": 20}``; ``of_images`` says of how many. Those
+            of single figures are dictionaries under the figure's name. What ``rows`` handed out as features is counted without this.
     """
 
     figures: dict[str, float]
     details: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+
+    def counts_of(self, name: str) -> dict[str, Any]:
+        """The numbers behind a figure."""
+        common = {key: value for key, value in self.counts.items() if not isinstance(value, Mapping)}
+        return common | dict(self.counts.get(name, {}))
 
 
 class Evaluator(ABC):

@@ -1,5 +1,6 @@
 """Ranks by cosine similarity: how many candidates score higher than the correct one, or as high."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,8 +33,14 @@ def rivals(similarity: Tensor, own: Tensor, is_rival: Tensor | None = None) -> t
         is_rival: (N, M) which candidates count; None: all, less the own one.
 
     Returns:
-        (N,) counts of better ones, and of equal ones.
+        (N,) counts of better ones, and of equal ones. Where the own candidate or the query is not a number, all are better.
     """
+    if (lost := own < -1.5).any():
+        better, equal = rivals(similarity[~lost], own[~lost], None if is_rival is None else is_rival[~lost])
+        counts = better.new_full((2, len(own)), similarity.shape[1])
+        counts[:, ~lost] = torch.stack([better, equal])
+        counts[1, lost] = 0
+        return counts[0], counts[1]
     better = similarity > own[:, None] + TOLERANCE
     equal = (similarity - own[:, None]).abs() <= TOLERANCE
     if is_rival is None:

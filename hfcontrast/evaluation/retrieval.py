@@ -22,6 +22,7 @@ from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import rank
 from .features import join_processes
+from .finite import finite
 from .inputs import as_rows, evaluating, image_transform, share_out, text_embeddings
 from .ranks import chunk_rows, rivals, similarities, unit
 from .zero_shot import require_text_tower
@@ -111,6 +112,10 @@ class Retrieval:
         tokenizer: The model's tokenizer, or a processor that has one.
         ks: How many candidates may be named.
         batch_size: Texts encoded at once.
+
+    Attributes:
+        counts: ``images`` and ``texts`` of the last evaluation; those with features that are not finite, which count as not found, are
+            ``nonfinite_images`` and ``nonfinite_texts``.
     """
 
     def __init__(self, batches: CaptionBatches, tokenizer: Any, ks: Sequence[int] = (1, 5, 10), batch_size: int = 256):
@@ -118,6 +123,7 @@ class Retrieval:
         self.tokenizer = tokenizer
         self.ks = tuple(ks)
         self.batch_size = batch_size
+        self.counts: dict[str, int] = {}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
         """The scores of :func:`retrieval_recall`; every process must call it.
@@ -126,8 +132,12 @@ class Retrieval:
             HFContrastError: The model has no text tower.
             DataError: There is no image with a caption.
         """
+        images, texts, owners = self.embed(model)
+        self.counts = {"images": len(images), "texts": len(texts)}
+        lost = {"nonfinite_images": int((~finite(images)).sum()), "nonfinite_texts": int((~finite(texts)).sum())}
+        self.counts |= {name: count for name, count in lost.items() if count}
         try:
-            return retrieval_recall(*self.embed(model), self.ks)
+            return retrieval_recall(images, texts, owners, self.ks)
         except ValueError as error:
             raise DataError(f"there is no image with a caption to evaluate: {error}") from error
 

@@ -32,7 +32,10 @@ def _figures() -> tuple[Figure, ...]:
 
 
 class RetrievalEvaluator(Evaluator):
-    """Recall at 1, 5 and 10 and the median rank between images and their captions, for models with a text tower."""
+    """Recall at 1, 5 and 10 and the median rank between images and their captions, for models with a text tower.
+
+    Recall at as many as there are candidates, which is always 100 %, is left out.
+    """
 
     name = "retrieval"
     needs = frozenset({CAPTIONS, TEXT_TOWER})
@@ -47,7 +50,12 @@ class RetrievalEvaluator(Evaluator):
         from .retrieval import Retrieval
 
         retrieval = Retrieval(rows.captioned(), rows.tokenizer, KS, settings.text_batch_size)
-        return Scores(retrieval(encoder))
+        figures = retrieval(encoder)
+        galleries = {"image_to_text": retrieval.counts["texts"], "text_to_image": retrieval.counts["images"]}
+        trivial = {f"{name}_r{k}" for name, size in galleries.items() for k in KS[1:] if k >= size}
+        found = {name: value for name, value in figures.items() if name not in trivial}
+        everything = getattr(rows.test_rows, "num_rows", None)
+        return Scores(found, counts=retrieval.counts | ({"of_images": everything} if everything is not None else {}))
 
     def explain(self, settings, names):
         return "R@k: the share of images with one of their captions, and of captions with their image, among the k most similar."

@@ -15,9 +15,11 @@ from ..data.aligned_labels import numbered_as
 from ..data.label_numbers import LabelNumbers
 from ..data.sources import Rows, load_rows
 from ..encoders.two_towers import is_two_towers
+from ..errors import DataError
 from .batches import Batches
-from .counts import class_count, label_counts, unknown_counts, unknown_labels
+from .counts import behind, class_count, label_counts, nonfinite_counts, unknown_counts, unknown_labels
 from .features import RawPixels, all_objects, extract_features, join_processes
+from .finite import finite, wrong_test
 from .held_out import first_held_out
 from .inputs import image_transform
 from .needs import Described, further_columns, meant, named, require  # noqa: F401 (other modules import them from here)
@@ -46,6 +48,7 @@ class EvaluationRows:
     Attributes:
         trained: Names of the encoder's parameters that its training trains; None: those that require gradients.
         counts: How many images the last evaluation had, and what was left out; see :mod:`.counts`.
+        numbers: How many images were handed out since :meth:`begin`: the numbers behind the figures of one evaluator.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class EvaluationRows:
         self.tokenizer, self.batch_size = tokenizer, batch_size
         self.trained: Collection[str] | None = None
         self.counts: dict[str, Any] = {}
+        self.begin()
         self._features: dict[str, tuple[Tensor, Tensor]] | None = None
         self._others: dict[str, tuple[Rows, Batches]] = {}
 
@@ -101,34 +105,67 @@ class EvaluationRows:
         finally:
             self._features = None
 
+    def begin(self) -> None:
+        """Begins an evaluator: what is handed out is counted from here on."""
+        self.numbers: dict[str, int] = {}
+        self.labeled = self.kept = 0  # test images with a label, and those of them that test_features handed out
+
     @property
     def remembered(self) -> bool:
         """Whether the features of the test images are there already."""
         return bool(self._features) and "test" in self._features
 
     def test_features(self, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
-        """Features (M, D) and labels (M,), below 0 where there is none, of the test images of all processes; on the CPU."""
-        found = self._of("test", encoder, self.test)
+        """Features (M, D) and labels (M,), below 0 where there is none, of the test images of all processes; on the CPU.
+
+        Images whose features are not finite are left out. Of an evaluator that needs labels they count as wrong nevertheless: what
+        it measures as a share of the images it has is made a share of all.
+
+        Raises:
+            DataError: No image has finite features.
+        """
+        features, labels = self._of("test", encoder, self.test)
         if "train_images" not in self.counts:
-            self.counts["test_images"] = len(found[0])
-        return found
+            self.counts["test_images"] = len(labels)
+        good = self._finite("test", features)
+        self.labeled, self.kept = int((labels >= 0).sum()), int((labels[good] >= 0).sum())
+        self.numbers |= behind("test", len(labels), self.test)
+        return (features, labels) if good.all() else (features[good], labels[good])
 
     def train_features(self, encoder: PreTrainedModel) -> tuple[Tensor, Tensor]:
         """The same of the train images; near-duplicates of test images have the label -1, as if they had none."""
-        return self._of("train", encoder, self.train)
+        return self._train(*self._of("train", encoder, self.train))
+
+    def _train(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the train images whose features are finite."""
+        good = self._finite("train", features)
+        if not good.all():
+            features, labels = features[good], labels[good]
+        self.numbers |= behind("train", int((labels >= 0).sum()) or len(labels), self.train)
+        return features, labels
 
     def labeled_features(self, encoder: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features and labels of the train images, then of the test images; see :meth:`test_features`.
+        """Features and labels of the train images, then of the test images.
+
+        Train images whose features are not finite are left out. Such test images have features of zeros and a class that no train
+        image has, so that a classifier counts them as wrong.
 
         Raises:
             NothingToEvaluate: No image of the ones or the others has a label.
+            DataError: No image of the ones or the others has finite features.
         """
-        test, labels = self.test_features(encoder)
-        train, train_labels = self.train_features(encoder)
+        test, labels = self._of("test", encoder, self.test)
+        bad = int((~self._finite("test", test)).sum())
+        train, all_train_labels = self._of("train", encoder, self.train)
+        train, train_labels = self._train(train, all_train_labels)
         left_out = int(join_processes(torch.tensor([getattr(self.train, "left_out", 0)])).sum())
-        self.counts = label_counts(labels, train_labels, left_out)
+        self.counts = label_counts(labels, all_train_labels, left_out)
         self.counts["test_classes"] = class_count(labels)
+        self.counts["train_images"] = int((train_labels >= 0).sum())
+        self.counts |= nonfinite_counts(bad, len(all_train_labels) - len(train_labels))
         self.count_unknown(labels, train_labels)
+        self.numbers |= behind("test", self.counts["test_images"], self.test) | nonfinite_counts(bad, 0)
+        test, labels = wrong_test(test, labels, train_labels)
         counted = [int((found >= 0).sum()) for found in (train_labels, labels)]
         if left_out and not counted[0] and counted[1]:
             raise NothingToEvaluate(
@@ -182,28 +219,30 @@ class EvaluationRows:
             self._others[named] = rows, self.make(rows)
         return self._others[named]
 
+    def _finite(self, which: str, features: Tensor) -> Tensor:
+        """(N,) whether the features of an image are finite; counts those that are not.
+
+        Raises:
+            DataError: None are.
+        """
+        good = finite(features)
+        self.counts.pop(f"nonfinite_{which}_images", None)  # of another encoder
+        if not good.any():
+            rows = named(getattr(self, which), f"the {which} rows")
+            raise DataError(
+                f"the encoder's features of all {len(good):,} images of {rows} have numbers that are NaN or infinite"
+            )
+        wrong = nonfinite_counts(**{which: int((~good).sum())})
+        self.counts |= wrong
+        self.numbers |= wrong
+        return good
+
     def _of(self, which: str, encoder: PreTrainedModel | RawPixels, batches: Callable) -> tuple[Tensor, Tensor]:
         if self._features is None:
             return extract_features(encoder, batches())
         if which not in self._features:
             self._features[which] = extract_features(encoder, batches())
         return self._features[which]
-
-
-class FeatureRows(EvaluationRows):
-    """Rows with precomputed features, independent of the encoder: for evaluators that need nothing else.
-
-    Args:
-        train: Features (N, D) and labels (N,), below 0 where there is none.
-        test: The same of the test images.
-    """
-
-    def __init__(self, train: tuple[Tensor, Tensor] | None, test: tuple[Tensor, Tensor]):
-        super().__init__(tuple, None if train is None else tuple)
-        self._given = {"train": train, "test": test}
-
-    def _of(self, which: str, encoder: PreTrainedModel | RawPixels, batches: Callable) -> tuple[Tensor, Tensor]:
-        return self._given[which]
 
 
 def prepared_rows(
@@ -241,9 +280,3 @@ def prepared_rows(
     tests = make(test if train is None else numbered_as(train, test))
     trains = None if train is None else make(train, max_train, tests=tests)
     return EvaluationRows(tests, trains, make=make, batch_size=batch_size, **options)
-
-
-def computing_device(encoder: Any) -> torch.device:
-    """Where a classifier is fitted to an encoder's features: on its GPU, else on the CPU, as other devices have no float64."""
-    device = encoder.device if hasattr(encoder, "device") else next(encoder.parameters()).device
-    return device if device.type == "cuda" else torch.device("cpu")

@@ -136,6 +136,9 @@ class ZeroShot:
         top: How many classes may be named; those from K are left out, as they say nothing.
         batch_size: Texts encoded at once.
         places: Gives the places of the classes among the names, from the labels (N,); None: labels are these places.
+
+    Attributes:
+        images: How many images with a label were classified the last time.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class ZeroShot:
         self.top = tuple(k for k in top if k == 1 or k < len(self.class_names))
         self.batch_size = batch_size
         self.places = places
+        self.images = 0
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
         """``top1``, ``top5`` and ``mean_per_class``, in [0, 1]; every process must call it.
@@ -171,6 +175,7 @@ class ZeroShot:
         """The same of features that are there already: (N, D) and (N,) of all processes together."""
         require_text_tower(model)
         labels = self.places(labels) if self.places else labels
+        self.images = int((labels >= 0).sum())
         mine = self.class_names[rank() :: world_size()]
         own = class_embeddings(model, self.tokenizer, mine, self.templates, self.batch_size)
         classes = join_processes(own)

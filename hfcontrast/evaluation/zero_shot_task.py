@@ -101,6 +101,7 @@ class ZeroShotEvaluator(Evaluator):
             self._task(rows, task)
 
     def evaluate(self, encoder, rows, settings):
+        from .counts import behind
         from .zero_shot import ZeroShot, class_places, require_text_tower
 
         require_text_tower(encoder)
@@ -112,9 +113,13 @@ class ZeroShotEvaluator(Evaluator):
             places = partial(class_places, rows.test_rows.labels, names) if rows.test_rows else None
             one = ZeroShot(rows.test, rows.tokenizer, names, settings.templates, places=places)
             details = {"classes": len(names), "templates": len(settings.templates)}
-            return Scores(one.score(encoder, features, labels), details)
-        found = {f"top1_{task.title}": self._task(rows, task)(encoder)["top1"] for task in settings.tasks}
-        return Scores(found)
+            return Scores(one.score(encoder, features, labels), details, {"classes": len(names)})
+        found, counts = {}, {}
+        for task in settings.tasks:
+            one, name = self._task(rows, task), f"top1_{task.title}"
+            found[name] = one(encoder)["top1"]
+            counts[name] = behind("test", one.images, one.batches) | {"classes": len(one.class_names)}
+        return Scores(found, counts=counts)
 
     def _task(self, rows: Any, task: ZeroShotTask) -> "ZeroShot":
         from .zero_shot import ZeroShot, class_names_of, class_places

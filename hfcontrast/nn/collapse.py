@@ -26,7 +26,9 @@ def feature_std(features: Tensor) -> float:
         features: (N, D); normalized here.
 
     Returns:
-        About 1 for features spread over the sphere, 0 after a collapse (SimSiam, Chen and He, 2020, section 4.1).
+        About 1 for features spread over the sphere, 0 after a collapse (SimSiam, Chen and He, 2020, section 4.1); NaN of fewer than two.
     """
+    if len(features) < 2:
+        return float("nan")
     unit = F.normalize(features.float(), dim=1)
     return float(unit.std(dim=0).mean()) * unit.shape[1] ** 0.5

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..encoders.families import family_of
 from ..encoders.features import feature_size
-from ..evaluation.counts import told_counts
+from ..evaluation.counts import titles_by_numbers, told_counts
 from ..evaluation.protocol import Evaluator, Figure
 from ..evaluation.registry import figures_of
 from ..recipe import Recipe
@@ -102,7 +102,7 @@ def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: st
         "constant_loss": constant_loss(notes, training.total_steps),
         "columns": columns,
         "scores": rows,
-        "explained": explained(training.recipe, notes.get("trained", {})),
+        "explained": explained(training.recipe, notes.get("trained", {}), notes.get("counts", {})),
         "evaluated_on": evaluated_on,
         "counts": told_counts(notes["evaluation"]),
     }
@@ -128,12 +128,13 @@ def _text_arguments(encoder: PreTrainedModel, max_length: int) -> str:
     return f', tokenizer_kwargs={{"max_length": {max_length}}}' if padded else ""
 
 
-def explained(recipe: Recipe, scores: dict[str, float]) -> list[str]:
-    """How the figures of a card's table were computed, as their evaluators describe it.
+def explained(recipe: Recipe, scores: dict[str, float], counts: dict[str, dict[str, Any]]) -> list[str]:
+    """How the figures of a card's table were computed, as their evaluators describe it, and on how many images.
 
     Args:
         recipe: The recipe of the run.
         scores: Of the trained encoder.
+        counts: The numbers behind them.
     """
     sentences = []
     for evaluator, settings in evaluation_tasks(recipe.eval).values():
@@ -147,7 +148,11 @@ def explained(recipe: Recipe, scores: dict[str, float]) -> list[str]:
                 figure.name.replace("*", key.removeprefix(evaluator.key_of(figure)[:-1]))
                 for key, figure in figures.items()
             ]
-            sentences.append(evaluator.explain(settings, names))
+            told = titles_by_numbers({key: figure.title for key, figure in figures.items()}, counts)
+            parts = [*told] if len(told) < 2 else [f"{', '.join(titles)}: {text}" for text, titles in told.items()]
+            sentences.append(
+                evaluator.explain(settings, names) + (f" Measured on {'; '.join(parts)}." if parts else "")
+            )
     return sentences
 
 

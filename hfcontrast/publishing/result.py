@@ -27,7 +27,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
         as they were evaluated, by the keys that evaluators declare; ``evaluated_on``; ``evaluation``: how many test images, and of labeled data train images there were, and
-        how many ``near_duplicates`` of test images were left out of the latter, and ``unlabeled`` images of both;
+        how many ``near_duplicates`` of test images were left out of the latter, and ``unlabeled`` images of both; ``counts``: the numbers behind each of
+        the trained encoder's scores, by the same keys (``test_images`` and ``of_test_images``, from which they were taken, ``k`` ...);
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see
         :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.
@@ -44,6 +45,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "scores": {name: notes[note] for note, name in names.items() if notes.get(note)},
         "evaluated_on": evaluated_on,
         "evaluation": notes["evaluation"],
+        "counts": notes.get("counts", {}),
         "images_per_second": training_speed(training.output / "metrics.jsonl"),
         "constant_loss": constant_loss(notes, training.total_steps),
         "peak_memory": notes.get("peak_memory"),

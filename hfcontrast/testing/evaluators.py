@@ -17,10 +17,11 @@ import torch
 from transformers import PreTrainedModel
 
 from ..errors import PluginError
+from ..evaluation.feature_rows import FeatureRows
 from ..evaluation.features import RawPixels
 from ..evaluation.protocol import LABELS, Evaluator, NothingToEvaluate, Scores
 from ..evaluation.registry import check_class, check_name
-from ..evaluation.rows import EvaluationRows, FeatureRows, meant
+from ..evaluation.rows import EvaluationRows, meant
 from .color_rows import CLASSES, color_rows
 from .process_group import run_together
 from .violation import ContractViolation, require

@@ -54,6 +54,9 @@ def test_neighbors_and_probe_of_an_image_encoder(vit_folder, colors_folder):
     assert report["scores"]["knn"] == {"accuracy": pytest.approx(knn_accuracy(*bank, *queries, 3)), "k": 3}
     assert report["scores"]["linear"] == {"accuracy": pytest.approx(linear_accuracy(*bank, *queries))}
     assert report["scores"]["features"]["images"] == 21
+    read = {"test_images": 21, "of_test_images": 22, "train_images": 38, "of_train_images": 40}
+    assert report["counts"]["linear"] == {"accuracy": read}
+    assert report["counts"]["knn"] == {"accuracy": read | {"k": 3}}
     assert "(split test)" in report["test"] and "(split train)" in report["train"]
 
 
@@ -165,6 +168,17 @@ def test_tasks_templates_classes_and_limits_are_chosen(clip_folder, colors_folde
     report = evaluate_model(clip_folder, source, tasks=["retrieval"], split="train")
     rows = load_rows(colors_folder, captioned=True)
     assert report["scores"] == {"retrieval": pytest.approx(retrieve_rows(model, processor, rows))}
+    assert report["counts"]["retrieval"]["text_to_image_r1"] == {"images": 38, "texts": 38, "of_images": 40}
+    report = evaluate_model(clip_folder, source, tasks=["retrieval", "knn"], limit=9, settings={"knn": {"k": 50}})
+    trained, (images, texts) = (
+        report["scores"]["knn"]["k"],
+        (report["counts"]["retrieval"]["image_to_text_r1"][name] for name in ("images", "texts")),
+    )
+    assert (
+        report["counts"]["knn"]["accuracy"]["k"] == trained == report["counts"]["knn"]["accuracy"]["train_images"] <= 9
+    )
+    assert images == texts <= 9 and "image_to_text_r5" in report["scores"]["retrieval"]
+    assert not {"image_to_text_r10", "text_to_image_r10"} & report["scores"]["retrieval"].keys()  # always 100 %
 
 
 def test_a_saved_method_is_evaluated_by_the_encoder_that_it_would_publish(tmp_path, colors_folder):

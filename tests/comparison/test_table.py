@@ -131,3 +131,26 @@ def test_what_begins_with_released_weights_has_a_starting_point(recipe_file, tmp
     runs[0].result["scores"]["starting_point"] = runs[0].result["scores"].pop("untrained")
     rows = {row["name"]: row["kind"] for row in summarize(runs, [])["rows"]}
     assert rows["starting point"] == "starting_point" and rows["untrained encoder"] == "untrained" and len(rows) == 5
+
+
+def test_figures_of_different_numbers_of_images_do_not_stand_below_one_heading(recipe_file, tmp_path, result):
+    runs = plan(
+        [recipe_file("one"), recipe_file("two", temperature="0.5}"), recipe_file("old", temperature="0.3}")],
+        [],
+        tmp_path,
+    )
+    few, many = ({"test_images": n, "of_test_images": 40, "train_images": 20, "k": 20} for n in (8, 40))
+    for run, numbers in zip(runs, (few, many)):
+        run.result = result(run, counts={"knn_accuracy": numbers, "linear_accuracy": {"test_images": 40}})
+    summary = summarize(runs[:2], [])
+    assert row(summary, "one")["knn_accuracy"]["counts"] == [few]
+    headings, rows = table_cells(summary)
+    cells = {line[0]: dict(zip(headings, line)) for line in rows}
+    first, second = (f"kNN accuracy, % ({n} test images, 20 train images, k = 20)" for n in ("8 of 40", "40"))
+    assert (cells["one"][first], cells["one"][second]) == ("50.0", "–")
+    assert (cells["two"][first], cells["two"][second]) == ("–", "50.0")
+    assert "linear probe, %" in headings and "linear probe: 40 test images." in notes(summary)
+    runs[2].result = result(runs[2])  # of an earlier version, which wrote no numbers
+    headings, rows = table_cells(summarize(runs, []))
+    assert dict(zip(headings, rows[-1]))["kNN accuracy, %"] == "50.0"
+    assert dict(zip(headings, rows[-1]))["linear probe, %"] == "60.0"

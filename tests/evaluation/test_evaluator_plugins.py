@@ -18,6 +18,7 @@ from hfcontrast.comparison.table import summarize, table_cells
 from hfcontrast.errors import DataError, PluginError, RecipeError
 from hfcontrast.evaluation import registry
 from hfcontrast.evaluation.calling import call_evaluate
+from hfcontrast.evaluation.feature_rows import FeatureRows
 from hfcontrast.evaluation.feature_statistics import FeatureStatistics
 from hfcontrast.evaluation.finetune import FineTune
 from hfcontrast.evaluation.knn import KNN
@@ -25,7 +26,7 @@ from hfcontrast.evaluation.linear_probe import LinearProbe
 from hfcontrast.evaluation.online import OnlineEvaluation, Task
 from hfcontrast.evaluation.protocol import LABELS, TRAIN, Evaluator, Figure, Scores, Settings
 from hfcontrast.evaluation.retrieval_task import RetrievalEvaluator
-from hfcontrast.evaluation.rows import FeatureRows, prepared_rows
+from hfcontrast.evaluation.rows import prepared_rows
 from hfcontrast.evaluation.zero_shot_task import ZeroShotEvaluator
 from hfcontrast.recipe import json_schema, load_recipe
 from hfcontrast.recipe.tasks import evaluation_tasks

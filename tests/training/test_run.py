@@ -423,6 +423,10 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
         "unlabeled_test_images": 0,
         "unlabeled_train_images": 0,
     }
+    numbers = json.loads((tmp_path / "run/result.json").read_text())["counts"]["knn_accuracy"]
+    assert numbers == {"test_images": 8, "of_test_images": 8, "train_images": 40, "of_train_images": 42, "k": 20}
+    assert "kNN accuracy: 8 test images, 40 of 42 train images, k = 20" in output
+    assert "Measured on 8 test images, 40 of 42 train images, k = 20." in (tmp_path / "run/README.md").read_text()
     report = evaluate_model(
         str(tmp_path / "run"), DataSource("imagefolder", data_dir=str(tmp_path / "train")), device="cpu"
     )
