@@ -86,10 +86,9 @@ class RetrievalRecall(evaluate.Metric):
         )
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
-        images = torch.tensor(predictions, dtype=torch.float32)
         texts = torch.tensor([text for several in references for text in several], dtype=torch.float32)
         owners = torch.tensor([place for place, several in enumerate(references) for _ in several], dtype=torch.long)
-        return retrieval_recall(images, texts, owners, self.ks)
+        return retrieval_recall(torch.tensor(predictions, dtype=torch.float32), texts, owners, self.ks)
 
 
 class EvaluatorMetric(evaluate.Metric):
@@ -268,16 +267,18 @@ class RetrievalEvaluator:
             image_column: Column with the images; None: ``image``, else the first one.
             caption_column: Column with texts or lists of texts; None: ``caption``, ``captions``, ``text`` ...
             batch_size: Images encoded at once.
-            metric: Takes image embeddings and each image's text embeddings; None: :class:`RetrievalRecall`.
+            metric: Takes image embeddings and each image's text embeddings; None: that of :class:`~.retrieval.Retrieval`.
 
         Raises:
             HFContrastError: The model has no text tower, or the data no captions.
         """
         rows = as_rows(data, image_column=image_column, caption_column=caption_column, captioned=True)
         mine, transform = share_out(rows), image_transform(processor)
-        images, texts, owners = Retrieval(lambda: caption_batches(mine, transform, batch_size), processor).embed(model)
+        retrieval = Retrieval(lambda: caption_batches(mine, transform, batch_size), processor)
+        if metric is None:
+            return retrieval(model)
+        images, texts, owners = retrieval.embed(model)
         parts = texts[owners.argsort(stable=True)].split(owners.bincount(minlength=len(images)).tolist())
-        metric = RetrievalRecall(keep_in_memory=True) if metric is None else metric
         metric.add_batch(predictions=images.numpy(), references=[part.numpy() for part in parts])
         return metric.compute()
 
@@ -289,10 +290,7 @@ def evaluator(task: str) -> ZeroShotEvaluator | RetrievalEvaluator | DeclaredEva
         ValueError: There is no such task.
         PluginError: The evaluator cannot be used.
     """
-    found: dict[str, Any] = {
-        "zero-shot-image-classification": ZeroShotEvaluator,
-        "image-text-retrieval": RetrievalEvaluator,
-    }
+    found: Any = {"zero-shot-image-classification": ZeroShotEvaluator, "image-text-retrieval": RetrievalEvaluator}
     if task in found:
         return found[task]()
     if task not in (names := installed()):

@@ -6,6 +6,7 @@ are found when *any* of its captions is among the k most similar ones; from a te
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -24,84 +25,12 @@ from ..nn.distributed import rank
 from .features import join_processes
 from .finite import finite
 from .inputs import as_rows, evaluating, image_transform, share_out, text_embeddings
-from .ranks import chunk_rows, rivals, similarities, unit
+from .recall import REPEATED, UNIQUE, retrieval_recall, unique_text_recall, unique_texts
 from .zero_shot import require_text_tower
 
 logger = logging.getLogger(__name__)
 
 CaptionBatches = Callable[[], Iterable[tuple[Tensor, list[list[str]]]]]
-
-
-def retrieval_recall(
-    images: Tensor, texts: Tensor, image_of_text: Tensor, ks: Sequence[int] = (1, 5, 10)
-) -> dict[str, float]:
-    """Recall at k and the median rank, in both directions, by cosine similarity.
-
-    A rank is 1, plus the wrong candidates that are more similar, plus half of those that are equally similar (to 1e-6):
-    the mean over the orders in which equals could stand. So an encoder that maps everything to one point finds nothing
-    among the first few. Features that are not numbers find nothing either.
-
-    From an image, the captions of other images are the wrong candidates, and the best of its own counts. A caption that
-    reads like one of another image's is wrong there like any other: the two are equal, and neither is found at k = 1. An
-    image without captions has no right answer and is not asked for one, but it is among the candidates of the texts; a
-    text without an image (-1), in the same way, is only a candidate.
-
-    Args:
-        images: (N, D), normalized or not.
-        texts: (M, D), normalized or not.
-        image_of_text: (M,) the number of each text's image, from 0 to N - 1, or -1.
-        ks: How many candidates may be named.
-
-    Returns:
-        ``image_to_text_r1``, ... and ``text_to_image_r1``, ... in [0, 1]; ``image_to_text_median_rank`` and
-        ``text_to_image_median_rank``, from 1.
-
-    Raises:
-        ValueError: No text has an image, or a text has one that is not there.
-    """
-    if len(image_of_text) != len(texts) or not (image_of_text >= 0).any():
-        raise ValueError(f"retrieval needs images with captions: {len(texts)} texts, {len(images)} images, no pair")
-    if int(image_of_text.max()) >= len(images):
-        raise ValueError(f"a text belongs to image {int(image_of_text.max())}, but there are {len(images)}, from 0")
-    images, texts = unit(images), unit(texts)
-    scores: dict[str, float] = {}
-    for name, ranks in (
-        ("image_to_text", _ranks_of_images(images, texts, image_of_text)),
-        ("text_to_image", _ranks_of_texts(images, texts, image_of_text)),
-    ):
-        scores |= {f"{name}_r{k}": float((ranks <= k).double().mean()) for k in ks}
-        scores[f"{name}_median_rank"] = _median(ranks)
-    return scores
-
-
-def _ranks_of_images(images: Tensor, texts: Tensor, image_of_text: Tensor) -> Tensor:
-    """The rank of each image's best caption; of the images that have one."""
-    asked = image_of_text[image_of_text >= 0].unique()
-    ranks = []
-    for numbers in asked.split(chunk_rows(len(texts))):
-        similarity = similarities(images[numbers], texts)
-        mine = image_of_text == numbers[:, None]
-        best = similarity.masked_fill(~mine, -torch.inf).amax(dim=1)
-        better, equal = rivals(similarity, best, ~mine)
-        ranks.append(1 + better + equal / 2)
-    return torch.cat(ranks)
-
-
-def _ranks_of_texts(images: Tensor, texts: Tensor, image_of_text: Tensor) -> Tensor:
-    """The rank of each text's image; of the texts that have one."""
-    asked = (image_of_text >= 0).nonzero()[:, 0]
-    ranks = []
-    for numbers in asked.split(chunk_rows(len(images))):
-        similarity = similarities(texts[numbers], images)
-        own = similarity.gather(1, image_of_text[numbers][:, None])[:, 0]
-        better, equal = rivals(similarity, own)
-        ranks.append(1 + better + equal / 2)
-    return torch.cat(ranks)
-
-
-def _median(ranks: Tensor) -> float:
-    ordered = ranks.double().sort().values
-    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
 
 
 class Retrieval:
@@ -114,8 +43,8 @@ class Retrieval:
         batch_size: Texts encoded at once.
 
     Attributes:
-        counts: ``images`` and ``texts`` of the last evaluation; those with features that are not finite, which count as not found, are
-            ``nonfinite_images`` and ``nonfinite_texts``.
+        counts: ``images``, ``texts`` and, where some repeat, ``unique_texts`` of the last evaluation, over all processes; those with
+            features that are not finite, which count as not found, are ``nonfinite_images`` and ``nonfinite_texts``.
     """
 
     def __init__(self, batches: CaptionBatches, tokenizer: Any, ks: Sequence[int] = (1, 5, 10), batch_size: int = 256):
@@ -126,23 +55,34 @@ class Retrieval:
         self.counts: dict[str, int] = {}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
-        """The scores of :func:`retrieval_recall`; every process must call it.
+        """The scores of :func:`.recall.retrieval_recall`; every process must call it.
+
+        Where more than 5 % of the captions read like another one, those of :func:`.recall.unique_text_recall` stand beside, and
+        their names end with ``_unique_texts``.
 
         Raises:
             HFContrastError: The model has no text tower.
             DataError: There is no image with a caption.
         """
-        images, texts, owners = self.embed(model)
-        self.counts = {"images": len(images), "texts": len(texts)}
+        images, texts, owners, identity = self._embed(model)
+        unique, repeated = unique_texts(identity)
+        self.counts = {"images": len(images), "texts": len(texts)} | ({"unique_texts": unique} if repeated else {})
         lost = {"nonfinite_images": int((~finite(images)).sum()), "nonfinite_texts": int((~finite(texts)).sum())}
         self.counts |= {name: count for name, count in lost.items() if count}
         try:
-            return retrieval_recall(images, texts, owners, self.ks)
+            scores = retrieval_recall(images, texts, owners, self.ks)
         except ValueError as error:
             raise DataError(f"there is no image with a caption to evaluate: {error}") from error
+        if repeated > REPEATED:
+            beside = unique_text_recall(images, texts, owners, identity, self.ks)
+            scores |= {f"{name}{UNIQUE}": value for name, value in beside.items()}
+        return scores
 
     def embed(self, model: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor]:
         """Features of the images (N, D) and texts (M, D) of all processes, and each text's image (M,); on the CPU."""
+        return self._embed(model)[:3]
+
+    def _embed(self, model: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         require_text_tower(model)
         parameter = next(model.parameters())
         features = [torch.zeros(0, feature_size(model))]
@@ -151,13 +91,19 @@ class Retrieval:
             for pixels, several in self.batches():
                 features.append(encode(model, pixels.to(parameter.device, parameter.dtype)).float().cpu())
                 captions += several
-        texts = text_embeddings(
-            model, self.tokenizer, [text for several in captions for text in several], self.batch_size
-        )
+        every = [text for several in captions for text in several]
+        texts = text_embeddings(model, self.tokenizer, every, self.batch_size)
+        identity = torch.tensor([_identity(text) for text in every], dtype=torch.long)
         images = join_processes(torch.cat(features))
         place = _places(len(captions))
         counts = torch.tensor([len(several) for several in captions], dtype=torch.long)
-        return images, join_processes(texts), join_processes(place.repeat_interleave(counts))
+        owners = join_processes(place.repeat_interleave(counts))
+        return images, join_processes(texts), owners, join_processes(identity)
+
+
+def _identity(text: str) -> int:
+    """A number that is the same for equal texts on all processes."""
+    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big", signed=True)
 
 
 def _places(count: int) -> Tensor:
@@ -237,7 +183,7 @@ def retrieve_rows(
         limit: Images at most; see ``share_out``.
 
     Returns:
-        See :func:`retrieval_recall`.
+        See :meth:`Retrieval.__call__`.
 
     Raises:
         HFContrastError: The model has no text tower.

@@ -8,6 +8,7 @@ from .protocol import CAPTIONS, TEXT_TOWER, Evaluator, Figure, Scores, Settings
 
 KS = (1, 5, 10)
 _TITLES = {"image_to_text": "image→text", "text_to_image": "text→image"}
+_GALLERIES = {"": "", "_unique_texts": ", unique texts"}  # ends of names and of titles
 
 
 class RetrievalSettings(Settings):
@@ -18,16 +19,17 @@ class RetrievalSettings(Settings):
 
 def _figures() -> tuple[Figure, ...]:
     found = []
-    for direction, title in _TITLES.items():
-        for k in KS:
-            shown = frozenset({"card", "compare"} if k == 1 else {"card"})
-            name = f"{direction}_r{k}"
-            headline = name == "image_to_text_r1"
-            found.append(Figure(name, f"{title} R@{k}", headline=headline, key=name, shown_in=shown, metric="recall"))
-        name = f"{direction}_median_rank"
-        found.append(
-            Figure(name, f"{title} median rank", "number", False, key=name, shown_in=frozenset(), low=1.0, digits=1)
-        )
+    for gallery, of_which in _GALLERIES.items():
+        for direction, title in _TITLES.items():
+            for k in KS:
+                shown = frozenset({"card", "compare"} if k == 1 else {"card"})
+                name = f"{direction}_r{k}{gallery}"
+                headline = name == "image_to_text_r1"
+                title_of_k = f"{title} R@{k}{of_which}"
+                found.append(Figure(name, title_of_k, headline=headline, key=name, shown_in=shown, metric="recall"))
+            name = f"{direction}_median_rank{gallery}"
+            median = f"{title} median rank{of_which}"
+            found.append(Figure(name, median, "number", False, key=name, shown_in=frozenset(), low=1.0, digits=1))
     return tuple(found)
 
 
@@ -51,17 +53,23 @@ class RetrievalEvaluator(Evaluator):
 
         retrieval = Retrieval(rows.captioned(), rows.tokenizer, KS, settings.text_batch_size)
         figures = retrieval(encoder)
-        galleries = {"image_to_text": retrieval.counts["texts"], "text_to_image": retrieval.counts["images"]}
-        trivial = {f"{name}_r{k}" for name, size in galleries.items() for k in KS[1:] if k >= size}
+        images, texts = retrieval.counts["images"], retrieval.counts["texts"]
+        sizes = {"image_to_text_r{}": texts, "text_to_image_r{}": images, "text_to_image_r{}_unique_texts": images}
+        sizes["image_to_text_r{}_unique_texts"] = retrieval.counts.get("unique_texts", texts)
+        trivial = {name.format(k) for name, size in sizes.items() for k in KS[1:] if k >= size}
         found = {name: value for name, value in figures.items() if name not in trivial}
         everything = getattr(rows.test_rows, "num_rows", None)
         return Scores(found, counts=retrieval.counts | ({"of_images": everything} if everything is not None else {}))
 
     def explain(self, settings, names):
-        return "R@k: the share of images with one of their captions, and of captions with their image, among the k most similar."
+        text = "R@k: the share of images with one of their captions, and of captions with their image, among the k most similar."
+        if any(name.endswith("_unique_texts") for name in names):
+            text += " Some captions repeat: of equal ones, each counts as the first with the same probability; among unique texts they are one, which belongs to all its images."
+        return text
 
     def conditions(self, settings):
-        return True if settings == RetrievalSettings() else super().conditions(settings)
+        ties = {"ties": "expectation"}  # before, two equal captions never were the first
+        return ties | super().conditions(settings)
 
     def reported_settings(self, settings):
         return {}

@@ -11,9 +11,10 @@ from hfcontrast.data import load_rows
 from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
-from hfcontrast.evaluation import ranks, retrieval
+from hfcontrast.evaluation import ranks, recall
 from hfcontrast.evaluation.inputs import as_rows, image_transform
-from hfcontrast.evaluation.retrieval import Retrieval, caption_batches, retrieval_recall, retrieve_rows
+from hfcontrast.evaluation.recall import Ranks, retrieval_recall, unique_text_recall, unique_texts
+from hfcontrast.evaluation.retrieval import Retrieval, caption_batches, retrieve_rows
 from tests.evaluation.conftest import colored, tiny_clip, tiny_processor, tiny_siglip
 
 
@@ -81,8 +82,8 @@ def test_it_is_the_plain_search(chunk, monkeypatch):
 def test_the_whole_matrix_is_never_there(monkeypatch):
     monkeypatch.setattr(ranks, "CHUNK", 100)
     largest = []
-    product = retrieval.similarities
-    monkeypatch.setattr(retrieval, "similarities", lambda a, b: largest.append(len(a) * len(b)) or product(a, b))
+    product = recall.similarities
+    monkeypatch.setattr(recall, "similarities", lambda a, b: largest.append(len(a) * len(b)) or product(a, b))
     images = torch.randn(50, 4)
     retrieval_recall(images, images.repeat(1, 1), torch.arange(50))
     assert max(largest) <= 100 and sum(largest) == 2 * 50 * 50
@@ -96,21 +97,54 @@ def test_a_perfect_encoder():
 
 @pytest.mark.parametrize("value", [1.0, 0.0, 1e-9, float("nan"), float("inf")])
 @pytest.mark.parametrize("noise", [0.0, 1e-8])
-def test_a_collapsed_encoder_finds_nothing(value, noise):
+def test_a_collapsed_encoder_finds_what_chance_does(value, noise):
     images = torch.full((100, 37), value) + noise * torch.randn(100, 37) * value
     found = retrieval_recall(images, images[:, :].clone(), torch.arange(100))
+    finite = value < float("inf")
     for name in ("image_to_text", "text_to_image"):
-        assert [found[f"{name}_r{k}"] for k in (1, 5, 10)] == [0, 0, 0]
-        # equal to each other, or behind all where they are not numbers
-        assert (
-            found[f"{name}_median_rank"] == pytest.approx(50.5) if value <= 1 else found[f"{name}_median_rank"] >= 100
-        )
+        chance = [k / 100 if finite else 0.0 for k in (1, 5, 10)]  # what is not a number finds nothing
+        assert [found[f"{name}_r{k}"] for k in (1, 5, 10)] == pytest.approx(chance)
+        assert found[f"{name}_median_rank"] == pytest.approx(50.5) if finite else found[f"{name}_median_rank"] >= 100
     half = torch.randn(100, 37)
     for found in (
         retrieval_recall(half, images, torch.arange(100)),
         retrieval_recall(images, half, torch.arange(100)),
     ):
         assert found["image_to_text_r10"] <= 0.2 and found["text_to_image_r10"] <= 0.2
+
+
+def shuffled_recall(better, equal, right, k, trials=4000):
+    """How often one of the right candidates is among the first k when equals are shuffled; and the mean place of the first."""
+    order = torch.rand(trials, equal + right).argsort(dim=1)
+    first = better + 1 + (order < right).double().argmax(dim=1)
+    return (first <= k).double().mean().item(), first.double().mean().item()
+
+
+@pytest.mark.parametrize("better, equal, right", [(0, 1, 1), (2, 6, 1), (0, 3, 2), (1, 7, 4), (0, 0, 3), (3, 5, 1)])
+def test_ties_count_as_the_expectation_over_their_orders(better, equal, right):
+    ranks = Ranks(*(torch.tensor([count]) for count in (better, equal, right)))
+    for k in (1, 3, 5):
+        share, place = shuffled_recall(better, equal, right, k)
+        assert ranks.found(k).item() == pytest.approx(share, abs=0.04)
+        if right == 1:
+            assert ranks.found(k).item() == pytest.approx(min(max((k - better) / (equal + 1), 0), 1))
+    assert ranks.expected().item() == pytest.approx(place, abs=0.15)
+
+
+def test_a_collapsed_encoder_with_several_captions_an_image():
+    owners = torch.arange(20).repeat_interleave(5)
+    found = retrieval_recall(torch.ones(20, 3), torch.ones(100, 3), owners)
+    missed = [sum_of_missed(k) for k in (1, 5, 10)]
+    assert [found[f"image_to_text_r{k}"] for k in (1, 5, 10)] == pytest.approx([1 - one for one in missed])
+    assert [found[f"text_to_image_r{k}"] for k in (1, 5, 10)] == pytest.approx([0.05, 0.25, 0.5])
+
+
+def sum_of_missed(k):
+    """The probability that none of 5 captions among 100 is one of k drawn ones."""
+    missed = 1.0
+    for drawn in range(k):
+        missed *= (95 - drawn) / (100 - drawn)
+    return missed
 
 
 def test_one_broken_feature_loses_and_hides_nothing():
@@ -127,12 +161,64 @@ def test_captions_of_one_reading():
     texts = torch.tensor([dog, dog, own])
     images = torch.tensor([[1.0, 0.0, 0.2], [0.9, 1.0, 0.0]])
     found = retrieval_recall(images, texts, torch.tensor([0, 1, 1]), ks=(1, 2))
-    # Image 0: the rank is 1 + 1/2, as image 1's caption is equal: not found at 1. Image 1 finds its own one first.
-    assert found["image_to_text_r1"] == 0.5 and found["image_to_text_r2"] == 1.0
+    # Image 0: the rank is 1 or 2, as image 1's caption is equal. Image 1 finds its own one first.
+    assert found["image_to_text_r1"] == 0.75 and found["image_to_text_r2"] == 1.0
     assert found["image_to_text_median_rank"] == 1.25
+    # Among unique texts "a dog" is right for both: only its own caption, which image 1 does not share, has one image.
+    unique = unique_text_recall(images, texts, torch.tensor([0, 1, 1]), torch.tensor([7, 7, -3]), ks=(1, 2))
+    assert unique["image_to_text_r1"] == 1.0 and unique["text_to_image_r1"] == 1.0
+    assert unique["image_to_text_median_rank"] == unique["text_to_image_median_rank"] == 1.0
     # Two equal captions of one image do not compete.
     twice = retrieval_recall(images[:1], texts[:2], torch.tensor([0, 0]), ks=(1,))
     assert twice["image_to_text_r1"] == 1.0
+
+
+def test_pairs_of_equal_captions_are_found_in_half_of_the_orders():
+    """A perfect encoder of 40 images with 20 captions, each of two images, beside what published code makes of it."""
+    features = torch.eye(20).repeat(2, 1)
+    found = retrieval_recall(features, features, torch.arange(40))
+    assert [found[f"image_to_text_r{k}"] for k in (1, 5)] == [0.5, 1.0]
+    assert [found[f"text_to_image_r{k}"] for k in (1, 5)] == [0.5, 1.0]
+    identity = torch.arange(20).repeat(2)
+    assert unique_texts(identity) == (20, 1.0) and unique_texts(torch.arange(9)) == (9, 0.0)
+    unique = unique_text_recall(features, features, torch.arange(40), identity)
+    assert unique.keys() == found.keys() and all(value == 1.0 for value in unique.values())
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 24])
+def test_unique_texts_are_the_plain_search_too(chunk, monkeypatch):
+    monkeypatch.setattr(ranks, "CHUNK", chunk)
+    images, different = torch.randn(12, 6), torch.randn(9, 6)
+    identity, owners = torch.randint(0, 9, (30,)), torch.randint(-1, 12, (30,))
+    found = unique_text_recall(images, different[identity], owners, 1000 - 7 * identity, ks=(1, 3))
+    right = {(i, t) for i, t in zip(owners.tolist(), identity.tolist()) if i >= 0}
+    kept = sorted(set(identity.tolist()))
+    similarity = F.cosine_similarity(images.double()[:, None], different.double()[None], dim=-1)
+    to_text, to_image = [], []
+    for i in sorted({i for i, _ in right}):
+        order = sorted(kept, key=lambda t: -similarity[i, t])
+        to_text.append(1 + min(order.index(t) for t in kept if (i, t) in right))
+    for t in sorted({t for _, t in right}):
+        order = sorted(range(12), key=lambda i: -similarity[i, t])
+        to_image.append(1 + min(order.index(i) for i in range(12) if (i, t) in right))
+    for name, places in (("image_to_text", to_text), ("text_to_image", to_image)):
+        assert found[f"{name}_r3"] == pytest.approx(sum(place <= 3 for place in places) / len(places))
+        assert found[f"{name}_median_rank"] == pytest.approx(median(places))
+
+
+def test_unique_texts_stand_beside_where_captions_repeat(model, processor):
+    data = colored(12)  # four colors: their names repeat
+    rows = as_rows(data, captioned=True)
+    evaluation = Retrieval(lambda: caption_batches(rows, image_transform(processor), 5), processor, ks=(1, 3))
+    found = evaluation(model)
+    unique = len(set(data["caption"]))
+    assert evaluation.counts == {"images": 12, "texts": 12, "unique_texts": unique} and unique < 12
+    plain = {name for name in found if not name.endswith("_unique_texts")}
+    assert {f"{name}_unique_texts" for name in plain} == found.keys() - plain and len(plain) == 6
+    different = data.remove_columns("caption").add_column(
+        "caption", [f"{'a ' * n}red" for n in range(1, 10)] + ["big", "small", "dark"]
+    )
+    assert retrieve_rows(model, processor, different, ks=(1, 3)).keys() == plain
 
 
 def test_images_without_captions_and_captions_without_images_are_candidates_only():
@@ -187,7 +273,8 @@ def test_rows_are_evaluated_as_by_hand(build, column, processor, caplog):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
     assert "1 images left out" in caplog.text
     scores = retrieve_rows(model, processor, data, caption_column=column, ks=(1, 3))
-    assert scores == pytest.approx(retrieval_recall(*found, ks=(1, 3)))
+    plain = retrieval_recall(*found, ks=(1, 3))
+    assert {name: scores[name] for name in plain} == pytest.approx(plain)
     stream = retrieve_rows(model, processor, data.to_iterable_dataset(3), caption_column=column, ks=(1, 3))
     assert stream == pytest.approx(scores)
 
