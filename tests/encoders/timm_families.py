@@ -38,7 +38,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "mobilenetv3": ("lcnet_050", {}),
     "mobilenetv5": ("mobilenetv5_base", {"channel_multiplier": 0.25}),
     "naflexvit": ("naflexvit_base_patch16_gap", _TOKENS),
-    "nasnet": ("nasnetalarge", {"num_features": 336, "stem_size": 16}),
+    "nasnet": ("nasnetalarge", {}),
     "pit": ("pit_xs_224", {"base_dims": [16, 16, 16], "depth": [1, 1, 1], "heads": [1, 1, 1]}),
     "qwen3_vit": ("qwen3_vit_306m", _TOKENS),
     "res2net": ("res2next50", {"channels": _WIDTHS}),
@@ -61,7 +61,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "vitamin": ("vitamin_small_224", {"depth": 1}),
 }
 # Sides of the images in pixels of those that cannot take small ones.
-SIZES = {"efficientformer": 224, "inception_resnet_v2": 128, "inception_v3": 128, "inception_v4": 128}
+SIZES = {"crossvit": 240, "efficientformer": 224, "inception_resnet_v2": 128, "inception_v3": 128, "inception_v4": 128}
 
 
 def timm_families() -> list[str]:
