@@ -1,12 +1,13 @@
 """Zip and tar files of images: opened as the folders that they are archives of.
 
 An archive may be ``data_dir`` or ``data_files`` of imagefolder, the path itself, or all that is in the folder that one of these names;
-so may be one for each split, as ``train.zip`` and ``test.zip``.
+so may be one for each split, as ``train.zip`` and ``test.zip``, and one for each class, as ``cat.zip`` and ``dog.zip``.
 Tars with the samples of a webdataset, and archives without images, are what they were; so are those of a data set on the Hub.
 """
 
 import logging
 import os
+import re
 from dataclasses import replace
 from os import scandir
 
@@ -14,9 +15,11 @@ from hfcontrast.data.sources.folders import is_described, is_hidden
 from hfcontrast.data.sources.folders.layout import split_named
 from hfcontrast.data.sources.source import Source
 from hfcontrast.data.sources.unpacking import (
+    ENDINGS,
     IMAGES,
     SAMPLES,
     content_of,
+    has_class_folders,
     is_archive,
     link_folders,
     stem_of,
@@ -28,6 +31,7 @@ from hfcontrast.paths import is_address, local_pattern
 logger = logging.getLogger(__name__)
 
 FORMAT = "imagefolder"
+_NAMED = 5  # archives at most in a sentence
 _OTHERS = (".7z", ".rar")  # which are unpacked by hand
 
 
@@ -68,16 +72,16 @@ def _samples(source: Source, archive: str) -> Source:
 
 
 def _archives(source: Source) -> dict[str, str]:
-    """The archives that a source names, by the splits that they are; a single one by ``""``. Empty where there are other files."""
+    """The archives that a source names, by the splits or classes that they are; a single one by ``""``. Empty where there are other files."""
     if hasattr(source.path, "dataset") or source.name is not None:
         return {}
     base = source.data_dir or ""
     if source.path != FORMAT:
         place = os.path.join(source.path, base) if base else source.path
         described = os.path.isdir(source.path) and is_described(source.folder)
-        return {} if described or source.data_files is not None else _archives_at(place)
+        return {} if described or source.data_files is not None else _archives_at(place, (".zip",))
     if source.data_files is None:
-        return _archives_at(base) if base and not is_address(base) else {}
+        return _archives_at(base, ENDINGS) if base and not is_address(base) else {}
     files = source.data_files if isinstance(source.data_files, dict) else {"train": source.data_files}
     found = {split: _only(given, base) for split, given in files.items()}
     if any(archive is None for archive in found.values()) or not found.keys() <= {"train", "validation", "test"}:
@@ -92,8 +96,13 @@ def _only(given: str | list[str], base: str) -> str | None:
     return path if is_archive(path) else None
 
 
-def _archives_at(place: str) -> dict[str, str]:
-    """The archive that a place is; or those in a folder, where nothing else is: a single one, or one a split, such as train.zip."""
+def _archives_at(place: str, of_classes: tuple[str, ...]) -> dict[str, str]:
+    """The archive that a place is; or those in a folder, where nothing else is: a single one, one a split, or one a class.
+
+    Args:
+        place: The path.
+        of_classes: The endings of archives that may be one a class.
+    """
     if os.path.isfile(place):
         if place.lower().endswith(_OTHERS):
             raise DataError(f"{place} is an archive of a kind that is not opened: unpack it, or pack it as zip or tar")
@@ -108,7 +117,32 @@ def _archives_at(place: str) -> dict[str, str]:
                     found[stem_of(entry.path)] = entry.path
     except OSError:  # no folder, or one that may not be read
         return {}
-    return {"": next(iter(found.values()))} if len(found) == 1 else found if all(map(split_named, found)) else {}
+    if len(found) == 1:
+        return {"": next(iter(found.values()))}
+    return found if all(map(split_named, found)) or _are_classes(place, found, of_classes) else {}
+
+
+def _are_classes(place: str, archives: dict[str, str], endings: tuple[str, ...]) -> bool:
+    """Whether there is one archive a class: none has class folders, and their names are no numbers of parts."""
+    for archive in archives.values():  # to the first that is none
+        if not archive.lower().endswith(endings) or content_of(archive) != IMAGES or has_class_folders(archive):
+            return False
+    names = sorted(archives)
+    told = f"{', '.join(names[:_NAMED])}{' and more' * (len(names) > _NAMED)}"
+    if parts := _are_numbered(names):
+        _say(f"the archives of {place}, {told}, are taken for numbered parts of one set: their images have no labels")
+    else:
+        _say(f"the archives of {place} are its classes: {told}")
+    return not parts
+
+
+def _are_numbered(names: list[str]) -> bool:
+    """Whether names differ in a number only, which counts on, as those of parts do, but not as WordNet's n01440764 does."""
+    if len({re.sub(r"\d+", "0", name) for name in names}) > 1:
+        return False
+    numbers = sorted(tuple(map(int, re.findall(r"\d+", name))) for name in names)
+    first, last = numbers[0], numbers[-1]
+    return bool(first) and first[:-1] == last[:-1] and last[-1] - first[-1] == len(names) - 1
 
 
 def _is_note(name: str) -> bool:

@@ -89,6 +89,19 @@ def _content_of(path: str, size: int, changed: int) -> str:
     return IMAGES if images else OTHERS
 
 
+def has_class_folders(path: str) -> bool:
+    """Whether the images of an archive lie in two folders or more, below one that may hold them all.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    with _reading(path):
+        names = [name for member in _members(path) if (name := _safe(member.name)) and not _is_litter(name)]
+    folders = {f"/{posixpath.dirname(name)}" for name in names if ending_of(name) in image_endings()}
+    above = posixpath.commonpath(folders)
+    return len({posixpath.relpath(folder, above).partition("/")[0] for folder in folders if folder != above}) > 1
+
+
 def _are_samples(images: list[str], names: list[str]) -> bool:
     """Whether files are samples of a webdataset: half of the images, or more, have other files beside them with the same key."""
     keys = Counter(map(_key, names))

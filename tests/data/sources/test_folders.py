@@ -288,3 +288,17 @@ def test_files_that_are_left_to_datasets(tree):
         [f"{root}/a/cat/1.png", f"{root}/b.png"],
     ):
         assert not folders.takes(Source("imagefolder", data_files=files))
+
+
+@pytest.mark.parametrize("named", ["data_dir", "**", "*/*", "path"])
+def test_an_archive_beside_images_is_counted(tree, named, caplog):
+    root = tree("cat/1.png", "cat/2.png", "dog/1.png", **{"cat/more.zip": "PK"})
+    source = {
+        "data_dir": Source("imagefolder", data_dir=str(root)),
+        "**": Source("imagefolder", data_files=f"{root}/**"),
+        "*/*": Source("imagefolder", data_files=f"{root}/*/*"),
+        "path": Source(str(root)),
+    }[named]
+    rows = load_rows(source)
+    assert rows.class_names == ["cat", "dog"] and rows.dataset["label"] == [0, 0, 1]
+    assert named == "**" or "is not used: 1 .zip" in caplog.text

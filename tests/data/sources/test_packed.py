@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hfcontrast.data import available_splits, load_rows
+from hfcontrast.data import Source, available_splits, load_rows
 from hfcontrast.data.held_out import held_out_sources
 from hfcontrast.data.sources import packed, unpacking
 from hfcontrast.errors import DataError
@@ -219,3 +219,25 @@ def test_what_cannot_be_unpacked_is_told_in_a_sentence(tmp_path, cache, monkeypa
     with pytest.raises(DataError, match="whole.tar cannot be unpacked into .*: 0.0 GB are free; .* HF_DATASETS_CACHE"):
         load_rows(str(tmp_path / "whole.tar"))
     assert not cache.exists() or {path.suffix for path in cache.iterdir()} == {".lock"}
+
+
+@pytest.mark.parametrize("inside", ["", "cat/"])
+def test_each_class_can_be_an_archive(tmp_path, inside, caplog):
+    for name in ("cat", "dog"):
+        pack(tmp_path / f"set/{name}.zip", {f"{inside}{i}.png": IMAGES[i] for i in range(3)})
+    for source in ({"path": str(tmp_path / "set")}, {"path": "imagefolder", "data_dir": str(tmp_path / "set")}):
+        rows = load_rows(**source)
+        assert rows.class_names == ["cat", "dog"] and rows.dataset["label"] == [0, 0, 0, 1, 1, 1]
+    assert caplog.text.count("are its classes: cat, dog") == 1
+
+
+def test_numbered_parts_and_archives_with_class_folders_are_no_classes(tmp_path, caplog):
+    for i in range(2):
+        pack(tmp_path / f"parts/images_{i}.zip", {f"{i}.png": IMAGES[i]})
+        pack(tmp_path / f"folders/{'ab'[i]}.zip", CLASSES)
+        pack(tmp_path / f"wordnet/n0{i + 1}440764.zip", {f"{i}.png": IMAGES[i]})
+    assert load_rows("imagefolder", data_dir=str(tmp_path / "parts")).class_names is None
+    assert "images_0, images_1, are taken for numbered parts of one set: their images have no labels" in caplog.text
+    source = Source("imagefolder", data_dir=str(tmp_path / "folders"))
+    assert packed.unpacked(source) == source
+    assert len(load_rows("imagefolder", data_dir=str(tmp_path / "wordnet")).class_names) == 2

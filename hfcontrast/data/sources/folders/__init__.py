@@ -59,13 +59,13 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "imagefolder"
 # Folders in which these are as many as the images are tables, which ``datasets`` reads.
-_TABLES = (".parquet", ".geoparquet", ".gpq", ".arrow", ".lance", ".vortex", ".tar", ".h5", ".hdf5")
+_TABLES = (".parquet", ".geoparquet", ".gpq", ".arrow", ".lance", ".vortex", ".zip", ".tar", ".h5", ".hdf5")
 _FEW_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")  # may also be annotations, one an image
 _AT_ONCE = 1024  # rows of a stream read together
 
 
 def takes(source: Source) -> bool:
-    """Whether the source is a folder of images on this machine, or names such files, and there is no archive among them."""
+    """Whether the source is a folder of images on this machine, or names such files, and does not consist of archives alone."""
     if source.path == FORMAT and source.data_files is not None:
         _named[:] = (
             [] if is_address(source.data_dir or "") else [listing_of_files(source.data_files, source.data_dir or "")]
@@ -75,7 +75,7 @@ def takes(source: Source) -> bool:
     if folder is None:
         return False
     listing = listing_of(folder)
-    return not listing.archives and (source.path == FORMAT or _has_images(listing))
+    return not _archives_alone(listing) and (source.path == FORMAT or _has_images(listing))
 
 
 def splits(source: Source) -> list[str]:
@@ -166,6 +166,10 @@ def is_described(folder: Path) -> bool:
         return False
     text = card.read_text(encoding="utf-8", errors="replace")
     return text.startswith("---") and "\nconfigs:" in text.partition("\n---")[0]
+
+
+def _archives_alone(listing: Listing) -> bool:
+    return bool(listing.archives) and not len(listing)
 
 
 def _has_images(listing: Listing) -> bool:

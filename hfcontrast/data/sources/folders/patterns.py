@@ -47,16 +47,17 @@ def _files(pattern: str, base: str) -> list[str]:
         found = [top]
     elif "**" in parts and os.path.isdir(top):
         listing = listing_of(top)
-        if listing.archives:
-            return []
         fits = re.compile(glob_translate(rest)).match
         found = [
             path for chunk in listing.files.chunks for path in chunk.to_pylist() if fits(path[len(listing.before) :])
         ]
+        if not found and any(map(fits, listing.archives)):
+            return []
         found += [listing.path(path) for path in listing.metadata if fits(path)]
     else:
         found = [os.path.join(top, path) for path in glob.iglob(rest, root_dir=top)]
-    if any(ending_of(os.path.basename(path)) == ".zip" for path in found):
+    endings = {ending_of(os.path.basename(path)) for path in found}
+    if ".zip" in endings and not endings & image_endings():
         return []
     return sorted(path for path in found if "**" in parts or os.path.isfile(path))
 
