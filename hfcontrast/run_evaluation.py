@@ -1,6 +1,8 @@
 """What a run is evaluated on: its rows, the processor that it publishes, and its evaluators."""
 
 import json
+import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,7 @@ from .errors import RecipeError, under
 from .evaluation.feature_statistics import ROWS
 from .evaluation.held_out import HeldOut, held_out_rows
 from .evaluation.online import OnlineEvaluation, Task
-from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN
+from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, NothingToEvaluate
 from .evaluation.rows import Described, EvaluationRows, further_columns, prepared_rows, require
 from .methods.base import Method
 from .publishing.processor import build_processor, with_tokenizer
@@ -80,10 +82,10 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     found = opened.found
     name = f"{recipe.evaluation_source()['path']} ({found.where})"
     settings = recipe.eval
-    rows = prepared_rows(
-        found.train if found.train.labeled and found.test.labeled else None,
-        found.test,
-        processor,
+    prepare = partial(
+        prepared_rows,
+        test=found.test,
+        processor=processor,
         size=size,
         batch_size=settings.batch_size,
         max_train=settings.max_train,
@@ -92,15 +94,40 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
         split=recipe.eval.split,
         tokenizer=training.captions.tokenizer if with_texts else None,
     )
+    try:
+        rows = prepare(found.train if found.train.labeled and found.test.labeled else None)
+    except NothingToEvaluate as error:
+        rows = without_train_rows(training, error, prepare, opened.tasks)
     rows.test.check()
     rows.trained = trained_names(encoder, training.method)
     evaluation = OnlineEvaluation(rows, possible_tasks(training, encoder, rows, opened.tasks))
     processing = [size, ratio, training.mean, training.std]
-    counts = [found.train.num_rows, found.test.num_rows]
+    used = found.train if rows.train is None else rows.train.all_rows
+    counts = [used.num_rows, found.test.num_rows]
     evaluation.conditions = conditions(recipe, name, counts, processing, evaluation.tasks, draws_rows(found, settings))
     if with_texts:
         processor = with_tokenizer(encoder, processor, training.captions.tokenizer)
     return evaluation, name, processor, ratio
+
+
+def without_train_rows(
+    training: Training,
+    error: NothingToEvaluate,
+    prepare: Callable[[None], EvaluationRows],
+    tasks: dict[str, Task],
+) -> EvaluationRows:
+    """The rows of a run whose train rows are all test rows: nothing is classified by them, which is said.
+
+    Raises:
+        NothingToEvaluate: `eval.tasks` names an evaluator that needs train rows.
+    """
+    for name, (evaluator, settings) in tasks.items():
+        if name in training.recipe.eval.tasks and TRAIN in evaluator.needs_with(settings):
+            raise NothingToEvaluate(f"eval.tasks.{name}: {error}") from error
+    training.accelerator.print(f"warning: {error}; the run goes on without such scores", file=sys.stderr)
+    rows = prepare(None)
+    rows.counts["not_classified"] = str(error)
+    return rows
 
 
 def possible_tasks(

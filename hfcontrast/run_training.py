@@ -135,12 +135,14 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
         titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}
         for told, names in titles_by_numbers(titles, notes.get("counts", {})).items():
             console.print(f"{', '.join(names)}: {told}")
-    elif doubled := notes["evaluation"].get("near_duplicates"):
+    if reason := notes["evaluation"].get("not_classified"):
+        console.print(f"{reason[0].upper()}{reason[1:]}.")
+    elif not rows and (doubled := notes["evaluation"].get("near_duplicates")):
         console.print(
             f"All {doubled:,} labeled train images are near-duplicates of images of {evaluated_on}: nothing was classified; eval.path "
             "or eval.split can name others."
         )
-    else:
+    elif not rows:
         console.print("The data has no labels: nothing was classified; eval.path can name a labeled data set.")
     scores = notes.get("trained", {})
     if scores.get("feature_std", 1.0) < 0.1:

@@ -13,6 +13,7 @@ from hfcontrast.data.columns import ColumnKeywords, Columns, in_archive, locate_
 from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.label_numbers import LabelNumbers
+from hfcontrast.data.row_identities import of_files
 from hfcontrast.data.stream_errors import reading
 from hfcontrast.data.tensor_columns import check_tensor_columns
 from hfcontrast.errors import DataError
@@ -39,6 +40,7 @@ class Rows:
         labels: The class numbers of what ``label`` holds, which of a stream may be texts.
         remote: Whether a stream's files are elsewhere, so that each row that is passed over is fetched too.
         shard_files: The file of each shard of a stream; empty where that is not known.
+        row_ids: Computes the identities of all rows of the split, (N,) uint64; None where they are not known.
         chosen: Which rows of the split these are: their places, of a stream the conditions that these fulfil one after the other;
             None where they are all of them.
     """
@@ -57,6 +59,7 @@ class Rows:
     labels: LabelNumbers = LabelNumbers()
     remote: bool = False
     shard_files: tuple[str, ...] = ()
+    row_ids: Callable[[], np.ndarray | None] | None = None
     chosen: Sequence[int] | tuple[Callable[[int], bool], ...] | None = None
 
     @property
@@ -88,6 +91,17 @@ class Rows:
             return self.files
         with LongTask(f"computing the fingerprint of {self.description}"):
             return fingerprint_of_rows(self.dataset)
+
+    def identities(self) -> np.ndarray | None:
+        """(N,) uint64, equal for rows that are the same under other splits or slices (see ``row_identities``); None where not known."""
+        if not self.streaming and (files := of_files(self.dataset)) is not None:
+            return files
+        if self.row_ids is None or self.num_rows is None:
+            return None
+        found = self.row_ids()
+        if self.chosen is None or found is None:
+            return found
+        return found[np.fromiter(itertools.islice(self.places(), self.num_rows), dtype=np.int64, count=self.num_rows)]
 
     def select(self, indices: Sequence[int]) -> "Rows":
         """Some of the rows of a map-style set."""

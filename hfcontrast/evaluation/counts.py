@@ -117,10 +117,12 @@ def told_counts(counts: Mapping[str, Any]) -> str:
 
 
 def told_labels(counts: Mapping[str, Any]) -> str:
-    """What was left out of an evaluation for want of a label, and what counts as wrong, as the end of a sentence; mostly empty."""
+    """What was left out of an evaluation but near-duplicates, and what counts as wrong, as the end of a sentence; mostly empty."""
     kinds = {kind: counts.get(f"unlabeled_{kind}_images") for kind in ("test", "train")}
     told = " and ".join(f"{count:,} {kind} images" for kind, count in kinds.items() if count)
-    text = f"; {told} without a label left out" if told else ""
+    shared = counts.get("shared_rows")
+    text = f"; {shared:,} train rows left out as they are test rows" if shared else ""
+    text += f"; {told} without a label left out" if told else ""
     if counts.get("test_classes") == 1:
         text += "; all test images are of one class, which says nothing"
     if images := counts.get("nonfinite_train_images"):

@@ -25,6 +25,7 @@ from .inputs import image_transform
 from .needs import Described, further_columns, meant, named, require  # noqa: F401 (other modules import them from here)
 from .protocol import CAPTIONS, CLASS_NAMES, LABELS, NEEDS, TEXT_TOWER, TRAIN, NothingToEvaluate
 from .retrieval import caption_batches
+from .shared_rows import without_test_rows
 
 MakeBatches = Callable[..., Batches]
 # Of a data set that a further task names, nothing of the first one's is meant but this.
@@ -47,6 +48,7 @@ class EvaluationRows:
 
     Attributes:
         trained: Names of the encoder's parameters that its training trains; None: those that require gradients.
+        shared: How many train rows were left out as they are test rows.
         counts: How many images the last evaluation had, and what was left out; see :mod:`.counts`.
         numbers: How many images were handed out since :meth:`begin`: the numbers behind the figures of one evaluator.
     """
@@ -67,6 +69,7 @@ class EvaluationRows:
         self.make, self.source, self.split = make, dict(source or {}), split
         self.tokenizer, self.batch_size = tokenizer, batch_size
         self.trained: Collection[str] | None = None
+        self.shared = 0
         self.counts: dict[str, Any] = {}
         self.begin()
         self._features: dict[str, tuple[Tensor, Tensor]] | None = None
@@ -160,7 +163,7 @@ class EvaluationRows:
         train, train_labels = self._train(train, all_train_labels)
         left_out = int(join_processes(torch.tensor([getattr(self.train, "left_out", 0)])).sum())
         self.counts = label_counts(labels, all_train_labels, left_out)
-        self.counts["test_classes"] = class_count(labels)
+        self.counts |= {"shared_rows": self.shared, "test_classes": class_count(labels)}
         self.counts["train_images"] = int((train_labels >= 0).sum())
         self.counts |= nonfinite_counts(bad, len(all_train_labels) - len(train_labels))
         self.count_unknown(labels, train_labels)
@@ -260,7 +263,7 @@ def prepared_rows(
     """Rows as evaluators are given them.
 
     Args:
-        train: What classifiers are fitted to; None where there is nothing. Near-duplicates of test images are left out of it.
+        train: What classifiers are fitted to; None where there is nothing. Test rows, and near-duplicates of test images, are left out.
         test: What is evaluated on. Its classes get the numbers of the train rows' classes of the same names; its other classes have numbers
             that no train row has, and so count as wrong.
         processor: The model's own processor, or its image processor.
@@ -270,6 +273,9 @@ def prepared_rows(
         max_test: Test rows, in the same way.
         keep: Whether small data are kept in memory as pixels, as they are read again and again.
         options: See :class:`EvaluationRows`.
+
+    Raises:
+        NothingToEvaluate: All train rows are test rows.
     """
 
     def make(rows: Rows, limit: int | None = max_test, **more: Any) -> Batches:
@@ -277,6 +283,13 @@ def prepared_rows(
         made.keep = made.keep and keep
         return made
 
-    tests = make(test if train is None else numbered_as(train, test))
-    trains = None if train is None else make(train, max_train, tests=tests)
-    return EvaluationRows(tests, trains, make=make, batch_size=batch_size, **options)
+    shared, trains = 0, None
+    if train is not None:
+        train, shared = without_test_rows(train, test)
+        test = numbered_as(train, test)
+    tests = make(test)
+    if train is not None:
+        trains = make(train, max_train, tests=tests)
+    found = EvaluationRows(tests, trains, make=make, batch_size=batch_size, **options)
+    found.shared = shared
+    return found

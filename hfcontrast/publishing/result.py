@@ -26,8 +26,10 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
     Returns:
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
-        as they were evaluated, by the keys that evaluators declare; ``evaluated_on``; ``evaluation``: how many test images, and of labeled data train images there were, and
-        how many ``near_duplicates`` of test images were left out of the latter, and ``unlabeled`` images of both; ``counts``: the numbers behind each of
+        as they were evaluated, by the keys that evaluators declare; ``evaluated_on``; ``evaluation``: how many test images, and of
+        labeled data train images there were, how many ``shared_rows`` (test rows as well) and ``near_duplicates`` of test images were
+        left out of the latter, ``unlabeled`` images of both, and ``not_classified``: why nothing was, where all train rows are test rows;
+        ``counts``: the numbers behind each of
         the trained encoder's scores, by the same keys (``test_images`` and ``of_test_images``, from which they were taken, ``k`` ...);
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see

@@ -462,3 +462,18 @@ def test_narrow_convolutions_are_not_channels_last_on_a_cpu():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [faster_channels_last(encoder(width), cpu) for width in (8, 16)] == [False, True]
     assert faster_channels_last(encoder(8), gpu)
+
+
+def test_a_run_says_which_train_rows_are_test_rows(recipe_file, tmp_path):
+    data = ("data.split=test+train[:100]", "train.steps=1", "eval={max_train: null, max_test: 64, baselines: false}")
+    code, output = run(recipe_file("simclr"), tmp_path / "some", *data)
+    assert code == 0 and "355 train rows left out as they are test rows" in output.replace("\n", " ")
+    evaluation = json.loads((tmp_path / "some" / "result.json").read_text())["evaluation"]
+    assert evaluation["shared_rows"] == 355 and evaluation["train_images"] <= 100
+    code, output = run(recipe_file("simclr"), tmp_path / "all", *data[1:], "eval.split=train")
+    told = "all rows of builtin/digits (split train[:200]) are rows of builtin/digits (split train) as well"
+    assert code == 0 and f"warning: {told}" in output and f"A{told[1:]}" in output
+    result = json.loads((tmp_path / "all" / "result.json").read_text())
+    assert told in result["evaluation"]["not_classified"] and "knn_accuracy" not in result["scores"].get("trained", {})
+    code, output = run(recipe_file("simclr"), tmp_path / "no", *data[1:], "eval.split=train", "eval.tasks={knn: {}}")
+    assert code != 0 and f"eval.tasks.knn: {told}" in output and "Traceback" not in output

@@ -69,7 +69,13 @@ def load_rows(
                     left, whole.num_rows, description,
                 )  # fmt: skip
     reader = ImageReader(max_pixels, open_addresses, *places_of(source.path, source.data_dir, source.data_files))
-    return replace(rows, reader=reader, files=opened.files, shard_files=opened.shard_files, remote=opened.remote)
+    known = {
+        "files": opened.files,
+        "shard_files": opened.shard_files,
+        "remote": opened.remote,
+        "row_ids": opened.row_ids,
+    }
+    return replace(rows, reader=reader, **known)
 
 
 def _rows(

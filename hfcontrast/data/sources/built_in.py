@@ -26,7 +26,9 @@ def splits(source: Source) -> list[str]:
 def open_split(source: Source, split: str, streaming: bool) -> Opened:
     """One split, a slice or a sum of some; as a stream where that is asked for."""
     module, sizes = _find(source)
-    return slice_splits(sizes, partial(module.load, configuration=source.name), split, streaming, source.path)
+    path = source.path if source.name is None else f"{source.path} {source.name}"
+    load = partial(module.load, configuration=source.name)
+    return slice_splits(sizes, load, split, streaming, source.path, lambda name: f"{path}, {name}")
 
 
 def _find(source: Source) -> tuple[ModuleType, dict[str, int]]:

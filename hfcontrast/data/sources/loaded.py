@@ -5,15 +5,18 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import datasets
-from datasets import DatasetBuilder
+import numpy as np
+from datasets import DatasetBuilder, ReadInstruction
 from datasets.download.streaming_download_manager import StreamingDownloadManager
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 from datasets.utils.info_utils import is_small_dataset
 
 from hfcontrast.data.fingerprint import fingerprint_of_files
+from hfcontrast.data.row_identities import of_split
 from hfcontrast.data.sources.archives import guarded
 from hfcontrast.data.sources.braces import expand_braces
 from hfcontrast.data.sources.own_split import alone, split_names, with_own_labels
@@ -157,7 +160,21 @@ def _open_prepared(source: Source, split: str) -> Opened:
         )
         builder = other
     dataset = builder.as_dataset(split=split, in_memory=is_small_dataset(builder.info.dataset_size))
-    return Opened(dataset, [len(dataset)], None)
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+
+    def row_ids() -> np.ndarray:
+        found = {name: _split_ids(source, builder, name, sizes[name]) for name in names}
+        parts = ReadInstruction.from_spec(split).to_absolute(sizes)
+        return np.concatenate([found[part.splitname][part.from_ : part.to] for part in parts])
+
+    return Opened(dataset, [len(dataset)], None, row_ids=row_ids)
+
+
+def _split_ids(source: Source, builder: DatasetBuilder, name: str, rows: int) -> np.ndarray:
+    """The identities of the rows of a whole split."""
+    place = "\n".join(str(part) for part in (source.path, source.name, source.revision, source.data_dir, name))
+    files = [str(file) for file in (builder.config.data_files or {}).get(name, ())]
+    return of_split(place, files, count_rows(builder, name), rows)
 
 
 def _open_streaming(source: Source, split: str) -> Opened:
@@ -172,7 +189,8 @@ def _open_streaming(source: Source, split: str) -> Opened:
     files = tuple(map(str, (builder.config.data_files or {}).get(split, ())))
     remote = not files or any(map(is_address, files))
     files = files if len(files) == dataset.num_shards else ()
-    return Opened(dataset, sizes, fingerprint_of_files(builder, split), files, remote=remote)
+    row_ids = None if sizes is None else partial(_split_ids, source, builder, split, sum(sizes))
+    return Opened(dataset, sizes, fingerprint_of_files(builder, split), files, remote=remote, row_ids=row_ids)
 
 
 def _explain(error: Exception, source: Source, split: str) -> str:

@@ -1,5 +1,7 @@
 """Data sets that ``save_to_disk`` wrote."""
 
+import os
+
 import datasets
 from datasets import Dataset, DatasetDict
 
@@ -23,7 +25,13 @@ def open_split(source: Source, split: str, streaming: bool) -> Opened:
     """One split, a slice or a sum of some; as a stream where that is asked for."""
     saved = _load(source)
     sizes = {name: len(dataset) for name, dataset in saved.items()}
-    return slice_splits(sizes, saved.__getitem__, split, streaming, source.path)
+    folder = os.path.realpath(source.folder)
+    several = os.path.isfile(os.path.join(folder, "dataset_dict.json"))
+
+    def place(name: str) -> str:  # a split of several is a folder that can be opened by itself
+        return os.path.join(folder, name) if several else folder
+
+    return slice_splits(sizes, saved.__getitem__, split, streaming, source.path, place)
 
 
 def _load(source: Source) -> dict[str, Dataset]:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import datasets
+import numpy as np
 from datasets import Dataset, ReadInstruction
 
 from hfcontrast.data.fingerprint import fingerprint_of_rows
+from hfcontrast.data.row_identities import numbered
 from hfcontrast.data.sources.source import Opened
 from hfcontrast.errors import DataError
 
@@ -13,7 +15,12 @@ _STREAM_SHARDS = 16  # of a map-style set that is asked for as a stream
 
 
 def slice_splits(
-    sizes: dict[str, int], load: Callable[[str], Dataset], split: str, streaming: bool, path: str
+    sizes: dict[str, int],
+    load: Callable[[str], Dataset],
+    split: str,
+    streaming: bool,
+    path: str,
+    place: Callable[[str], str] | None = None,
 ) -> Opened:
     """What an expression such as ``train``, ``train[:50%]`` or ``train+test`` stands for.
 
@@ -23,6 +30,7 @@ def slice_splits(
         split: The expression.
         streaming: Whether the rows are wanted as a stream.
         path: Of the data set, for messages.
+        place: What a split is called among all data, for the identities of its rows; None: by the path.
 
     Raises:
         DataError: There is no such split, or the expression cannot be understood.
@@ -34,15 +42,23 @@ def slice_splits(
         parts = ReadInstruction.from_spec(split).to_absolute(sizes)
     except (ValueError, AssertionError) as error:  # the latter from datasets' own checks of the bounds
         raise DataError(f"split {split!r} cannot be understood: {error}; an example is train[:50%]") from error
-    chosen = []
+    chosen: list[Dataset] = []
+    ranges: list[tuple[str, int, int]] = []
     for part in parts:
         dataset = load(part.splitname)
         first, last = part.from_ or 0, len(dataset) if part.to is None else part.to
+        name = f"{path}, {part.splitname}" if place is None else place(part.splitname)
+        ranges.append((name, first, last))
         chosen.append(dataset if (first, last) == (0, len(dataset)) else dataset.select(range(first, last)))
     dataset = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
     rows = len(dataset)
+
+    def row_ids() -> np.ndarray:
+        return np.concatenate([numbered(*part) for part in ranges])
+
     if not streaming or not rows:
-        return Opened(dataset, [rows], None)
+        return Opened(dataset, [rows], None, row_ids=row_ids)
     shards = min(_STREAM_SHARDS, rows)
     lengths = [rows // shards + (number < rows % shards) for number in range(shards)]  # as datasets cuts them
-    return Opened(dataset.to_iterable_dataset(num_shards=shards), lengths, fingerprint_of_rows(dataset))
+    stream = dataset.to_iterable_dataset(num_shards=shards)
+    return Opened(stream, lengths, fingerprint_of_rows(dataset), row_ids=row_ids)

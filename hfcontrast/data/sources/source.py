@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypedDict
 
+import numpy as np
 from datasets import Dataset, IterableDataset
 
 from hfcontrast.paths import local_path
@@ -75,6 +76,7 @@ class Opened(NamedTuple):
         files: The fingerprint of a stream's files, or of the rows that it was made of; None where that is not known.
         shard_files: The file of each shard of a stream; empty where that is not known.
         remote: Whether a stream's files are elsewhere, or may be.
+        row_ids: Computes the identities of the rows, (N,) uint64 (see ``hfcontrast.data.row_identities``); None where they are not known.
         listed: Opens only the rows that metadata files have, where there are such files and other images may lack their columns.
     """
 
@@ -84,6 +86,7 @@ class Opened(NamedTuple):
     shard_files: tuple[str, ...] = ()
     listed: "Callable[[], Opened] | None" = None
     remote: bool = False
+    row_ids: Callable[[], np.ndarray | None] | None = None
 
 
 class Kind(Protocol):

@@ -31,6 +31,7 @@ from datasets.iterable_dataset import ExamplesIterable
 
 from hfcontrast.data.fingerprint import fingerprint_of_paths
 from hfcontrast.data.image_formats import PACKAGES
+from hfcontrast.data.row_identities import of_files
 from hfcontrast.data.sources.folders.layout import Layout, layout_of, layout_of_named
 from hfcontrast.data.sources.folders.listing import Collector, Listing, is_hidden, list_folder
 from hfcontrast.data.sources.folders.patterns import listing_of_files
@@ -134,7 +135,7 @@ def _as_stream(dataset: Dataset, listing: Listing, split: str, layout: Layout) -
             paths + metadata,
             key=lambda path: (next(n for n, place in enumerate(places) if path.startswith(place)), path),
         )
-    return Opened(stream, [len(dataset)], fingerprint_of_paths(paths))
+    return Opened(stream, [len(dataset)], fingerprint_of_paths(paths), row_ids=lambda: of_files(dataset))
 
 
 def _rows_in_order(dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
