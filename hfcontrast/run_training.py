@@ -30,6 +30,7 @@ from .run_visualization import write_predictions
 from .signals import AT_ANY_TIME, stopping_at_once
 from .training.build import Training, build_training
 from .training.build_method import published_size
+from .training.cut_captions import told_cut_captions
 from .training.engines import own_states
 from .training.loop import AFTER, BEFORE, train
 from .training.loss_range import constant_loss
@@ -153,6 +154,8 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
         )
     if constant := constant_loss(notes, training.total_steps):
         console.print(f"{constant}.", style="bold red")
+    if cut_off := told_cut_captions(training, notes):
+        console.print(f"{cut_off} (text.max_length).")
     encoder = training.method.export_encoder()
     lines = usage(encoder, published_size(training.recipe, training.views))
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""

@@ -18,6 +18,7 @@ from ..recipe import Recipe
 from ..recipe.tasks import evaluation_tasks
 from ..training.build import Training
 from ..training.build_method import published_size
+from ..training.cut_captions import told_cut_captions
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from .usage import usage
@@ -67,7 +68,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         method_text=inspect.getdoc(type(training.method)),
         **_encoder_text(training, encoder, ratio),
         **_evaluation_text(training, notes, evaluated_on),
-        **_training_text(training),
+        **_training_text(training, notes),
     )
 
 
@@ -108,10 +109,11 @@ def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: st
     }
 
 
-def _training_text(training: Training) -> dict[str, Any]:
+def _training_text(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
     """The card's description of the training."""
     accelerator, recipe = training.accelerator, training.recipe
     return {
+        "cut_off": told_cut_captions(training, notes),
         "starts_from": "; ".join((training.weights or "").splitlines()),
         "steps": f"{training.total_steps:,}",
         "batch_size": recipe.train.batch_size,

@@ -8,6 +8,7 @@ import torch
 
 from ..atomic import write_json
 from ..training.build import Training
+from ..training.cut_captions import NOTE
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from ..training.tracking import read_metrics
@@ -31,6 +32,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         left out of the latter, ``unlabeled`` images of both, and ``not_classified``: why nothing was, where all train rows are test rows;
         ``counts``: the numbers behind each of
         the trained encoder's scores, by the same keys (``test_images`` and ``of_test_images``, from which they were taken, ``k`` ...);
+        ``captions``: of a method of images and texts, how many were ``read`` in the training and ``cut_off``;
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see
         :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.
@@ -50,6 +52,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "counts": notes.get("counts", {}),
         "images_per_second": training_speed(training.output / "metrics.jsonl"),
         "constant_loss": constant_loss(notes, training.total_steps),
+        "captions": None if training.captions is None else notes.get(NOTE),
         "peak_memory": notes.get("peak_memory"),
         "device": torch.cuda.get_device_name(accelerator.device) if cuda else accelerator.device.type,
         "processes": accelerator.num_processes,

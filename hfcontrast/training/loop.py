@@ -23,6 +23,7 @@ from .baseline import Evaluate, evaluate_method, evaluate_untrained, forget_kept
 from .build import Training
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
+from .cut_captions import CutCaptions
 from .environment import describe_environment
 from .gradients import GradientWatch
 from .interrupts import Watch
@@ -80,6 +81,7 @@ def take_steps(
     checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
     meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)
     state, optimizer_step = StateWatch(method), training.optimizer_step()
+    captions = CutCaptions(training, notes, step)
     optimizer_step.on_gradients = lambda done: meter.warn(gradients.look(done))
     reset_peak_memory(training.accelerator.device)
 
@@ -100,9 +102,10 @@ def take_steps(
             saves = step % checkpoint_every == 0 or last or stop
             if training.accelerator.num_processes > 1 and (logs or saves):
                 loader.count_together(gather_object)
+            cut_off = captions.count(step) if logs or saves else {}
             if logs:
                 watch.settle()
-                tracking.log(meter.log(done, step), step)
+                tracking.log(meter.log(done, step) | cut_off, step)
             meter.advance()
             if evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0:
                 watch.settle()
