@@ -159,6 +159,7 @@ class EvaluationRows:
         """
         test, labels = self._of("test", encoder, self.test)
         bad = int((~self._finite("test", test)).sum())
+        self.numbers |= behind("test", int((labels >= 0).sum()) or len(labels), self.test)
         train, all_train_labels = self._of("train", encoder, self.train)
         train, train_labels = self._train(train, all_train_labels)
         left_out = int(join_processes(torch.tensor([getattr(self.train, "left_out", 0)])).sum())
@@ -167,7 +168,6 @@ class EvaluationRows:
         self.counts["train_images"] = int((train_labels >= 0).sum())
         self.counts |= nonfinite_counts(bad, len(all_train_labels) - len(train_labels))
         self.count_unknown(labels, train_labels)
-        self.numbers |= behind("test", self.counts["test_images"], self.test) | nonfinite_counts(bad, 0)
         test, labels = wrong_test(test, labels, train_labels)
         counted = [int((found >= 0).sum()) for found in (train_labels, labels)]
         if left_out and not counted[0] and counted[1]:
