@@ -1,7 +1,9 @@
 """Plugins: what the installed distributions declare as entry points, read line by line so that an invalid line does not hide the others; and their import."""
 
+import difflib
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
@@ -46,6 +48,23 @@ class PluginEntry:
     def origin(self) -> str:
         """The distribution and its version, as messages name them."""
         return " ".join(filter(None, (self.distribution, self.version))) or "this process"
+
+
+def not_installed(kind: str, name: str, known: Iterable[str]) -> str:
+    """Says that no plugin has a name, which one was probably meant, and which there are.
+
+    Args:
+        kind: ``method`` or ``evaluator``.
+        name: The name that was asked for.
+        known: Those of the installed ones.
+    """
+    by_lower = {item.lower(): item for item in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    hint = f"did you mean '{by_lower[near[0]]}'? Installed" if near else "installed"
+    return (
+        f"no {kind} '{name}' is installed; {hint}: {', '.join(by_lower.values()) or 'none'}. Others come with the Python package that "
+        "has them: pip install it"
+    )
 
 
 def declared(group: str) -> dict[str, PluginEntry]:

@@ -57,7 +57,7 @@ for override, told in {
     assert told in err.getvalue() and not imported(), (told, err.getvalue(), imported())
 evaluate = ["evaluate", "no_model", "no_data", "--task"]
 for arguments, told in (
-    ([*evaluate, "knnn"], "there is no task 'knnn'"),
+    ([*evaluate, "knnn"], "no evaluator 'knnn' is installed; did you mean 'knn'"),
     ([*evaluate, "knn", "--set", "knn.kk=3"], "knn.kk: unknown key"),
 ):
     with contextlib.redirect_stderr(io.StringIO()) as err:

@@ -66,8 +66,9 @@ def test_a_run_of_an_earlier_version_is_resumed_on_as_many_rows(tmp_path):
     assert incomparable_rows(rows, now["fingerprint"]) == []
     assert incomparable_rows(rows, OLDER) == []  # built in, and so the same
     assert incomparable_rows(replace(rows, description="folder (split train)"), OLDER) == [
-        "this checkpoint was written by an earlier version of hfcontrast, whose fingerprint of the rows cannot be compared: make sure "
-        "that the rows of folder (split train) are the same, in the same order"
+        "this checkpoint was written by an earlier version of hfcontrast, whose fingerprint of rows and labels cannot be compared: "
+        "make sure that the rows of folder (split train) are the same, in the same order, and have the same labels; where a folder is "
+        "read otherwise now, data.data_files lists its files as they were"
     ]
     for data in ({"rows": 6, "fingerprint": OLDER}, {"rows": 5, "fingerprint": "blake2b:0"}):
         with pytest.raises(CheckpointError, match="the data has changed"):

@@ -385,6 +385,7 @@ def test_a_missing_recipe_is_looked_for_among_those_that_begin_so_and_in_recipes
         "simclr": "simclr_resnet",
         "recipes/dino": "dino_vit",
         "simcl_v2": "simclr_v2",
+        "recipes/simcls.yam": "simcls",
     }
     for typed, name in nearest.items():
         assert problems(typed)[0].endswith(f"did you mean recipes/{name}.yaml?"), typed

@@ -11,7 +11,9 @@ SUMMARY = "train several recipes alike, into one table"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares its arguments."""
     parser.add_argument("items", metavar="RECIPE", nargs="+", help="the YAML files, one for each method")
-    parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="settings that go before every file's")
+    parser.add_argument(
+        "overrides", metavar="key.path=value", nargs="*", default=[], help="settings that go before every file's"
+    )
     parser.add_argument(
         "--output", metavar="FOLDER", type=output, default="outputs/compare", help="where to (default: outputs/compare)"
     )

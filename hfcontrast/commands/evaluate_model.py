@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..console import plain_console
 from ..evaluation.calling import call_evaluate
-from ..evaluation.counts import told_labels, told_numbers
+from ..evaluation.counts import counted, told_labels, told_numbers
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
 from ..evaluation.protocol import LABELS, Evaluator
@@ -189,7 +189,9 @@ def print_report(report: Mapping[str, Any]) -> None:
     console = plain_console(soft_wrap=True)
     against = f", with train images of {report['train']}" if "train" in report else ""
     if count := report.get("near_duplicates"):
-        against += f", of which {count:,} near-duplicates of test images are left out"
+        against += (
+            f", of which {counted(count, 'near-duplicates')} of test images {'is' if count == 1 else 'are'} left out"
+        )
     against += told_labels(report.get("evaluation", {}))
     console.print(f"{report['model']}, evaluated on {report['test']}{against}")
     counts = report.get("counts", {})

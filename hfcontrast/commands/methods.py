@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from ..atomic import json_text
     from ..methods import registry
 
-    if args.name:
+    if args.name is not None:
         found = describe_method(args.name, registry.declaration(args.name))
         print(json_text(found, indent=2)) if args.json else _print_method(found)
         return

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import HFContrastError, RecipeError
 from ..evaluation.protocol import Task
-from ..evaluation.registry import evaluators, installed
+from ..evaluation.registry import evaluators, get_evaluator
 from ..recipe.tasks import checked
 
 Chosen = dict[str, Task]
@@ -18,11 +18,9 @@ def read_tasks(tasks: Sequence[str] | None, settings: Mapping[str, Mapping[str, 
         HFContrastError: One is not installed, or settings are wrong or those of one that is not evaluated.
     """
     known = evaluators()
-    if unknown := [name for name in [*(tasks or ()), *settings] if name not in known]:
-        problem = getattr(installed().get(unknown[0]), "problem", None)
-        raise HFContrastError(
-            f"there is no task {unknown[0]!r}; there are {', '.join(known)}" + (f" ({problem})" if problem else "")
-        )
+    for name in [*(tasks or ()), *settings]:
+        if name not in known:
+            known[name] = get_evaluator(name)  # which says why it cannot be used
     if unread := [name for name in settings if tasks and name not in tasks]:
         raise HFContrastError(f"settings of {unread[0]} are given, which is not evaluated: add --task {unread[0]}")
     names = [name for name in known if name in (tasks or ())] or [

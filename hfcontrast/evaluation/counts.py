@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 _NAMED = 5  # classes in a sentence
+_PLURALS = ("images", "rows", "texts", "near-duplicates")  # evaluators may count things whose singular is not known
 
 
 def label_counts(labels: Tensor, train_labels: Tensor, near_duplicates: int) -> dict[str, int]:
@@ -75,6 +76,16 @@ def behind(which: str, used: int, batches: Any) -> dict[str, int]:
     return {f"{which}_images": used} | ({f"of_{which}_images": everything} if everything is not None else {})
 
 
+def counted(count: int, what: str) -> str:
+    """A count with what is counted: ``1 test image``, ``1,234 test images``.
+
+    Args:
+        count: How many.
+        what: The plural.
+    """
+    return f"{count:,} {what.removesuffix('s') if count == 1 and what.endswith(_PLURALS) else what}"
+
+
 def told_numbers(numbers: Mapping[str, Any]) -> str:
     """The numbers behind a figure in words: ``8 of 40 test images, 10 of 40 train images, k = 10``."""
     parts = []
@@ -84,11 +95,11 @@ def told_numbers(numbers: Mapping[str, Any]) -> str:
         elif not name.startswith("of_"):
             all_of = numbers.get(f"of_{name}", value)
             if name.startswith("nonfinite"):
-                parts.append(
-                    f"{value:,} {name.removeprefix('nonfinite_').replace('_', ' ')} with features that are not finite"
-                )
+                what = name.removeprefix("nonfinite_").replace("_", " ")
+                parts.append(f"{counted(value, what)} with features that are not finite")
             else:
-                parts.append(f"{value:,}{f' of {all_of:,}' if all_of != value else ''} {name.replace('_', ' ')}")
+                what = counted(all_of, name.replace("_", " "))
+                parts.append(f"{value:,} of {what}" if all_of != value else what)
     return ", ".join(parts)
 
 
@@ -108,29 +119,35 @@ def titles_by_numbers(titles: Mapping[str, str], numbers: Mapping[str, Mapping[s
 
 def told_counts(counts: Mapping[str, Any]) -> str:
     """How many images an evaluation had, and what was left out of it."""
-    text = f"{counts['test_images']:,} images"
+    text = counted(counts["test_images"], "images")
     if "train_images" in counts:
-        text += f", by {counts['train_images']:,} train images"
+        text += f", by {counted(counts['train_images'], 'train images')}"
     if doubled := counts.get("near_duplicates"):
-        text += f"; {doubled:,} train images left out as near-duplicates of test images"
+        text += f"; {counted(doubled, 'train images')} left out as near-duplicates of test images"
     return text + told_labels(counts)
 
 
 def told_labels(counts: Mapping[str, Any]) -> str:
     """What was left out of an evaluation but near-duplicates, and what counts as wrong, as the end of a sentence; mostly empty."""
     kinds = {kind: counts.get(f"unlabeled_{kind}_images") for kind in ("test", "train")}
-    told = " and ".join(f"{count:,} {kind} images" for kind, count in kinds.items() if count)
+    told = " and ".join(counted(count, f"{kind} images") for kind, count in kinds.items() if count)
     shared = counts.get("shared_rows")
-    text = f"; {shared:,} train rows left out as they are test rows" if shared else ""
+    they = "it is a test row" if shared == 1 else "they are test rows"
+    text = f"; {counted(shared, 'train rows')} left out as {they}" if shared else ""
     text += f"; {told} without a label left out" if told else ""
     if counts.get("test_classes") == 1:
         text += "; all test images are of one class, which says nothing"
     if images := counts.get("nonfinite_train_images"):
-        text += f"; {images:,} train images left out, as their features are not finite"
+        text += f"; {counted(images, 'train images')} left out, as {'its' if images == 1 else 'their'} features are not finite"
     if images := counts.get("nonfinite_test_images"):
-        text += f"; {images:,} test images have features that are not finite and count as wrong"
+        has, count = ("has", "counts") if images == 1 else ("have", "count")
+        text += f"; {counted(images, 'test images')} {has} features that are not finite and {count} as wrong"
     if images := counts.get("unknown_class_test_images"):
         names = counts["unknown_classes"]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        text += f"; {images:,} test images count as wrong, as no train image has their class: {', '.join(names[:_NAMED])}{more}"
+        count, their = ("counts", "its") if images == 1 else ("count", "their")
+        text += (
+            f"; {counted(images, 'test images')} {count} as wrong, as no train image has {their} class: "
+            f"{', '.join(names[:_NAMED])}{more}"
+        )
     return text

@@ -54,7 +54,7 @@ class Figure:
         tracked: Whether runs keep it; else it is one of ``hfcontrast evaluate`` alone.
         low: Its smallest value; None: 0 of a share, else none.
         high: Its largest value; None: 1 of a share, else none.
-        digits: Decimals of a number in tables.
+        digits: Decimals of a number in tables; a small number has four significant digits.
         metric: What the Hub calls it in a card's results.
     """
 
@@ -84,13 +84,18 @@ class Figure:
 
     def bare(self, value: float) -> str:
         """A value below :attr:`heading`."""
-        return f"{100 * value:.1f}" if self.kind == "share" else f"{value:,.{self.digits}f}"
+        return f"{100 * value:.1f}" if self.kind == "share" else self._number(value)
 
     def text(self, value: float | None) -> str:
         """A value with its unit; a dash where there is none."""
         if value is None or not math.isfinite(value):
             return "–"
-        return f"{100 * value:.1f} %" if self.kind == "share" else f"{value:,.{self.digits}f}"
+        return f"{100 * value:.1f} %" if self.kind == "share" else self._number(value)
+
+    def _number(self, value: float) -> str:
+        """A number with its decimals, or with four significant digits where these would leave one at most."""
+        small = 0 < abs(value) < 10.0 ** (1 - max(self.digits, 1))
+        return f"{value:.4g}" if small else f"{value:,.{self.digits}f}"
 
 
 @dataclass(frozen=True)

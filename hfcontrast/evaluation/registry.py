@@ -1,6 +1,5 @@
 """The registry of evaluators: which are installed, the class behind a name, and the declaration of a figure by its key."""
 
-import difflib
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from ..entry_points import EVALUATORS, PluginEntry, declared, described, load
+from ..entry_points import EVALUATORS, PluginEntry, declared, described, load, not_installed
 from ..errors import PluginError
 from .protocol import Evaluator, Figure
 
@@ -38,12 +37,7 @@ def get_evaluator(name: str) -> Evaluator:
             "install it again (pip install -e . in its folder)"
         )
     if name not in entries:
-        near = difflib.get_close_matches(name, entries, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise PluginError(
-            f"no evaluator '{name}' is installed; {hint}Installed: {', '.join(entries) or 'none'}. Others come with the "
-            "Python package that has them: pip install it"
-        )
+        raise PluginError(not_installed("evaluator", name, entries))
     return _use(entries[name])
 
 

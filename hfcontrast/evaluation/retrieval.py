@@ -22,6 +22,7 @@ from ..data.stream_errors import read_batches
 from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import rank
+from .counts import counted
 from .features import join_processes
 from .finite import finite
 from .inputs import as_rows, evaluating, image_transform, share_out, text_embeddings
@@ -145,11 +146,14 @@ def caption_batches(
         if images:
             yield transform(images), captions
     for count, what in (
-        (len(unreadable), f"images left out, as they cannot be read, e.g. {'; '.join(unreadable[:3])}"),
-        (without, "images have no usable caption"),
+        (
+            len(unreadable),
+            f"left out, as {'it' if len(unreadable) == 1 else 'they'} cannot be read, e.g. {'; '.join(unreadable[:3])}",
+        ),
+        (without, f"{'has' if without == 1 else 'have'} no usable caption"),
     ):
         if count:
-            logger.warning("%s: %d %s", rows.description, count, what)
+            logger.warning("%s: %s %s", rows.description, counted(count, "images"), what)
 
 
 def _usable(value: Any) -> list[str]:

@@ -1,11 +1,10 @@
 """The registry: which methods are installed, and the class behind a name. Listing them imports none of them."""
 
-import difflib
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load
+from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load, not_installed
 from ..errors import PluginError
 from .contract import source
 from .contract.renamed_settings import first_names, with_new_names
@@ -55,11 +54,8 @@ def get_method(name: str) -> "type[Method]":
         return _in_process[name]
     entries = installed()
     if name not in entries:
-        near = difflib.get_close_matches(name, entries, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
         raise PluginError(
-            f"no method '{name}' is installed; {hint}Installed: {', '.join(entries) or 'none'}. Others come with the Python "
-            "package that has them: pip install it; a class of this process is made known by hfcontrast.register(CLASS)"
+            f"{not_installed('method', name, entries)}; a class of this process is made known by hfcontrast.register(CLASS)"
         )
     return _use(entries[name])
 

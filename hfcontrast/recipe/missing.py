@@ -30,13 +30,28 @@ def missing(file: Path) -> str:
     return f"{text}; there are no recipes in {folder}"
 
 
+def missing_shared(file: Path) -> str:
+    """Says that a file with settings that recipes share is not there, and which one was probably meant, where its name is near.
+
+    Args:
+        file: The file, or a folder, as the user has named it.
+    """
+    if file.is_dir():
+        return f"{file}: is a folder, expected a file with settings that recipes share"
+    by_stem = {item.stem: item for item in _recipes_in(file.parent)}
+    near = difflib.get_close_matches(file.stem, by_stem, n=1, cutoff=0.7)
+    hint = f"; did you mean {by_stem[near[0]]}?" if near else ", expected one with settings that recipes share"
+    return f"{file}: no such file{hint}"
+
+
 def _recipes_in(folder: Path) -> list[Path]:
     return sorted(item for item in folder.glob("*.y*ml") if not item.name.startswith("."))
 
 
 def _nearest(file: Path, there: list[Path]) -> Path | None:
     """The recipe of the same name, else one that begins with what was typed, else one that is spelled almost so."""
-    typed = file.stem if file.suffix in (".yaml", ".yml") else file.name
+    ending = difflib.get_close_matches(file.suffix.lower(), (".yaml", ".yml"), n=1)
+    typed = file.stem if ending else file.name
     by_stem = {item.stem: item for item in there}
     begins = [stem for stem in by_stem if stem.lower().startswith(typed.lower())]
     begins.sort(key=lambda stem: (stem != typed, not stem[len(typed) :].startswith(("_", "-")), stem))

@@ -12,7 +12,7 @@ import yaml
 
 from ..errors import RecipeError
 from ..paths import local_path
-from .missing import missing
+from .missing import missing, missing_shared
 from .path_keys import KeyPath, is_path, path_given
 from .renamed import new_path, note_override
 
@@ -200,8 +200,12 @@ def _parse(
     return (None if node is None else builder.build(node, path)), builder.places
 
 
-def read_file(path: str | Path) -> Document:
+def read_file(path: str | Path, shared: bool = False) -> Document:
     """Reads a recipe file.
+
+    Args:
+        path: The file.
+        shared: Whether it is one with settings that recipes share.
 
     Raises:
         RecipeError: The file is missing (names the nearest one), is not text, or is not a YAML mapping.
@@ -209,7 +213,7 @@ def read_file(path: str | Path) -> Document:
     file = Path(local_path(str(path)))
     try:
         if not file.is_file():
-            raise RecipeError(missing(file))
+            raise RecipeError(missing_shared(file) if shared else missing(file))
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error

@@ -222,7 +222,7 @@ def _read(
         document = read_file(recipe)
     rename_keys(document)
     if common is not None:
-        add_shared(document, read_file(common))
+        add_shared(document, read_file(common, shared=True))
     return document, held
 
 

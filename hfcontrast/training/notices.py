@@ -37,15 +37,15 @@ def incomparable_rows(rows: Rows, before: str | None = None) -> list[str]:
         rows: What it has now.
         before: The fingerprint that its checkpoint has of those it was begun on.
     """
-    same = f"make sure that the rows of {rows.description} are the same, in the same order"
+    same = f"make sure that the rows of {rows.description} are the same, in the same order, and have the same labels"
     if rows.streaming and rows.files is None:
         return [
             f"the rows of a stream that was open in Python cannot be compared with those that this run was begun on: {same}"
         ]
     if is_older(before) and not rows.description.startswith("builtin/"):  # which are always the same
         return [
-            "this checkpoint was written by an earlier version of hfcontrast, whose fingerprint of the rows cannot be compared: "
-            + same
+            "this checkpoint was written by an earlier version of hfcontrast, whose fingerprint of rows and labels cannot be compared: "
+            f"{same}; where a folder is read otherwise now, data.data_files lists its files as they were"
         ]
     return []
 

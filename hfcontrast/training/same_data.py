@@ -38,7 +38,8 @@ def check_same_data(rows: Rows, checkpoints: Checkpoints, labels_matter: bool = 
     if before not in (now | {"fingerprint": fingerprint} for fingerprint in earlier):
         raise CheckpointError(
             f"the data has changed since {newest} was written: {_described(before)} then, {_described(now)} now "
-            f"({rows.description}); bring the old data back to resume, or choose another train.output to start over"
+            f"({rows.description}); bring the old data back to resume (where a folder is read otherwise now, data.data_files "
+            "lists its files as they were), or choose another train.output to start over"
         )
     return now
 

@@ -97,6 +97,19 @@ def test_an_explained_error_has_status_2_and_no_traceback(capsys):
     assert "Traceback" not in captured.err and captured.out == ""
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["methods", "DINO"], "no method 'DINO' is installed; did you mean 'dino'? Installed: aim, "),
+        (["methods", ""], "no method '' is installed; installed: aim, "),
+        (["evaluate", "m", "d", "--task", "seperation"], "no evaluator 'seperation' is installed; "),
+        (["evaluate", "m", "d", "--task", "KNN"], "did you mean 'knn'? Installed: "),
+    ],
+)
+def test_names_of_plugins_are_suggested(arguments, words, capsys):
+    assert cli.main(arguments) == 2 and words in capsys.readouterr().err
+
+
 def test_any_other_error_keeps_its_traceback(monkeypatch):
     def fail(args):
         raise ZeroDivisionError
@@ -133,6 +146,7 @@ def test_the_command_alone_prints_its_help_and_mistyped_commands_the_nearest(cap
         (["xyz"], "there are train, evaluate, "),
         (["methods", "mae", "byol"], "hfcontrast methods: error: unknown arguments: byol"),
         (["train"], "the following arguments are required: RECIPE\n"),
+        (["compare"], "the following arguments are required: RECIPE\n"),
         (["train", "r.yaml", "--train.batch_size=3"], "write train.batch_size=3\n"),
         (["train", "r.yaml", "--train.batch_size", "3"], "write train.batch_size=VALUE\n"),
     ):

@@ -90,8 +90,12 @@ def test_another_file_can_be_the_shared_one(write, shared, tmp_path):
     assert [(run.name, run.recipe.train.batch_size) for run in runs] == [("one", 32)]
     with pytest.raises(RecipeError, match=r"one\.yaml:1: method: a file that recipes share has none"):
         plan([write("two.yaml", "method: {name: byol}\n")], [], tmp_path / "out", common=one)
-    with pytest.raises(RecipeError, match=r"nowhere\.yaml: no such recipe"):
-        plan([one], [], tmp_path / "out", common=tmp_path / "nowhere.yaml")
+    for typed, told in (
+        ("nope.yaml", "no such file, expected one with settings"),
+        ("othr.yaml", r"did you mean .*other\.yaml"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            plan([one], [], tmp_path / "out", common=tmp_path / typed)
 
 
 def test_a_recipe_alone_says_where_the_rest_of_it_is(write, shared, capsys):

@@ -47,6 +47,15 @@ def test_the_cells(runs):
     assert list(cells) == ["raw pixels", "untrained encoder", "one", "two"]
 
 
+def test_small_numbers_keep_their_digits(runs):
+    for run in runs[:2]:
+        run.result["scores"]["trained"] |= {"feature_std": 0.000678912 * (1 + run.seed), "effective_rank": 1234.56}
+    headings, rows = table_cells(summary := summarize(runs, []))
+    cells = dict(zip(headings, rows[-2]))
+    assert cells["feature std"] == "0.001018 ± 0.0004801" and cells["effective rank"] == "1,234.6 ± 0.0"
+    assert "0.001018" in as_markdown(summary)
+
+
 def test_untrained_encoders_are_shown_once_each_with_the_recipes_that_have_them(recipe_file, tmp_path, result):
     files = [recipe_file("one"), recipe_file("two", temperature="0.5}"), recipe_file("three", backbone=DINO)]
     runs = plan(files, [], tmp_path)

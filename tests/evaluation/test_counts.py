@@ -2,7 +2,7 @@
 
 import torch
 
-from hfcontrast.evaluation.counts import class_count, label_counts, told_counts, told_labels
+from hfcontrast.evaluation.counts import class_count, label_counts, told_counts, told_labels, told_numbers
 
 
 def test_images_without_a_label_are_counted_apart():
@@ -11,7 +11,23 @@ def test_images_without_a_label_are_counted_apart():
     assert counts["train_images"] == 2 and counts["unlabeled_train_images"] == 1
     told = told_counts(counts)
     assert told.startswith("2 images, by 2 train images; 2 train images left out as near-duplicates")
-    assert told.endswith("; 2 test images and 1 train images without a label left out")
+    assert told.endswith("; 2 test images and 1 train image without a label left out")
+
+
+def test_one_image_is_one():
+    one = {
+        "nonfinite_train_images": 1,
+        "nonfinite_test_images": 1,
+        "unknown_class_test_images": 1,
+        "unknown_classes": ["a"],
+    }
+    assert told_labels(one) == (
+        "; 1 train image left out, as its features are not finite; 1 test image has features that are not finite and counts as wrong"
+        "; 1 test image counts as wrong, as no train image has its class: a"
+    )
+    assert (
+        told_numbers({"test_images": 1, "of_test_images": 4, "train_images": 1}) == "1 of 4 test images, 1 train image"
+    )
 
 
 def test_test_images_of_one_class_are_said():

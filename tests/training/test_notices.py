@@ -234,4 +234,6 @@ def test_a_resumed_run_says_that_a_stream_that_was_open_cannot_be_compared():
     rows = load_rows("builtin/digits", streaming=True)
     assert incomparable_rows(rows) == []
     (sentence,) = incomparable_rows(rows_of(rows.dataset, None, "the stream"))
-    assert sentence.endswith("make sure that the rows of the stream are the same, in the same order")
+    assert sentence.endswith(
+        "make sure that the rows of the stream are the same, in the same order, and have the same labels"
+    )

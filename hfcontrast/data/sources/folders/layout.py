@@ -175,7 +175,8 @@ def _labeled(listing: Listing, parts: dict[str, _Part], sentences: list[str]) ->
         found[split] = Split(part.folders, part.rows, labels if without < count else None)
         of = f"split {split} of {listing.place}"
         if without:
-            sentences.append(f"{without} of {count} images in {of} lie in no class folder and have no label")
+            lie, have = ("lies", "has") if without == 1 else ("lie", "have")
+            sentences.append(f"{without} of {count} images in {of} {lie} in no class folder and {have} no label")
         if further := sorted(classes[split] - own):
             more = f" and {len(further) - _NAMED} more" * (len(further) > _NAMED)
             sentences.append(f"{of} has classes that {first} has not: {', '.join(further[:_NAMED])}{more}")
