@@ -101,9 +101,10 @@ class FineTune(Evaluator):
             counts = {
                 name: count
                 for which, batches in (("test", rows.test), ("train", rows.train))
-                for name, count in behind(which, numbers.get(f"{which}_images", 0), batches).items()
+                if f"{which}_images" in numbers
+                for name, count in behind(which, numbers[f"{which}_images"], batches).items()
             }
-            return Scores({"accuracy": accuracy}, counts=counts if numbers else {})
+            return Scores({"accuracy": accuracy}, counts=counts)
         except NoLabels as error:
             raise NothingToEvaluate(str(error)) from error
 

@@ -1,6 +1,7 @@
 """The computation of fine-tuning: a copy of an encoder with a linear classifier, its training, and its accuracy afterwards."""
 
 import copy
+import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..nn.schedule import cosine
 from .features import join_processes
 from .finetune import FineTuning, NoLabels
 from .shuffled_rows import ShuffledRows
+
+logger = logging.getLogger(__name__)
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 _NOT_DECAYED = ("class_token", "register_tokens", "mask_token", "positions", "relative_positions")
@@ -70,6 +73,11 @@ def finetune_accuracy(
         torch.manual_seed(settings.seed + rank())  # of dropout, which is to differ between processes
         model = Classifier(encoder, len(rows.classes), settings.seed, trained)
         if not fit(model, rows, settings):
+            logger.warning(
+                "fine-tuning ended in weights that are NaN or infinite: its accuracy is given as that of chance"
+            )
+            if numbers is not None:
+                numbers["train_images"] = len(rows.labels)
             return 1 / len(rows.classes)
         accuracy, labels = _accuracy(model, test, rows.classes.to(home))
         if numbers is not None:

@@ -1,12 +1,15 @@
 """Features that are not finite leave the train images, count as wrong among the test images, and are counted; numbers stand behind figures."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from hfcontrast.errors import DataError, HFContrastError
+from hfcontrast import run_training
+from hfcontrast.errors import DataError, HFContrastError, TrainingError
+from hfcontrast.evaluation import features, finetune_training
 from hfcontrast.evaluation.calling import call_evaluate
 from hfcontrast.evaluation.feature_rows import FeatureRows
 from hfcontrast.evaluation.features import RawPixels
@@ -17,6 +20,7 @@ from hfcontrast.evaluation.protocol import LABELS, TRAIN, Evaluator, Figure, Sco
 from hfcontrast.evaluation.registry import get_evaluator
 from hfcontrast.evaluation.retrieval import retrieval_recall
 from hfcontrast.evaluation.zero_shot import zero_shot_accuracy
+from hfcontrast.testing.color_rows import color_rows
 
 NAN = float("nan")
 
@@ -130,3 +134,44 @@ def test_a_run_keeps_the_numbers_behind_its_figures_and_no_figure_that_is_none()
     assert scores.keys() == {"knn_accuracy", "effective_rank"}  # there is no deviation of one image
     assert evaluation.numbers["knn_accuracy"] == {"train_images": 10, "test_images": 1, "k": 10}
     assert evaluation.numbers["effective_rank"] == {"test_images": 1}
+
+
+def test_two_processes_count_what_one_does(monkeypatch, on_processes):
+    whole = features.encode
+
+    def encode(encoder, pixels):
+        return whole(encoder, pixels).masked_fill((pixels.mean(dim=(1, 2, 3)) > limit)[:, None], NAN)
+
+    def evaluate(_):
+        encoder, rows = color_rows()
+        one = get_evaluator("knn")
+        found = call_evaluate(one, encoder, rows, one.settings_class(k=3))
+        return found.figures, dict(found.counts), rows.counts
+
+    encoder, rows = color_rows()
+    means = torch.cat([pixels.mean(dim=(1, 2, 3)) for pixels, _ in [*rows.test(), *rows.train()]])
+    limit = float(means.quantile(0.8))
+    monkeypatch.setattr(features, "encode", encode)
+    alone = evaluate(0)
+    assert alone[1]["nonfinite_test_images"] > 0 and alone[1]["nonfinite_train_images"] > 0
+    assert on_processes(evaluate) == [alone, alone]
+
+
+def test_weights_that_are_not_finite_are_not_published(monkeypatch, tmp_path):
+    accelerator = SimpleNamespace(get_state_dict=lambda model: {}, is_main_process=True)
+    method = SimpleNamespace(export_encoder=lambda: None)
+    training = SimpleNamespace(accelerator=accelerator, method=method, output=tmp_path, model=None)
+    monkeypatch.setattr(
+        run_training, "weights_of", lambda *_: {"head": torch.ones(2), "layer.weight": torch.tensor([NAN])}
+    )
+    with pytest.raises(TrainingError, match="nothing was published: layer.weight of 2 tensors has .*optim.lr"):
+        run_training.publish(training, {}, None, 1.0, "digits")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_fine_tuning_that_ends_in_no_numbers_says_so(caplog, monkeypatch):
+    monkeypatch.setattr(finetune_training, "fit", lambda *_: False)
+    encoder, rows = color_rows()
+    one = get_evaluator("finetune")
+    found = call_evaluate(one, encoder, rows, one.settings_class(epochs=1))
+    assert "ended in weights that are NaN" in caplog.text and found.counts["train_images"] > 0
