@@ -1,7 +1,6 @@
 """Sources: rows from a Hub data set, local files, a folder saved to disk or a built-in set, map-style or streaming."""
 
 import itertools
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack
@@ -17,8 +16,6 @@ from hfcontrast.errors import DataError
 from hfcontrast.progress import LongTask
 
 __all__ = ["KINDS", "Columns", "Rows", "Source", "available_splits", "load_rows", "rows_of"]
-
-logger = logging.getLogger(__name__)
 
 KINDS: tuple[Kind, ...] = (in_memory, built_in, saved, folders, loaded)  # the first that takes a source opens it
 
@@ -61,13 +58,8 @@ def load_rows(
         opened = _kind_of(source).open_split(source, split, streaming)
         rows = _rows(opened, source, description, columns, rest)
         if rows.captions and opened.listed is not None:
-            whole, opened = rows, opened.listed()
+            opened = opened.listed()
             rows = _rows(opened, source, description, columns, rest)
-            if left := (whole.num_rows or 0) - (rows.num_rows or 0):
-                logger.warning(
-                    "%d of %d images of %s are not used: no metadata file has a row of them, and so no caption",
-                    left, whole.num_rows, description,
-                )  # fmt: skip
     reader = ImageReader(max_pixels, open_addresses, *places_of(source.path, source.data_dir, source.data_files))
     known = {
         "files": opened.files,

@@ -302,3 +302,34 @@ def test_an_archive_beside_images_is_counted(tree, named, caplog):
     rows = load_rows(source)
     assert rows.class_names == ["cat", "dog"] and rows.dataset["label"] == [0, 0, 1]
     assert named == "**" or "is not used: 1 .zip" in caplog.text
+
+
+@pytest.mark.parametrize("second", ["metadata.jsonl", "cat/metadata.jsonl"])
+def test_two_metadata_files_that_name_one_image_are_refused(tree, second):
+    name = "1.png" if "/" in second else "cat/1.png"
+    root = tree("cat/1.png", "dog/2.png", **{"metadata.csv": CAPTIONS, second: lines(**{name: "one"})})
+    with pytest.raises(DataError, match=r"metadata\..* and .*metadata\..* both name the image 1.png: keep one of the"):
+        load_rows(str(root))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_of_one_image_are_captions_or_only_the_first_is_used(tree, streaming, caplog):
+    root = tree("cat/1.png", "dog/2.png", "dog/3.png", **{"metadata.csv": CAPTIONS + "cat/1.png,uno\n"})
+    rows = load_rows(str(root), streaming=streaming)
+    assert rows.num_rows == 3 and [row["label"] for row in rows.dataset] == [1, 0, 1]
+    assert "1 of 3 rows in the metadata of split train" in caplog.text
+    rows = load_rows(str(root), captioned=True, streaming=streaming)
+    assert [row["caption"] for row in rows.dataset] == ["two", "one", "uno"]
+    assert "1 of 3 images of" in caplog.text
+
+
+def test_images_without_a_label_in_metadata_keep_that_of_their_folder(tree, caplog):
+    paths = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(2)]
+    for labels in (("dog", "cat"), (1, 0)):
+        text = f"file_name,label\ndog/0.png,{labels[0]}\ncat/1.png,{labels[1]}\n"
+        rows = load_rows(str(tree(*paths, **{"metadata.csv": text})))
+        assert [row["label"] for row in rows.dataset] == [1, 0, 0, 1] and "label" not in caplog.text
+    rows = load_rows(str(tree(**{"metadata.csv": "file_name,label\ndog/0.png,owl\ncat/1.png,cat\n"})))
+    assert rows.class_names == ["cat", "owl"] and [row["label"] for row in rows.dataset] == [1, 0, None, None]
+    assert "2 of 4 images of split train of" in caplog.text
+    assert "metadata gives labels to 2, and those (owl, cat) are not the folders (cat, dog)" in caplog.text

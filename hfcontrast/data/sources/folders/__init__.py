@@ -36,7 +36,7 @@ from hfcontrast.data.sources.folders.layout import Layout, layout_of, layout_of_
 from hfcontrast.data.sources.folders.listing import Collector, Listing, is_hidden, list_folder
 from hfcontrast.data.sources.folders.patterns import listing_of_files
 from hfcontrast.data.sources.folders.remembered import listing_of
-from hfcontrast.data.sources.folders.table import rows_of_split
+from hfcontrast.data.sources.folders.table import Rows, rows_of_split
 from hfcontrast.data.sources.slices import slice_splits
 from hfcontrast.data.sources.source import Opened, Source
 from hfcontrast.errors import DataError
@@ -109,18 +109,28 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
     def opened(listed: bool) -> Opened:
         def load(name: str) -> Dataset:
             rows = found[name]
-            return rows.dataset.select(range(rows.listed or 0)) if listed else rows.dataset
+            return _listed(rows) if listed else rows.dataset
 
-        counts = sizes | ({name: rows.listed or 0 for name, rows in found.items()} if listed else {})
+        if left := sum(rows.unlisted for rows in found.values()) if listed else 0:
+            count = sum(len(rows.dataset) for rows in found.values())
+            _say(
+                f"{left} of {count} images of {listing.place} (split {split}) are not used: no metadata file has a row of them, and so no caption"
+            )
+        counts = sizes | ({name: len(_listed(rows)) for name, rows in found.items()} if listed else {})
         if streaming and split in found:
             return _as_stream(load(split), listing, split, layout)
         return slice_splits(counts, load, split, streaming, listing.place)
 
     whole = opened(listed=False)
-    for sentence in (*layout.sentences, _unused(listing)):
+    of_rows = [sentence for rows in found.values() for sentence in rows.sentences]
+    for sentence in (*layout.sentences, *of_rows, _unused(listing)):
         _say(sentence)
     some = any(rows.listed is not None for rows in found.values())
     return whole._replace(listed=functools.partial(opened, listed=True) if some else None)
+
+
+def _listed(rows: Rows) -> Dataset:
+    return rows.dataset.select(range(0)) if rows.listed is None else rows.listed
 
 
 def _as_stream(dataset: Dataset, listing: Listing, split: str, layout: Layout) -> Opened:

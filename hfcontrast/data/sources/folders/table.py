@@ -13,6 +13,8 @@ from datasets.table import InMemoryTable
 from hfcontrast.data.sources.folders.layout import Layout
 from hfcontrast.data.sources.folders.listing import Listing
 from hfcontrast.data.sources.folders.metadata import IMAGE, Metadata, read_metadata
+from hfcontrast.data.sources.folders.partial_labels import complete_labels
+from hfcontrast.data.sources.folders.repeated import first_rows, refuse_twice
 from hfcontrast.errors import DataError
 
 _LABEL = "label"
@@ -23,25 +25,30 @@ class Rows(NamedTuple):
     """The rows of a split.
 
     Attributes:
-        dataset: Columns ``image``, ``label`` where there are classes, and those of the metadata.
-        listed: How many of them, the first ones, metadata files have; None where there are no metadata files.
+        dataset: Columns ``image``, ``label`` where there are classes, and those of the metadata; each image once.
+        listed: The rows that metadata files have, of which several may be of one image, as for several captions; None where there are
+            no metadata files.
+        unlisted: How many images no metadata file has.
+        sentences: What is to be said of them.
     """
 
     dataset: Dataset
-    listed: int | None
+    listed: Dataset | None = None
+    unlisted: int = 0
+    sentences: tuple[str, ...] = ()
 
 
 def rows_of_split(listing: Listing, layout: Layout, name: str) -> Rows:
     """The rows of one split: those of the metadata files in their order, then all other images in the order of their paths.
 
     Raises:
-        DataError: A metadata file cannot be read.
+        DataError: A metadata file cannot be read, or two name one image.
     """
     split = layout.splits[name]
     files = _taken(listing.files, split.rows)
     found = _metadata(listing, layout, name, files)
     if found is None:
-        return Rows(_dataset({IMAGE: files}, Features({IMAGE: Image()}), split.labels, layout.classes), None)
+        return Rows(_dataset({IMAGE: files}, Features({IMAGE: Image()}), split.labels, layout.classes))
     table, features, key = found
     row = pyarrow.compute.index_in(table[key], value_set=files)
     unlisted = np.ones(len(files), dtype=bool)
@@ -49,12 +56,32 @@ def rows_of_split(listing: Listing, layout: Layout, name: str) -> Rows:
     further = files.filter(pyarrow.array(unlisted))
     listed = len(table)
     table = pyarrow.concat_tables([table, pyarrow.table({key: further})], promote_options="default")
-    labels = None
-    if split.labels is not None and not any(_may_be_labels(table, column) for column in _LABELS):
+    labels, sentences = None, []
+    if split.labels is not None:
         numbers = row.fill_null(len(files)).to_numpy()
         labels = np.concatenate([np.append(split.labels, -1)[numbers], split.labels[unlisted]])
-    columns = {column: table[column] for column in table.column_names}
-    return Rows(_dataset(columns, features, labels, layout.classes), listed)
+    if column := next((column for column in _LABELS if _may_be_labels(table, column)), None):
+        completed, why = complete_labels(table[column], listed, labels, layout.classes)
+        if why:
+            whole = f"{len(table)} images of split {name} of {listing.place}"
+            sentences.append(f"{completed.null_count} of {whole} have no label: column {column} of the {why}")
+        table, labels = table.set_column(table.column_names.index(column), column, completed), None
+    first = np.append(first_rows(table[key].slice(0, listed)), np.ones(len(further), dtype=bool))
+
+    def dataset(rows: pyarrow.Table, of_rows: np.ndarray | None) -> Dataset:
+        return _dataset({column: rows[column] for column in rows.column_names}, features, of_rows, layout.classes)
+
+    if first.all():
+        rows = dataset(table, labels)
+        return Rows(rows, rows.select(range(listed)), len(further), tuple(sentences))
+    more = len(first) - int(first.sum())
+    sentences.append(
+        f"{more} of {listed} rows in the metadata of split {name} of {listing.place} {'names' if more == 1 else 'name'} an image that an "
+        "earlier row names: where captions are read they are further captions of it, else only the first row of each image is used"
+    )
+    rows = dataset(table.filter(pyarrow.array(first)), None if labels is None else labels[first])
+    every = dataset(table.slice(0, listed), None if labels is None else labels[:listed])
+    return Rows(rows, every, len(further), tuple(sentences))
 
 
 def _taken(files: pyarrow.ChunkedArray, rows: np.ndarray) -> pyarrow.ChunkedArray:
@@ -87,6 +114,7 @@ def _metadata(listing: Listing, layout: Layout, name: str, files: pyarrow.Chunke
         raise DataError(
             f"{' and '.join(places)} name their images by different columns: one name, file_name, is expected"
         )
+    refuse_twice([part.table[part.key] for part in parts], places)
     features = Features({column: feature for part in reversed(parts) for column, feature in part.features.items()})
     try:
         table = pyarrow.concat_tables([part.table for part in parts], promote_options="permissive")
