@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..atomic import json_text, write_text, writing
 from ..console import plain_console
-from ..evaluation.counts import told_numbers
+from ..evaluation.counts import told_labels, told_numbers
 from ..evaluation.registry import figures_of
 from .plan import PlannedRun, unequal_settings
 
@@ -196,7 +196,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
     """What one has to know to read the table."""
     results = [run["result"] for run in summary["runs"] if run["result"]]
     lines = ["Scores are those of the last step." + _about_seeds(summary)]
-    lines += [f"Evaluated on {name}." for name in dict.fromkeys(result["evaluated_on"] for result in results)]
+    evaluated = (result["evaluated_on"] + told_labels(result.get("evaluation", {})) for result in results)
+    lines += [f"Evaluated on {told}." for told in dict.fromkeys(evaluated)]
     known = {column: told[0] for column, told in numbers_by_column(summary["rows"]).items() if len(told) == 1}
     titles = {column: figure.title for column, (_, figure) in figures_of(known).items()}
     lines += [

@@ -85,6 +85,13 @@ def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
     assert rows[0][:3] == ["untrained encoder", "0.20", "2.0"]
 
 
+def test_train_rows_that_are_test_rows_are_counted_below_the_table(runs):
+    for run in runs:
+        run.result["evaluation"] = {"test_images": 40, "shared_rows": 12}
+    told = "Evaluated on builtin/digits (test); 12 train rows left out as they are test rows."
+    assert told in notes(summarize(runs, []))
+
+
 def test_fine_tuning_has_a_column_and_a_note_where_it_was_evaluated(runs):
     remark = "kNN understates masked image modeling"
     assert not any(remark in line for line in notes(summarize(runs, [])))
