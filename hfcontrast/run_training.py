@@ -30,6 +30,7 @@ from .run_visualization import write_predictions
 from .signals import AT_ANY_TIME, stopping_at_once
 from .training.build import Training, build_training
 from .training.build_method import published_size
+from .training.collapse import features_collapsed
 from .training.cut_captions import told_cut_captions
 from .training.engines import own_states
 from .training.loop import AFTER, BEFORE, train
@@ -145,8 +146,7 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
         )
     elif not rows:
         console.print("The data has no labels: nothing was classified; eval.path can name a labeled data set.")
-    scores = notes.get("trained", {})
-    if scores.get("feature_std", 1.0) < 0.1:
+    if features_collapsed(notes):
         console.print(
             "The features have collapsed: all images look alike to this encoder. Lower optim.lr, raise "
             "train.batch_size, or weaken the augmentation (views.all.scale=[0.2,1]).",

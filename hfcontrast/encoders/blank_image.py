@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from .families import family_of
 from .pretrained import reason
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 _SIDES = (64, 224, 256, 384, 512)  # in pixels, where the configuration names none
 
@@ -67,6 +68,18 @@ def on_blank_image(
         return on_blank_image(real, compute, sizes)
     name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
     raise ArgumentError(f"{name!r} gives no features of an image: {reason(problem)}") from problem
+
+
+def on_meta(encoder: M) -> M:
+    """A copy of a module on the device ``meta``: without memory for its weights, to be run for the shapes of its outputs."""
+    tensors = [*encoder.parameters(), *encoder.buffers()]
+    twins: dict[int, Any] = {id(tensor): _empty(tensor) for tensor in tensors}
+    return copy.deepcopy(encoder, twins)
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta", requires_grad=False)
+    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
 
 
 def needs_memory(error: BaseException | None) -> bool:

@@ -1,6 +1,7 @@
 """The features of an encoder, one vector per image: their computation, width, and expression in Python."""
 
 import inspect
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,23 +10,46 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ArgumentError
-from .blank_image import in_eval_mode, needs_memory, on_blank_image
+from .blank_image import in_eval_mode, needs_memory, on_blank_image, on_meta
 from .families import family_of
-from .family import stages
+from .family import Family, stages
 from .pooling import Pooling, count_class_tokens, find_pooling
 from .two_towers import is_two_towers
 
 _CHANNELS = 3  # of all views
+# Widths of features that were measured, by the ``feature_pooling`` of the configuration.
+_WIDTHS: weakref.WeakKeyDictionary[PreTrainedModel, dict[str | None, int]] = weakref.WeakKeyDictionary()
 
 
 def feature_size(encoder: PreTrainedModel) -> int:
-    """Width D of the features that :func:`encode` returns: what the configuration says, else that of a blank image's.
+    """Width D of the features that :func:`encode` returns: that of a blank image's.
+
+    Where the configuration says a width, the image is encoded without memory for weights, and what the configuration says is taken
+    only where that cannot be done. It may be wrong: FocalNet's ``hidden_sizes`` do not follow its ``embed_dim``.
 
     Raises:
         ArgumentError: It gives no features of an image.
     """
-    width = family_of(encoder).width(encoder)
-    return on_blank_image(encoder, encode).shape[1] if width is None else width
+    stated = family_of(encoder).width(encoder)
+    if stated is None:
+        return on_blank_image(encoder, encode).shape[1]
+    known = _WIDTHS.setdefault(encoder, {})
+    pooling = getattr(encoder.config, "feature_pooling", None)
+    if pooling not in known:
+        known[pooling] = _width_without_memory(encoder) or stated
+    return known[pooling]
+
+
+def _width_without_memory(encoder: PreTrainedModel) -> int | None:
+    """Width of the features of an image on the device ``meta``; None where that does not show."""
+    if family_of(encoder).from_processor is not Family.from_processor:
+        return None  # it needs colors first
+    if any(module._forward_pre_hooks or module._forward_hooks for module in encoder.modules()):
+        return None  # such as those that gather sharded weights
+    try:
+        return on_blank_image(on_meta(encoder), encode, build=False).shape[1]
+    except Exception:  # every architecture fails in its own way over what has no values
+        return None
 
 
 def encode(encoder: PreTrainedModel, pixel_values: Tensor) -> Tensor:

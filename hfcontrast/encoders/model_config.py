@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, PreTrainedConfig
 
 from ..errors import ArgumentError, RecipeError, under
@@ -27,7 +28,7 @@ from .tower_configs import (
 def backbone_config(
     backbone: Backbone | str | Mapping[str, Any], sizes: list[int], text: Any = None
 ) -> PreTrainedConfig:
-    """Configuration of the encoder that a recipe asks for.
+    """Configuration of the encoder that a recipe asks for, whose weights are trained in float32.
 
     Args:
         backbone: The recipe's backbone, or what :meth:`~.config.Backbone.read` parses.
@@ -38,7 +39,21 @@ def backbone_config(
     Raises:
         ArgumentError: The architecture or the pretrained model cannot be found or built.
     """
-    backbone = Backbone.read(backbone)
+    config = _config(Backbone.read(backbone), sizes, text)
+    _in_float32(config)
+    return config
+
+
+def _in_float32(config: PreTrainedConfig) -> None:
+    """Weights stored in half precision are trained in full: an encoder would else be built with the type that they were saved in."""
+    if config.dtype in (torch.float16, torch.bfloat16, "float16", "bfloat16"):
+        config.dtype = torch.float32
+    for part in vars(config).values():
+        if isinstance(part, PreTrainedConfig):
+            _in_float32(part)
+
+
+def _config(backbone: Backbone, sizes: list[int], text: Any) -> PreTrainedConfig:
     if backbone.pretrained is not None:
         return _pretrained_config(backbone, sizes, text)
     if isinstance(backbone.written, str) and backbone.model_type is None:

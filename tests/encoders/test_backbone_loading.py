@@ -210,3 +210,22 @@ def test_what_cannot_be_loaded_is_explained(save):
     pair = {**PAIR, "vision": {"model_type": "vit", **PATCHES}, "text": {"pretrained": "no/where"}}
     with pytest.raises(RecipeError, match="text.pretrained: 'no/where' is neither"):
         backbone_config(pair, [32], TEXT)
+
+
+@pytest.mark.parametrize(
+    "released", [{"model_type": "vit", **PATCHES}, "timm/resnet18", CLIP], ids=["vit", "timm", "clip"]
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_weights_in_half_precision_are_trained_in_full(released, dtype, tmp_path):
+    text = TEXT if released is CLIP else None
+    source = build_encoder(backbone_config(released, [32], text)).to(dtype)
+    source.save_pretrained(tmp_path)
+    backbone = {"pretrained": str(tmp_path)}
+    if text:
+        backbone = {**PAIR, "vision": backbone, "text": backbone}
+    encoder = build_encoder(backbone_config(backbone, [32], text))
+    load_weights(encoder, backbone)
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    part = (source.vision_model, encoder.vision_model) if text else (source, encoder)
+    theirs, ours = (next(module.parameters()) for module in part)
+    assert torch.equal(theirs.float(), ours)

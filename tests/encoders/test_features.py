@@ -177,3 +177,15 @@ def test_small_resnets_keep_the_resolution_of_small_images():
     ]
     # ResNet-18 without its classifier has 11,176,512 parameters, 7x7 stem included; the 3x3 stem has 7,680 fewer.
     assert sum(p.numel() for p in encoder.parameters()) == 11_176_512 - 64 * 3 * (49 - 9)
+
+
+def test_the_width_is_that_of_the_features_where_the_configuration_says_another():
+    sizes = {"image_size": 32, "embed_dim": 8, "depths": [1, 1, 1, 1]}
+    encoder = build_encoder(backbone_config({"model_type": "focalnet", **sizes}, [32])).train()
+    assert encoder.config.hidden_sizes[-1] != feature_size(encoder) == 64 and encoder.training
+    assert encode(encoder, torch.zeros(2, 3, 32, 32)).shape == (2, 64)
+    encoder.forward = None  # it cannot be run
+    assert feature_size(encoder) == 64
+    unknown = build_encoder(backbone_config({"model_type": "vit", **TINY}, [32]))
+    unknown.forward = None
+    assert feature_size(unknown) == unknown.config.hidden_size

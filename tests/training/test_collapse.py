@@ -5,7 +5,7 @@ import torch
 
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.testing import build
-from hfcontrast.training.collapse import PATIENCE, CollapseWatch, spread
+from hfcontrast.training.collapse import PATIENCE, CollapseWatch, features_collapsed, spread
 
 
 def values(embeddings):
@@ -45,3 +45,25 @@ def test_it_warns_once_after_some_lines_in_a_row(healthy, collapsed):
 def test_lines_without_embeddings_are_fine():
     watch = CollapseWatch(build(SimCLR), "simclr")
     assert all(watch.look({"loss": 1.0}, 0.9) is None for _ in range(20))
+
+
+@pytest.mark.parametrize(
+    "trained, untrained, images, collapsed",
+    [
+        ((0.02, 1.2), (0.6, 20.0), 400, True),
+        ((0.05, 7.0), (0.05, 7.0), 12, False),  # as before the training, and of images that differ
+        ((0.05, 7.0), None, 12, False),
+        ((0.05, 7.0), None, 400, True),
+        ((0.05, 7.0), (0.06, 8.0), 400, False),
+        ((0.05, 2.0), (0.06, 8.0), 400, True),
+        ((1e-6, 30.0), (0.3, 9.0), 40, True),  # the rank is of rounding errors
+        ((0.9, 1.2), (0.9, 9.0), 400, False),
+    ],
+)
+def test_features_have_collapsed_where_they_fell_below_the_untrained_encoders(trained, untrained, images, collapsed):
+    names = ("feature_std", "effective_rank")
+    notes = {"trained": dict(zip(names, trained)), "counts": {"effective_rank": {"test_images": images}}}
+    if untrained:
+        notes["untrained"] = dict(zip(names, untrained))
+    assert features_collapsed(notes) is collapsed
+    assert not features_collapsed({})
