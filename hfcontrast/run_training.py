@@ -49,7 +49,7 @@ def run_training(recipe: Recipe) -> dict[str, Any]:
         raise RecipeError(
             "train.output: name the folder for what the run leaves; a recipe that is not a file has no name to call it by"
         )
-    datasets.utils.logging.set_verbosity_error()
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)  # it logs errors that it then raises
     transformers.utils.logging.disable_progress_bar()  # of saving and loading; the training has its own
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
     try:

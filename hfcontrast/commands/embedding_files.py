@@ -230,10 +230,8 @@ class PartMaker:
             ends = np.cumsum([0] + [len(vectors.there) for vectors in captions], dtype=np.int32)
             columns["text_embedding"] = pyarrow.ListArray.from_arrays(ends, column) if self.several else column
         if self.copied:
-            features = Features({name: self.features[name] for name in self.copied})
             values = zip(*(row for one in part for row in one.copied))
-            copied = Dataset.from_dict(dict(zip(self.copied, map(list, values))), features=features)
-            columns |= {name: copied.with_format("arrow")[:][name] for name in self.copied}
+            columns |= {name: _as_column(list(own), self.features[name]) for name, own in zip(self.copied, values)}
         return pyarrow.table(columns).cast(self.features.arrow_schema), told
 
     def _column(self, vectors: list[Vectors], rows: Sequence[int]) -> pyarrow.FixedSizeListArray:
@@ -266,6 +264,16 @@ def _caption_feature(rows: Rows) -> Any:
 def _as_read_back(feature: Any) -> Any:
     """The feature under which a kept column is written: images, undecoded here, are images again."""
     return Image() if isinstance(feature, Image) else feature
+
+
+def _as_column(values: list[Any], feature: Any) -> pyarrow.Array | pyarrow.ChunkedArray:
+    """The values of a kept column."""
+    if (
+        type(feature) is Value and feature.dtype == "uint64"
+    ):  # datasets makes int64 of them first, which ends at 2**63 - 1
+        return pyarrow.array(values, feature.pa_type)
+    dataset = Dataset.from_dict({"kept": values}, features=Features({"kept": feature}))
+    return dataset.with_format("arrow")[:]["kept"]
 
 
 def _open_image(reader: ImageReader, value: dict | None) -> PILImage.Image | UnreadableImage:

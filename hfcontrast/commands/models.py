@@ -226,8 +226,8 @@ def _quiet() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """What commands ask of the libraries: only errors, and no bars but ours."""
-    datasets.utils.logging.set_verbosity_error()
+    """What commands ask of the libraries: only errors, and no bars but ours; of datasets none, which logs what it then raises."""
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 

@@ -28,7 +28,7 @@ def evaluation_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, int]]:
     """Decodes and transforms the rows in order.
 
-    Rows that cannot be read are left out, with one warning at the end that counts them.
+    Rows that cannot be read are left out, with one warning at the end that counts those that no evaluation of them has met before.
 
     Args:
         rows: What to read.
@@ -46,21 +46,20 @@ def evaluation_batches(
     # Its own generator: the loader would take a number from the global one.
     generator = torch.Generator().manual_seed(0)
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=generator)
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     count = rows.num_rows if rows.num_rows is None or limit is None else min(limit, rows.num_rows)
     with LongTask(f"preparing the images of {rows.description}", count) as task:
         for pixel_values, labels, failures in loader:
             task.update(len(failures) + (0 if pixel_values is None else len(pixel_values)))
-            unreadable += failures
+            unreadable |= failures
             if pixel_values is not None:
                 yield pixel_values, labels, len(pixel_values)
-    if unreadable:
-        logger.warning(
-            "%d images of %s left out, as they cannot be read, e.g. %s",
-            len(unreadable),
-            rows.description,
-            "; ".join(unreadable[:3]),
-        )
+    new = [f"{name}: {cause}" for name, cause in unreadable.items() if name not in rows.unreadable]
+    rows.unreadable.update(unreadable)
+    if new:
+        images = "1 image" if len(new) == 1 else f"{len(new)} images"
+        told = "it cannot be read:" if len(new) == 1 else "they cannot be read, e.g."
+        logger.warning("%s of %s left out, as %s %s", images, rows.description, told, "; ".join(new[:3]))
 
 
 def _as_it_is(item: Any) -> Any:
@@ -76,7 +75,7 @@ class _EvaluationRows(IterableDataset):
         self.batch_size = batch_size
         self.limit = limit
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor | None, torch.Tensor | None, list[str]]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor | None, torch.Tensor | None, dict[str, str]]]:
         for images, labels, places in self._stream_batches() if self.rows.streaming else self._map_batches():
             yield self._make(images, labels, places)
 
@@ -100,16 +99,16 @@ class _EvaluationRows(IterableDataset):
 
     def _make(
         self, images: list, labels: list, places: list[int]
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[str]]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, dict[str, str]]:
         kept: list[int] = []
-        failures: list[str] = []
+        failures: dict[str, str] = {}
 
         def decoded() -> Iterator[Image.Image]:
             for number, image in enumerate(images):
                 try:
                     opened = self.rows.reader.image(image)
                 except UnreadableImage as error:
-                    failures.append(f"{row_name(places[number], image)}: {error}")
+                    failures[row_name(places[number], image)] = str(error)
                     continue
                 kept.append(number)
                 yield opened

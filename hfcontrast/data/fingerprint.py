@@ -3,6 +3,7 @@
 A fingerprint depends on the rows in their order, and not on where they are stored: a folder may be moved, a cache removed.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 
@@ -40,15 +41,22 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
             elif pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
                 column = pyarrow.compute.binary_length(column)
             if pyarrow.types.is_primitive(column.type):
-                found.update(
-                    name.encode() + np.asarray(column.fill_null(-1) if column.null_count else column).tobytes()
-                )
+                found.update(name.encode() + _bytes_of(column))
     for part in _of_files(files, len(dataset)):
         found.update(part)
     for row in np.unique(np.linspace(0, len(dataset) - 1, _CONTENTS).astype(int)).tolist():
         image = rows[row : row + 1]["image"].to_pylist()[0] or {}
         found.update(image.get("bytes") or b"")
     return finished(found)
+
+
+def _bytes_of(column: pyarrow.Array) -> bytes:
+    """The values of a column of numbers, truth values or times."""
+    if not column.null_count:
+        return np.asarray(column).tobytes()
+    if pyarrow.types.is_signed_integer(column.type) or pyarrow.types.is_floating(column.type):
+        return np.asarray(column.fill_null(-1)).tobytes()
+    return json.dumps(column.to_pylist(), default=str).encode()  # of types that have no -1
 
 
 def fingerprints_of_earlier_labels(dataset: Dataset) -> Iterator[str]:

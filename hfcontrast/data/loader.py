@@ -97,7 +97,9 @@ class TrainLoader:
         self.epoch_rows = _epoch_rows(rows, batch_size, epoch_rows)
         self.steps_per_epoch = self.epoch_rows // batch_size
         num_rows = None if rows.streaming else rows.num_rows
-        self._unreadable = UnreadableRows(rows.description, max_unreadable, num_rows, num_processes)
+        # Those of a stream are compared with the rows that the training has seen, and of chosen rows names are other ones.
+        known = None if rows.streaming or rows.chosen is not None else rows.unreadable
+        self._unreadable = UnreadableRows(rows.description, max_unreadable, num_rows, num_processes, known)
         self.cut_off = 0
         self.cached, self.about_cache = False, None
         self._pinned = device_type == "cuda"

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 import numpy as np
@@ -43,6 +43,7 @@ class Rows:
         row_ids: Computes the identities of all rows of the split, (N,) uint64; None where they are not known.
         chosen: Which rows of the split these are: their places, of a stream the conditions that these fulfil one after the other;
             None where they are all of them.
+        unreadable: The rows of the split that an evaluation could not read so far, by their names, each with the cause.
     """
 
     dataset: Dataset | IterableDataset
@@ -61,6 +62,7 @@ class Rows:
     shard_files: tuple[str, ...] = ()
     row_ids: Callable[[], np.ndarray | None] | None = None
     chosen: Sequence[int] | tuple[Callable[[int], bool], ...] | None = None
+    unreadable: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def labeled(self) -> bool:

@@ -1,7 +1,7 @@
 """Unreadable rows: each is named in one warning, they are counted over all processes, and more than the allowed share stop the run."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hfcontrast.errors import DataError
@@ -19,18 +19,28 @@ class UnreadableRows:
         allowed: The share of unreadable rows above which the run stops.
         num_rows: How many rows there are; None for a stream, of which those are counted that were seen in its first pass.
         processes: How many processes read them.
+        known: Those that an evaluation finds, by the same names, each with the cause: they count too.
 
     Attributes:
         causes: For each unreadable row, by its name, why.
         allowed: As given.
     """
 
-    def __init__(self, description: str, allowed: float, num_rows: int | None, processes: int = 1):
+    def __init__(
+        self,
+        description: str,
+        allowed: float,
+        num_rows: int | None,
+        processes: int = 1,
+        known: Mapping[str, str] | None = None,
+    ):
         self.causes: dict[str, str] = {}
         self._description = description
         self.allowed = allowed
         self._num_rows = num_rows
         self._processes = processes
+        self._known = {} if known is None else known
+        self._unnamed: set[str] = set()  # of the known ones, which an evaluation has counted, but may not have named
         self._untold: dict[str, str] = {}
         self._seen = (0, False)  # rows of the first pass that this process has seen, and whether it is over
 
@@ -45,9 +55,14 @@ class UnreadableRows:
         Raises:
             DataError: They are too many, whatever the other processes have found.
         """
+        for name, cause in found.items():
+            if name not in self.causes or name in self._unnamed:
+                logger.warning("left out, as it cannot be read: %s: %s", name, cause)
+        self._unnamed -= found.keys()
         new = {name: cause for name, cause in found.items() if name not in self.causes}
-        for name, cause in new.items():
-            logger.warning("left out, as it cannot be read: %s: %s", name, cause)
+        evaluated = {name: cause for name, cause in self._known.items() if name not in self.causes | new}
+        self._unnamed |= evaluated.keys()
+        new |= evaluated
         self.causes |= new
         self._untold |= new
         self._seen = (seen, pass_over)

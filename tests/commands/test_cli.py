@@ -240,3 +240,20 @@ def test_every_command_explains_itself_and_its_arguments(capsys):
         with pytest.raises(SystemExit) as caught:
             cli.main([name, "--help"])
         assert caught.value.code == 0 and cli.command(name).SUMMARY in capsys.readouterr().out
+
+
+def test_datasets_logs_nothing_beside_our_sentence(tmp_path, capfd):
+    import datasets
+
+    from hfcontrast.commands.models import quiet_libraries
+    from hfcontrast.data import load_rows
+
+    (tmp_path / "a.json").write_text("{no JSON")
+    before = datasets.utils.logging.get_verbosity()
+    quiet_libraries()
+    try:
+        with pytest.raises(DataError, match="a.json"):
+            load_rows("json", data_files=str(tmp_path / "*.json"))
+    finally:
+        datasets.utils.logging.set_verbosity(before)
+    assert "Failed" not in capfd.readouterr().err

@@ -411,3 +411,16 @@ def test_weights_that_are_not_finite_are_refused_before_the_data_is_read(tmp_pat
     ):
         embed.embed(folder, DataSource("nowhere"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_beyond_signed_integers_are_kept(vit_folder, tmp_path):
+    labels = [2**63, 2**64 - 1, None, 3]
+    images = [{"bytes": png(np.full((8, 8, 3), 9, np.uint8)), "path": None}] * 4
+    table = pyarrow.table({"image": images, "label": pyarrow.array(labels, pyarrow.uint64())})
+    pyarrow.parquet.write_table(table, tmp_path / "data.parquet")
+    for streaming in (False, True):
+        output = tmp_path / str(streaming)
+        embed.embed(
+            vit_folder, DataSource("parquet", data_files=str(tmp_path / "data.parquet"), streaming=streaming), output
+        )
+        assert pyarrow.parquet.read_table(output / "part-00000.parquet")["label"].to_pylist() == labels

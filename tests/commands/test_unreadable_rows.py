@@ -13,6 +13,7 @@ from hfcontrast.benchmarks.loader import loader_speed, torchvision_chain_speed
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.embed_data import embed
 from hfcontrast.data import TrainLoader, evaluation_batches, load_rows
+from hfcontrast.errors import DataError
 from hfcontrast.view import View
 from tests.data.conftest import pictures
 
@@ -87,9 +88,24 @@ def test_evaluation_names_the_rows_by_their_places_in_the_split(source, streamin
         "11 images of parquet" in caplog.text and "e.g. row 3: the row holds no image; row 7: cannot be" in caplog.text
     )
     caplog.clear()
+    list(evaluation_batches(rows, lambda images: torch.zeros(len(images)), 8))
+    assert not caplog.records  # told already
+    rows = load_rows(**source, streaming=streaming)
     part = rows.where(lambda place: place % 2 == 1).where(lambda place: place >= 5)  # 11, 13, 15, ...
     list(evaluation_batches(part, lambda images: torch.zeros(len(images)), 8))
     assert "9 images of parquet" in caplog.text and re.findall(r"row (\d+)", caplog.text) == ["11", "13", "17"]
+
+
+def test_rows_that_an_evaluation_found_count_in_the_training_once(source, caplog):
+    rows = load_rows(**source)
+    list(evaluation_batches(rows.where(lambda place: place > 20), lambda images: torch.zeros(len(images)), 8))
+    loader = TrainLoader(rows, VIEWS, batch_size=4, max_unreadable=0.2, cache=False, workers=0)
+    loader._unreadable.add({})
+    assert loader.unreadable == rows.unreadable and len(loader.unreadable) == 6
+    caplog.clear()
+    with pytest.raises(DataError, match=re.escape("9 of 40 rows of parquet (split train) cannot be read")):
+        loader._unreadable.add(dict.fromkeys(["row 3", "row 7", "row 11", "row 23"], "no image"))
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["row 3", "row 7", "row 11", "row 23"]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -2,8 +2,9 @@
 
 import shutil
 
+import pyarrow
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, Image, Value
 
 from hfcontrast.data import load_rows
 from hfcontrast.data.fingerprint import fingerprint_of_rows, fingerprints_of_earlier_labels
@@ -58,6 +59,19 @@ def test_of_rows_with_bytes(tmp_path):
     columns = {**rows.dataset.to_dict(), "label": [2, *rows.dataset["label"][1:]]}
     changed.append(type(rows)(Dataset.from_dict(columns, features=rows.dataset.features), 20, None, False, "relabeled"))
     assert len({first, *(other.fingerprint() for other in changed)}) == 6
+
+
+@pytest.mark.parametrize(("kind", "values"), [("bool", [True, None]), ("uint64", [2**64 - 1, None])])
+def test_of_labels_without_a_negative_number(kind, values):
+    """Values that are missing differ from any other, in types that have no -1 to stand for them."""
+    features = Features({"image": Image(), "label": Value(kind)})
+    found = [
+        fingerprint_of_rows(
+            Dataset.from_dict({"image": [None] * 2, "label": pyarrow.array(labels, kind)}).cast(features)
+        )
+        for labels in (values, [*reversed(values)], [values[0], type(values[0])(0)])
+    ]
+    assert len(set(found)) == 3
 
 
 def test_labels_that_earlier_versions_did_not_find(tmp_path):

@@ -11,6 +11,7 @@ from hfcontrast.data.image_reader import ImageReader, places_of
 from hfcontrast.data.rows import Rows, rows_of
 from hfcontrast.data.sources import built_in, folders, in_memory, loaded, saved
 from hfcontrast.data.sources.packed import unpacked
+from hfcontrast.data.sources.single_file import as_table
 from hfcontrast.data.sources.source import Kind, Opened, Source, SourceKeywords
 from hfcontrast.errors import DataError
 from hfcontrast.progress import LongTask
@@ -54,7 +55,7 @@ def load_rows(
     source, rest = _source_of(path, keywords)
     description = f"{source.path} (split {split})"
     with LongTask(f"opening {description}"):
-        source = unpacked(source)
+        source = as_table(unpacked(source))
         opened = _kind_of(source).open_split(source, split, streaming)
         rows = _rows(opened, source, description, columns, rest)
         if rows.captions and opened.listed is not None:
@@ -92,7 +93,7 @@ def available_splits(path: str | Source, **keywords: Unpack[SourceKeywords]) -> 
     source, rest = _source_of(path, keywords)
     if rest:
         raise TypeError(f"available_splits takes {', '.join(SourceKeywords.__annotations__)}, not {', '.join(rest)}")
-    source = unpacked(source)
+    source = as_table(unpacked(source))
     return _kind_of(source).splits(source)
 
 

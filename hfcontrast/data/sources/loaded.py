@@ -19,6 +19,7 @@ from hfcontrast.data.fingerprint import fingerprint_of_files
 from hfcontrast.data.row_identities import of_split
 from hfcontrast.data.sources.archives import guarded
 from hfcontrast.data.sources.braces import expand_braces
+from hfcontrast.data.sources.folders import is_described, listing_of, no_images
 from hfcontrast.data.sources.own_split import alone, split_names, with_own_labels
 from hfcontrast.data.sources.row_counts import count_rows
 from hfcontrast.data.sources.source import Opened, Source, each_pattern
@@ -30,6 +31,9 @@ from hfcontrast.paths import is_address, local_pattern
 logger = logging.getLogger(__name__)
 
 _NOTHING = "corresponds to no data"  # what datasets says of a split that it has found no file for
+_NONE_FOUND = (datasets.data_files.EmptyDatasetError, datasets.exceptions.DataFilesNotFoundError)
+_TABLES = ("parquet", "arrow", "json", "csv")
+_TEXTS = ("text", "pdffolder", "xml")  # what folders may hold that have no images
 _FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
 
 
@@ -76,8 +80,14 @@ def _builder(source: Source) -> DatasetBuilder:
     arguments = {key: value for key, value in arguments.items() if value is not None}
     if files is not None and (local or source.path in _PACKAGED_DATASETS_MODULES):
         arguments["data_files"] = each_pattern(files, lambda pattern: _literally(pattern, base))
-    with _literal_folder(base):
-        return guarded(datasets.load_dataset_builder(source.path, source.name, **arguments))
+    try:
+        with _literal_folder(base):
+            builder = guarded(datasets.load_dataset_builder(source.path, source.name, **arguments))
+    except _NONE_FOUND:
+        _check_images(source)
+        raise
+    _check_images(source, builder)
+    return builder
 
 
 def _literally(pattern: str, base: str) -> str:
@@ -153,7 +163,7 @@ def _open_prepared(source: Source, split: str) -> Opened:
             raise
         other.download_and_prepare()
         logger.warning(
-            "%s: split %s is read without the other splits, as not all can be: %s",
+            "%s: split %s is read by itself, as the splits cannot be read together: %s",
             source.path,
             split,
             error_text(error),
@@ -193,7 +203,33 @@ def _open_streaming(source: Source, split: str) -> Opened:
     return Opened(dataset, sizes, fingerprint_of_files(builder, split), files, remote=remote, row_ids=row_ids)
 
 
+def _check_images(source: Source, builder: DatasetBuilder | None = None) -> None:
+    """Refuses a local folder in which there is nothing that could be images, or a table of them.
+
+    Args:
+        source: The source.
+        builder: What reads it; None where nothing does.
+
+    Raises:
+        DataError: There is nothing, or the files that its README.md names are not there.
+    """
+    if not os.path.isdir(source.path) or source.data_files is not None:
+        return
+    kind = "" if builder is None else type(builder).__module__.rsplit(".", 1)[-1]
+    if builder is None and is_described(source.folder):
+        raise DataError(
+            f"{os.path.join(source.path, datasets.config.REPOCARD_FILENAME)} says under configs which files there are, and they are not "
+            "there: correct or remove its configs, or set data.path=imagefolder and data.data_dir to the folder"
+        )
+    if builder is None or kind in _TEXTS:
+        listing = listing_of(os.path.join(source.folder, source.data_dir or ""))
+        if not len(listing):
+            raise DataError(no_images(listing))
+
+
 def _explain(error: Exception, source: Source, split: str) -> str:
+    if _NOTHING in str(error) and source.path in _TABLES:
+        return f"{source.data_files or source.data_dir} (split {split}) has no rows"
     if _NOTHING in str(error):
         where = source.data_dir or source.data_files or source.path
         return f"{where} holds no images: no file there (split {split}) ends as one does, in .jpg, .png or the like"

@@ -33,33 +33,44 @@ logger = logging.getLogger(__name__)
 FORMAT = "imagefolder"
 _NAMED = 5  # archives at most in a sentence
 _OTHERS = (".7z", ".rar")  # which are unpacked by hand
+_DEPTH = 3  # archives in archives
 
 
-def unpacked(source: Source) -> Source:
+def unpacked(source: Source, depth: int = 0) -> Source:
     """The source with archives of images replaced by the folder that they were unpacked into; any other source as it is.
 
+    Args:
+        source: The source.
+        depth: In how many archives it is.
+
     Raises:
-        DataError: An archive cannot be read or unpacked.
+        DataError: An archive cannot be read or unpacked, or holds nothing.
     """
     archives = _archives(source)
     if not archives:
         return source
     kinds = {content_of(archive) for archive in archives.values()}
     own = [source.path, source.data_dir, *([*archives.values()] if source.data_files else [])]
-    named = any(archive in own for archive in archives.values())  # itself, and not its folder
+    # Itself, or an archive that it is in, and not its folder.
+    named = any(archive in own for archive in archives.values()) or (depth > 0 and "" in archives)
     if SAMPLES in kinds and named and source.data_files is None:
         return _samples(source, archives[""])
     if SAMPLES in kinds or (kinds != {IMAGES} and not named):
         return source
     folders = {split: unpack(archive) for split, archive in archives.items()}
+    for split, unpacked_to in folders.items():
+        if not os.listdir(unpacked_to):
+            raise DataError(f"{archives[split]} holds no files")
+    if depth == _DEPTH:
+        raise DataError(f"{' and '.join(archives.values())} is in {_DEPTH} archives: unpack them")
     folder = folders[""] if "" in folders else link_folders(folders)
     packed = " and ".join(archives.values())
     _say(
         f"the files of {packed} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked"
     )
     if source.path == FORMAT:
-        return replace(source, data_dir=folder, data_files=None)
-    return replace(source, path=folder, data_dir=None)
+        return unpacked(replace(source, data_dir=folder, data_files=None), depth + 1)
+    return unpacked(replace(source, path=folder, data_dir=None), depth + 1)
 
 
 def _samples(source: Source, archive: str) -> Source:

@@ -212,10 +212,14 @@ def _layout(listing: Listing) -> Layout:
 def _check_images(listing: Listing) -> None:
     """Refuses a listing without any image."""
     if not len(listing):
-        unused = _unused(listing)
-        raise DataError(
-            f"{listing.place} holds no images: no file there ends or begins as one that Pillow opens{'; ' * bool(unused)}{unused}"
-        )
+        raise DataError(no_images(listing))
+
+
+def no_images(listing: Listing) -> str:
+    """That a folder holds no images, what it holds instead, and what to do with it."""
+    unused = _unused(listing)
+    hint = " (unpack archives, or pack them as zip or tar)" if {".7z", ".rar"} & listing.unused.keys() else ""
+    return f"{listing.place} holds no images: no file there ends or begins as one that Pillow opens{'; ' * bool(unused)}{unused}{hint}"
 
 
 def _unused(listing: Listing) -> str:
