@@ -1,6 +1,6 @@
 """Captions: which of a row's texts is read in which epoch, and the tokens that it becomes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,34 @@ def all_captions(values: Iterable[Any]) -> Iterator[str]:
             continue
 
 
+def control_tokens(tokenizer: Any) -> list[str]:
+    """Control tokens that a tokenizer makes of their names within a text even where it is told to take them for text.
+
+    So do those whose names are pieces of the vocabulary, such as ``</s>`` of a unigram model.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+    """
+    found = []
+    for name in dict.fromkeys(tokenizer.all_special_tokens):
+        ids = tokenizer(name, add_special_tokens=False, split_special_tokens=True).input_ids
+        if tokenizer.convert_tokens_to_ids(name) in ids:
+            found.append(name)
+    return found
+
+
+def without_control(text: str, controls: Sequence[str]) -> str:
+    """The text, with the letters of control tokens set apart, so that they are text.
+
+    Args:
+        text: The text.
+        controls: What :func:`control_tokens` found.
+    """
+    for name in controls:
+        text = text.replace(name, " ".join(name))
+    return text
+
+
 class CaptionReader:
     """Chooses one caption of each sample and turns a batch of them into tokens.
 
@@ -108,6 +136,7 @@ class CaptionReader:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.pad_to_max = pad_to_max
+        self.controls = control_tokens(tokenizer)
 
     def choose(self, captions: list[list[str]], seed: int, epoch: int, ids: list[int]) -> list[str]:
         """One caption of each sample.
@@ -124,9 +153,13 @@ class CaptionReader:
         return [several[int(draw * len(several))] for several, draw in zip(captions, draws, strict=True)]
 
     def tokenize(self, texts: list[str]) -> tuple[dict[str, torch.Tensor], int]:
-        """``input_ids`` and, where the model takes one, ``attention_mask``, (B, T) each; and how many were cut off."""
+        """``input_ids`` and, where the model takes one, ``attention_mask``, (B, T) each; and how many were cut off.
+
+        Control tokens within a text, such as ``<|endoftext|>``, are text.
+        """
         encoded = self.tokenizer(
-            texts,
+            [without_control(text, self.controls) for text in texts],
+            split_special_tokens=True,
             truncation=True,
             max_length=self.max_length,
             padding="max_length" if self.pad_to_max else "longest",

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..data.captions import control_tokens, without_control
 from ..data.sources import Rows, rows_of
 from ..data.subsets import LIMIT, drawn_rows
 from ..encoders.families import family_of
@@ -116,8 +117,9 @@ def _prepare(processor: Any, images: list[Image.Image]) -> Tensor:
 def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:
     """Tokens as the model's text tower was trained on them, on its device.
 
-    What is longer than the tower takes is cut off. Models of the SigLIP family were trained with every text padded to the
-    full length, which changes their features; all others are padded to the longest text of the batch.
+    What is longer than the tower takes is cut off; control tokens within a text are text. Models of the SigLIP family were
+    trained with every text padded to the full length, which changes their features; all others are padded to the longest text
+    of the batch, on the right whatever the tokenizer says: on the left, a text's positions would depend on the others.
 
     Args:
         model: A model with two towers.
@@ -128,11 +130,14 @@ def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> di
         ``input_ids`` (N, T) and, where the tokenizer makes one, ``attention_mask`` (N, T).
     """
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+    controls, full = control_tokens(tokenizer), family_of(model).pads_texts
     encoded = tokenizer(
-        list(texts),
+        [without_control(text, controls) for text in texts],
+        split_special_tokens=True,
         truncation=True,
         max_length=_max_length(model, tokenizer),
-        padding="max_length" if family_of(model).pads_texts else "longest",
+        padding="max_length" if full else "longest",
+        padding_side=None if full else "right",
         return_tensors="pt",
     )
     device = next(model.parameters()).device

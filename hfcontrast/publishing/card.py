@@ -91,7 +91,7 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
         "resize": round(size / ratio),
         "padding": "max_length" if pairs and training.captions.pad_to_max else "longest",
         "max_length": training.captions.max_length if pairs else None,
-        "text_arguments": _text_arguments(encoder, training.captions.max_length) if pairs else "",
+        "text_width": _text_width(encoder, training.captions.max_length) if pairs else None,
     }
 
 
@@ -124,10 +124,9 @@ def _training_text(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _text_arguments(encoder: PreTrainedModel, max_length: int) -> str:
-    """Arguments that a zero-shot pipeline needs: it pads texts for SigLIP to 64 tokens, whatever the model's length."""
-    padded = family_of(encoder).pads_texts and max_length != _PIPELINE_TOKENS
-    return f', tokenizer_kwargs={{"max_length": {max_length}}}' if padded else ""
+def _text_width(encoder: PreTrainedModel, max_length: int) -> int | None:
+    """What a zero-shot pipeline has to be told: it pads texts for SigLIP to 64 tokens, whatever the model's length; else None."""
+    return max_length if family_of(encoder).pads_texts and max_length != _PIPELINE_TOKENS else None
 
 
 def explained(recipe: Recipe, scores: dict[str, float], counts: dict[str, dict[str, Any]]) -> list[str]:

@@ -52,9 +52,12 @@ def build_captions(recipe: Recipe, rows: Rows, accelerator: Accelerator) -> Capt
         tokenizer = load_tokenizer(name, source, recipe)
     else:
         tokenizer = _trained(recipe, rows, accelerator, mask=not full_length)
-    limit = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else _usual_length(full_length)
-    length = min(recipe.text.max_length or limit, limit)
+    stated = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else _usual_length(full_length)
+    length = recipe.text.max_length or stated  # what a tokenizer states is a hint: the text tower says what it takes
     tokenizer.model_max_length = length  # what a user of the published folder gets with truncation=True
+    tokenizer.padding_side = (
+        "right"  # padded on the left, a text's positions would depend on its neighbors in the batch
+    )
     return CaptionReader(rows.captions, tokenizer, length, full_length)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from hfcontrast.data.captions import CaptionReader, UnusableCaption, captions_of, find_captions, usable_captions
 from hfcontrast.data.loader import TrainLoader
@@ -218,3 +220,26 @@ def test_tokenizer_writes_every_text_and_loads_by_itself(tmp_path, tokenizer):
 def test_a_tokenizer_needs_captions():
     with pytest.raises(DataError, match="no caption to train a tokenizer on"):
         train_tokenizer([], 600, 16)
+
+
+def test_control_tokens_within_captions_are_text(tokenizer):
+    reader = CaptionReader(("caption",), tokenizer, 40)
+    (ids,) = reader.tokenize([f"a red {tokenizer.eos_token} thing {tokenizer.bos_token}"])[0]["input_ids"].tolist()
+    assert (
+        ids.count(tokenizer.eos_token_id) == 1 == ids.count(tokenizer.bos_token_id)
+        and ids[-1] == tokenizer.eos_token_id
+    )
+    plain = reader.tokenize(["a red thing"])[0]["input_ids"].tolist()
+    assert plain == tokenizer(["a red thing"]).input_ids  # no other text changes
+
+
+def test_control_tokens_that_are_pieces_of_a_vocabulary_are_text():
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), *((letter, -4.0) for letter in "a</s>")]
+    unigram = Tokenizer(models.Unigram(pieces, unk_id=0))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=unigram, eos_token="</s>", pad_token="</s>", unk_token="<unk>", model_max_length=40
+    )
+    assert tokenizer.eos_token_id in tokenizer("a </s> a", split_special_tokens=True).input_ids
+    (ids,) = CaptionReader(("caption",), tokenizer, 40).tokenize(["a </s> a"])[0]["input_ids"].tolist()
+    assert tokenizer.eos_token_id not in ids

@@ -4,9 +4,13 @@ import json
 
 import pytest
 from datasets import load_from_disk
-from test_every_method import CLIP, Crash
+from PIL import Image
+from test_every_method import CLIP, SIGLIP, Crash
+from transformers import AutoTokenizer, pipeline
 
 from hfcontrast.data.sources import load_rows
+from hfcontrast.data.tokenizer import train_tokenizer
+from hfcontrast.errors import RecipeError
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run_training import run_training
 from hfcontrast.training.build import build_training
@@ -24,11 +28,11 @@ def pairs(tmp_path_factory):
     return str(folder / "long")
 
 
-def recipe_of(pairs, folder, **text):
+def recipe_of(pairs, folder, method="clip", backbone=CLIP, **text):
     return load_recipe(
         {
-            "method": {"name": "clip"},
-            "backbone": CLIP,
+            "method": {"name": method},
+            "backbone": backbone,
             "data": {"path": pairs, "workers": 0},
             "text": {"vocab_size": 600, "max_length": 12, **text},
             "views": {"all": {"size": 16}},
@@ -62,3 +66,48 @@ def test_a_resumed_run_counts_on(pairs, tmp_path):
         train(training)
     notes = train(build_training(recipe_of(pairs, tmp_path)))
     assert notes["captions"] == {"read": 32, "cut_off": 8}
+
+
+def test_the_cards_pipeline_takes_a_siglip_of_few_tokens(pairs, tmp_path, monkeypatch):
+    run_training(recipe_of(pairs, tmp_path / "run", "siglip", SIGLIP))
+    block = (tmp_path / "run/README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert "max_length" in block and "zero-shot" in block
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "image.jpg")
+    monkeypatch.chdir(tmp_path)
+    *lines, last = block.strip().splitlines()
+    names = {}
+    exec("\n".join([*lines, f"answers = {last}"]), names)  # what a reader copies
+    assert {answer["label"] for answer in names["answers"]} == {"a cat", "a dog"}
+    with pytest.raises(ValueError, match="64"):
+        pipeline("zero-shot-image-classification", "run")("image.jpg", candidate_labels=["a cat"])
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory):
+    """A tokenizer that states 12 tokens and pads on the left."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer = train_tokenizer(["one long word after another", "a thing 3"] * 3, 600, 12)
+    tokenizer.save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    assert AutoTokenizer.from_pretrained(folder).padding_side == "left"
+    return str(folder)
+
+
+def test_an_explicit_length_counts_and_padding_is_on_the_right(pairs, tokenizer_folder, tmp_path):
+    training = build_training(recipe_of(pairs, tmp_path, tokenizer=tokenizer_folder, max_length=40))
+    assert training.captions.max_length == training.method.encoder.config.text_config.max_position_embeddings == 40
+    tokens, cut_off = training.captions.tokenize(["one long word after another " * 5, "a thing 3"])
+    assert cut_off == 0 and tokens["input_ids"].shape[1] > 12
+    assert tokens["attention_mask"][1].tolist() == sorted(tokens["attention_mask"][1].tolist(), reverse=True)
+    training.captions.tokenizer.save_pretrained(tmp_path / "published")
+    published = AutoTokenizer.from_pretrained(tmp_path / "published")
+    assert published.padding_side == "right" and published.model_max_length == 40
+    stated = build_training(recipe_of(pairs, tmp_path / "stated", tokenizer=tokenizer_folder, max_length=None))
+    assert stated.captions.max_length == 12
+
+
+def test_an_explicit_length_that_the_tower_does_not_take_is_refused(pairs, tokenizer_folder, tmp_path):
+    backbone = {**CLIP, "text_config": {**CLIP["text_config"], "max_position_embeddings": 20}}
+    with pytest.raises(RecipeError, match="max_position_embeddings is 20, but texts have up to 40 tokens"):
+        build_training(recipe_of(pairs, tmp_path, backbone=backbone, tokenizer=tokenizer_folder, max_length=40))
