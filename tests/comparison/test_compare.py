@@ -255,6 +255,7 @@ def test_finished_runs_are_evaluated_by_more_without_being_trained(recipe_file, 
         name, result, former = run["name"], run["result"], before[run["name"]]
         tuned = {stage: result["scores"][stage].pop("finetune_accuracy") for stage in ("untrained", "trained")}
         assert all(0 < accuracy <= 1 for accuracy in tuned.values())
+        assert result["counts"].pop("finetune_accuracy")["test_images"] == 32
         assert result == former  # scores, images/s and peak memory are what they were; raw pixels too
         assert [line for line in tiny_runs.metrics(out / name) if "loss" in line] == [
             x for x in lines[name] if "loss" in x
