@@ -333,3 +333,13 @@ def test_any_image_tower_with_any_text_tower(processor, tmp_path):
         expected = plain_class_embeddings(model, processor.tokenizer, NAMES, ["a photo of a {}."])
     torch.testing.assert_close(class_embeddings(model, processor, NAMES), expected, atol=1e-5, rtol=0)
     assert 0 <= classify_rows(model, processor, colored(8), class_names=NAMES)["top1"] <= 1
+
+
+def test_a_text_does_not_depend_on_the_others_of_its_batch_or_on_control_tokens():
+    model, tokenizer = tiny_clip(), tiny_tokenizer()
+    tokenizer.padding_side = "left"
+    alone = text_embeddings(model, tokenizer, ["a red square"])
+    beside = text_embeddings(model, tokenizer, ["a red square", "a photo of the big dark gray square ."])
+    torch.testing.assert_close(beside[:1], alone)
+    ids = tokenize(model, tokenizer, ["red <eos> big"])["input_ids"][0].tolist()
+    assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
