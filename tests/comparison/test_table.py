@@ -86,7 +86,7 @@ def test_data_without_labels_has_no_accuracy(recipe_file, tmp_path, result):
 
 
 def test_train_rows_that_are_test_rows_are_counted_below_the_table(runs):
-    for run in runs:
+    for run in runs[:2]:
         run.result["evaluation"] = {"test_images": 40, "shared_rows": 12}
     told = "Evaluated on builtin/digits (test); 12 train rows left out as they are test rows."
     assert told in notes(summarize(runs, []))
