@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs it."""
     from ..console import plain_console
+    from ..evaluation.counts import counted
     from .embed_data import embed, failures
     from .models import quiet_libraries
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         console=console,
     )
     console.print(
-        f"Complete: {args.output}, {manifest['rows']:,} rows in {len(manifest['parts'])} files{failures(manifest)}"
+        f"Complete: {args.output}, {counted(manifest['rows'], 'rows')} in {counted(len(manifest['parts']), 'files')}{failures(manifest)}"
     )
     files = quoted(Path(glob.escape(args.output)) / "*.parquet")
     console.print(f'Load them: load_dataset("parquet", data_files={files}, split="train")')

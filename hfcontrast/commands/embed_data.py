@@ -17,6 +17,7 @@ from ..console import plain_console
 from ..data.decode import MAX_PIXELS
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
+from ..evaluation.counts import counted
 from ..lock import held
 from ..paths import local_path
 from .arguments import DataSource
@@ -135,13 +136,13 @@ def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console
     if manifest["complete"]:
         return manifest
     if manifest["parts"]:
-        console.print(f"Resuming behind {len(manifest['parts'])} complete files in {folder}", **_PLAIN)
+        console.print(f"Resuming behind {counted(len(manifest['parts']), 'complete files')} in {folder}", **_PLAIN)
     for table, part in maker.parts(len(manifest["parts"]) * shard_rows, shard_rows):
         name = part_name(len(manifest["parts"]))
         write_part(table, folder / name)
         manifest["parts"].append(part)
         write_manifest(manifest, folder)
-        console.print(f"{name}: {part['rows']} rows{failures(part)}", **_PLAIN)
+        console.print(f"{name}: {counted(part['rows'], 'rows')}{failures(part)}", **_PLAIN)
     for count in ("rows", *COUNTS):  # parts of earlier versions lack some
         manifest[count] = sum(part.get(count, 0) for part in manifest["parts"])
     write_manifest(manifest | {"complete": True}, folder)
@@ -276,9 +277,11 @@ def _whole_parts(folder: Path, parts: list[dict[str, Any]]):
 
 def failures(part: dict[str, Any]) -> str:
     """What could not be embedded of a part or of everything, to append to a sentence; empty where nothing failed."""
-    kinds = {name: name.replace("_", " ") for name in COUNTS}
-    kinds["nonfinite_images"] = "images with embeddings that are not finite"
-    kinds["nonfinite_captions"] = "captions with embeddings that are not finite"
-    told = "".join(f", {part[name]:,} {what}" for name, what in kinds.items() if part.get(name))
+    kinds = {name: (name.replace("_", " "), "") for name in COUNTS}
+    kinds["nonfinite_images"] = ("images", " with embeddings that are not finite")
+    kinds["nonfinite_captions"] = ("captions", " with embeddings that are not finite")
+    told = "".join(
+        f", {counted(part[name], what)}{further}" for name, (what, further) in kinds.items() if part.get(name)
+    )
     examples = "; ".join(part.get("examples", []))
     return f"{told} (null); e.g. {examples}" if examples else told + " (null)" * bool(told)

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 _NAMED = 5  # classes in a sentence
-_PLURALS = ("images", "rows", "texts", "near-duplicates")  # evaluators may count things whose singular is not known
+_PLURALS = (
+    "images",
+    "rows",
+    "texts",
+    "captions",
+    "files",
+    "near-duplicates",
+)  # evaluators may count things whose singular is not known
 
 
 def label_counts(labels: Tensor, train_labels: Tensor, near_duplicates: int) -> dict[str, int]:

@@ -324,7 +324,7 @@ def test_the_command(clip_folder, colors_folder, tmp_path, capsys):
     arguments += ["--shard-rows", "15", "--normalize", "--keep", "number", "caption", "--batch-size", "8"]
     assert cli.main(["embed", clip_folder, *arguments]) == 0
     out = capsys.readouterr().out
-    assert "part-00000.parquet: 15 rows, 1 unreadable images (null)" in out and "22 rows in 2 files" in out
+    assert "part-00000.parquet: 15 rows, 1 unreadable image (null)" in out and "22 rows in 2 files" in out
     assert f'load_dataset("parquet", data_files="{tmp_path}/out/*.parquet", split="train")' in out
     assert set(read(tmp_path / "out").column_names) == {
         *("index", "image_embedding", "text_embedding", "label", "number", "caption")

@@ -22,6 +22,7 @@ from hfcontrast.data.sources.braces import expand_braces
 from hfcontrast.data.sources.folders import is_described, listing_of, no_images
 from hfcontrast.data.sources.own_split import alone, split_names, with_own_labels
 from hfcontrast.data.sources.row_counts import count_rows
+from hfcontrast.data.sources.slices import unknown_split
 from hfcontrast.data.sources.source import Opened, Source, each_pattern
 from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
 from hfcontrast.errors import DataError
@@ -242,5 +243,5 @@ def _explain(error: Exception, source: Source, split: str) -> str:
         )
         return f"{source.path} cannot be opened as a data set{hint}: {cause}"
     if unknown := sorted(split_names(split) - set(names)):
-        return f"{source.path} has no split {unknown[0]!r}; there are {', '.join(names)}"
+        return str(unknown_split(source.path, unknown[0], names))
     return f"{source.path}, split {split}, cannot be opened: {cause}"

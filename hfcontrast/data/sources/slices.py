@@ -1,6 +1,6 @@
 """Splits, slices and sums of map-style sets, as ``load_dataset`` understands them, and map-style sets as streams."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import datasets
 import numpy as np
@@ -37,7 +37,7 @@ def slice_splits(
     """
     names = [part.split("[")[0].strip() for part in split.split("+")]
     if unknown := [name for name in names if name not in sizes]:
-        raise DataError(f"{path} has no split {unknown[0]!r}; there are {', '.join(sizes)}")
+        raise unknown_split(path, unknown[0], list(sizes))
     try:
         parts = ReadInstruction.from_spec(split).to_absolute(sizes)
     except (ValueError, AssertionError) as error:  # the latter from datasets' own checks of the bounds
@@ -62,3 +62,19 @@ def slice_splits(
     lengths = [rows // shards + (number < rows % shards) for number in range(shards)]  # as datasets cuts them
     stream = dataset.to_iterable_dataset(num_shards=shards)
     return Opened(stream, lengths, fingerprint_of_rows(dataset), row_ids=row_ids)
+
+
+def unknown_split(path: str, name: str, names: Sequence[str], told: str = "") -> DataError:
+    """The error of a split that is not there.
+
+    Args:
+        path: Of the data set.
+        name: The split that is asked for.
+        names: The splits that there are.
+        told: Which files or folders these are, in words.
+    """
+    first = names[0] if names else "NAME"
+    return DataError(
+        f"{path} has no split {name!r}; there {'is' if len(names) == 1 else 'are'} {', '.join(names) or 'none'}{f' ({told})' * bool(told)}: "
+        f"set data.split={first} (of embed: --split {first}; of evaluate: --split, or --train-split for the train rows)"
+    )

@@ -109,7 +109,9 @@ def test_files_beside_splits_and_words_in_names_of_files(tree, caplog):
 def test_labels_are_the_first_folders_whatever_the_depth(tree, caplog):
     root = tree("cat/1.png", "dog/1.png", "dog/puppies/brown/2.png", "cover.png")
     assert opened(root) == {"cat/1.png": "cat", "cover.png": -1, "dog/1.png": "dog", "dog/puppies/brown/2.png": "dog"}
-    assert "1 of 4 images in split train of" in caplog.text and "in no class folder and have no label" in caplog.text
+    assert (
+        "1 of 4 images in split train of" in caplog.text and "lies in no class folder and has no label" in caplog.text
+    )
 
 
 def test_a_folder_that_is_alone_is_passed_through(tree):
@@ -145,7 +147,7 @@ def test_every_file_is_used_or_counted(tree, path, caplog):
     os.symlink(root / "nowhere", root / "cat" / "gone.png")
     rows = load_rows(path, data_dir=str(root)) if path else load_rows(str(root))
     assert [Path(row["image"]["path"]).name for row in rows.dataset] == ["1.PNG", "odd.ending", "plain"]
-    assert f"5 files of {root} are not used: 2 .txt, 1 broken links, 1 without ending, 1 .cr2" in caplog.text
+    assert f"5 files of {root} are not used: 2 .txt, 1 broken link, 1 without ending, 1 .cr2" in caplog.text
 
 
 def test_known_endings_are_not_opened(tree, monkeypatch):
@@ -162,7 +164,7 @@ def test_links_are_followed_but_not_in_circles(tree, caplog):
     os.symlink(root.parent / "elsewhere" / "2.png", root / "dog" / "2.png")
     os.symlink(root, root / "cat" / "again")
     assert list(opened(root)) == ["cat/1.png", "dog/1.png", "dog/2.png", "owl/2.png"]
-    assert "1 links back to a folder that they are in" in caplog.text
+    assert "1 link back to a folder that it is in" in caplog.text
 
 
 def test_a_folder_is_walked_once_until_it_changes(tree, monkeypatch):
@@ -320,7 +322,7 @@ def test_rows_of_one_image_are_captions_or_only_the_first_is_used(tree, streamin
     assert "1 of 3 rows in the metadata of split train" in caplog.text
     rows = load_rows(str(root), captioned=True, streaming=streaming)
     assert [row["caption"] for row in rows.dataset] == ["two", "one", "uno"]
-    assert "1 of 3 images of" in caplog.text
+    assert "1 of 3 images of" in caplog.text and "is not used: no metadata file has a row of it" in caplog.text
 
 
 def test_images_without_a_label_in_metadata_keep_that_of_their_folder(tree, caplog):
@@ -333,3 +335,41 @@ def test_images_without_a_label_in_metadata_keep_that_of_their_folder(tree, capl
     assert rows.class_names == ["cat", "owl"] and [row["label"] for row in rows.dataset] == [1, 0, None, None]
     assert "2 of 4 images of split train of" in caplog.text
     assert "metadata gives labels to 2, and those (owl, cat) are not the folders (cat, dog)" in caplog.text
+
+
+def test_folders_that_may_not_be_read_are_named(tree, monkeypatch, caplog):
+    root = tree("cat/1.png", "dog/1.png", "elk/1.png")
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).rstrip("/").endswith("/cat"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert set(opened(root).values()) == {"dog", "elk"}
+    assert f"the folder {root}/cat may not be read, and its images are not used: make it readable" in caplog.text
+
+
+def test_folders_of_splits_without_images_are_named(tree, caplog):
+    root = tree("train/cat/1.png", "train/dog/1.png")
+    (root / "test" / "cat").mkdir(parents=True)
+    assert len(opened(root)) == 2
+    assert "are its splits: train is train/; test/ holds no images" in caplog.text
+    with pytest.raises(DataError, match=r"no split 'test'; there is train \(the folders .*test/ holds no images\)"):
+        opened(root, "test")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_split_that_is_not_there_says_which_folders_are_splits(tree, streaming):
+    root = tree("test/cat/1.png", "test/dog/1.png")
+    message = (
+        r"no split 'train'; there is test \(the folders of .* test is test/\): set data.split=test .*--train-split"
+    )
+    with pytest.raises(DataError, match=message):
+        opened(root, streaming=streaming)
+
+
+def test_counts_by_ending_are_of_all_files(tree, caplog):
+    opened(tree("1.png", "wrong.txt", "wrong.dat", **{"readme.txt": "x", "readme.md": "x"}))
+    assert "2 files of" in caplog.text and "are not used: 2 .txt" in caplog.text

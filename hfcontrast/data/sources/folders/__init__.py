@@ -37,7 +37,7 @@ from hfcontrast.data.sources.folders.listing import Collector, Listing, is_hidde
 from hfcontrast.data.sources.folders.patterns import listing_of_files
 from hfcontrast.data.sources.folders.remembered import listing_of
 from hfcontrast.data.sources.folders.table import Rows, rows_of_split
-from hfcontrast.data.sources.slices import slice_splits
+from hfcontrast.data.sources.slices import slice_splits, unknown_split
 from hfcontrast.data.sources.source import Opened, Source
 from hfcontrast.errors import DataError
 from hfcontrast.paths import is_address
@@ -101,7 +101,10 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
     if streaming and ("[" in split or "+" in split):
         raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
     named = [part.split("[")[0].strip() for part in split.split("+")]
-    found = {name: rows_of_split(listing, layout, name) for name in dict.fromkeys(named) if name in layout.splits}
+    for name in named:
+        if name not in layout.splits:
+            raise unknown_split(listing.place, name, list(layout.splits), layout.told)
+    found = {name: rows_of_split(listing, layout, name) for name in dict.fromkeys(named)}
     sizes = {
         name: len(found[name].dataset) if name in found else len(part.rows) for name, part in layout.splits.items()
     }
@@ -113,9 +116,12 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
 
         if left := sum(rows.unlisted for rows in found.values()) if listed else 0:
             count = sum(len(rows.dataset) for rows in found.values())
-            _say(
-                f"{left} of {count} images of {listing.place} (split {split}) are not used: no metadata file has a row of them, and so no caption"
+            what = (
+                "is not used: no metadata file has a row of it"
+                if left == 1
+                else "are not used: no metadata file has a row of them"
             )
+            _say(f"{left} of {count} images of {listing.place} (split {split}) {what}, and so no caption")
         counts = sizes | ({name: len(_listed(rows)) for name, rows in found.items()} if listed else {})
         if streaming and split in found:
             return _as_stream(load(split), listing, split, layout)
@@ -123,7 +129,7 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
 
     whole = opened(listed=False)
     of_rows = [sentence for rows in found.values() for sentence in rows.sentences]
-    for sentence in (*layout.sentences, *of_rows, _unused(listing)):
+    for sentence in (*layout.sentences, *of_rows, _unused(listing), listing.closed_sentence()):
         _say(sentence)
     some = any(rows.listed is not None for rows in found.values())
     return whole._replace(listed=functools.partial(opened, listed=True) if some else None)
@@ -217,9 +223,9 @@ def _check_images(listing: Listing) -> None:
 
 def no_images(listing: Listing) -> str:
     """That a folder holds no images, what it holds instead, and what to do with it."""
-    unused = _unused(listing)
     hint = " (unpack archives, or pack them as zip or tar)" if {".7z", ".rar"} & listing.unused.keys() else ""
-    return f"{listing.place} holds no images: no file there ends or begins as one that Pillow opens{'; ' * bool(unused)}{unused}{hint}"
+    why = ("no file there ends or begins as one that Pillow opens", _unused(listing) + hint, listing.closed_sentence())
+    return f"{listing.place} holds no images: {'; '.join(filter(None, why))}"
 
 
 def _unused(listing: Listing) -> str:

@@ -7,7 +7,7 @@ depth of the image; images beside the class folders have none.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,11 +47,13 @@ class Layout:
         splits: By name: ``train``, ``validation`` and ``test``, as far as there are such.
         classes: The names of the classes by label; empty where there are none.
         sentences: What is to be said of it.
+        told: Which folders are its splits, in words; empty where none is.
     """
 
     splits: dict[str, Split]
     classes: list[str]
     sentences: tuple[str, ...]
+    told: str = ""
 
 
 def split_named(folder: str) -> tuple[str, int, int] | None:
@@ -85,11 +87,15 @@ def layout_of(listing: Listing) -> Layout:
             rows = np.concatenate([_rows_below(listing, folder) for folder in folders])
             parts[split] = _Part(tree, folders, rows)
     told = "; ".join(f"{split} is {', '.join(part.folders)}" for split, part in parts.items())
-    sentences = [f"the folders of {listing.place} are its splits: {told}"]
+    named = {f"{folder[len(base) :].partition('/')[0]}" for folder in listing.folders if folder.startswith(base)}
+    if empty := sorted(name for name in named - {"", *children} if split_named(name) is not None):
+        told += f"; {', '.join(f'{base}{name}/' for name in empty)} {'holds' if len(empty) == 1 else 'hold'} no images"
+    told = f"the folders of {listing.place} are its splits: {told}"
+    sentences = [told]
     if beside := len(listing) - sum(len(part.rows) for part in parts.values()):
         images = "images" if beside > 1 else "image"
         sentences.append(f"{beside} {images} beside the folders of the splits of {listing.place} not used")
-    return _labeled(listing, parts, sentences)
+    return replace(_labeled(listing, parts, sentences), told=told)
 
 
 def layout_of_named(listing: Listing, splits: dict[str, np.ndarray]) -> Layout:

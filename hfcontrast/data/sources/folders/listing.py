@@ -26,13 +26,18 @@ _LITTER_FOLDERS = frozenset({"@eadir", "$recycle.bin", "system volume informatio
 _CHUNK = 65_536  # paths put into one array
 _NAMED = 8  # endings at most in a sentence
 
-BROKEN, BACK, UNNAMED, CLOSED, SPECIAL = (
+BROKEN, BACK, UNNAMED, SPECIAL = (
     "broken links",
     "links back to a folder that they are in",
     "names that are no UTF-8",
-    "folders that may not be read",
     "no regular files",
 )
+_OF_ONE = {
+    BROKEN: "broken link",
+    BACK: "link back to a folder that it is in",
+    UNNAMED: "name that is no UTF-8",
+    SPECIAL: "no regular file",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,8 @@ class Listing:
         metadata: Paths of metadata files, relative to the place.
         archives: Paths of zip archives, relative to the place.
         unused: How many files of each ending are neither; what is left out for another reason under that reason.
+        litter: How many files of each ending are left out without a word, such as a readme.
+        closed: Folders that may not be read, relative to the place.
     """
 
     place: str
@@ -60,6 +67,8 @@ class Listing:
     metadata: list[str]
     archives: list[str]
     unused: Counter[str]
+    litter: Counter[str]
+    closed: list[str]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -72,12 +81,26 @@ class Listing:
         """Says by ending what is not used; empty where everything is."""
         if not self.unused:
             return ""
-        count, most = sum(self.unused.values()), self.unused.most_common(_NAMED)
-        named = [f"{number} {ending or 'without ending'}" for ending, number in most]
+        counts = Counter({ending: number + self.litter[ending] for ending, number in self.unused.items()})
+        count, most = counts.total(), counts.most_common(_NAMED)
+        named = [
+            f"{number} {(_OF_ONE.get(ending, ending) if number == 1 else ending) or 'without ending'}"
+            for ending, number in most
+        ]
         if others := count - sum(number for _, number in most):
-            named.append(f"{others} others")
+            named.append(f"{others} {'others' if others > 1 else 'other'}")
         files = "files" if count > 1 else "file"
         return f"{count} {files} of {self.place} {'are' if count > 1 else 'is'} not used: {', '.join(named)}"
+
+    def closed_sentence(self) -> str:
+        """Names the folders that may not be read; empty where there is none."""
+        if not self.closed:
+            return ""
+        named = ", ".join(self.path(folder) for folder in self.closed[:_NAMED])
+        if (count := len(self.closed)) == 1:
+            return f"the folder {named} may not be read, and its images are not used: make it readable (chmod -R u+rX)"
+        more = f" and {count - _NAMED} more" * (count > _NAMED)
+        return f"{count} folders may not be read, and their images are not used: make them readable (chmod -R u+rX): {named}{more}"
 
 
 @dataclass
@@ -97,6 +120,8 @@ class Collector:
     metadata: list[str] = field(default_factory=list)
     archives: list[str] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
+    litter: Counter[str] = field(default_factory=Counter)
+    closed: list[str] = field(default_factory=list)
     _paths: list[str] = field(default_factory=list)
     _numbers: list[int] = field(default_factory=list)
     _chunks: list[pyarrow.Array] = field(default_factory=list)
@@ -118,7 +143,9 @@ class Collector:
         """Any other file of a folder."""
         if name in METADATA:
             self.metadata.append(f"{folder}{name}")
-        elif name.lower() not in _LITTER_FILES:
+        elif name.lower() in _LITTER_FILES:
+            self.litter[ending_of(name)] += 1
+        else:
             ending = ending_of(name)
             self.unused[ending] += 1
             if ending == ".zip":
@@ -139,6 +166,8 @@ class Collector:
             self.metadata,
             self.archives,
             self.unused,
+            self.litter,
+            self.closed,
         )
 
     def _flush(self) -> None:
@@ -194,7 +223,7 @@ def list_folder(root: str) -> tuple[Listing, list[tuple[str, os.stat_result]]]:
                 try:
                     enter(folder + name)
                 except OSError:
-                    found.unused[CLOSED] += 1
+                    found.closed.append(folder + name.rstrip("/"))
                     continue
                 if open_folders[-1][0] != number:
                     break

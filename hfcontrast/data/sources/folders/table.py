@@ -64,7 +64,8 @@ def rows_of_split(listing: Listing, layout: Layout, name: str) -> Rows:
         completed, why = complete_labels(table[column], listed, labels, layout.classes)
         if why:
             whole = f"{len(table)} images of split {name} of {listing.place}"
-            sentences.append(f"{completed.null_count} of {whole} have no label: column {column} of the {why}")
+            has = "has" if completed.null_count == 1 else "have"
+            sentences.append(f"{completed.null_count} of {whole} {has} no label: column {column} of the {why}")
         table, labels = table.set_column(table.column_names.index(column), column, completed), None
     first = np.append(first_rows(table[key].slice(0, listed)), np.ones(len(further), dtype=bool))
 
