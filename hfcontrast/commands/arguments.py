@@ -10,6 +10,10 @@ from typing import Any
 from ..errors import HFContrastError
 from ..paths import home_problem, local_path
 
+_SETTING = re.compile(
+    r"(?<![\w'\"/.-])(?:data\.)?"
+    r"(image_column|image_key|label_column|caption_column|open_addresses|max_pixels|data_dir|data_files)\b(=?)"
+)
 _SPLIT_FIELDS = ("path", "name", "data_dir", "data_files", "revision")
 
 
@@ -128,6 +132,16 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
         default=DataSource.max_pixels,
         help="pixels of an image above which it counts as unreadable (default: 89478485)",
     )
+
+
+def as_options(text: str) -> str:
+    """A sentence that names settings of data, as recipes have them, with the options that they are here: ``--open-addresses``.
+
+    Args:
+        text: The sentence.
+    """
+    text = _SETTING.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] == '=' else ''}", text)
+    return text.replace("--open-addresses is true", "--open-addresses is given").replace("data.path", "PATH")
 
 
 def data_source(args: argparse.Namespace) -> DataSource:

@@ -11,6 +11,7 @@ import hfcontrast
 
 from ..errors import HFContrastError, memory_sentence, out_of_memory
 from ..renamed import warnings_as_lines
+from .arguments import as_options
 
 # In the order of `hfcontrast --help`. Each is a module of this package with SUMMARY (one line), add_arguments(parser) and
 # run(args) -> exit status (None: 0), which imports what it needs itself: here only its declaration is imported.
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings_as_lines():
             return command(args.command).run(args) or 0
     except HFContrastError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_options(str(error)) if hasattr(args, 'image_column') else error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):

@@ -20,7 +20,7 @@ from ..errors import DataError, HFContrastError
 from ..evaluation.counts import counted
 from ..lock import held
 from ..paths import local_path
-from .arguments import DataSource
+from .arguments import DataSource, as_options
 from .embedding_files import COUNTS, OWN_COLUMNS, PartMaker
 from .models import OpenedModel, open_model
 
@@ -283,5 +283,5 @@ def failures(part: dict[str, Any]) -> str:
     told = "".join(
         f", {counted(part[name], what)}{further}" for name, (what, further) in kinds.items() if part.get(name)
     )
-    examples = "; ".join(part.get("examples", []))
+    examples = as_options("; ".join(part.get("examples", [])))
     return f"{told} (null); e.g. {examples}" if examples else told + " (null)" * bool(told)

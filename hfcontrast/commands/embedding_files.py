@@ -20,6 +20,7 @@ from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.decode import UnreadableImage
 from ..data.image_reader import ImageReader
 from ..data.in_parts import in_parts
+from ..data.shown import shown
 from ..data.sources import Rows
 from ..data.stream_errors import read_rows
 from ..encoders.features import encode, feature_size
@@ -272,8 +273,7 @@ def _as_column(values: list[Any], feature: Any) -> pyarrow.Array | pyarrow.Chunk
         type(feature) is Value and feature.dtype == "uint64"
     ):  # datasets makes int64 of them first, which ends at 2**63 - 1
         return pyarrow.array(values, feature.pa_type)
-    dataset = Dataset.from_dict({"kept": values}, features=Features({"kept": feature}))
-    return dataset.with_format("arrow")[:]["kept"]
+    return Dataset.from_dict({"kept": values}, features=Features({"kept": feature})).with_format("arrow")[:]["kept"]
 
 
 def _open_image(reader: ImageReader, value: dict | None) -> PILImage.Image | UnreadableImage:
@@ -281,7 +281,7 @@ def _open_image(reader: ImageReader, value: dict | None) -> PILImage.Image | Unr
         return reader.image(value)
     except UnreadableImage as error:
         path = (value or {}).get("path")
-        return UnreadableImage(f"{path}: {error}") if path else error
+        return UnreadableImage(f"{shown(path)}: {error}") if path else error
 
 
 def _usable(caption: Any) -> str | None:

@@ -9,6 +9,7 @@ from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from hfcontrast.data.captions import find_captions, holds_texts
 from hfcontrast.data.label_numbers import LabelNumbers
+from hfcontrast.data.label_values import described
 from hfcontrast.data.labels import find_labels, missing_column, missing_field, with_labels
 from hfcontrast.errors import DataError
 
@@ -198,7 +199,11 @@ def _find_image(features: Features, description: str) -> str:
     for column in _IMAGE_NAMES:
         if column in features and _may_hold_images(features[column]):
             return column
-    raise DataError(f"{description} has no column of images; its columns are {', '.join(features)}: set image_column")
+    named = next((column for column in _IMAGE_NAMES if column in features), None)
+    why = "" if named is None else f": column {named!r} holds {described(features[named], named)}, not images"
+    raise DataError(
+        f"{description} has no column of images{why}; its columns are {', '.join(features)}: set image_column"
+    )
 
 
 def _may_hold_images(feature: object) -> bool:

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from hfcontrast.data.decode import MAX_PIXELS, UnreadableImage, decode_image, draft_factor
+from hfcontrast.data.shown import shown
 from hfcontrast.paths import existing_part, is_address, local_path
 from hfcontrast.view import View
 
@@ -22,6 +24,9 @@ _ARCHIVES = ("zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd")  # a path in one 
 _SPARE = 2  # how many times larger than its view a crop of an image decoded at a reduced size still is: then it looks the same
 _SECONDS, _SECONDS_WITHOUT_ANSWER = 300, 20  # for one address
 _PATTERN = "*?[{"
+_SHORTEST, _LONG = 40, 200  # characters of an image in base64, and from when on any text of its alphabet is one
+_BEGINNINGS = ("data:", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # of PNG, JPEG, GIF and WebP
+_BASE64 = re.compile(r"(data:[\w/+.-]*;base64,)?[A-Za-z0-9+/_\s-]*={0,2}\s*")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class ImageReader:
         if image.get("bytes") is not None:
             return image["bytes"]
         path = image["path"]
+        if _is_base64(path):
+            raise UnreadableImage("the row holds text that looks like base64, and no image: decode it to bytes")
         self._check(path)
         if "://" in path:
             return _read_address(path)
@@ -70,7 +77,9 @@ class ImageReader:
             with open(path, "rb") as file:
                 return file.read()
         except (OSError, ValueError) as error:
-            raise UnreadableImage(f"cannot be read: {error}") from error
+            missing = isinstance(error, FileNotFoundError) and not os.path.isabs(path)
+            where = f", which is relative to the working directory, {os.getcwd()}" if missing else ""
+            raise UnreadableImage(f"cannot be read: {str(error).replace(path, shown(path))}{where}") from error
 
     def image(self, value: dict | bytes | None) -> Image.Image:
         """Reads and decodes an image (see ``decode_image``).
@@ -102,7 +111,7 @@ class ImageReader:
             return
         what = "file of this machine" if local else "address"
         raise UnreadableImage(
-            f"{path!r} is a{'n' * (not local)} {what} that is not part of the data set: not opened, unless data.open_addresses is true"
+            f"{shown(path)!r} is a{'n' * (not local)} {what} that is not part of the data set: not opened, unless data.open_addresses is true"
         )
 
 
@@ -124,8 +133,15 @@ def _read_address(address: str) -> bytes:
     except Exception as error:  # of any protocol's library, or of one that is not installed
         cause = error.__cause__ or error
         told = str(cause) or type(cause).__name__
-        where = "" if address in told else f"{address}: "
-        raise UnreadableImage(f"cannot be read: {where}{told}") from error
+        where = "" if address in told else f"{shown(address)}: "
+        raise UnreadableImage(f"cannot be read: {where}{shown(told)}") from error
+
+
+def _is_base64(text: str) -> bool:
+    """Whether a text that is no file is the bytes of an image, in base64 or as a data URI."""
+    if len(text) < _SHORTEST or not (len(text) > _LONG or text.startswith(_BEGINNINGS)):
+        return False
+    return _BASE64.fullmatch(text) is not None and not os.path.exists(text)
 
 
 def read_bytes(image: dict | bytes | None) -> bytes:

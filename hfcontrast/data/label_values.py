@@ -54,7 +54,7 @@ def described(feature: Any, column: str) -> str:
     if isinstance(feature, List | LargeList):
         return f"lists of {described(feature.feature, column)}"
     if isinstance(feature, Value):
-        return "nothing" if feature.dtype == "null" else f"{feature.dtype} values"
+        return "no values" if feature.dtype == "null" else f"{feature.dtype} values"
     return "class labels" if isinstance(feature, ClassLabel) else f"{type(feature).__name__} values"
 
 

@@ -176,7 +176,10 @@ def _looked_for(dataset: Dataset | IterableDataset, description: str) -> LabelCo
     wanted += [(column, (kind,)) for kind in ("numbers", "texts", *CONVERTED) for column in _NAMES]
     column = next((column for column, among in wanted if kinds.get(column) in among), None)
     if column is None:
-        if named := next((name for name in _NAMES if name in features), None):
+        named = next((name for name in _NAMES if name in features), None)
+        if named and kinds[named] == "nothing":
+            logger.warning("column %r of %s holds no value: no image has a label", named, description)
+        elif named:
             logger.warning(
                 "column %r of %s is not used as labels: it holds %s, which is not a class label, whole number or text",
                 named, description, described(features[named], named),

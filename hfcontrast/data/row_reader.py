@@ -12,6 +12,7 @@ from hfcontrast.data.captions import captions_of, usable_captions
 from hfcontrast.data.decode import UnreadableImage, UnreadableRow
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.label_numbers import LabelNumbers
+from hfcontrast.data.shown import shown
 from hfcontrast.data.tensor_columns import without_value
 
 
@@ -119,4 +120,4 @@ class RowReader:
 def row_name(place: int, image: dict | bytes | None) -> str:
     """How a row is named in messages: by its place in the data set, and the file of its image where that has a name."""
     path = image.get("path") if isinstance(image, dict) else None
-    return f"row {place} ({path})" if path else f"row {place}"
+    return f"row {place} ({shown(path)})" if path else f"row {place}"

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from datasets import IterableDataset
 
+from hfcontrast.data.shown import shown
+
 _AT_ONCE = 64  # rows that are taken from a shard together
 
 
@@ -79,7 +81,7 @@ class Shards:
         """How a row is named in messages."""
         path = _path_of(placed.row.get("image"))
         place = f"row {placed.index}" if self.numbered else f"row {placed.offset} of shard {placed.shard}"
-        return f"{place} ({path})" if path else place
+        return f"{place} ({shown(path)})" if path else place
 
 
 class Cursor:

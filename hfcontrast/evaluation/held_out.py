@@ -153,7 +153,7 @@ def check_enough(rows: Rows) -> None:
     """
     if rows.num_rows is not None and rows.num_rows < 5:
         raise DataError(
-            f"{rows.description} has {rows.num_rows} row(s) and no test split: of fewer than 5 no fifth can be held out to "
+            f"{rows.description} has {rows.num_rows} row{'s' * (rows.num_rows != 1)} and no test split: of fewer than 5 no fifth can be held out to "
             "evaluate on; name a data set in eval.path or a split in eval.split"
         )
 

@@ -14,6 +14,7 @@ _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # of this process, which torchrun reads
 def explain(text: str, environment: MutableMapping[str, str] = os.environ) -> None:
     """Prints why a run ends on stderr, and sees to it that it is found below what the launcher prints after it.
 
+    Of several processes of ``torchrun``, which end in the same error, the first one prints it.
     ``torchrun`` (and ``accelerate launch`` on several GPUs, which calls it) shows the sentence as the last thing it prints.
     ``accelerate launch`` with one process prints a traceback of its own after any exit code but 0; how to leave it out is said.
 
@@ -21,12 +22,15 @@ def explain(text: str, environment: MutableMapping[str, str] = os.environ) -> No
         text: The sentence.
         environment: Environment variables.
     """
-    print(text, file=sys.stderr, flush=True)
-    if file := environment.get(_ERROR_FILE):
+    file, told = environment.get(_ERROR_FILE), False
+    if file:
         message = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
         with suppress(OSError):
             write_json(file, {"message": message})
-    elif "ACCELERATE_MIXED_PRECISION" in environment:
+            told = True
+    if not (told and environment.get("RANK", "0") != "0" and text.startswith("error: ")):
+        print(text, file=sys.stderr, flush=True)
+    if not file and "ACCELERATE_MIXED_PRECISION" in environment:
         print(
             "(a traceback of accelerate's own may follow: it says nothing more, and `accelerate launch --quiet` leaves it out)",
             file=sys.stderr,

@@ -6,6 +6,7 @@ import pytest
 
 from hfcontrast.commands import cli
 from hfcontrast.commands import embed_data as module
+from hfcontrast.commands.arguments import as_options
 from hfcontrast.errors import HFContrastError
 
 
@@ -44,3 +45,13 @@ def test_a_manifest_of_another_program_is_refused(content, tmp_path):
     with pytest.raises(HFContrastError) as error:
         module.continue_manifest(tmp_path, {"a": 1})
     assert str(tmp_path) in str(error.value)
+
+
+def test_sentences_about_data_name_the_options_of_a_command():
+    for sentence, said in [
+        ("its columns are a: set image_column", "its columns are a: set --image-column"),
+        ("not opened, unless data.open_addresses is true", "not opened, unless --open-addresses is given"),
+        ("set data.path=csv and data.data_files=/data_files/a.csv", "set PATH=csv and --data-files /data_files/a.csv"),
+        ("column 'image_column' is missing", "column 'image_column' is missing"),
+    ]:
+        assert as_options(sentence) == said

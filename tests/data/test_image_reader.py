@@ -1,5 +1,6 @@
 """What rows may open, how large their images may be, and at what size they are decoded."""
 
+import base64
 import io
 import os
 import threading
@@ -15,6 +16,7 @@ from PIL import Image as PILImage
 
 from hfcontrast.data import ImageReader, TrainLoader, UnreadableImage, evaluation_batches, load_rows
 from hfcontrast.data.image_reader import detail_of
+from hfcontrast.data.row_reader import row_name
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
 from tests.data.conftest import pictures, rows_of
@@ -160,3 +162,19 @@ def test_an_evaluation_keeps_few_decoded_images(monkeypatch):
     monkeypatch.undo()
     (all_at_once,) = list(evaluation_batches(rows, transform, 20))
     assert torch.equal(few[0], all_at_once[0]) and torch.equal(few[1], all_at_once[1])
+
+
+def test_texts_in_the_place_of_images_are_named_and_cut_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    packed = base64.b64encode(encoded(200, 200)).decode()
+    for text in (packed, f"data:image/jpeg;base64,{packed}", base64.urlsafe_b64encode(bytes(range(200))).decode()):
+        with pytest.raises(UnreadableImage, match="looks like base64, and no image: decode it to bytes"):
+            ImageReader().read({"bytes": None, "path": text})
+    for text in ("x. " * 9000, "s3://" + "x. " * 9000):
+        for reader in (ImageReader(), ImageReader(local=False)):
+            with pytest.raises(UnreadableImage) as error:
+                reader.read({"bytes": None, "path": text})
+            assert len(str(error.value)) < 500
+    assert len(row_name(3, {"path": packed})) < 100
+    with pytest.raises(UnreadableImage, match=f"a.png', which is relative to the working directory, {tmp_path}"):
+        ImageReader().read({"bytes": None, "path": "a.png"})

@@ -24,3 +24,13 @@ def test_accelerates_traceback_is_announced_and_how_to_leave_it_out(capsys):
     assert capsys.readouterr().err == "error: no such recipe\n"
     explain("error: no such recipe", {"TORCHELASTIC_ERROR_FILE": "/nowhere/error.json"})  # gone: nothing to tell
     assert capsys.readouterr().err == "error: no such recipe\n"
+
+
+def test_of_several_processes_the_first_prints_an_error(tmp_path, capsys):
+    for rank in ("0", "1"):
+        explain("error: no data", {"TORCHELASTIC_ERROR_FILE": str(tmp_path / rank), "RANK": rank})
+        assert "no data" in (tmp_path / rank).read_text()
+    assert capsys.readouterr().err == "error: no data\n"
+    explain("error: no data", {"TORCHELASTIC_ERROR_FILE": "/nowhere/error.json", "RANK": "1"})  # which nobody would see
+    explain("stopped after step 3", {"TORCHELASTIC_ERROR_FILE": str(tmp_path / "1"), "RANK": "1"})
+    assert capsys.readouterr().err == "error: no data\nstopped after step 3\n"

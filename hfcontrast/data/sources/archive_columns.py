@@ -77,6 +77,8 @@ class Notes:
         """Says what was counted in an archive that is read to its end."""
         for what, (count, first) in self._found.items():
             if what not in self._told:
+                if count == 1:
+                    what = what.replace("samples hold", "sample holds").replace("samples have", "sample has", 1)
                 logger.warning("%s: %d %s, e.g. %s; not said again of further archives", tar, count, what, first)
         self._told |= set(self._found)
         self._found = {}

@@ -125,7 +125,7 @@ def test_samples_that_lack_members(tmp_path, streaming, caplog):
     assert [row["label"] for row in rows.dataset] == [None] + [1] * 11
     assert found_images(rows) == [0, 1, 2, None, *range(4, 12)]
     assert unreadable(rows, 12) == {"row 3": "the row holds no image"}
-    assert caplog.text.count("a.tar: 1 samples hold no image, only cls, e.g. 3;") == 1
+    assert caplog.text.count("a.tar: 1 sample holds no image, only cls, e.g. 3;") == 1
 
 
 @BOTH
@@ -200,8 +200,8 @@ def test_json_of_many_forms(tmp_path, streaming, caplog):
     assert [row["label"] for row in rows[:12]] == [0, 1, 2, 0, None, None, 0, 1, 2, 0, 1, 2]
     assert rows[7]["json"]["caption"] == "text 7" and rows[1]["json"]["score"] == 0.5 and rows[2]["json"]["score"] == 1
     assert rows[-1]["label"] is None and rows[-1]["json"]["caption"] == "5" and rows[-1]["json"]["score"] is None
-    assert "a.tar: 1 samples have a .json that cannot be decoded and counts as missing, e.g. 5 (" in caplog.text
-    assert "c.tar: 1 samples have another type of json.label than the first ones" in caplog.text
+    assert "a.tar: 1 sample has a .json that cannot be decoded and counts as missing, e.g. 5 (" in caplog.text
+    assert "c.tar: 1 sample has another type of json.label than the first ones" in caplog.text
     assert "99 (json.label='two')" in caplog.text
 
 
@@ -212,7 +212,7 @@ def test_classes_by_numbers_and_texts_in_turn(tmp_path, streaming, caplog):
     write(tmp_path / "b.tar", more)
     rows = opened(tmp_path / "*.tar", streaming)
     assert [row["label"] for row in rows.dataset] == [7] * 4 + [None] * 71
-    assert "b.tar: 1 samples have another type of cls than the first ones" in caplog.text
+    assert "b.tar: 1 sample has another type of cls than the first ones" in caplog.text
     assert "e.g. 99 (cls='cat')" in caplog.text
 
 

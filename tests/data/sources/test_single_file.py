@@ -99,3 +99,17 @@ def test_archives_in_archives_and_empty_ones(tmp_path):
         pass
     with pytest.raises(DataError, match=r"/empty\.zip holds no files"):
         load_rows(str(tmp_path / "empty.zip"))
+
+
+def test_why_a_column_called_image_holds_no_images(tmp_path, caplog):
+    table = pyarrow.table({"image": [[1, 2]] * 2, "label": pyarrow.nulls(2)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(
+        DataError, match="no column of images: column 'image' holds lists of int64 values, not images; its"
+    ):
+        load_rows(str(tmp_path / "a.parquet"))
+    pyarrow.parquet.write_table(
+        table.set_column(0, "image", [[{"bytes": PNG, "path": None}] * 2]), tmp_path / "a.parquet"
+    )
+    load_rows(str(tmp_path / "a.parquet"), image_column="image")
+    assert "a.parquet (split train) holds no value: no image has a label" in caplog.text
