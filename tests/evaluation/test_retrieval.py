@@ -271,7 +271,7 @@ def test_rows_are_evaluated_as_by_hand(build, column, processor, caplog):
     found = Retrieval(lambda: caption_batches(rows, transform, 6), processor).embed(model)
     for one, other in zip(found, expected):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-    assert "1 images left out" in caplog.text
+    assert "1 image left out" in caplog.text
     scores = retrieve_rows(model, processor, data, caption_column=column, ks=(1, 3))
     plain = retrieval_recall(*found, ks=(1, 3))
     assert {name: scores[name] for name in plain} == pytest.approx(plain)

@@ -62,13 +62,14 @@ def load_rows(
             opened = opened.listed()
             rows = _rows(opened, source, description, columns, rest)
     reader = ImageReader(max_pixels, open_addresses, *places_of(source.path, source.data_dir, source.data_files))
-    known = {
-        "files": opened.files,
-        "shard_files": opened.shard_files,
-        "remote": opened.remote,
-        "row_ids": opened.row_ids,
-    }
-    return replace(rows, reader=reader, **known)
+    return replace(
+        rows,
+        reader=reader,
+        files=opened.files,
+        shard_files=opened.shard_files,
+        remote=opened.remote,
+        row_ids=opened.row_ids,
+    )
 
 
 def _rows(

@@ -59,5 +59,10 @@ def _check_folders(source: Source) -> None:
 def _names(data_files: str | list | dict | None) -> Iterator[str]:
     """The names in ``data_files`` that are not addresses."""
     found: list[str] = []
-    each_pattern(data_files, lambda name: found.append(name) or name)
+
+    def note(name: str) -> str:
+        found.append(name)
+        return name
+
+    each_pattern(data_files, note)
     return (name for name in found if not is_address(name))
