@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -83,11 +84,11 @@ class _EvaluationRows(IterableDataset):
         reader = RowReader(self.rows.dataset, labels=self.rows.labels)
         worker = get_worker_info()
         first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        places = range(reader.num_rows) if self.rows.chosen is None else self.rows.chosen
+        places = np.arange(reader.num_rows) if self.rows.chosen is None else self.rows.chosen
         count = reader.num_rows if self.limit is None else min(self.limit, reader.num_rows)
         for start in range(first * self.batch_size, count, stride * self.batch_size):
             numbers = list(range(start, min(start + self.batch_size, count)))
-            yield reader.images(numbers), reader.labels(numbers), places[numbers[0] : numbers[-1] + 1]
+            yield reader.images(numbers), reader.labels(numbers), places[numbers[0] : numbers[-1] + 1].tolist()
 
     def _stream_batches(self) -> Iterator[tuple[list, list, list[int]]]:
         places = self.rows.places()

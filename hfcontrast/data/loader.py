@@ -101,7 +101,8 @@ class TrainLoader:
         known = None if rows.streaming or rows.chosen is not None else rows.unreadable
         self._unreadable = UnreadableRows(rows.description, max_unreadable, num_rows, num_processes, known)
         self.cut_off = 0
-        self.cached, self.about_cache = False, None
+        self.cached = False
+        self.about_cache: str | None = None
         self._pinned = device_type == "cuda"
         self._states: list[dict] = []
         self._builder = BatchBuilder(

@@ -41,8 +41,8 @@ class Rows:
         remote: Whether a stream's files are elsewhere, so that each row that is passed over is fetched too.
         shard_files: The file of each shard of a stream; empty where that is not known.
         row_ids: Computes the identities of all rows of the split, (N,) uint64; None where they are not known.
-        chosen: Which rows of the split these are: their places, of a stream the conditions that these fulfil one after the other;
-            None where they are all of them.
+        chosen: Which rows of the split these are, of a map-style set: (num_rows,) their places; None where they are all of them.
+        conditions: What the rows of a stream fulfill, one after the other: of their place among those that fulfill the former.
         unreadable: The rows of the split that an evaluation could not read so far, by their names, each with the cause.
     """
 
@@ -61,7 +61,8 @@ class Rows:
     remote: bool = False
     shard_files: tuple[str, ...] = ()
     row_ids: Callable[[], np.ndarray | None] | None = None
-    chosen: Sequence[int] | tuple[Callable[[int], bool], ...] | None = None
+    chosen: np.ndarray | None = None
+    conditions: tuple[Callable[[int], bool], ...] = ()
     unreadable: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -101,16 +102,16 @@ class Rows:
         if self.row_ids is None or self.num_rows is None:
             return None
         found = self.row_ids()
-        if self.chosen is None or found is None:
+        if found is None or (self.chosen is None and not self.conditions):
             return found
         return found[np.fromiter(itertools.islice(self.places(), self.num_rows), dtype=np.int64, count=self.num_rows)]
 
-    def select(self, indices: Sequence[int]) -> "Rows":
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Rows":
         """Some of the rows of a map-style set."""
         dataset = self.dataset.select(indices)
         chosen = np.asarray(indices, dtype=np.int64)
         if self.chosen is not None:
-            chosen = np.asarray(self.chosen)[chosen]
+            chosen = self.chosen[chosen]
         return replace(self, dataset=dataset, num_rows=len(dataset), chosen=chosen)
 
     def places(self) -> Iterator[int]:
@@ -118,7 +119,7 @@ class Rows:
         if not self.streaming:
             return iter(range(self.num_rows) if self.chosen is None else map(int, self.chosen))
         places: Iterator[int] = itertools.count()
-        for wanted in self.chosen or ():
+        for wanted in self.conditions:
             places = _fulfilling(wanted, places)
         return places
 
@@ -130,8 +131,9 @@ class Rows:
         dataset = dataset.filter(lambda _, position: wanted(position), with_indices=True)
         size = limit if self.num_rows is None else min(limit or self.num_rows, self.num_rows)
         size = None if size is None else sum(map(wanted, range(size)))
-        chosen = (*(self.chosen or ()), wanted)
-        return replace(self, dataset=dataset, num_rows=size, starts=None, files=None, chosen=chosen)
+        return replace(
+            self, dataset=dataset, num_rows=size, starts=None, files=None, conditions=(*self.conditions, wanted)
+        )
 
 
 def _fulfilling(wanted: Callable[[int], bool], places: Iterator[int]) -> Iterator[int]:

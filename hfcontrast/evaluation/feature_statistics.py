@@ -35,8 +35,7 @@ class FeatureStatistics(Evaluator):
 
         features, labels = rows.test_features(encoder)
         figures = {"std": feature_std(features)}
-        chosen = slice(None)
-        if len(features) > ROWS:
-            chosen = drawn_rows(np.arange(len(features)), ROWS, STATISTICS, labels.numpy())
-        figures["effective_rank"] = effective_rank(features[chosen])
+        figures["effective_rank"] = effective_rank(
+            features[drawn_rows(np.arange(len(features)), ROWS, STATISTICS, labels.numpy())]
+        )
         return Scores(figures, {"images": len(features)})

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError
+from hfcontrast.evaluation.feature_rows import FeatureRows
 from hfcontrast.evaluation.feature_statistics import FeatureStatistics
 from hfcontrast.evaluation.features import extract_features, join_processes
 from hfcontrast.evaluation.knn import knn_accuracy
-from hfcontrast.evaluation.rows import FeatureRows
 from hfcontrast.nn import effective_rank
 from tests.evaluation.conftest import online
 
