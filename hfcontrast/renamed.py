@@ -241,6 +241,10 @@ CONSTANTS: dict[str, Any] = {
 }
 
 
+_SAID = "HFCONTRAST_SAID"  # variable of the environment: warnings that the process which started this one has printed
+_said: dict[str, None] = {}  # those that this process has printed
+
+
 class OldNameWarning(FutureWarning):
     """An old name was used, which works until it is removed."""
 
@@ -253,7 +257,8 @@ def warnings_as_lines() -> Iterator[None]:
     def show(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
         if not issubclass(category, OldNameWarning):
             usual(message, category, *place, **options)
-        elif os.environ.get("RANK", "0") == "0":
+        elif os.environ.get("RANK", "0") == "0" and str(message) not in os.environ.get(_SAID, "").split("\n"):
+            _said[str(message)] = None
             print(f"warning: {message}", file=sys.stderr, flush=True)
 
     warnings.showwarning = show
@@ -261,6 +266,11 @@ def warnings_as_lines() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = usual
+
+
+def said_to_children() -> dict[str, str]:
+    """The environment in which a process repeats no warning of old names that this one has printed."""
+    return {_SAID: "\n".join(_said)} if _said else {}
 
 
 @contextmanager

@@ -22,7 +22,11 @@ SOURCES = {
 }
 TREES = {path: ast.parse(source) for path, source in SOURCES.items()}
 LISTED = {name for api in PRIVATE_APIS for name in api.names}
-OTHERS = {"_replace", "_initializing"}  # of Python itself: of named tuples, and of a module's specification
+OTHERS = {
+    "_replace",
+    "_initializing",
+    "_exit",
+}  # of Python itself: of named tuples, of a module's specification, and os._exit
 
 
 def check_extra_content():

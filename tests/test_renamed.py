@@ -7,7 +7,8 @@ import warnings
 import pytest
 
 import hfcontrast
-from hfcontrast.renamed import CONSTANTS, MODULES, NAMES
+from hfcontrast import renamed
+from hfcontrast.renamed import CONSTANTS, MODULES, NAMES, said_to_children, warnings_as_lines
 
 
 @pytest.mark.parametrize("old, new", MODULES.items())
@@ -67,3 +68,18 @@ def test_an_old_module_is_run_by_python_m(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         exec(code, {})
     assert hfcontrast.__version__ in capsys.readouterr().out
+
+
+def test_a_process_repeats_no_warning_of_the_one_that_has_started_it(monkeypatch, capsys):
+    monkeypatch.setattr(renamed, "_said", {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with warnings_as_lines():
+            renamed.warn("first", "new")
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        for name, value in said_to_children().items():
+            monkeypatch.setenv(name, value)
+        with warnings_as_lines():
+            renamed.warn("first", "new")
+            renamed.warn("second", "new")
+    assert capsys.readouterr().err == "warning: second is called new now; the old name works until hfcontrast 0.3\n"

@@ -27,6 +27,7 @@ EVERYONE = {
     "paths",
     "renamed",
     "signals",
+    "startup",
     "view",
 }
 LIBRARY = {"nn", "encoders", "losses", "methods", "data"}
@@ -39,6 +40,7 @@ ALLOWED = {
     "paths": set(),
     "lock": {"atomic", "errors"},
     "signals": set(),
+    "startup": set(),
     "console": set(),
     "view": set(),
     "progress": set(),

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,6 +12,8 @@ import hfcontrast
 
 from ..errors import HFContrastError, memory_sentence, out_of_memory
 from ..renamed import warnings_as_lines
+from ..signals import Interrupted
+from ..startup import leave_signals
 from .arguments import as_options
 
 # In the order of `hfcontrast --help`. Each is a module of this package with SUMMARY (one line), add_arguments(parser) and
@@ -73,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         build_parser("").print_help()
         return 0
     args = parse(argv)
+    leave_signals()
     try:
         with warnings_as_lines():
             return command(args.command).run(args) or 0
@@ -86,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"error: {memory_sentence(error, 'lower --batch-size, or the sizes that are asked for')}", file=sys.stderr
         )
         return 2
+    except Interrupted as stop:
+        print("interrupted" if stop.signal_number == signal.SIGINT else stop, file=sys.stderr)
+        return 128 + stop.signal_number
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -5,6 +5,7 @@ import argparse
 from ..paths import local_path
 from .arguments import output
 
+_STOPPED = "stopped; the same command resumes"
 SUMMARY = "train several recipes alike, into one table"
 
 
@@ -28,8 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs it."""
-    from ..comparison.compare import compare
-    from ..comparison.plan import split_arguments
+    from ..signals import stopping_at_once
+
+    with stopping_at_once(_STOPPED):  # around what comes before and after the trainings, which are asked to save
+        return _compare(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ..signals import stopping_at_once
+
+    with stopping_at_once(_STOPPED):  # raised again behind a library that has kept it while it was imported
+        from ..comparison.compare import compare
+        from ..comparison.plan import split_arguments
 
     seeds = [int(item) for item in args.seeds if item.isdecimal()]
     behind_seeds = [item for item in args.seeds if not item.isdecimal()]

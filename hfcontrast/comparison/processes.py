@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ..renamed import said_to_children
 from ..signals import SIGNALS
 
 _ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?:error: (.+)|((?:\w+\.)*\w*(?:Error|Exception)\b.*))$")
@@ -50,6 +51,7 @@ class Processes:
             "TQDM_MININTERVAL": "2",  # the bar goes to the file too
             **os.environ,
             "PYTHONUNBUFFERED": "1",
+            **said_to_children(),
         }
         decoder, text = codecs.getincrementaldecoder("utf-8")("replace"), []
         with log.open("a", encoding="utf-8") as file:

@@ -141,6 +141,16 @@ def test_a_signal_stops_the_current_run_which_saves_and_then_the_comparison(
     assert states["first"] == [] and states["slow"] == states["last"] == [0]
 
 
+@pytest.mark.parametrize(
+    "number, line", [(signal.SIGINT, "interrupted\n"), (signal.SIGTERM, "stopped; the same command resumes\n")]
+)
+def test_a_signal_before_the_first_run_ends_the_command_with_one_line(number, line, monkeypatch, capsys):
+    monkeypatch.setattr(comparing, "compare", lambda *arguments: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    assert cli.main(["compare", "a.yaml"]) == 128 + number
+    assert capsys.readouterr().err == line and signal.getsignal(number) is before
+
+
 def test_a_run_that_was_evaluated_otherwise_fails_without_being_touched(recipe_file, tmp_path, stand_ins):
     file, out = recipe_file("first"), tmp_path / "out"
     compare([file], [], out)
