@@ -210,6 +210,8 @@ def test_settings_that_contradict_each_other_are_refused(recipe_file, overrides,
         ("{pretrained: 3}", "backbone.pretrained: expected text, got 3"),
         ("{pretrained: ''}", "backbone.pretrained: it is empty"),
         ("{model_type: timm_wrapper, architecture: resnet18x}", "backbone.architecture: timm has no architecture"),
+        ("{model_type: timm_wrapper}", "backbone.architecture: missing; give an architecture of timm, e.g. resnet50"),
+        ("timm/", "backbone: it names no architecture of timm: write one, such as timm/resnet50"),
         ("3", "backbone: expected a mapping such as"),
     ],
 )

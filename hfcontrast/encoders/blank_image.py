@@ -67,7 +67,9 @@ def on_blank_image(
             real = type(encoder)(copy.deepcopy(encoder.config))
         return on_blank_image(real, compute, sizes)
     name = getattr(encoder.config, "architecture", None) or encoder.config.model_type
-    raise ArgumentError(f"{name!r} gives no features of an image: {reason(problem)}") from problem
+    height, width = _sizes(encoder, sizes)[0]
+    why = family_of(encoder).size_problem(encoder, height) if height == width else None
+    raise ArgumentError(f"{name!r} gives no features of an image: {why or reason(problem)}") from problem
 
 
 def on_meta(encoder: M) -> M:

@@ -1,15 +1,20 @@
 """Building an encoder: a native transformers model (timm's through ``TimmWrapperModel``) with the first weights of its authors."""
 
+import difflib
 import inspect
 import re
 
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN
 
 from ..errors import ArgumentError, out_of_memory
 from . import own_architectures  # noqa: F401 (so that transformers knows them)
 from .families import family_of, family_of_type
 from .pretrained import reason
+
+# Fields of hierarchical architectures with an entry for each stage.
+_BY_STAGE = ("depths", "hidden_sizes", "num_heads", "num_attention_heads", "embed_dims", "sr_ratios", "mlp_ratios")
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -36,7 +41,9 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     except Exception as error:  # every architecture fails in its own way over a configuration that makes no sense
         if out_of_memory(error):
             raise
-        raise ArgumentError(f"transformers cannot build this {config.model_type!r}: {reason(error)}") from error
+        raise ArgumentError(
+            f"transformers cannot build this {config.model_type!r}: {_misfit(config, error) or reason(error)}"
+        ) from error
     if not next(encoder.parameters()).is_meta:
         if isinstance(tower := getattr(encoder, "vision_model", None), PreTrainedModel):
             family_of(tower).initialize(tower, tower.config)
@@ -55,3 +62,21 @@ def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
         if name.endswith("mask_token") or (unused is not None and re.search(unused, name)):
             parameter.requires_grad_(False)
     return encoder
+
+
+def _misfit(config: PreTrainedConfig, error: Exception) -> str | None:
+    """Why transformers fails over a configuration with a bare error: an unknown activation, or stages of different numbers."""
+    if isinstance(error, KeyError):
+        for name, value in vars(config).items():
+            if name.endswith(("_act", "activation", "activation_function")) and value == error.args[0]:
+                near = difflib.get_close_matches(str(value), ACT2FN, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "take one such as 'gelu', 'relu' or 'silu'"
+                return f"{name} is {value!r}, an activation that transformers does not know; {hint}"
+    if isinstance(error, IndexError):
+        lengths = {
+            name: len(value) for name in _BY_STAGE if isinstance(value := getattr(config, name, None), list | tuple)
+        }
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            return f"its stages have different numbers of entries: {told}"
+    return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import ArgumentError
-from . import pixel_sequence, timm_models, vit_mae
+from . import pixel_sequence, size_rules, timm_models, vit_mae
 from .clip_initialization import initialize_towers
 from .config import PAIR, TIMM
 from .family import Family
@@ -79,7 +79,8 @@ _ENTRIES = (
         image_processor="ImageGPTImageProcessor",
         processor_settings=pixel_sequence.token_processor_settings,
     ),
-    Family(("hiera",), class_tokens=0, keeps_pooler=True),
+    Family(("hiera",), class_tokens=0, keeps_pooler=True, size_problem=size_rules.hiera_units),
+    Family(("swin", "donut-swin", "maskformer-swin"), size_problem=size_rules.swin_windows),
     Family(("radio",), pooled_output=".summary", width=_measured),
     Family(
         ("pixtral",),

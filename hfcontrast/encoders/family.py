@@ -51,6 +51,8 @@ class Family:
         channels: (encoder) to how many channels its images have.
         image_size: (encoder) to the side, or sides, of the images that its position embeddings were made for; None without.
         channels_last: (encoder) to whether maps in the last hidden state are (N, h, w, D).
+        size_problem: (encoder, side of images in pixels) to what is wrong with images of this size, the rest of a sentence; None: nothing
+            that is known.
         size_hint: What makes it take images of other sizes, for the end of an error.
 
         settle_fields: (fields, image size) fills in or refuses fields of its configuration.
@@ -103,6 +105,7 @@ class Family:
     channels: Callable[[PreTrainedModel], int] = lambda encoder: getattr(encoder.config, "num_channels", None) or 3
     image_size: Callable[[PreTrainedModel], Any] = lambda encoder: getattr(encoder.config, "image_size", None)
     channels_last: Callable[[PreTrainedModel], bool] = lambda encoder: False
+    size_problem: Callable[[PreTrainedModel, int], str | None] = _nothing
     size_hint: str = ""
 
     settle_fields: Callable[[dict[str, Any], int], None] = _nothing

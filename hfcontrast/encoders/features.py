@@ -46,6 +46,8 @@ def _width_without_memory(encoder: PreTrainedModel) -> int | None:
         return None  # it needs colors first
     if any(module._forward_pre_hooks or module._forward_hooks for module in encoder.modules()):
         return None  # such as those that gather sharded weights
+    if any(hasattr(module, "generate_relative_position_index") for module in encoder.modules()):
+        return None  # BEiT's family keeps the indices for all models of the process, and would find them without values
     try:
         return on_blank_image(on_meta(encoder), encode, build=False).shape[1]
     except Exception:  # every architecture fails in its own way over what has no values
@@ -169,12 +171,13 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
     if patch is not None and size % patch:
         raise ArgumentError(
             f"{where} is {size} px, but encoder '{name}' cuts patches of {patch} px: "
-            f"use a multiple, such as {max(size // patch, 1) * patch} or {(size // patch + 1) * patch}"
+            f"use a multiple, such as {max(size // patch, 1) * patch} or {max(size // patch + 1, 2) * patch}"
         )
     if (channels := family_of(tower).channels(tower)) != _CHANNELS:
         raise ArgumentError(
             f"encoder '{name}' takes images of {channels} channels, but {where} has {_CHANNELS}: leave the number out"
         )
+    problem = family_of(tower).size_problem(tower, size)
     parameter = next(encoder.parameters())
     try:
         with in_eval_mode(encoder), torch.device(parameter.device):
@@ -183,7 +186,8 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         if parameter.is_meta and needs_memory(error):
             return  # it cannot be told without values
         hint = family_of(tower).size_hint
-        raise ArgumentError(f"{where} is {size} px, which encoder '{name}' cannot take ({error}){hint}") from error
+        why = f": {problem}" if problem else f" ({error})"
+        raise ArgumentError(f"{where} is {size} px, which encoder '{name}' cannot take{why}{hint}") from error
 
 
 def patch_size(encoder: PreTrainedModel) -> int | None:

@@ -33,16 +33,34 @@ def require_encoder(config: PreTrainedConfig) -> None:
         return  # called in their own ways
     model_class = _model_class(config)
     if model_class is None:
-        if type(config).__module__.startswith("transformers."):
+        if _of_transformers(config):
             raise ArgumentError(f"transformers' AutoModel does not build {name}: {_instead(config)}")
         return
     first, *others = _inputs(model_class)
-    if first == model_class.main_input_name != "input_ids" and not others and first != "pixel_values":
-        return  # of signals
+    if first == model_class.main_input_name not in ("input_ids", "pixel_values") and not (
+        others or _of_transformers(config)
+    ):
+        return  # a plugin's, of signals
     if "pixel_values" not in inspect.signature(model_class.forward).parameters:
         raise ArgumentError(f"{name} takes no images (pixel_values): {_instead(config)}")
     if beside := [other for other in (first, *others) if other != "pixel_values"]:
         raise ArgumentError(f"{name} needs {', '.join(beside)} beside the images: {_instead(config)}")
+
+
+def _of_transformers(config: PreTrainedConfig) -> bool:
+    return type(config).__module__.startswith("transformers.")
+
+
+def image_tower(config: PreTrainedConfig) -> str | None:
+    """The model_type of the image tower of a model with two, where that can be an encoder by itself."""
+    tower = getattr(config, "vision_config", None)
+    if not isinstance(tower, PreTrainedConfig):
+        return None
+    try:
+        require_encoder(tower)
+    except ArgumentError:
+        return None
+    return tower.model_type
 
 
 def require_features(encoder: PreTrainedModel, sizes: Sequence[int] = ()) -> None:

@@ -85,8 +85,10 @@ def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) ->
     needed = [key for key in missing if not key.endswith("mask_token") and not (optional and key.startswith(optional))]
     if needed and len(wanted) - len(needed) < least * len(wanted):
         first = needed[0]
+        lacking = f"lacks {len(absent)} of the {what}'s {len(wanted)} tensors" if absent else ""
+        other = f"has {len(reshaped)} of the {what}'s {len(wanted)} tensors in another shape" if reshaped else ""
         raise ArgumentError(
-            f"{source.argument}: {name!r} lacks {len(missing)} of the {what}'s {len(wanted)} tensors, among them {first!r}"
+            f"{source.argument}: {name!r} {' and '.join(filter(None, (other, lacking)))}, among them {first!r}"
             f"{missing[first]}; what is missing starts at random when min_matched allows it: at most "
             f"{int(len(matched) / len(wanted) * 1000) / 1000} here, and it is {least:g}",
             source.argument,

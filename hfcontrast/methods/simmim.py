@@ -184,7 +184,7 @@ def give_mask_token(encoder: PreTrainedModel) -> bool:
     if not hasattr(embeddings, "mask_token"):
         raise RecipeError(
             f"SimMIM masks patches by a mask token, which '{encoder.config.model_type}' does not support: use a backbone with "
-            "model_type swin, swinv2, vit, deit, beit or dinov2"
+            "model_type swin, swinv2, vit, deit, beit, dinov2 or dinov3_vit"
         )
     if embeddings.mask_token is not None:
         embeddings.mask_token.requires_grad_(True)

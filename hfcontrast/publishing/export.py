@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ..atomic import atomic_files
 from ..encoders.families import family_of
 from ..encoders.lora import lora_layers, merged_state_dict, save_adapter
-from .usage import identity_pooler
+from .usage import identity_pooler, neutral_pooler
 
 ADAPTER_FOLDER = "adapter"
 
@@ -66,9 +66,13 @@ def _unshared(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, T
 
 @contextmanager
 def _class_token_pooled(encoder: PreTrainedModel, weights: dict[str, Tensor]) -> Iterator[None]:
-    """While saving, adds a pooler that returns the class token: without it ``AutoModel`` would initialize one at random."""
+    """While saving, adds a pooler that returns the class token: without it ``AutoModel`` would initialize one at random.
+
+    Where an architecture's pooler cannot be that, it gets fixed weights, which are not reported as missing on every load.
+    """
     pooler = identity_pooler(encoder)
     if pooler is None:
+        weights |= neutral_pooler(encoder)
         yield
         return
     weights |= pooler

@@ -1,9 +1,11 @@
 """How plain transformers gives the features that were evaluated: the lines that cards, runs and README show."""
 
+import copy
 import inspect
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from ..encoders.blank_image import on_blank_image
@@ -11,6 +13,7 @@ from ..encoders.families import family_of
 from ..encoders.features import feature_expression, interpolates, pooling_of
 from ..encoders.pooling import Pooling
 from ..encoders.two_towers import is_two_towers
+from ..nn.random import generator_kept
 
 
 @dataclass(frozen=True)
@@ -109,3 +112,27 @@ def identity_pooler(encoder: PreTrainedModel) -> dict[str, torch.Tensor] | None:
         return None
     width, dtype = encoder.config.hidden_size, next(encoder.parameters()).dtype
     return {"pooler.dense.weight": torch.eye(width, dtype=dtype), "pooler.dense.bias": torch.zeros(width, dtype=dtype)}
+
+
+def neutral_pooler(encoder: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Weights for the pooler that ``AutoModel`` adds to an encoder that has left it out, as BEiT and YOLOS: identities and zeros.
+
+    The features do not come from it.
+
+    Returns:
+        By their names; nothing where ``AutoModel`` adds none.
+    """
+    default = inspect.signature(type(encoder).__init__).parameters.get("add_pooling_layer")
+    if getattr(encoder, "pooler", True) is not None or default is None or default.default is not True:
+        return {}
+    with generator_kept(), torch.device("meta"):
+        whole = type(encoder)(copy.deepcopy(encoder.config))
+    if not isinstance(whole.pooler, nn.Module):
+        return {}
+    dtype, weights = next(encoder.parameters()).dtype, {}
+    for name, value in whole.pooler.named_parameters(prefix="pooler"):
+        if value.ndim == 2:
+            weights[name] = torch.eye(*value.shape, dtype=dtype)
+        else:
+            weights[name] = torch.full(value.shape, float(name.endswith("weight")), dtype=dtype)
+    return weights

@@ -114,6 +114,8 @@ def _check_mapping(backbone: dict[str, Any], path: tuple[str, ...], known: Colle
 
 
 def _check_timm(architecture: str, path: tuple[str, ...]) -> list[Problem]:
+    if not architecture:
+        return [Problem(path, "it names no architecture of timm: write one, such as timm/resnet50")]
     if is_architecture(architecture):
         return []
     hint = did_you_mean(architecture, architectures(), otherwise="; timm.list_models() gives the names")
@@ -221,7 +223,10 @@ def _check_config(backbone: dict[str, Any], path: tuple[str, ...]) -> list[Probl
         if key not in known_fields(part) and not (key == "model_type" and values[key] == part.model_type)
     ]
     if not problems and name == TIMM:
-        problems = _check_timm(str(given.get("architecture")), (*path, "architecture"))
+        architecture = (*path, "architecture")
+        if given.get("architecture") is None:
+            return [Problem(architecture, "missing; give an architecture of timm, e.g. resnet50")]
+        problems = _check_timm(str(given["architecture"]), architecture)
     if problems:
         return problems
     verbosity = logging.get_verbosity()

@@ -11,7 +11,7 @@ from ..encoders.build import build_encoder
 from ..encoders.features import check_image_size
 from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
-from ..encoders.suitability import require_encoder, require_features, takes_a_blank_image
+from ..encoders.suitability import image_tower, require_encoder, require_features, takes_a_blank_image
 from ..encoders.tower_configs import is_two_towers_config
 from ..encoders.weights import load_weights
 from ..errors import ArgumentError, RecipeError, under
@@ -84,7 +84,7 @@ def _encoder_config(
     if not needs_captions(method_class) and is_two_towers_config(config):
         raise RecipeError(
             f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
-            "take the configuration of an image tower, such as clip_vision_model, or another method"
+            f"take the configuration of an image tower, such as {image_tower(config) or 'clip_vision_model'}, or another method"
         )
     return config
 

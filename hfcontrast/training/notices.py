@@ -2,6 +2,7 @@
 
 from ..checksums import is_older
 from ..data.rows import Rows
+from ..encoders.config import TIMM, Backbone
 from ..encoders.layers import KINDS, named_kinds
 from ..methods.base import Method
 from ..methods.contract.arguments import needs_captions
@@ -18,7 +19,7 @@ from .schedules import schedule_phases
 def notices(training: Training) -> list[str]:
     """One sentence for each setting that has no effect in this run, and for each phase that the run is too short for."""
     found = unread_settings(training.recipe, needs_captions(type(training.method)))
-    found += launched_alone()
+    found += launched_alone() + unused_tags(training.recipe.backbone)
     if (newest := training.checkpoints.newest()) is not None:
         noted = training.checkpoints.notes(newest).get(DATA) or {}
         found += incomparable_rows(training.rows, noted.get("fingerprint"))
@@ -26,6 +27,19 @@ def notices(training: Training) -> list[str]:
     return found + missed_phases(
         training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch
     )
+
+
+def unused_tags(backbone: Backbone) -> list[str]:
+    """One sentence for each architecture of timm that is named with the tag of released weights, which are not loaded so."""
+    found = []
+    for where, part in (("backbone", backbone), ("backbone.vision", backbone.vision)):
+        name = str(part.fields.get("architecture", "")) if part is not None and part.model_type == TIMM else ""
+        if name.partition(".")[2]:
+            found.append(
+                f"{where} names an architecture, timm/{name}, and starts at random: to start from the weights of that name write "
+                f"{where}={{pretrained: timm/{name}}}"
+            )
+    return found
 
 
 def incomparable_rows(rows: Rows, before: str | None = None) -> list[str]:

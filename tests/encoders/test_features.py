@@ -6,6 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hfcontrast.encoders import build_encoder, encode, feature_size
+from hfcontrast.encoders.families import family_of
 from hfcontrast.encoders.features import check_image_size, feature_expression
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.encoders.weights import load_weights
@@ -163,6 +164,40 @@ def test_sizes_that_an_encoder_cannot_take_are_refused():
     assert "dynamic_img_size" in str(e.value) and fixed.training
     with pytest.raises(RecipeError, match="cuts patches of 16 px: use a multiple, such as 16 or 32"):
         check_image_size(fixed, 24, "publish.image_size")
+    with pytest.raises(RecipeError, match="use a multiple, such as 16 or 32"):
+        check_image_size(fixed, 8, "publish.image_size")
+
+
+@pytest.mark.parametrize(
+    "fields, size, words",
+    [
+        (
+            {"model_type": "swin"},
+            32,
+            "windows are of 7 x 7 patches, and at 32 px its last stage has 1 x 1: take images of at least 224",
+        ),
+        (
+            {"model_type": "swin", "window_size": 4, "depths": [1, 1], "num_heads": [1, 1], "embed_dim": 8},
+            24,
+            "at least 32 px, or",
+        ),
+        ({"model_type": "hiera"}, 50, "its units are of 32 px: use a multiple, such as 32 or 64"),
+        ({"model_type": "hiera"}, 20, "its units are of 32 px: use a multiple, such as 32 or 64"),
+    ],
+)
+def test_sizes_that_an_architectures_tokens_do_not_allow(fields, size, words):
+    with torch.device("meta"):
+        encoder = build_encoder(backbone_config(fields, [size]))
+    with pytest.raises(RecipeError, match=words):
+        check_image_size(encoder, size, "view 'all'")
+
+
+@pytest.mark.parametrize("fields, size", [({"model_type": "swin"}, 224), ({"model_type": "hiera"}, 64)])
+def test_sizes_that_they_allow(fields, size):
+    with torch.device("meta"):
+        encoder = build_encoder(backbone_config(fields, [size]))
+    assert family_of(encoder).size_problem(encoder, size) is None
+    check_image_size(encoder, size, "view 'all'")
 
 
 def test_small_resnets_keep_the_resolution_of_small_images():

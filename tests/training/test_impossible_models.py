@@ -18,7 +18,15 @@ RESNET = "model_type: resnet, embedding_size: 8, layer_type: basic"
     [
         (f"backbone={{model_type: vit, {VIT}, num_attention_heads: 0}}", "backbone: .* build this 'vit': ZeroDivision"),
         (f"backbone={{model_type: vit, {VIT}, hidden_size: 7}}", "backbone: transformers cannot build this 'vit': "),
-        (f"backbone={{model_type: vit, {VIT}, hidden_act: nope}}", "build this 'vit': KeyError: 'nope'"),
+        (
+            f"backbone={{model_type: vit, {VIT}, hidden_act: nope}}",
+            "build this 'vit': hidden_act is 'nope', an activation that transformers does not know; ",
+        ),
+        (f"backbone={{model_type: vit, {VIT}, hidden_act: relux}}", "does not know; did you mean 'relu'?"),
+        (
+            "backbone={model_type: convnext, depths: [1, 1, 1], hidden_sizes: [8, 8, 8, 8]}",
+            "different numbers of entries: depths has 3, hidden_sizes has 4",
+        ),
         (f"backbone={{{RESNET}, depths: [], hidden_sizes: []}}", "build this 'resnet': IndexError: "),
         (
             "backbone={model_type: sam, vision_config: {num_hidden_layers: 1}}",
@@ -51,6 +59,9 @@ def test_too_little_memory_is_one_sentence(recipe_file, tmp_path, capsys):
         ({"model_type": "detr"}, "backbone: 'detr' describes the objects that its queries find"),
         ({"model_type": "llava"}, "backbone: 'llava' needs input_ids beside the images"),
         ({"model_type": "bert"}, "backbone: 'bert' takes no images"),
+        ({"model_type": "wav2vec2"}, "backbone: 'wav2vec2' takes no images"),
+        ({"model_type": "siglip"}, "such as siglip_vision_model, or another method"),
+        ({"model_type": "blip"}, "such as clip_vision_model, or another method"),
         ({"model_type": "clip"}, "learns from images alone, and backbone 'clip' has a text tower too"),
         ({"model_type": "vit", "patch_size": 9}, "is 224 px, but encoder 'vit' cuts patches of 9 px"),
     ],

@@ -5,6 +5,7 @@ import torch
 
 from hfcontrast.data.rows import rows_of
 from hfcontrast.data.sources import load_rows
+from hfcontrast.encoders.config import Backbone
 from hfcontrast.errors import RecipeError
 from hfcontrast.methods.base import Phase, Progress
 from hfcontrast.methods.contract.freezing import drop_frozen_gradients, frozen_phases
@@ -14,7 +15,7 @@ from hfcontrast.recipe import load_recipe
 from hfcontrast.recipe.sections import OptimSection
 from hfcontrast.recipe.unread import unread_settings
 from hfcontrast.testing import build, random_batch
-from hfcontrast.training.notices import incomparable_rows, missed_phases, missing_kinds
+from hfcontrast.training.notices import incomparable_rows, missed_phases, missing_kinds, unused_tags
 from hfcontrast.training.schedules import learning_rate, schedule_phases
 
 EPOCH, BATCH = 3, 4  # steps of an epoch, images of a step
@@ -237,3 +238,13 @@ def test_a_resumed_run_says_that_a_stream_that_was_open_cannot_be_compared():
     assert sentence.endswith(
         "make sure that the rows of the stream are the same, in the same order, and have the same labels"
     )
+
+
+def test_an_architecture_of_timm_with_the_tag_of_weights_is_said_to_start_at_random():
+    name = "timm/vit_tiny_patch16_224.augreg_in21k"
+    (sentence,) = unused_tags(Backbone.read(name))
+    assert "starts at random" in sentence and f"backbone={{pretrained: {name}}}" in sentence
+    (pair,) = unused_tags(Backbone.read({"model_type": "vision-text-dual-encoder", "vision": name, "text": {}}))
+    assert f"backbone.vision={{pretrained: {name}}}" in pair
+    for silent in (name.partition(".")[0], {"pretrained": name}, {"model_type": "vit"}):
+        assert unused_tags(Backbone.read(silent)) == []
