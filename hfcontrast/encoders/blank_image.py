@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from .pretrained import reason
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
+_WITH_CACHES = {"generate_relative_position_index"}
 _SIDES = (64, 224, 256, 384, 512)  # in pixels, where the configuration names none
 
 
@@ -25,6 +27,7 @@ def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, each module back in its own mode afterwards; the random state is left unchanged."""
     modes = {module: module.training for module in encoder.modules()}
     device = next(encoder.parameters()).device
+    uncached = _without_caches(encoder) if device.type == "meta" else []
     try:
         with torch.no_grad(), generator_kept(device):
             encoder.eval()
@@ -32,6 +35,24 @@ def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+        for module, name in uncached:
+            delattr(module, name)
+
+
+def _without_caches(encoder: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Lets static methods of modules that remember their results compute them anew; returns the modules and names that were set.
+
+    BEiT's family keeps its relative positions for all models of the process, by the size alone: from the device ``meta`` the next
+    model would get positions without values, and read memory that nobody has written.
+    """
+    found = []
+    for module in encoder.modules():
+        for name in _WITH_CACHES & set(dir(type(module))):
+            method = inspect.getattr_static(type(module), name)
+            if isinstance(method, staticmethod) and hasattr(method.__func__, "__wrapped__"):
+                setattr(module, name, method.__func__.__wrapped__)
+                found.append((module, name))
+    return found
 
 
 def on_blank_image(

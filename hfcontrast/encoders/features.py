@@ -46,8 +46,6 @@ def _width_without_memory(encoder: PreTrainedModel) -> int | None:
         return None  # it needs colors first
     if any(module._forward_pre_hooks or module._forward_hooks for module in encoder.modules()):
         return None  # such as those that gather sharded weights
-    if any(hasattr(module, "generate_relative_position_index") for module in encoder.modules()):
-        return None  # BEiT's family keeps the indices for all models of the process, and would find them without values
     try:
         return on_blank_image(on_meta(encoder), encode, build=False).shape[1]
     except Exception:  # every architecture fails in its own way over what has no values

@@ -224,3 +224,13 @@ def test_the_width_is_that_of_the_features_where_the_configuration_says_another(
     unknown = build_encoder(backbone_config({"model_type": "vit", **TINY}, [32]))
     unknown.forward = None
     assert feature_size(unknown) == unknown.config.hidden_size
+
+
+@pytest.mark.parametrize("name", ["beit", "data2vec-vision"])
+def test_what_is_tried_without_memory_leaves_no_positions_without_values(name):
+    config = backbone_config({"model_type": name, **TINY, "use_relative_position_bias": True}, [32])
+    with torch.device("meta"):
+        encoder = build_encoder(config)
+    bias = next(module for module in encoder.modules() if hasattr(module, "generate_relative_position_index"))
+    check_image_size(encoder, 24, "view 'all'")  # a size that no other test takes
+    assert bias.generate_relative_position_index((3, 3)).device.type == "cpu"
