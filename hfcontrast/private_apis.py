@@ -85,7 +85,8 @@ PRIVATE_APIS = (
     ),
     PrivateApi(
         "torch",
-        ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_non_persistent_buffers_set"),
+        ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
+        + ("_non_persistent_buffers_set",),
         "what a module holds itself, by name: exchanged in place, compared, and shared between modules",
     ),
     PrivateApi(

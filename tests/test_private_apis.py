@@ -120,6 +120,9 @@ def check_parameters():
     assert list(module._modules) == ["0"] and module._non_persistent_buffers_set == {"fleeting"}
     module.register_forward_pre_hook(lambda *_: None)
     assert len(module._forward_pre_hooks) == 1
+    assert len(module._forward_hooks) == 0
+    module.register_forward_hook(lambda *_: None)
+    assert len(module._forward_hooks) == 1
 
 
 def check_C():

@@ -57,7 +57,7 @@ def test_folders_beside_it_are_passed_over_where_they_do_not_fit(tmp_path):
 
 @pytest.mark.parametrize("label", [None, LABELS, Value("int64")])
 def test_nothing_is_held_out_of_a_few_images(label, tmp_path):
-    with pytest.raises(DataError, match=r"has 4 row\(s\) and no test split: .*eval.path"):
+    with pytest.raises(DataError, match=r"has 4 rows and no test split: .*eval.path"):
         chosen(tmp_path / "data", train=data(4, label))
     assert chosen(tmp_path / "more", train=data(5, label))[:2] == (4, 1)
 

@@ -210,7 +210,8 @@ def test_what_cannot_be_evaluated_is_reported(clip_folder, vit_folder, colors_fo
     with pytest.raises(DataError, match="no column 'sentences'; its columns are image, label, caption"):
         evaluate_model(clip_folder, DataSource(colors_folder, caption_column="sentences"))
     with pytest.raises(
-        HFContrastError, match="no task 'detection'; there are knn, linear, finetune, zero-shot, retrieval, features"
+        HFContrastError,
+        match="no evaluator 'detection' is installed; installed: features, finetune, knn, linear, retrieval, zero-shot",
     ):
         evaluate_model(clip_folder, source, tasks=["detection"])
     with pytest.raises(HFContrastError, match="zero-shot.templates.0: expected text that matches"):

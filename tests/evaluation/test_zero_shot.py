@@ -208,7 +208,7 @@ def test_rows_are_classified_as_by_hand(model, processor, caplog):
     caplog.set_level(logging.WARNING)
     found = classify_rows(model, processor, data, class_names=NAMES, batch_size=5)
     assert found == {**expected, "mean_per_class": mean_class_accuracy(images, classes, labels)}
-    assert "1 images" in caplog.text
+    assert "1 image of" in caplog.text
     stream = classify_rows(model, processor, data.to_iterable_dataset(num_shards=2), class_names=NAMES)
     assert stream == found
     assert classify_rows(model, processor, as_rows(data), class_names=NAMES) == found

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,8 @@ from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate_model import evaluate_model
 from hfcontrast.commands.models import open_model
 from hfcontrast.data.decode import decode_image
+from hfcontrast.data.sources import load_rows
+from hfcontrast.data.subsets import LIMIT, drawn_rows
 from hfcontrast.encoders import encode
 from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.recipe import load_recipe
@@ -51,15 +54,15 @@ def evaluate_model(folder, expression):
     model, report = AutoModel.from_pretrained(folder, output_loading_info=True)
     model.eval()
 
-    def features(split, count, total):
-        chosen = [rows[split][i * total // count] for i in range(count)]
+    def features(split):
+        chosen = [rows[split][place] for place in drawn[split]]
         with torch.no_grad():
             outputs = model(**processor([images[i] for i in chosen], return_tensors="pt"))
         found = eval(expression, {"outputs": outputs})
         return torch.nn.functional.normalize(found, dim=1), torch.tensor(digits.target[chosen])
 
-    bank, classes = features("train", 64, 200)
-    queries, truth = features("test", 32, len(rows["test"]))
+    bank, classes = features("train")
+    queries, truth = features("test")
     similarity, neighbors = (queries @ bank.T).topk(20, dim=1)
     votes = torch.zeros(32, 10).scatter_add_(1, classes[neighbors], (similarity / 0.07).exp())
     piped = pipeline("image-feature-extraction", model=model, image_processor=processor)(images[0])
@@ -79,7 +82,8 @@ def evaluate_model(folder, expression):
     return result
 
 
-print(json.dumps([evaluate_model(folder, expression) for folder, expression in json.loads(sys.argv[1])]))
+folders, drawn = json.loads(sys.argv[1])
+print(json.dumps([evaluate_model(folder, expression) for folder, expression in folders]))
 """
 
 
@@ -116,7 +120,11 @@ def evaluated_by_a_user(finished):
     """What a process without hfcontrast finds in the published folders."""
     folders = [finished(name, *arguments) for name, arguments in ENCODERS.items()]
     expressions = [re.search(r"^features = (.*?)  #", (f / "README.md").read_text(), re.M)[1] for f in folders]
-    arguments = json.dumps([(str(folder), expression) for folder, expression in zip(folders, expressions)])
+    drawn = {}  # the rows that eval.max_train and eval.max_test leave
+    for split, part, count in (("train", "train[:200]", 64), ("test", "test", 32)):
+        labels = load_rows("builtin/digits", split=part).class_numbers()
+        drawn[split] = drawn_rows(np.arange(len(labels)), count, LIMIT, labels, every_class=split == "train").tolist()
+    arguments = json.dumps([[(str(folder), line) for folder, line in zip(folders, expressions)], drawn])
     ended = subprocess.run([sys.executable, "-c", USER, arguments], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return dict(zip(ENCODERS, json.loads(ended.stdout.splitlines()[-1])))
@@ -237,7 +245,8 @@ def test_a_finished_run_can_add_evaluators_and_keeps_its_notes(finished, recipe_
     assert run(recipe, folder, *MORE).code == 0
     after, second = found()
     assert second["scores"] == json.loads((finished("finetune", "simclr", *MORE) / "result.json").read_text())["scores"]
-    assert {**first, "scores": None} == {**second, "scores": None}  # images/s and peak memory too
+    added = {"scores": None, "counts": None}
+    assert {**first, **added} == {**second, **added}  # images/s and peak memory too
     assert after["untrained"] == second["scores"]["untrained"]  # so that it is not evaluated a third time
     changed = {name: before[name] for name in ("untrained", "untrained_conditions")}
     assert {**after, **changed} == before
@@ -423,6 +432,7 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
         "unlabeled_test_images": 0,
         "unlabeled_train_images": 0,
         "test_classes": 2,
+        "shared_rows": 0,
     }
     numbers = json.loads((tmp_path / "run/result.json").read_text())["counts"]["knn_accuracy"]
     assert numbers == {"test_images": 8, "of_test_images": 8, "train_images": 40, "of_train_images": 42, "k": 20}
