@@ -3,8 +3,6 @@
 Importing it makes ``AutoConfig`` and ``AutoModel`` know all installed methods; each is imported when it is asked for.
 """
 
-from . import startup  # noqa: F401, I001 - first, for its handling of signals
-
 from importlib import import_module
 
 from .auto_classes import know_methods

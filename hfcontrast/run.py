@@ -18,7 +18,6 @@ from .progress import LongTask
 from .recipe import Recipe, load_recipe
 from .renamed import warnings_as_lines
 from .signals import AT_ANY_TIME, Interrupted, received, stopping_at_once
-from .startup import leave_signals
 from .training.launchers import explain
 
 _LESS_MEMORY = (
@@ -62,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     follow_launcher()
-    leave_signals()
     with stopping_at_once(AT_ANY_TIME):
         return run_command(options)
 

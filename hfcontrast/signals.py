@@ -1,11 +1,13 @@
 """The signals that ask a run to stop, and how they are handled outside of its steps."""
 
 import contextlib
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 # SLURM sends SIGUSR1 as a warning where it is asked to (`--signal=USR1@90`); Windows has none.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
@@ -100,6 +102,31 @@ def stopping_at_once(sentence: str) -> Iterator[None]:
             raise
         if passed_over and _depth > 1:  # the outermost block has nothing behind it that could be spared
             raise Interrupted(passed_over, sentence)
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """A block in which a command is imported and parsed: Ctrl-C and SIGTERM end the process with one line and an exit code.
+
+    An exception would be taken for one of an import. Signals that are ignored, or handled by a caller, stay so.
+    """
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    own = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
+    if threading.current_thread() is not threading.main_thread():
+        own = []
+    try:
+        for number in own:
+            signal.signal(number, _end)
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, usual[number])
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        os.write(2, b"interrupted\n" if number == signal.SIGINT else b"stopped\n")
+    os._exit(128 + number)  # nothing has been opened yet
 
 
 def _finalizing(frame: FrameType | None) -> bool:

@@ -27,7 +27,6 @@ EVERYONE = {
     "paths",
     "renamed",
     "signals",
-    "startup",
     "view",
 }
 LIBRARY = {"nn", "encoders", "losses", "methods", "data"}
@@ -40,7 +39,6 @@ ALLOWED = {
     "paths": set(),
     "lock": {"atomic", "errors"},
     "signals": set(),
-    "startup": set(),
     "console": set(),
     "view": set(),
     "progress": set(),

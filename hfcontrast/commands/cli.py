@@ -12,8 +12,7 @@ import hfcontrast
 
 from ..errors import HFContrastError, memory_sentence, out_of_memory
 from ..renamed import warnings_as_lines
-from ..signals import Interrupted
-from ..startup import leave_signals
+from ..signals import Interrupted, ending_at_once
 from .arguments import as_options
 
 # In the order of `hfcontrast --help`. Each is a module of this package with SUMMARY (one line), add_arguments(parser) and
@@ -75,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (sys.argv[1:] if argv is None else argv):
         build_parser("").print_help()
         return 0
-    args = parse(argv)
-    leave_signals()
+    with ending_at_once():
+        args = parse(argv)
     try:
         with warnings_as_lines():
             return command(args.command).run(args) or 0
