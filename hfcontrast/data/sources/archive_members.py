@@ -35,18 +35,8 @@ class Archive(ArchiveIterable):
         Raises:
             tarfile.ReadError: The tar has no end, or something behind it.
         """
-        ended = []
-
-        class Header(tarfile.TarInfo):
-            @classmethod
-            def frombuf(cls, *arguments: Any) -> tarfile.TarInfo:  # type: ignore[override]
-                try:
-                    return super().frombuf(*arguments)
-                except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it; the block of zeros that ends every whole tar
-                    ended.append(True)
-                    raise
-
-        stream = tarfile.open(fileobj=f, mode="r|*", tarinfo=Header)  # noqa: SIM115, the caller closes the file
+        ended: list[bool] = []
+        stream = tarfile.open(fileobj=f, mode="r|*", tarinfo=noting_end(ended))  # noqa: SIM115, the caller closes the file
         for member in stream:
             name = member.name.rsplit("/", 1)[-1]
             if member.isreg() and not name.startswith((".", "__")):
@@ -56,6 +46,25 @@ class Archive(ArchiveIterable):
             raise tarfile.ReadError("the file ends, or is damaged, before the end of the archive")
         if any(stream.fileobj.read(tarfile.RECORDSIZE)):
             raise tarfile.ReadError("there is more behind the archive's end, as in archives that were joined")
+
+
+def noting_end(ended: list[bool]) -> type[tarfile.TarInfo]:
+    """The headers of a tar for ``tarfile.open(tarinfo=...)``, which note that the archive has an end; ``tarfile`` does not tell.
+
+    Args:
+        ended: Gets True at the block of zeros that ends every whole tar.
+    """
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, *arguments: Any) -> tarfile.TarInfo:  # type: ignore[override]
+            try:
+                return super().frombuf(*arguments)
+            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # which typeshed lacks
+                ended.append(True)
+                raise
+
+    return Header
 
 
 def until_damage(members: Iterable[tuple[str, Any]], damage: list[Exception]) -> Iterator[tuple[str, Any]]:

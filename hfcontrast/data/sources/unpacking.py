@@ -25,6 +25,7 @@ import datasets
 from filelock import FileLock
 
 from hfcontrast.data.image_formats import ending_of, image_endings
+from hfcontrast.data.sources.archive_members import noting_end
 from hfcontrast.data.sources.folders import is_hidden
 from hfcontrast.errors import DataError
 from hfcontrast.progress import LongTask
@@ -219,18 +220,8 @@ def _members(path: str) -> Iterator[_Member]:
                     name = info.filename if "/" in info.filename else info.filename.replace("\\", "/")
                     yield _Member(name, info.file_size, functools.partial(archive.open, info))
         return
-    ended = []
-
-    class Header(tarfile.TarInfo):
-        @classmethod
-        def frombuf(cls, *arguments: Any) -> tarfile.TarInfo:  # type: ignore[override]
-            try:
-                return super().frombuf(*arguments)
-            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it; the zeros that end a whole tar
-                ended.append(True)
-                raise
-
-    with tarfile.open(path, "r|*", tarinfo=Header) as tar:
+    ended: list[bool] = []
+    with tarfile.open(path, "r|*", tarinfo=noting_end(ended)) as tar:
         for entry in tar:
             if entry.isreg():
                 yield _Member(entry.name, entry.size, functools.partial(tar.extractfile, entry))
