@@ -37,7 +37,7 @@ def without_test_rows(train: Rows, test: Rows) -> tuple[Rows, int]:
 
 def _same_stream(train: Rows, test: Rows) -> bool:
     """Whether all files of a train stream are files of the test stream."""
-    whole = train.chosen is None and test.chosen is None
+    whole = all(rows.chosen is None and not rows.conditions for rows in (train, test))
     return whole and bool(train.shard_files) and set(train.shard_files) <= set(test.shard_files)
 
 
