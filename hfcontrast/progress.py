@@ -2,11 +2,12 @@
 
 import contextlib
 import multiprocessing
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+
+from .console import is_first_process
 
 AFTER = 5.0  # seconds until the first line; each of the following pauses is twice as long
 _LONGEST = 60.0  # of the pauses
@@ -70,7 +71,7 @@ class LongTask(contextlib.AbstractContextManager["LongTask"]):
 
 
 def _prints() -> bool:
-    return os.environ.get("RANK", "0") == "0" and multiprocessing.parent_process() is None
+    return is_first_process() and multiprocessing.parent_process() is None
 
 
 def _print(line: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .console import is_first_process
+
 UNTIL = "0.3"
 
 # Old module -> new module, within hfcontrast; a module that was split is its package, which has all of its public names.
@@ -257,7 +259,7 @@ def warnings_as_lines() -> Iterator[None]:
     def show(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
         if not issubclass(category, OldNameWarning):
             usual(message, category, *place, **options)
-        elif os.environ.get("RANK", "0") == "0" and str(message) not in os.environ.get(_SAID, "").split("\n"):
+        elif is_first_process() and str(message) not in os.environ.get(_SAID, "").split("\n"):
             _said[str(message)] = None
             print(f"warning: {message}", file=sys.stderr, flush=True)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from .console import is_first_process
+
 # SLURM sends SIGUSR1 as a warning where it is asked to (`--signal=USR1@90`); Windows has none.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
 _IMPATIENT = 1.0  # seconds after which a second Ctrl-C is one of its own
@@ -124,7 +126,7 @@ def ending_at_once() -> Iterator[None]:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         os.write(2, b"interrupted\n" if number == signal.SIGINT else b"stopped\n")
     os._exit(128 + number)  # nothing has been opened yet
 

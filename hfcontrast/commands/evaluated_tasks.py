@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..data.sources import Rows, available_splits, load_rows
+from ..data.sources.source import split_names
 from ..errors import DataError, HFContrastError
 from ..evaluation.held_out import HeldOut, check_same_classes, held_out_rows, hold_out_a_fifth
 from ..evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, Evaluator
@@ -35,9 +36,7 @@ def choose_rows(
     needs = frozenset().union(*(evaluator.needs_with(own) for evaluator, own in tasks.values()))
     captioned: Any = (CAPTIONS in needs) if asked else "auto"
     columns = further_columns(needs) if asked else ()
-    there = {part.split("[")[0].strip() for part in train_split.split("+")} <= set(
-        available_splits(**data.split_keywords())
-    )
+    there = set(split_names(train_split)) <= set(available_splits(**data.split_keywords()))
 
     def train() -> Rows | None:  # only to find test rows that it can classify; errors are reported where it is needed
         with contextlib.suppress(DataError):

@@ -26,7 +26,7 @@ from hfcontrast.errors import DataError
 logger = logging.getLogger(__name__)
 
 _NAMES = ("label", "labels", "cls")
-_LOOKED_AT = 100  # rows of a stream by which a column is judged that may hold labels
+_LOOKED_AT = 100  # rows of a stream that decide whether a column holds labels
 _WANTED = (
     "labels are numbers without fractions, texts, truth values, one-hot lists or class labels, of which each image has one: name another "
     "column, or a field of one as COLUMN.FIELD, in label_column"

@@ -20,10 +20,10 @@ from hfcontrast.data.row_identities import of_split
 from hfcontrast.data.sources.archives import guarded
 from hfcontrast.data.sources.braces import expand_braces
 from hfcontrast.data.sources.folders import is_described, listing_of, no_images
-from hfcontrast.data.sources.own_split import alone, split_names, with_own_labels
+from hfcontrast.data.sources.own_split import alone, with_own_labels
 from hfcontrast.data.sources.row_counts import count_rows
 from hfcontrast.data.sources.slices import unknown_split
-from hfcontrast.data.sources.source import Opened, Source, each_pattern
+from hfcontrast.data.sources.source import Opened, Source, each_pattern, require_one_split, split_names
 from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
 from hfcontrast.errors import DataError
 from hfcontrast.hub import reaching_hub
@@ -58,8 +58,8 @@ def splits(source: Source) -> list[str]:
 def open_split(source: Source, split: str, streaming: bool) -> Opened:
     """One split; of map-style sets also slices and sums."""
     _check_local(source)
-    if streaming and ("[" in split or "+" in split):
-        raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
+    if streaming:
+        require_one_split(split)
     with _reaching_hub(source) as unreachable:
         try:
             return _open_streaming(source, split) if streaming else _open_prepared(source, split)
@@ -242,6 +242,6 @@ def _explain(error: Exception, source: Source, split: str) -> str:
             "" if os.path.exists(source.path) or source.path in _FORMATS else " (there is no such folder here either)"
         )
         return f"{source.path} cannot be opened as a data set{hint}: {cause}"
-    if unknown := sorted(split_names(split) - set(names)):
+    if unknown := sorted(set(split_names(split)) - set(names)):
         return str(unknown_split(source.path, unknown[0], names))
     return f"{source.path}, split {split}, cannot be opened: {cause}"

@@ -15,11 +15,6 @@ from hfcontrast.paths import is_address
 _Names = Mapping[str, Sequence[str]]
 
 
-def split_names(split: str) -> set[str]:
-    """The splits that an expression such as ``train[:50%]+test`` is made of."""
-    return {part.split("[")[0].strip() for part in split.split("+")}
-
-
 def alone(builder: DatasetBuilder, names: Collection[str]) -> DatasetBuilder | None:
     """A builder that knows the files of some splits only; None where there are no others, or the files are of no packaged format."""
     files, kind = builder.config.data_files or {}, type(builder).__module__.rsplit(".", 1)[-1]

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from os import scandir
 
+from hfcontrast.console import warn_once
 from hfcontrast.data.sources.folders import is_described, is_hidden
 from hfcontrast.data.sources.folders.layout import split_named
 from hfcontrast.data.sources.source import Source
@@ -65,8 +66,9 @@ def unpacked(source: Source, depth: int = 0) -> Source:
         raise DataError(f"{' and '.join(archives.values())} is in {_DEPTH} archives: unpack them")
     folder = folders[""] if "" in folders else link_folders(folders)
     packed = " and ".join(archives.values())
-    _say(
-        f"the files of {packed} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked"
+    warn_once(
+        logger,
+        f"the files of {packed} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked",
     )
     if source.path == FORMAT:
         return unpacked(replace(source, data_dir=folder, data_files=None), depth + 1)
@@ -141,9 +143,12 @@ def _are_classes(place: str, archives: dict[str, str], endings: tuple[str, ...])
     names = sorted(archives)
     told = f"{', '.join(names[:_NAMED])}{' and more' * (len(names) > _NAMED)}"
     if parts := _are_numbered(names):
-        _say(f"the archives of {place}, {told}, are taken for numbered parts of one set: their images have no labels")
+        warn_once(
+            logger,
+            f"the archives of {place}, {told}, are taken for numbered parts of one set: their images have no labels",
+        )
     else:
-        _say(f"the archives of {place} are its classes: {told}")
+        warn_once(logger, f"the archives of {place} are its classes: {told}")
     return not parts
 
 
@@ -158,13 +163,3 @@ def _are_numbered(names: list[str]) -> bool:
 
 def _is_note(name: str) -> bool:
     return name.lower().startswith(("readme", "license"))
-
-
-_said: set[str] = set()
-
-
-def _say(sentence: str) -> None:
-    """Says something once in a run, and on one process."""
-    if sentence not in _said and os.environ.get("RANK", "0") == "0":
-        _said.add(sentence)
-        logger.warning("%s", sentence)

@@ -8,7 +8,7 @@ from datasets import Dataset, ReadInstruction
 
 from hfcontrast.data.fingerprint import fingerprint_of_rows
 from hfcontrast.data.row_identities import numbered
-from hfcontrast.data.sources.source import Opened
+from hfcontrast.data.sources.source import Opened, split_names
 from hfcontrast.errors import DataError
 
 _STREAM_SHARDS = 16  # of a map-style set that is asked for as a stream
@@ -35,8 +35,7 @@ def slice_splits(
     Raises:
         DataError: There is no such split, or the expression cannot be understood.
     """
-    names = [part.split("[")[0].strip() for part in split.split("+")]
-    if unknown := [name for name in names if name not in sizes]:
+    if unknown := [name for name in split_names(split) if name not in sizes]:
         raise unknown_split(path, unknown[0], list(sizes))
     try:
         parts = ReadInstruction.from_spec(split).to_absolute(sizes)

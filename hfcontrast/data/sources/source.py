@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 import numpy as np
 from datasets import Dataset, IterableDataset
 
+from hfcontrast.errors import DataError
 from hfcontrast.paths import local_path
 
 
@@ -100,3 +101,18 @@ class Kind(Protocol):
 
     def open_split(self, source: Source, split: str, streaming: bool) -> Opened:
         """Opens one split. Raises DataError where it cannot be opened."""
+
+
+def split_names(split: str) -> list[str]:
+    """The splits that an expression such as ``train[:50%]+test`` is made of, each once."""
+    return list(dict.fromkeys(part.split("[")[0].strip() for part in split.split("+")))
+
+
+def require_one_split(split: str) -> None:
+    """Refuses an expression of which there is no stream.
+
+    Raises:
+        DataError: It is a slice, or a sum of splits.
+    """
+    if "[" in split or "+" in split:
+        raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")

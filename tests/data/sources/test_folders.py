@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hfcontrast import console
 from hfcontrast.data import Source, TrainLoader, available_splits, load_rows
 from hfcontrast.data.sources import folders
 from hfcontrast.data.sources.folders import listing as listings
@@ -18,7 +19,7 @@ IMAGE = pictures(1)[0]
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet(monkeypatch):
-    monkeypatch.setattr(folders, "_said", set())
+    monkeypatch.setattr(console, "_said", set())
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hfcontrast import console
 from hfcontrast.data import Source, available_splits, load_rows
 from hfcontrast.data.held_out import held_out_sources
 from hfcontrast.data.sources import packed, unpacking
@@ -23,7 +24,7 @@ SAMPLES = {f"{i}.{ending}": data for i in range(6) for ending, data in (("png", 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(packed, "_said", set())
+    monkeypatch.setattr(console, "_said", set())
     return tmp_path / "cache" / "hfcontrast_archives"
 
 

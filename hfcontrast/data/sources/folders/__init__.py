@@ -29,6 +29,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from datasets.iterable_dataset import ExamplesIterable
 
+from hfcontrast.console import warn_once
 from hfcontrast.data.fingerprint import fingerprint_of_paths
 from hfcontrast.data.image_formats import PACKAGES
 from hfcontrast.data.row_identities import of_files
@@ -38,7 +39,7 @@ from hfcontrast.data.sources.folders.patterns import listing_of_files
 from hfcontrast.data.sources.folders.remembered import listing_of
 from hfcontrast.data.sources.folders.table import Rows, rows_of_split
 from hfcontrast.data.sources.slices import slice_splits, unknown_split
-from hfcontrast.data.sources.source import Opened, Source
+from hfcontrast.data.sources.source import Opened, Source, require_one_split, split_names
 from hfcontrast.errors import DataError
 from hfcontrast.paths import is_address
 
@@ -68,10 +69,11 @@ _AT_ONCE = 1024  # rows of a stream read together
 def takes(source: Source) -> bool:
     """Whether the source is a folder of images on this machine, or names such files, and does not consist of archives alone."""
     if source.path == FORMAT and source.data_files is not None:
-        _named[:] = (
-            [] if is_address(source.data_dir or "") else [listing_of_files(source.data_files, source.data_dir or "")]
+        listed = (
+            None if is_address(source.data_dir or "") else listing_of_files(source.data_files, source.data_dir or "")
         )
-        return _named[:] != [] and _named[0] is not None
+        _named[:] = [] if listed is None else [(source, listed)]
+        return listed is not None
     folder = _folder(source)
     if folder is None:
         return False
@@ -98,13 +100,13 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
         DataError: There are no images, no such split, or a metadata file cannot be read.
     """
     _check_images(listing)
-    if streaming and ("[" in split or "+" in split):
-        raise DataError(f"a stream has no slices or sums of splits, but split is {split!r}: name one split")
-    named = [part.split("[")[0].strip() for part in split.split("+")]
+    if streaming:
+        require_one_split(split)
+    named = split_names(split)
     for name in named:
         if name not in layout.splits:
             raise unknown_split(listing.place, name, list(layout.splits), layout.told)
-    found = {name: rows_of_split(listing, layout, name) for name in dict.fromkeys(named)}
+    found = {name: rows_of_split(listing, layout, name) for name in named}
     sizes = {
         name: len(found[name].dataset) if name in found else len(part.rows) for name, part in layout.splits.items()
     }
@@ -121,7 +123,7 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
                 if left == 1
                 else "are not used: no metadata file has a row of them"
             )
-            _say(f"{left} of {count} images of {listing.place} (split {split}) {what}, and so no caption")
+            warn_once(logger, f"{left} of {count} images of {listing.place} (split {split}) {what}, and so no caption")
         counts = sizes | ({name: len(_listed(rows)) for name, rows in found.items()} if listed else {})
         if streaming and split in found:
             return _as_stream(load(split), listing, split, layout)
@@ -129,8 +131,8 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
 
     whole = opened(listed=False)
     of_rows = [sentence for rows in found.values() for sentence in rows.sentences]
-    for sentence in (*layout.sentences, *of_rows, _unused(listing), listing.closed_sentence()):
-        _say(sentence)
+    for sentence in filter(None, (*layout.sentences, *of_rows, _unused(listing), listing.closed_sentence())):
+        warn_once(logger, sentence)
     some = any(rows.listed is not None for rows in found.values())
     return whole._replace(listed=functools.partial(opened, listed=True) if some else None)
 
@@ -197,13 +199,17 @@ def _has_images(listing: Listing) -> bool:
     )
 
 
-# What ``takes`` has listed of data_files, until it is opened.
-_named: list[tuple[Listing, dict[str, np.ndarray]] | None] = []
+# The source of which ``takes`` has listed data_files, and what it found, until it is opened.
+_named: list[tuple[Source, tuple[Listing, dict[str, np.ndarray]]]] = []
 
 
 def _opened(source: Source) -> tuple[Listing, Layout]:
     if source.data_files is not None:
-        listed = _named.pop() if _named else listing_of_files(source.data_files, source.data_dir or "")
+        known = _named.pop() if _named else None
+        if known is not None and known[0] == source:
+            listed: tuple[Listing, dict[str, np.ndarray]] | None = known[1]
+        else:
+            listed = listing_of_files(source.data_files, source.data_dir or "")
         assert listed is not None  # ``takes`` was asked
         return listed[0], layout_of_named(*listed)
     listing = listing_of(str(_folder(source)))
@@ -233,13 +239,3 @@ def _unused(listing: Listing) -> str:
     packages = {PACKAGES[ending] for ending in listing.unused if ending in PACKAGES}
     hint = f" (pip install {' '.join(sorted(packages))} opens some of them)" if packages else ""
     return listing.unused_sentence() + hint
-
-
-_said: set[str] = set()
-
-
-def _say(sentence: str) -> None:
-    """Warns once in a run, and on one process."""
-    if sentence and sentence not in _said and os.environ.get("RANK", "0") == "0":
-        _said.add(sentence)
-        logger.warning("%s", sentence)
