@@ -3,7 +3,7 @@
 import argparse
 
 from ..paths import local_path
-from .arguments import output
+from .arguments import count, output
 
 _STOPPED = "stopped; the same command resumes"
 SUMMARY = "train several recipes alike, into one table"
@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=local_path,
         help="settings that all recipes share (default: the common.yaml beside each)",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=count, default=1, help="runs trained at once, on a GPU that one leaves idle"
     )
     parser.add_argument("--seeds", metavar="N", nargs="+", default=[], help="train each with these; mean ± deviation")
 
@@ -45,4 +48,4 @@ def _compare(args: argparse.Namespace) -> int:
     seeds = [int(item) for item in args.seeds if item.isdecimal()]
     behind_seeds = [item for item in args.seeds if not item.isdecimal()]
     recipes, overrides = split_arguments([*args.items, *behind_seeds, *args.overrides])
-    return compare(recipes, overrides, args.output, seeds, args.common)
+    return compare(recipes, overrides, args.output, seeds, args.common, args.jobs)

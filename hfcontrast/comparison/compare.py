@@ -1,8 +1,10 @@
-"""Trains the runs of a comparison one after another and updates its table after each."""
+"""Trains the runs of a comparison, one after another or several at once, and updates its table after each."""
 
 import signal
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..atomic import make_folder
@@ -20,6 +22,7 @@ def compare(
     output: str | Path = "outputs/compare",
     seeds: Sequence[int] = (),
     common: str | Path | None = None,
+    jobs: int = 1,
 ) -> int:
     """Trains every recipe with the same overrides, and writes ``table.md`` and ``table.json``.
 
@@ -32,6 +35,8 @@ def compare(
         output: Folder of the comparison, with one folder a run in it.
         seeds: Seeds to train each recipe with; none: its own.
         common: A file with what all recipes share; None takes for each the ``common.yaml`` beside it, if there is one.
+        jobs: Runs trained at once, for a device that one run leaves idle; what they print goes to their ``run.log`` alone where
+            it is more than one. Their images/s are then those of a shared device.
 
     Returns:
         0; 1 where a run has failed (the others are trained all the same); 128 + the number of the signal that stopped it.
@@ -48,33 +53,65 @@ def compare(
             f"--output: nothing can be written to {output} ({error.strerror}): choose another folder"
         ) from error
     with held(output, "--output"):
-        return train_all(runs, overrides, output)
+        return train_all(runs, overrides, output, jobs)
 
 
-def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path) -> int:
+def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path, jobs: int = 1) -> int:
     """Trains the runs that are not finished, and writes the table after each; returns the exit code of :func:`compare`."""
-    with Processes() as processes:
-        for number, run in enumerate(runs, start=1):
+    pixels, started = Pixels(runs), []
+
+    def train(number: int, run: PlannedRun) -> None:
+        if not processes.stopped_by:
+            started.append(run)
             say(f"[{number}/{len(runs)}] {run.name}, seed {run.seed}: {run.folder}")
-            complete(run, runs, processes)
+            complete(run, pixels, processes)
+
+    with Processes(jobs) as processes, ThreadPoolExecutor(jobs) as pool:
+        numbered = {pool.submit(train, number, run): run for number, run in enumerate(runs, start=1)}
+        for done in as_completed(numbered):
+            done.result()
+            if (run := numbered[done]).result is not None and jobs > 1:
+                say(f"{run.name}, seed {run.seed}: finished")
             write_table(summarize(runs, overrides), output)
-            if processes.stopped_by:
-                break
     print_table(summary := summarize(runs, overrides))
     write_table(summary, output)
     say(f"Written: {output / 'table.md'}, {output / 'table.json'}")
     if processes.stopped_by:
         left = sum(run.result is None for run in runs)
         name = signal.Signals(processes.stopped_by).name
+        stopped = "; ".join(f"{run.name}, seed {run.seed}" for run in started if run.result is None and not run.error)
         say(
-            f"stopped by {name} in {run.name}, seed {run.seed}; {left} of {len(runs)} runs are not finished: the same "
+            f"stopped by {name}{' in ' * bool(stopped)}{stopped}; {left} of {len(runs)} runs are not finished: the same "
             "command resumes"
         )
         return 128 + processes.stopped_by
     return 1 if any(run.error for run in runs) else 0
 
 
-def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) -> None:
+class Pixels:
+    """Which run evaluates raw pixels, for all runs that share this baseline: the first of them that is trained."""
+
+    def __init__(self, runs: Sequence[PlannedRun]):
+        self.runs = runs
+        self._evaluating: dict[str, PlannedRun] = {}
+        self._lock = threading.Lock()
+
+    def left_to_others(self, run: PlannedRun) -> bool:
+        """Whether a finished run or one in progress evaluates them; else this one is noted as the one that does."""
+        with self._lock:
+            if pixels_evaluated(run, self.runs) or run.pixels() in self._evaluating:
+                return True
+            self._evaluating[run.pixels()] = run
+            return False
+
+    def end(self, run: PlannedRun) -> None:
+        """Notes that a run has ended: a failed one leaves raw pixels to the next."""
+        with self._lock:
+            if self._evaluating.get(run.pixels()) is run:
+                del self._evaluating[run.pixels()]
+
+
+def complete(run: PlannedRun, pixels: Pixels, processes: Processes) -> None:
     """Trains a run to its end, unless it is finished already, and notes its result or its error.
 
     A finished run that is to be evaluated by more than it was is started too: it resumes from its last checkpoint.
@@ -93,13 +130,14 @@ def complete(run: PlannedRun, runs: Sequence[PlannedRun], processes: Processes) 
         say("trained before; evaluated again, as more is asked for")
     arguments = run.arguments
     own_pixels = former is not None and "raw_pixels" in former["scores"]
-    if run.recipe.eval.baselines is True and not own_pixels and pixels_evaluated(run, runs):
+    if run.recipe.eval.baselines is True and not own_pixels and pixels.left_to_others(run):
         arguments.append("eval.baselines=encoder")
     run.folder.mkdir(parents=True, exist_ok=True)
     command = training_command(arguments, run.recipe.train.device)
     code, text = processes.run(command, run.folder / "run.log")
     if code == 0:
         run.result = finished_result(run)
+    pixels.end(run)
     if run.result is None and not processes.stopped_by:
         run.error = first_error(code, text)
         say(f"failed: {run.error}; all that it printed: {run.folder / 'run.log'}")

@@ -19,14 +19,22 @@ _ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?:error: (.+)|((?:\w+\.)*\w*(?:Error
 
 
 class Processes:
-    """Starts runs one after the other, and hands the signals that stop runs on to the one in progress, which then saves.
+    """Starts runs, and hands the signals that stop runs on to those in progress, which then save.
 
-    A context manager, which restores the former signal handlers. ``stopped_by`` is the signal that came, or 0.
+    A context manager, which restores the former signal handlers; made in the main thread, its ``run`` may be called in others.
+    ``stopped_by`` is the signal that came, or 0.
+
+    Args:
+        jobs: How many run at once. What one prints is shown, what several print goes to their files alone; several share the CPU's
+            threads.
     """
+
+    def __init__(self, jobs: int = 1):
+        self.jobs = jobs
 
     def __enter__(self) -> "Processes":
         self.stopped_by = 0
-        self._child: subprocess.Popen | None = None
+        self._children: set[subprocess.Popen] = set()
         self._former = {number: signal.signal(number, self._hand_on) for number in SIGNALS}
         return self
 
@@ -37,11 +45,12 @@ class Processes:
     def _hand_on(self, number, _frame) -> None:
         # In a terminal Ctrl-C has reached the run already; it takes two in one second for one.
         self.stopped_by = number
-        if self._child is not None and self._child.poll() is None:
-            self._child.send_signal(number)
+        for child in tuple(self._children):
+            if child.poll() is None:
+                child.send_signal(number)
 
     def run(self, command: Sequence[str], log: Path) -> tuple[int, str]:
-        """Runs a command to its end, showing what it prints and adding it to a file.
+        """Runs a command to its end, adding what it prints to a file.
 
         Returns:
             Its exit code (negative: the signal that killed it), and what it printed on stdout and stderr.
@@ -49,25 +58,27 @@ class Processes:
         environment = {
             "COLUMNS": str(shutil.get_terminal_size((120, 24)).columns),
             "TQDM_MININTERVAL": "2",  # the bar goes to the file too
+            **({"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // self.jobs))} if self.jobs > 1 else {}),
             **os.environ,
             "PYTHONUNBUFFERED": "1",
             **said_to_children(),
         }
         decoder, text = codecs.getincrementaldecoder("utf-8")("replace"), []
         with log.open("a", encoding="utf-8") as file:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, env=environment
             )
+            self._children.add(child)
             if self.stopped_by:  # the signal came just before the process was started
-                self._child.send_signal(self.stopped_by)
-            with self._child.stdout as stream:
+                child.send_signal(self.stopped_by)
+            with child.stdout as stream:
                 while chunk := stream.read(1 << 16):
                     text.append(decoder.decode(chunk))
-                    for target in (file, sys.stderr):
+                    for target in (file, sys.stderr) if self.jobs == 1 else (file,):
                         target.write(text[-1])
                         target.flush()
-            code = self._child.wait()
-        self._child = None
+            code = child.wait()
+        self._children.discard(child)
         return code, "".join(text)
 
 

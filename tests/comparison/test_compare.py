@@ -114,6 +114,42 @@ def test_raw_pixels_are_evaluated_once(recipe_file, tmp_path, stand_ins):
     assert found[1]["seeds"] == [0, 1]
 
 
+def test_several_runs_at_once_give_the_table_of_one_after_another(recipe_file, tmp_path, stand_ins, capsys):
+    files = [recipe_file(name) for name in ("first", "broken", "second", "third")]
+    assert compare(files, [], tmp_path / "one") == 1
+    in_turn, shown_in_turn = len(stand_ins), capsys.readouterr().err
+    assert compare(files, [], tmp_path / "several", jobs=3) == 1
+    shown = capsys.readouterr().err
+    assert "trained" in shown_in_turn and "trained" not in shown  # what several print would be mixed up
+    assert "trained" in (tmp_path / "several" / "third" / "run.log").read_text()
+    assert "third, seed 0: finished" in shown and "broken, seed 0: finished" not in shown
+    rows, before = table(tmp_path / "several")["rows"], table(tmp_path / "one")["rows"]
+    assert [(row["name"], row.get("unfinished")) for row in rows] == [
+        (row["name"], row.get("unfinished")) for row in before
+    ]
+    assert sum("eval.baselines=encoder" not in arguments for arguments in stand_ins[:in_turn]) == 1
+
+
+def test_a_signal_stops_all_runs_in_progress(recipe_file, tmp_path, stand_ins, capsys):
+    files, out = [recipe_file(name) for name in ("slow", "last")], tmp_path / "out"
+
+    def interrupt():
+        end, lines = time.monotonic() + 30, {"slow": "ready", "last": "trained"}
+        logs = {out / name / "run.log": line for name, line in lines.items()}
+        while (
+            not all(log.exists() and line in log.read_text() for log, line in logs.items()) and time.monotonic() < end
+        ):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert compare(files, [], out, jobs=2) == 128 + signal.SIGTERM
+    thread.join()
+    assert "stopped by SIGTERM in slow, seed 0; 1 of 2 runs" in capsys.readouterr().err
+    assert "saved" in (out / "slow" / "run.log").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_current_run_which_saves_and_then_the_comparison(
     number, recipe_file, tmp_path, stand_ins, capsys
@@ -172,11 +208,11 @@ def test_the_command_line(monkeypatch, tmp_path):
     monkeypatch.setattr(comparing, "compare", lambda *arguments: calls.append(arguments) or 7)
     first = ["compare", "a.yaml", "train.epochs=5", "b.yaml", "--seeds", "0", "1", "optim.lr=1", "--output", "out"]
     assert cli.main([*first, "backbone={model_type: vit}"]) == 7
-    assert cli.main(["compare", "a.yaml", "--common", "shared.yaml"]) == 7
+    assert cli.main(["compare", "a.yaml", "--common", "shared.yaml", "--jobs", "4"]) == 7
     overrides = ["train.epochs=5", "optim.lr=1", "backbone={model_type: vit}"]
     assert calls == [
-        (["a.yaml", "b.yaml"], overrides, "out", [0, 1], None),
-        (["a.yaml"], [], "outputs/compare", [], "shared.yaml"),
+        (["a.yaml", "b.yaml"], overrides, "out", [0, 1], None, 1),
+        (["a.yaml"], [], "outputs/compare", [], "shared.yaml", 4),
     ]
 
 
