@@ -19,7 +19,7 @@ from .evaluation.counts import titles_by_numbers, told_counts
 from .lock import release
 from .methods.base import Method
 from .paths import quoted
-from .publishing.card import PREDICTIONS, build_card, card_figures, score_table
+from .publishing.card import PREDICTIONS, build_card, card_figures, score_table, table_remarks
 from .publishing.export import export_encoder, save_method
 from .publishing.processor import timm_settings
 from .publishing.result import FILE, build_result, write_result
@@ -76,6 +76,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         evaluation, evaluated_on, processor, ratio = build_evaluation(training, opened)
     notes = train(training, evaluation)
     notes["evaluation"], notes["counts"] = evaluation.counts, evaluation.numbers
+    notes["chance"], notes["chance_answers"] = evaluation.chance, evaluation.answers
     with stopping_at_once(AFTER):
         if recipe.eval.baselines is True:
             notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
@@ -137,6 +138,8 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
         titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}
         for told, names in titles_by_numbers(titles, notes.get("counts", {})).items():
             console.print(f"{', '.join(names)}: {told}")
+        for sentence in table_remarks(notes, released=training.weights is not None):
+            console.print(sentence)
     if reason := notes["evaluation"].get("not_classified"):
         console.print(f"{reason[0].upper()}{reason[1:]}.")
     elif not rows and (doubled := notes["evaluation"].get("near_duplicates")):

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from PIL import Image
@@ -15,8 +16,9 @@ from ..evaluation.counts import counted, told_labels, told_numbers
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
 from ..evaluation.protocol import LABELS, Evaluator
-from ..evaluation.registry import evaluators
+from ..evaluation.registry import evaluators, figures_of
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
+from ..evaluation.verdict import told_answers, told_baselines_above
 from ..renamed import UNTIL, OldNameWarning
 from .arguments import DataSource
 from .evaluated_tasks import HINTS, check_tasks, choose_rows, possible_tasks, with_train_rows
@@ -63,7 +65,8 @@ def evaluate_model(
         until hfcontrast 0.3); ``near_duplicates``: train images that are left out as test images have near-duplicates of theirs;
         ``evaluation``: how many images had a label and how many had none; ``scores``: for each task the figures and what they were
         found with; shares are in [0, 1]; ``counts``: for each figure of each task the numbers behind it, such as ``test_images``,
-        ``of_test_images`` (from which they were taken, where that is known), ``train_images``, ``images`` and ``texts`` of a gallery, and ``k``.
+        ``of_test_images`` (from which they were taken, where that is known), ``train_images``, ``images`` and ``texts`` of a gallery, and ``k``; ``chance``: for
+        each figure of which it is known, its ``value`` by chance, and the class that is always answered (``answer``) where the classes are unequal.
 
     Raises:
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
@@ -80,9 +83,9 @@ def evaluate_model(
     for name, (evaluator, own) in chosen.items():
         require(rows.lacks(evaluator.needs_with(own), opened.model), name, rows, HINTS)
         evaluator.check(opened.model, rows, own)
-    scores, counts = evaluate_tasks(opened, rows, chosen)
+    scores, counts, chance = evaluate_tasks(opened, rows, chosen)
     told = {"model": model, "revision": opened.revision}
-    return told | _described(found, rows) | {"scores": scores, "counts": counts}
+    return told | _described(found, rows) | {"scores": scores, "counts": counts, "chance": chance}
 
 
 def _prepared(
@@ -116,12 +119,11 @@ def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
     return told
 
 
-def evaluate_tasks(
-    opened: OpenedModel, rows: EvaluationRows, tasks: Chosen
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The figures of all tasks, and what is measured beside them of features that are there anyway; then the numbers behind them."""
+def evaluate_tasks(opened: OpenedModel, rows: EvaluationRows, tasks: Chosen) -> tuple[dict[str, dict[str, Any]], ...]:
+    """The figures of all tasks, and what is measured beside them of features that are there anyway; the numbers behind them; chance."""
     scores: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, Any]] = {}
+    chance: dict[str, dict[str, Any]] = {}
 
     def evaluate(name: str, evaluator: Evaluator, own: Any) -> None:
         found = call_evaluate(evaluator, opened.model, rows, own)
@@ -129,6 +131,8 @@ def evaluate_tasks(
         used = {key: found.counts[key] for key in settings if key in found.counts}  # such as k of fewer train images
         scores[name] = {**found.figures, **found.details, **settings, **used}
         counts[name] = {figure: numbers for figure in found.figures if (numbers := found.counts_of(figure))}
+        if known := {figure: asdict(one) for figure in found.figures if (one := found.chance.get(figure))}:
+            chance[name] = known
 
     with rows.remembering():
         for name, (evaluator, own) in tasks.items():
@@ -138,7 +142,7 @@ def evaluate_tasks(
             if evaluator.beside and name not in tasks and (rows.remembered or labeled):
                 evaluate(name, evaluator, evaluator.settings_class())
                 scores = {name: scores.pop(name)} | scores
-    return scores, counts
+    return scores, counts, chance
 
 
 _OLD = {"k": ("knn", "k"), "templates": ("zero-shot", "templates"), "class_names": ("zero-shot", "classes")}
@@ -196,7 +200,34 @@ def print_report(report: Mapping[str, Any]) -> None:
     console.print(f"{report['model']}, evaluated on {report['test']}{against}")
     counts = report.get("counts", {})
     numbers = [counts.get(task, {}).get(name, {}) for task, values in report["scores"].items() for name in values]
-    table = Table("task", "figure", "value", "of", box=SIMPLE_HEAD)
+    chance = {
+        task: {name: one["value"] for name, one in known.items()} for task, known in report.get("chance", {}).items()
+    }
+    by_chance = {row[:2]: row[2] for row in table_rows(chance)}
+    table = Table("task", "figure", "value", "chance", "of", box=SIMPLE_HEAD)
     for row, behind in zip(table_rows(report["scores"]), numbers, strict=True):
-        table.add_row(*row, told_numbers(behind))
+        table.add_row(*row, by_chance.get(row[:2], ""), told_numbers(behind))
     console.print(table)
+    for sentence in chance_remarks(report):
+        console.print(sentence)
+
+
+def chance_remarks(report: Mapping[str, Any]) -> list[str]:
+    """Sentences below the table: which class chance answers, and the figures by which chance is better than the model."""
+    known = evaluators()
+    keys = {
+        (task, name): known[task].key(name)
+        for task, found in report.get("chance", {}).items()
+        for name in found
+        if task in known
+    }
+    scores: dict[str, dict[str, float]] = {"chance": {}, "trained": {}}
+    answers = {}
+    for (task, name), key in keys.items():
+        one = report["chance"][task][name]
+        scores["chance"][key], scores["trained"][key] = one["value"], report["scores"][task][name]
+        if one["answer"] is not None:
+            answers[key] = one["answer"]
+    titles = {key: figure.title for key, (_, figure) in figures_of(scores["chance"]).items()}
+    told = told_answers(answers, titles)
+    return [*([told] if told else []), *told_baselines_above(scores, "the model")]

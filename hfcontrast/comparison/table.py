@@ -1,8 +1,6 @@
 """The table of a comparison: the figures of its runs, as data, as Markdown and on the screen."""
 
-import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,9 @@ from ..atomic import json_text, write_text, writing
 from ..console import plain_console
 from ..evaluation.counts import told_labels, told_numbers
 from ..evaluation.registry import figures_of
+from ..evaluation.verdict import told_answers
 from .plan import PlannedRun, unequal_settings
+from .rows import baseline_rows, recipe_rows, verdicts
 
 COSTS = {
     "images_per_second": ("images/s", "{:,.0f}".format),
@@ -34,23 +34,12 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
 
     Returns:
         ``overrides``; ``unequal``: the settings that differ between the runs and make the comparison less than fair;
-        ``rows``: raw pixels, untrained encoders, starting points (of runs from released weights), then every recipe, each with
+        ``rows``: chance, raw pixels, untrained encoders, starting points (of runs from released weights), then every recipe, each with
         the ``seeds`` that were evaluated, those that ``failed`` or are ``unfinished``, its ``recipe_hashes``, and for each figure ``mean``, ``std`` (over seeds; None for
         one) and ``values`` by seed;
         ``runs``: for each its name, folder, seed, recipe hash, result and error.
     """
-    rows = _baselines(runs, "raw_pixels", "raw pixels")
-    rows += _baselines([run for run in runs if not run.recipe.released_weights], "untrained", "untrained encoder")
-    rows += _baselines([run for run in runs if run.recipe.released_weights], "starting_point", "starting point")
-    for name in dict.fromkeys(run.name for run in runs):
-        own = [run for run in runs if run.name == name]
-        done = [run for run in own if run.result]
-        figures = [{**run.result["scores"].get("trained", {}), **_costs(run.result)} for run in done]
-        row = _row(name, "recipe", [run.seed for run in done], figures, [_counts(run.result) for run in done])
-        row["failed"] = [run.seed for run in own if run.error]
-        row["unfinished"] = [run.seed for run in own if not run.error and not run.result]
-        row["recipe_hashes"] = [run.hash for run in own]
-        rows.append(row)
+    rows = baseline_rows(runs) + recipe_rows(runs)
     return {
         "overrides": list(overrides),
         "unequal": unequal_settings(runs),
@@ -67,74 +56,6 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
             for run in runs
         ],
     }
-
-
-def _counts(result: dict[str, Any]) -> dict[str, Any]:
-    """The numbers behind the figures of a run; none of one that an earlier version wrote."""
-    return result.get("counts") or {}
-
-
-def _costs(result: dict[str, Any]) -> dict[str, float | None]:
-    return {name: result.get(name) for name in COSTS}
-
-
-def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[str, Any]]:
-    """A row for each different baseline; where there are several, it says whose."""
-    groups: list[_Baseline] = []
-    for run in runs:
-        key = run.pixels() if kind == "raw_pixels" else run.untrained()
-        seed = None if kind == "raw_pixels" else run.seed  # no seed changes pixels
-        found = run.result["scores"] if run.result else {}
-        scores = found.get(
-            kind, found.get("untrained") if kind == "starting_point" else None
-        )  # its name in older results
-        # A method may build its encoder in a way of its own (CMC: one for each color view): the scores tell.
-        fitting = (group for group in groups if group.key == key and group.agrees(seed, scores))
-        if (group := next(fitting, None)) is None:
-            groups.append(group := _Baseline(key))
-        group.names[run.name] = None
-        if scores is not None:
-            group.scores.setdefault(seed, (run.seed, scores, _counts(run.result)))
-    rows = []
-    for group in (group for group in groups if group.scores):
-        seeds, figures, counts = zip(*group.scores.values(), strict=True)
-        name = label if len(groups) == 1 else f"{label} ({', '.join(group.names)})"
-        rows.append(_row(name, kind, list(seeds), list(figures), list(counts)))
-    return rows
-
-
-@dataclass
-class _Baseline:
-    """Runs that share a baseline: by seed (None: any) the seed that it was evaluated with, its scores, and the numbers behind them."""
-
-    key: str
-    names: dict[str, None] = field(default_factory=dict)
-    scores: dict[int | None, tuple[int, dict[str, float], dict[str, Any]]] = field(default_factory=dict)
-
-    def agrees(self, seed: int | None, scores: dict[str, float] | None) -> bool:
-        """Whether scores are those that are known for the seed."""
-        if scores is None or seed not in self.scores:
-            return True
-        known = self.scores[seed][1]
-        both = known.keys() & scores.keys()
-        exact = [
-            key for key, (who, figure) in figures_of(both).items() if who and who.of_pixels and figure.kind == "share"
-        ]
-        return all(abs(scores[key] - known[key]) <= 0.005 for key in exact)
-
-
-def _row(
-    name: str, kind: str, seeds: list[int], figures: list[dict[str, Any]], counts: list[dict[str, Any]]
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": name, "kind": kind, "seeds": seeds}
-    for column in dict.fromkeys(key for found in figures for key in found):
-        there = [place for place, found in enumerate(figures) if found.get(column) is not None]
-        if values := [figures[place][column] for place in there]:
-            std = statistics.stdev(values) if len(values) > 1 else None
-            row[column] = {"mean": statistics.fmean(values), "std": std, "values": values}
-            if numbers := [counts[place][column] for place in there if column in counts[place]]:
-                row[column]["counts"] = numbers
-    return row
 
 
 def told_of(cell: dict[str, Any] | None) -> str:
@@ -177,7 +98,7 @@ def table_cells(summary: dict[str, Any], digits: int = 8) -> tuple[list[str], li
         seeds = [_listed(row["seeds"])] if row["seeds"] else []
         seeds += [f"{state}: {_listed(row[state])}" for state in ("failed", "unfinished") if row.get(state)]
         hashes = [text[:digits] for text in row.get("recipe_hashes", [])]
-        line += ["–" if row["kind"] == "raw_pixels" else "; ".join(seeds), ", ".join(hashes) or "–"]
+        line += ["–" if row["kind"] in ("chance", "raw_pixels") else "; ".join(seeds), ", ".join(hashes) or "–"]
         cells.append(line)
     return ["", *(heading for _, heading, *_ in shown), "seed", "recipe hash"], cells
 
@@ -213,6 +134,12 @@ def notes(summary: dict[str, Any]) -> list[str]:
     found = [who for who, figure in figures_of(key for row in summary["rows"] for key in row).values() if who]
     if any(who.trains for who in found):
         lines += dict.fromkeys(who.caveat for who in found if who.caveat)
+    lines += verdicts(summary["rows"])
+    answers: dict[str, str] = {}
+    for result in results:
+        answers = result.get("chance_answers", {}) | answers
+    headings = {key: figure.title for key, (_, figure) in figures_of(answers).items() if SHOWN in figure.shown_in}
+    lines += [told] if (told := told_answers(answers, headings)) else []
     if summary["unequal"]:
         lines.append(f"Not the same in all runs: {', '.join(summary['unequal'])}.")
     if summary["overrides"]:

@@ -11,12 +11,20 @@ class FeatureStatistics(Evaluator):
     name = "features"
     figures = (
         Figure(
-            "std", "feature std", "number", key="feature_std", low=0.0, headline=True, shown_in=frozenset({"compare"})
+            "std",
+            "feature std",
+            "number",
+            None,
+            key="feature_std",
+            low=0.0,
+            headline=True,
+            shown_in=frozenset({"compare"}),
         ),
         Figure(
             "effective_rank",
             "effective rank",
             "number",
+            None,
             key="effective_rank",
             low=0.9,  # 1 of a collapse, as far as it is rounded
             digits=1,

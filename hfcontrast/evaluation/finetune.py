@@ -104,7 +104,7 @@ class FineTune(Evaluator):
                 if f"{which}_images" in numbers
                 for name, count in behind(which, numbers[f"{which}_images"], batches).items()
             }
-            return Scores({"accuracy": accuracy}, counts=counts)
+            return Scores({"accuracy": accuracy}, counts=counts, chance={"accuracy": rows.chance})
         except NoLabels as error:
             raise NothingToEvaluate(str(error)) from error
 

@@ -92,7 +92,8 @@ class KNN(Evaluator):
     def evaluate(self, encoder, rows, settings):
         train, train_labels, test, labels = rows.labeled_features(encoder)
         accuracy = knn_accuracy(train, train_labels, test, labels, settings.k, settings.temperature)
-        return Scores({"accuracy": accuracy}, counts={"k": min(settings.k, int((train_labels >= 0).sum()))})
+        counts = {"k": min(settings.k, int((train_labels >= 0).sum()))}
+        return Scores({"accuracy": accuracy}, counts=counts, chance={"accuracy": rows.chance})
 
     def explain(self, settings, names):
         return f"kNN: k-nearest neighbors (k = {settings.k}, or all where they are fewer; cosine similarity weighted with temperature {settings.temperature})."

@@ -52,7 +52,8 @@ class LinearProbe(Evaluator):
 
         device = computing_device(encoder)
         train, train_labels, test, labels = (part.to(device) for part in rows.labeled_features(encoder))
-        return Scores({"accuracy": linear_accuracy(train, train_labels, test, labels, settings.strengths)})
+        accuracy = linear_accuracy(train, train_labels, test, labels, settings.strengths)
+        return Scores({"accuracy": accuracy}, chance={"accuracy": rows.chance})
 
     def explain(self, settings, names):
         return (

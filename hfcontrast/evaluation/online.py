@@ -1,7 +1,7 @@
 """Evaluation during a training: all evaluators of the recipe, always on the same rows."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ..progress import LongTask
 from .calling import call_evaluate
 from .features import RawPixels
-from .protocol import LABELS, Evaluator, NothingToEvaluate, Task
+from .protocol import LABELS, Chance, Evaluator, NothingToEvaluate, Task
 from .rows import EvaluationRows
 
 
@@ -24,12 +24,16 @@ class OnlineEvaluation:
     Attributes:
         conditions: What the scores depend on beside the encoder, as JSON by kinds of scores.
         numbers: The numbers behind the figures of the last evaluation of an encoder, by their keys: test images, train images ...
+        chance: What these figures are by chance, by their keys, where that is known.
+        answers: The class that chance always answers, by the same keys, where the classes are unequal.
     """
 
     def __init__(self, rows: EvaluationRows, tasks: Mapping[str, Task]):
         self.rows, self.tasks = rows, dict(tasks)
         self.conditions: dict[str, Any] = {}
         self.numbers: dict[str, dict[str, Any]] = {}
+        self.chance: dict[str, float] = {}
+        self.answers: dict[str, str] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -46,7 +50,7 @@ class OnlineEvaluation:
             thorough: Take the time for evaluators that are ``thorough`` too.
         """
         tasks = [task for task in self.tasks.values() if thorough or not task.evaluator.thorough]
-        self.numbers = {}
+        self.numbers, self.chance, self.answers = {}, {}, {}
         return self._scores(encoder, tasks, self.numbers)
 
     def raw_pixels(self, device: torch.device) -> dict[str, float]:
@@ -72,7 +76,15 @@ class OnlineEvaluation:
                 numbers |= {
                     key: found.counts_of(name) for name in found.figures if (key := evaluator.key(name)) in kept
                 }
+                self._note_chance(evaluator, found.chance, kept)
         return scores
+
+    def _note_chance(self, evaluator: Evaluator, found: Mapping[str, Chance | None], kept: Collection[str]) -> None:
+        for name, chance in found.items():
+            if chance is not None and (key := evaluator.key(name)) in kept:
+                self.chance[key] = chance.value
+                if chance.answer is not None:
+                    self.answers[key] = chance.answer
 
     def missing(self, scores: Mapping[str, float]) -> list[str]:
         """Keys of headline figures that a thorough evaluation gives today, and that former scores of such an evaluation lack.

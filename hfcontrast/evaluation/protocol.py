@@ -99,6 +99,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What a figure is without looking at an image.
+
+    Args:
+        value: The figure.
+        answer: The class that is always answered, where the classes do not have equally many test images.
+    """
+
+    value: float
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
 class Scores:
     """The result of an evaluation.
 
@@ -107,11 +120,14 @@ class Scores:
         details: Further facts for the reports of ``hfcontrast evaluate``, such as the number of classes.
         counts: The numbers behind the figures, such as ``{"images": 40, "texts": 80, "k": 20}``; ``of_images`` says of how many. Those
             of single figures are dictionaries under the figure's name. What ``rows`` handed out as features is counted without this.
+        chance: What figures are by chance, by their names: of classification that of ``rows.chance``, which is known once
+            ``rows.labeled_features`` was called.
     """
 
     figures: dict[str, float]
     details: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
+    chance: Mapping[str, Chance | None] = field(default_factory=dict)
 
     def counts_of(self, name: str) -> dict[str, Any]:
         """The numbers behind a figure."""

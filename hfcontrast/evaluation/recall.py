@@ -95,8 +95,14 @@ def unique_text_recall(
     _check(images, texts, image_of_text)
     _, number = identity.unique(return_inverse=True)
     first = torch.full((int(number.max()) + 1,), len(texts)).scatter_reduce(0, number, torch.arange(len(texts)), "amin")
+    return _recall(images, texts[first], *unique_pairs(image_of_text, identity), ks)
+
+
+def unique_pairs(image_of_text: Tensor, identity: Tensor) -> tuple[Tensor, Tensor]:
+    """(P,) the image and (P,) the number, among the unique texts, of each different pair; arguments as in :func:`unique_text_recall`."""
+    _, number = identity.unique(return_inverse=True)
     pairs = torch.stack([image_of_text, number], dim=1)[image_of_text >= 0].unique(dim=0)
-    return _recall(images, texts[first], pairs[:, 0], pairs[:, 1], ks)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def unique_texts(identity: Tensor) -> tuple[int, float]:

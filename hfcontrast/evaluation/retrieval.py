@@ -22,11 +22,13 @@ from ..data.stream_errors import read_batches
 from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import rank
+from .chance import of_retrieval
 from .counts import counted
 from .features import join_processes
 from .finite import finite
 from .inputs import as_rows, evaluating, image_transform, share_out, text_embeddings
-from .recall import REPEATED, UNIQUE, retrieval_recall, unique_text_recall, unique_texts
+from .protocol import Chance
+from .recall import REPEATED, UNIQUE, retrieval_recall, unique_pairs, unique_text_recall, unique_texts
 from .zero_shot import require_text_tower
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Retrieval:
     Attributes:
         counts: ``images``, ``texts`` and, where some repeat, ``unique_texts`` of the last evaluation, over all processes; those with
             features that are not finite, which count as not found, are ``nonfinite_images`` and ``nonfinite_texts``.
+        chance: What the recall of the last evaluation would be in a random order, by its names.
     """
 
     def __init__(self, batches: CaptionBatches, tokenizer: Any, ks: Sequence[int] = (1, 5, 10), batch_size: int = 256):
@@ -54,6 +57,7 @@ class Retrieval:
         self.ks = tuple(ks)
         self.batch_size = batch_size
         self.counts: dict[str, int] = {}
+        self.chance: dict[str, Chance] = {}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
         """The scores of :func:`.recall.retrieval_recall`; every process must call it.
@@ -74,9 +78,13 @@ class Retrieval:
             scores = retrieval_recall(images, texts, owners, self.ks)
         except ValueError as error:
             raise DataError(f"there is no image with a caption to evaluate: {error}") from error
+        own = (owners >= 0).nonzero()[:, 0]
+        self.chance = of_retrieval(len(images), len(texts), owners[own], own, self.ks)
         if repeated > REPEATED:
             beside = unique_text_recall(images, texts, owners, identity, self.ks)
             scores |= {f"{name}{UNIQUE}": value for name, value in beside.items()}
+            chance = of_retrieval(len(images), unique, *unique_pairs(owners, identity), self.ks)
+            self.chance |= {f"{name}{UNIQUE}": value for name, value in chance.items()}
         return scores
 
     def embed(self, model: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor]:

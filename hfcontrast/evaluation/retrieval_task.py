@@ -59,7 +59,8 @@ class RetrievalEvaluator(Evaluator):
         trivial = {name.format(k) for name, size in sizes.items() for k in KS[1:] if k >= size}
         found = {name: value for name, value in figures.items() if name not in trivial}
         everything = getattr(rows.test_rows, "num_rows", None)
-        return Scores(found, counts=retrieval.counts | ({"of_images": everything} if everything is not None else {}))
+        counts = retrieval.counts | ({"of_images": everything} if everything is not None else {})
+        return Scores(found, counts=counts, chance=retrieval.chance)
 
     def explain(self, settings, names):
         text = "R@k: the share of images with one of their captions, and of captions with their image, among the k most similar."

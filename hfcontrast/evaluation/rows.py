@@ -1,7 +1,6 @@
 """Rows for evaluation: which are held out, how their images are prepared, and on which device; used by runs and commands."""
 
 import contextlib
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,23 +12,22 @@ from transformers import PreTrainedModel
 
 from ..data.aligned_labels import numbered_as
 from ..data.label_numbers import LabelNumbers
-from ..data.sources import Rows, load_rows
+from ..data.sources import Rows
 from ..encoders.two_towers import is_two_towers
 from ..errors import DataError
 from .batches import Batches
+from .chance import of_classes
 from .counts import behind, class_count, label_counts, nonfinite_counts, unknown_counts, unknown_labels
 from .features import RawPixels, all_objects, extract_features, join_processes
 from .finite import finite, wrong_test
-from .held_out import first_held_out
 from .inputs import image_transform
 from .needs import Described, further_columns, meant, named, require  # noqa: F401 (other modules import them from here)
-from .protocol import CAPTIONS, CLASS_NAMES, LABELS, NEEDS, TEXT_TOWER, TRAIN, NothingToEvaluate
+from .other_rows import OtherRows
+from .protocol import CAPTIONS, CLASS_NAMES, LABELS, NEEDS, TEXT_TOWER, TRAIN, Chance, NothingToEvaluate
 from .retrieval import caption_batches
 from .shared_rows import without_test_rows
 
 MakeBatches = Callable[..., Batches]
-# Of a data set that a further task names, nothing of the first one's is meant but this.
-_OF_ANY_SOURCE = ("streaming", "open_addresses", "max_pixels")
 
 
 class EvaluationRows:
@@ -51,6 +49,7 @@ class EvaluationRows:
         shared: How many train rows were left out as they are test rows.
         counts: How many images the last evaluation had, and what was left out; see :mod:`.counts`.
         numbers: How many images were handed out since :meth:`begin`: the numbers behind the figures of one evaluator.
+        chance: The accuracy of classifying the test images by the most frequent class, once their labels are known.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class EvaluationRows:
         self.counts: dict[str, Any] = {}
         self.begin()
         self._features: dict[str, tuple[Tensor, Tensor]] | None = None
-        self._others: dict[str, tuple[Rows, Batches]] = {}
+        self._others = OtherRows(make, self.source, split)
 
     @property
     def test_rows(self) -> Rows | None:
@@ -112,6 +111,7 @@ class EvaluationRows:
         """Begins an evaluator: what is handed out is counted from here on."""
         self.numbers: dict[str, int] = {}
         self.labeled = self.kept = 0  # test images with a label, and those of them that test_features handed out
+        self.chance: Chance | None = None
 
     @property
     def remembered(self) -> bool:
@@ -183,44 +183,29 @@ class EvaluationRows:
         return train, train_labels, test, labels
 
     def count_unknown(self, labels: Tensor, train_labels: Tensor) -> None:
-        """Counts the test images whose class no train image has; every process must call it.
+        """Counts the test images whose class no train image has, and notes what chance is; every process must call it.
 
         Args:
             labels: (M,) of the test images of all processes.
             train_labels: (N,) of the train images, or of their classes.
         """
+        self.chance = of_classes(labels, train_labels, name := self.class_names().name)
         if len(unknown := unknown_labels(labels, train_labels)):
-            names = LabelNumbers() if self.test_rows is None else self.test_rows.labels
-            met = {number: name for known in all_objects(names.met) for number, name in known.items()}
-            self.counts |= unknown_counts(unknown, replace(names, met=met).name)
+            self.counts |= unknown_counts(unknown, name)
+
+    def class_names(self) -> LabelNumbers:
+        """The names of the test images' classes by their numbers; every process must call it."""
+        names = LabelNumbers() if self.test_rows is None else self.test_rows.labels
+        met = {number: name for known in all_objects(names.met) for number, name in known.items()}
+        return replace(names, met=met)
 
     def captioned(self) -> Callable[[], Iterator[tuple[Tensor, list[list[str]]]]]:
         """Gives this process's share of the test images as batches of pixel values and the captions of each image."""
         return partial(caption_batches, self.test.rows, self.test.transform, self.batch_size)
 
     def others(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches]:
-        """Rows of another split or data set and their batches, prepared in the same way; opened once.
-
-        Args:
-            own: What differs from where the test rows come from, as arguments of ``load_rows``; None where nothing does.
-            split: Their split; None: that of the test rows, else the best that is held out.
-
-        Raises:
-            DataError: They cannot be opened.
-        """
-        named = json.dumps([dict(own), split], sort_keys=True, default=str)
-        if named not in self._others:
-            changed = {name: value for name, value in own.items() if value is not None}
-            source = dict(self.source)
-            if own.get("path") is not None:
-                source = {name: source[name] for name in _OF_ANY_SOURCE if name in source}
-            source |= changed
-            split = split or self.split
-            if split is None:
-                source, split = first_held_out(source)
-            rows = load_rows(**source, split=split)
-            self._others[named] = rows, self.make(rows)
-        return self._others[named]
+        """Rows of another split or data set and their batches, prepared in the same way; see :meth:`.other_rows.OtherRows.open`."""
+        return self._others.open(own, split)
 
     def _finite(self, which: str, features: Tensor) -> Tensor:
         """(N,) whether the features of an image are finite; counts those that are not.

@@ -20,8 +20,11 @@ from ..encoders.features import feature_size
 from ..encoders.two_towers import is_two_towers
 from ..errors import DataError, HFContrastError
 from ..nn.distributed import rank, world_size
+from .chance import of_classes
+from .counts import class_count
 from .features import extract_features, join_processes
 from .inputs import as_rows, image_transform, share_out, text_embeddings
+from .protocol import Chance
 from .ranks import chunk_rows, rivals, similarities, unit
 from .templates import PHOTO, check_templates, fill
 
@@ -139,6 +142,7 @@ class ZeroShot:
 
     Attributes:
         images: How many images with a label were classified the last time.
+        chance: What the figures of these images would be for one class alone, by their names.
     """
 
     def __init__(
@@ -159,6 +163,7 @@ class ZeroShot:
         self.batch_size = batch_size
         self.places = places
         self.images = 0
+        self.chance: dict[str, Chance | None] = {}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
         """``top1``, ``top5`` and ``mean_per_class``, in [0, 1]; every process must call it.
@@ -181,9 +186,12 @@ class ZeroShot:
         classes = join_processes(own)
         try:
             scores = zero_shot_accuracy(image_features, classes, labels, self.top)
-            return scores | {"mean_per_class": mean_class_accuracy(image_features, classes, labels)}
+            scores["mean_per_class"] = mean_class_accuracy(image_features, classes, labels)
         except ValueError as error:
             raise DataError(str(error)) from error
+        self.chance = {f"top{k}": of_classes(labels, None, self.class_names.__getitem__, k) for k in self.top}
+        self.chance["mean_per_class"] = Chance(1 / class_count(labels))
+        return scores
 
 
 def _labels(pixels: Tensor, labels: Tensor | None) -> Tensor:

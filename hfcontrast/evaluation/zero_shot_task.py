@@ -113,13 +113,15 @@ class ZeroShotEvaluator(Evaluator):
             places = partial(class_places, rows.test_rows.labels, names) if rows.test_rows else None
             one = ZeroShot(rows.test, rows.tokenizer, names, settings.templates, places=places)
             details = {"classes": len(names), "templates": len(settings.templates)}
-            return Scores(one.score(encoder, features, labels), details, {"classes": len(names)})
-        found, counts = {}, {}
+            figures = one.score(encoder, features, labels)
+            return Scores(figures, details, {"classes": len(names)}, one.chance)
+        found, counts, chance = {}, {}, {}
         for task in settings.tasks:
             one, name = self._task(rows, task), f"top1_{task.title}"
             found[name] = one(encoder)["top1"]
             counts[name] = behind("test", one.images, one.batches) | {"classes": len(one.class_names)}
-        return Scores(found, counts=counts)
+            chance[name] = one.chance["top1"]
+        return Scores(found, counts=counts, chance=chance)
 
     def _task(self, rows: Any, task: ZeroShotTask) -> "ZeroShot":
         from .zero_shot import ZeroShot, class_names_of, class_places

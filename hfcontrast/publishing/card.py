@@ -14,6 +14,7 @@ from ..encoders.features import feature_size
 from ..evaluation.counts import titles_by_numbers, told_counts
 from ..evaluation.protocol import Evaluator, Figure
 from ..evaluation.registry import figures_of
+from ..evaluation.verdict import told_answers, told_baselines_above
 from ..recipe import Recipe
 from ..recipe.tasks import evaluation_tasks
 from ..training.build import Training
@@ -21,6 +22,7 @@ from ..training.build_method import published_size
 from ..training.cut_captions import told_cut_captions
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
+from .result import named_scores
 from .usage import usage
 
 CARD = "card"  # where figures are shown, as evaluators declare it
@@ -103,6 +105,7 @@ def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: st
         "constant_loss": constant_loss(notes, training.total_steps),
         "columns": columns,
         "scores": rows,
+        "remarks": table_remarks(notes, released=training.weights is not None),
         "explained": explained(training.recipe, notes.get("trained", {}), notes.get("counts", {})),
         "evaluated_on": evaluated_on,
         "counts": told_counts(notes["evaluation"]),
@@ -167,7 +170,7 @@ def data_name(recipe: Recipe) -> str:
 
 
 def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str], list[list[str]]]:
-    """The table of results: its columns, and rows for raw pixels, the encoder before the training, the trained one.
+    """The table of results: its columns, and rows for chance, raw pixels, the encoder before the training, the trained one.
 
     There is no row without scores. With more than four kinds of scores these are the rows, and the encoders the columns.
 
@@ -176,6 +179,7 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
         released: Whether it started from released weights, so that its encoder was not untrained.
     """
     encoders = {
+        "chance": notes.get("chance"),
         "raw pixels": notes.get("raw_pixels"),
         "starting point" if released else "untrained encoder": notes.get("untrained"),
         "trained encoder": notes.get("trained"),
@@ -190,6 +194,18 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
     if len(kinds) > _WIDEST:  # many scores of few encoders read better below each other
         columns, *rows = map(list, zip(columns, *rows))
     return columns, rows
+
+
+def table_remarks(notes: dict[str, Any], released: bool = False) -> list[str]:
+    """Sentences on that table: which class chance answers, and which baselines score above the trained encoder.
+
+    Args:
+        notes: Of the run.
+        released: As in :func:`score_table`.
+    """
+    titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("chance", {})).items()}
+    answers = told_answers(notes.get("chance_answers", {}), titles)
+    return [*([answers] if answers else []), *told_baselines_above(named_scores(notes, released))]
 
 
 def card_figures(keys: Iterable[str]) -> dict[str, tuple[Evaluator, Figure]]:

@@ -1,12 +1,14 @@
 """result.json: the figures of a finished run, for programs."""
 
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..atomic import write_json
+from ..evaluation.verdict import told_baselines_above
 from ..training.build import Training
 from ..training.cut_captions import NOTE
 from ..training.environment import describe_environment
@@ -14,6 +16,18 @@ from ..training.loss_range import constant_loss
 from ..training.tracking import read_metrics
 
 FILE = "result.json"
+
+
+def named_scores(notes: Mapping[str, Any], released: bool) -> dict[str, dict[str, float]]:
+    """The scores of a run by the names that ``result.json`` has for them, as far as they were evaluated.
+
+    Args:
+        notes: Of the run.
+        released: Whether it started from released weights, so that its encoder was not untrained.
+    """
+    names = {"chance": "chance", "raw_pixels": "raw_pixels", "untrained": "starting_point" if released else "untrained"}
+    names["trained"] = "trained"
+    return {name: notes[note] for note, name in names.items() if notes.get(note)}
 
 
 def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -> dict[str, Any]:
@@ -25,9 +39,10 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         evaluated_on: The data that was evaluated on, as the user knows it.
 
     Returns:
-        ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``raw_pixels``, ``untrained``
+        ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``chance``, ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
-        as they were evaluated, by the keys that evaluators declare; ``evaluated_on``; ``evaluation``: how many test images, and of
+        as they were evaluated, by the keys that evaluators declare; ``verdict``: sentences on baselines that score above the trained
+        encoder; ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
         labeled data train images there were, how many ``shared_rows`` (test rows as well) and ``near_duplicates`` of test images were
         left out of the latter, ``unlabeled`` images of both, and ``not_classified``: why nothing was, where all train rows are test rows;
         ``counts``: the numbers behind each of
@@ -39,14 +54,15 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
     """
     recipe, accelerator = training.recipe, training.accelerator
     cuda = accelerator.device.type == "cuda"
-    names = {"raw_pixels": "raw_pixels", "untrained": "starting_point" if training.weights else "untrained"}
-    names["trained"] = "trained"
+    scores = named_scores(notes, training.weights is not None)
     return {
         "method": recipe.method.name,
         "recipe_hash": recipe.fingerprint().hash,
         "seed": recipe.train.seed,
         "steps": training.total_steps,
-        "scores": {name: notes[note] for note, name in names.items() if notes.get(note)},
+        "scores": scores,
+        "verdict": told_baselines_above(scores),
+        "chance_answers": notes.get("chance_answers", {}),
         "evaluated_on": evaluated_on,
         "evaluation": notes["evaluation"],
         "counts": notes.get("counts", {}),

@@ -170,3 +170,18 @@ def test_figures_of_different_numbers_of_images_do_not_stand_below_one_heading(r
     headings, rows = table_cells(summarize(runs, []))
     assert dict(zip(headings, rows[-1]))["kNN accuracy, %"] == "50.0"
     assert dict(zip(headings, rows[-1]))["linear probe, %"] == "60.0"
+
+
+def test_chance_is_a_row_and_baselines_above_a_recipe_are_said(runs):
+    for run in runs[:2]:
+        run.result["scores"]["chance"] = {"knn_accuracy": 0.1} | ({"linear_accuracy": 0.1} if run.seed else {})
+        run.result["chance_answers"] = {"knn_accuracy": "seven"}
+    runs[0].result["scores"]["raw_pixels"]["knn_accuracy"] = 0.57
+    summary = summarize(runs, [])
+    headings, rows = table_cells(summary)
+    assert [line[0] for line in rows][:2] == ["chance", "raw pixels"]
+    assert rows[0][1:3] == ["10.0", "10.0"] and dict(zip(headings, rows[0]))["seed"] == "–"
+    assert "The baseline of raw pixels scores above one: kNN accuracy 57.0 % against 55.0 %." in notes(summary)
+    assert "Chance: always the most frequent class, 'seven'." in notes(summary)
+    runs[1].result["scores"]["chance"]["knn_accuracy"] = 0.2  # of other data
+    assert row(summarize(runs, []), "chance (one)")["knn_accuracy"]["values"] in ([0.1], [0.2])

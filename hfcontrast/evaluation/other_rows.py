@@ -1,0 +1,50 @@
+"""Rows of other data sets than that of the test images, for evaluators whose settings name some."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..data.sources import Rows, load_rows
+from .batches import Batches
+from .held_out import first_held_out
+
+# Of a data set that a further task names, nothing of the first one's is meant but this.
+_OF_ANY_SOURCE = ("streaming", "open_addresses", "max_pixels")
+
+
+class OtherRows:
+    """Opens rows of another split or data set, each once, and prepares them as the test images are.
+
+    Args:
+        make: Makes batches of rows, as those of the test images were made.
+        source: Where the test rows come from, as arguments of ``load_rows``.
+        split: Their split; None where a fifth of the train rows was held out.
+    """
+
+    def __init__(self, make: Callable[..., Batches] | None, source: Mapping[str, Any], split: str | None):
+        self.make, self.source, self.split = make, dict(source), split
+        self._opened: dict[str, tuple[Rows, Batches]] = {}
+
+    def open(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches]:
+        """Rows and their batches.
+
+        Args:
+            own: What differs from where the test rows come from, as arguments of ``load_rows``; None where nothing does.
+            split: Their split; None: that of the test rows, else the best that is held out.
+
+        Raises:
+            DataError: They cannot be opened.
+        """
+        named = json.dumps([dict(own), split], sort_keys=True, default=str)
+        if named not in self._opened:
+            changed = {name: value for name, value in own.items() if value is not None}
+            source = dict(self.source)
+            if own.get("path") is not None:
+                source = {name: source[name] for name in _OF_ANY_SOURCE if name in source}
+            source |= changed
+            split = split or self.split
+            if split is None:
+                source, split = first_held_out(source)
+            rows = load_rows(**source, split=split)
+            self._opened[named] = rows, self.make(rows)
+        return self._opened[named]
