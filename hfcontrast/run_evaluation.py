@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from .data.sources import Rows, load_rows
+from .encoders.new_adapters import adapter_settings
 from .encoders.two_towers import is_two_towers
 from .errors import RecipeError, under
 from .evaluation.feature_statistics import ROWS
@@ -16,7 +17,7 @@ from .evaluation.held_out import HeldOut, held_out_rows
 from .evaluation.online import OnlineEvaluation, Task
 from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, NothingToEvaluate
 from .evaluation.rows import Described, EvaluationRows, further_columns, prepared_rows, require
-from .methods.base import Method
+from .evaluation.tuned import Tuned
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
 from .recipe.tasks import evaluation_tasks
@@ -99,7 +100,7 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     except NothingToEvaluate as error:
         rows = without_train_rows(training, error, prepare, opened.tasks)
     rows.test.check()
-    rows.trained = trained_names(encoder, training.method)
+    rows.tuned = Tuned(adapter_settings(encoder), "vision" in (recipe.backbone.locked or ()))
     evaluation = OnlineEvaluation(rows, possible_tasks(training, encoder, rows, opened.tasks))
     processing = [size, ratio, training.mean, training.std]
     used = found.train if rows.train is None else rows.train.all_rows
@@ -212,26 +213,6 @@ def check_whole_weights(training: Training, name: str = "finetune") -> None:
             f"set it (or eval.{name}, its short form) to false, and evaluate the published encoder with "
             f"`hfcontrast evaluate --task {name}`"
         )
-
-
-def trained_names(encoder: PreTrainedModel, method: Method) -> list[str]:
-    """The encoder's parameters that the method trains; of a teacher, which has no gradients, those of what it follows.
-
-    Args:
-        encoder: Made of the method's parts.
-        method: The method.
-    """
-    known = dict(method.named_parameters(remove_duplicate=False))
-    places = {id(parameter): name for name, parameter in known.items()}
-    found = []
-    for name, parameter in encoder.named_parameters():
-        place = places.get(id(parameter), "")
-        for teacher, source in method.teachers.items():
-            if place.startswith(f"{teacher}."):
-                parameter = known.get(source + place[len(teacher) :], parameter)
-        if parameter.requires_grad:
-            found.append(name)
-    return found
 
 
 def held_out(recipe: Recipe, rows: Rows, captioned: bool = False, columns: tuple[str, ...] = ()) -> HeldOut:

@@ -93,7 +93,8 @@ def _prepared(
 ) -> EvaluationRows:
     """The rows as the model's processor prepares them; pixels are kept in memory only where they are used again."""
     transform = image_transform(opened)
-    return prepared_rows(
+    trains = any(evaluator.trains for evaluator, _ in tasks.values())
+    rows = prepared_rows(
         found.train,
         found.test,
         opened,
@@ -101,11 +102,14 @@ def _prepared(
         batch_size=batch_size,
         max_train=limit,
         max_test=limit,
-        keep=any(evaluator.trains for evaluator, _ in tasks.values()),
+        keep=trains,
         source=data.keywords(),
         split=found.split if found.own else None,
         tokenizer=opened if opened.reads_texts else None,
     )
+    if trains:
+        rows.tuned = opened.tuned
+    return rows
 
 
 def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 import transformers
+import yaml
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.utils import cached_file
 
 from ..checksums import finished, new_fingerprint
 from ..encoders.families import family_of
@@ -23,6 +26,7 @@ from ..encoders.suitability import require_encoder
 from ..encoders.two_towers import is_two_towers
 from ..errors import ArgumentError, DataError, HFContrastError
 from ..evaluation.inputs import image_transform
+from ..evaluation.tuned import Tuned
 from ..hub import reaching_hub
 from ..methods import registry
 from ..paths import local_path
@@ -70,6 +74,24 @@ class OpenedModel:
             HFContrastError: It has none.
         """
         return self._load(AutoTokenizer, "tokenizer")
+
+    @cached_property
+    def tuned(self) -> Tuned:
+        """What of it is fine-tuned, as the run that has published it left its adapters and its recipe."""
+        adapters, recipe = self._left("adapter/adapter_config.json"), self._left("recipe.yaml")
+        backbone = recipe.get("backbone")
+        locked = backbone.get("locked") if isinstance(backbone, dict) else None
+        return Tuned(adapters if "r" in adapters else None, "vision" in (locked or ()))
+
+    def _left(self, file: str) -> dict[str, Any]:
+        """A file of settings that a run has left beside the model; empty where there is none."""
+        try:
+            missing = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+            path = cached_file(self.name, file, revision=self.source_options.get("revision"), **missing)
+            found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else None
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _load(self, auto_class: Any, what: str) -> Any:
         with reaching_hub(self.name) as unreachable, _quiet():

@@ -99,6 +99,8 @@ def told_numbers(numbers: Mapping[str, Any]) -> str:
     for name, value in numbers.items():
         if name == "k":
             parts.append(f"k = {value}")
+        elif name == "tuned":  # by FineTune, where that is not all of the encoder
+            parts.append(f"tuned {value}")
         elif not name.startswith("of_"):
             all_of = numbers.get(f"of_{name}", value)
             if name.startswith("nonfinite"):

@@ -13,11 +13,14 @@ and made for small data, it differs in this:
 - the classifier starts at N(0, 0.01) with zero biases; norms, biases, class tokens and position embeddings are not decayed;
 - float32 throughout.
 
+What only the pretraining had frozen, as MoCo v3 the patch projection, is trained; of an encoder that was trained by LoRA adapters new
+ones are (see :mod:`.tuned`). A run and ``hfcontrast evaluate`` of what it has published give the same figure.
+
 With ``label_share`` this is semi-supervised evaluation as in SimCLR (Chen et al., 2020, section 6, with 1 % and 10 % of the labels);
 an epoch has so many fewer steps that more epochs help.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -96,14 +99,16 @@ class FineTune(Evaluator):
 
         try:
             numbers: dict[str, int] = {}
-            given = encoder, rows.train, rows.test, settings, rows.trained, rows.count_unknown
-            accuracy = finetune_accuracy(*given, numbers)
-            counts = {
+            given = encoder, rows.train, rows.test, settings, None, rows.count_unknown
+            accuracy = finetune_accuracy(*given, numbers, rows.tuned)
+            counts: dict[str, Any] = {
                 name: count
                 for which, batches in (("test", rows.test), ("train", rows.train))
                 if f"{which}_images" in numbers
                 for name, count in behind(which, numbers[f"{which}_images"], batches).items()
             }
+            if told := rows.tuned.told(encoder):
+                counts["tuned"] = told
             return Scores({"accuracy": accuracy}, counts=counts, chance={"accuracy": rows.chance})
         except NoLabels as error:
             raise NothingToEvaluate(str(error)) from error
@@ -111,11 +116,16 @@ class FineTune(Evaluator):
     def explain(self, settings, names):
         share = "all" if settings.label_share == 1 else f"{100 * settings.label_share:g} % of the"
         return (
-            f"Fine-tuning: the encoder and a linear classifier on its features, trained end to end on {share} labeled training "
-            f"images, for {settings.epochs} epochs in batches of {settings.batch_size} (AdamW, learning rate {settings.lr}, weight "
+            f"Fine-tuning: the encoder and a linear classifier on its features, trained end to end (of an encoder that was trained "
+            f"by adapters, or with a locked tower, what is named as tuned) on {share} labeled training images, for {settings.epochs} epochs in batches of {settings.batch_size} (AdamW, learning rate {settings.lr}, weight "
             f"decay {settings.weight_decay}, label smoothing {settings.label_smoothing}, images shifted by up to "
             f"{100 * settings.crop:g} % and mirrored with probability {settings.flip})."
         )
+
+    def conditions(self, settings):
+        return super().conditions(settings) | {
+            "trained": "all weights, or new adapters"
+        }  # before: those that the method trains
 
     def reported_settings(self, settings):
         return settings.model_dump(include={"epochs", "label_share", "layer_decay"}, exclude_none=True)

@@ -21,6 +21,7 @@ from ..nn.schedule import cosine
 from .features import join_processes
 from .finetune import FineTuning, NoLabels
 from .shuffled_rows import ShuffledRows
+from .tuned import Tuned, tuned_copy
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def finetune_accuracy(
     trained: Collection[str] | None = None,
     count_unknown: Callable[[Tensor, Tensor], None] | None = None,
     numbers: dict[str, int] | None = None,
+    tuned: Tuned | None = None,
 ) -> float:
     """Top-1 accuracy after fine-tuning a copy of an encoder. Computed where the encoder is, by all processes together.
 
@@ -48,10 +50,10 @@ def finetune_accuracy(
             negative label are left out. See :class:`~hfcontrast.evaluation.shuffled_rows.ShuffledRows` for large ones.
         test: The same for the test images. A class that no train image has counts as wrong.
         settings: The protocol; None: its defaults.
-        trained: Names of the encoder's parameters that are trained. None: those that require gradients, so that with LoRA it is
-            the adapters and what was trained beside them; where none does, as of a teacher, all but mask tokens.
+        trained: Names of the encoder's parameters that are trained, instead of ``tuned``.
         count_unknown: Is given the labels of all test images and the different ones of the train images, to count those of other classes.
         numbers: Is given how many images were used, as ``test_images`` and ``train_images``.
+        tuned: What of the encoder is trained. None: all of it but mask tokens, or new adapters where it has some.
 
     Returns:
         A share in [0, 1]; chance, 1 / classes, where the training ended in numbers that are not finite.
@@ -71,7 +73,7 @@ def finetune_accuracy(
         torch.autocast(home.type, enabled=False),
     ):
         torch.manual_seed(settings.seed + rank())  # of dropout, which is to differ between processes
-        model = Classifier(encoder, len(rows.classes), settings.seed, trained)
+        model = Classifier(encoder, len(rows.classes), settings.seed, trained, tuned)
         if not fit(model, rows, settings):
             logger.warning(
                 "fine-tuning ended in weights that are NaN or infinite: its accuracy is given as that of chance"
@@ -113,12 +115,23 @@ def _accuracy(model: nn.Module, test: Batches, classes: Tensor) -> tuple[float, 
 class Classifier(nn.Module):
     """A copy of an encoder with a linear layer on its features."""
 
-    def __init__(self, encoder: PreTrainedModel, classes: int, seed: int, trained: Collection[str] | None):
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        classes: int,
+        seed: int,
+        trained: Collection[str] | None = None,
+        tuned: Tuned | None = None,
+    ):
         super().__init__()
-        names = set(trainable_names(encoder) if trained is None else trained)
-        self.encoder = copy.deepcopy(encoder).float()
-        for name, parameter in self.encoder.named_parameters():
-            parameter.requires_grad_(name in names)
+        tuned = tuned or Tuned()
+        if trained is None:
+            self.encoder = tuned_copy(encoder, tuned, seed)
+        else:
+            self.encoder = copy.deepcopy(encoder).float()
+            for name, parameter in self.encoder.named_parameters():
+                parameter.requires_grad_(name in trained)
+        self.locked = tuned.locked
         for module in self.encoder.modules():
             if type(module) is GlobalBatchNorm:
                 module.__class__ = _LocalBatchNorm
@@ -128,6 +141,13 @@ class Classifier(nn.Module):
             self.head.weight.normal_(0, 0.01, generator=generator)
             self.head.bias.zero_()
         self.head.to(next(encoder.parameters()).device)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As of any module; a locked image tower stays in evaluation mode."""
+        super().train(mode)
+        if self.locked:
+            self.encoder.get_submodule("vision_model").eval()
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (N, classes) of (N, C, H, W) pixels anywhere."""
@@ -139,12 +159,6 @@ class _LocalBatchNorm(GlobalBatchNorm):
 
     def _normalize_globally(self, input: Tensor) -> Tensor:
         return self._normalize(input)
-
-
-def trainable_names(encoder: nn.Module) -> list[str]:
-    """The parameters that require gradients; where none does, all but mask tokens."""
-    names = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
-    return names or [name for name, _ in encoder.named_parameters() if not name.endswith("mask_token")]
 
 
 def fit(model: nn.Module, rows: ShuffledRows, settings: FineTuning) -> bool:

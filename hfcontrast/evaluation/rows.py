@@ -26,6 +26,7 @@ from .other_rows import OtherRows
 from .protocol import CAPTIONS, CLASS_NAMES, LABELS, NEEDS, TEXT_TOWER, TRAIN, Chance, NothingToEvaluate
 from .retrieval import caption_batches
 from .shared_rows import without_test_rows
+from .tuned import Tuned
 
 MakeBatches = Callable[..., Batches]
 
@@ -45,7 +46,7 @@ class EvaluationRows:
         batch_size: Images encoded at once.
 
     Attributes:
-        trained: Names of the encoder's parameters that its training trains; None: those that require gradients.
+        tuned: What of the encoder is fine-tuned.
         shared: How many train rows were left out as they are test rows.
         counts: How many images the last evaluation had, and what was left out; see :mod:`.counts`.
         numbers: How many images were handed out since :meth:`begin`: the numbers behind the figures of one evaluator.
@@ -67,7 +68,7 @@ class EvaluationRows:
         self.train: Any = train
         self.make, self.source, self.split = make, dict(source or {}), split
         self.tokenizer, self.batch_size = tokenizer, batch_size
-        self.trained: Collection[str] | None = None
+        self.tuned = Tuned()
         self.shared = 0
         self.counts: dict[str, Any] = {}
         self.begin()

@@ -11,21 +11,19 @@ from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel, ViTConfig
 
 from hfcontrast.encoders import build_encoder
-from hfcontrast.encoders.lora import add_lora
+from hfcontrast.encoders.lora import add_lora, merged_state_dict
 from hfcontrast.errors import RecipeError
 from hfcontrast.evaluation import finetune_training, shuffled_rows
 from hfcontrast.evaluation.features import extract_features
 from hfcontrast.evaluation.finetune import FineTuning, finetune_accuracy
-from hfcontrast.evaluation.finetune_training import lr_factor, parameter_groups, shift_and_flip, trainable_names
+from hfcontrast.evaluation.finetune_training import lr_factor, parameter_groups, shift_and_flip
 from hfcontrast.evaluation.linear_probe import linear_accuracy
 from hfcontrast.evaluation.shuffled_rows import ShuffledRows, chosen_rows, shuffled
-from hfcontrast.methods.dino import DINO
-from hfcontrast.methods.simclr import SimCLR
+from hfcontrast.evaluation.tuned import trainable_names
 from hfcontrast.nn.batch_norm import synchronize_batch_norm
 from hfcontrast.recipe.sections import EvalSection
 from hfcontrast.recipe.tasks import check_tasks, evaluation_tasks
-from hfcontrast.run_evaluation import check_whole_weights, trained_names
-from hfcontrast.testing import build
+from hfcontrast.run_evaluation import check_whole_weights
 from tests.evaluation.conftest import online
 
 PLAIN = FineTuning(epochs=4, lr=3e-3, batch_size=16, crop=0.0, flip=0.0)
@@ -130,13 +128,13 @@ def test_a_seed_decides_everything_and_the_global_state_nothing(trained_models):
     assert torch.equal(first, same) and not torch.allclose(first, other, atol=1e-4)
 
 
-def test_what_is_frozen_by_design_stays_and_all_else_moves(trained_models):
+def test_what_only_the_training_froze_moves_and_what_is_named_stays(trained_models):
     encoder = vit()
     encoder.embeddings.position_embeddings.requires_grad_(False)
     start = copy.deepcopy(encoder.state_dict())
     teacher = copy.deepcopy(encoder).requires_grad_(False)
-    cases = [(encoder, None, 1), (teacher, None, 0), (teacher, trainable_names(encoder), 1)]
-    for evaluated, trained, still in cases:
+    named = [name for name in trainable_names(encoder) if not name.endswith("position_embeddings")]
+    for evaluated, trained, still in [(encoder, None, 0), (teacher, None, 0), (teacher, named, 1)]:
         finetune_accuracy(evaluated, batches(*corners(48)), batches(*corners(20)), PLAIN, trained)
         state = trained_models[-1].encoder.state_dict()
         same = [name for name, value in state.items() if torch.equal(value, start[name])]
@@ -146,10 +144,15 @@ def test_what_is_frozen_by_design_stays_and_all_else_moves(trained_models):
 def test_of_an_encoder_with_lora_the_adapters_are_trained(trained_models):
     encoder = vit()
     add_lora(encoder, r=2, loaded=[name for name, _ in encoder.named_parameters()])
-    start = copy.deepcopy(encoder.state_dict())
+    for name, parameter in encoder.named_parameters():
+        if ".lora_B." in name:
+            nn.init.normal_(parameter)
+    merged = merged_state_dict(encoder)
     finetune_accuracy(encoder, batches(*corners(48)), batches(*corners(20)), PLAIN)
-    moved = [n for n, v in trained_models[-1].encoder.state_dict().items() if not torch.equal(v, start[n])]
-    assert moved and all(".lora_" in name for name in moved)
+    ended = {name.replace(".base_layer", ""): value for name, value in trained_models[-1].encoder.state_dict().items()}
+    assert all(torch.equal(ended[name], value) for name, value in merged.items())  # theirs, merged, stay
+    new = [value for name, value in ended.items() if ".lora_B." in name]
+    assert new and all(value.any() for value in new)
 
 
 def test_weights_that_are_not_decayed():
@@ -387,20 +390,6 @@ def test_on_a_gpu():
     drawn = torch.cuda.get_rng_state()
     assert finetune_accuracy(resnet().cuda(), bank, queries, NOISY) > 0.9
     assert torch.equal(torch.cuda.get_rng_state(), drawn)
-
-
-def test_a_run_fine_tunes_what_its_method_trains():
-    """DINO publishes its teacher, which has no gradients; some of the student's parameters are frozen."""
-    method = build(DINO)
-    names = dict(method.encoder.named_parameters())
-    frozen = {"embeddings.position_embeddings", *(name for name in names if name.endswith("mask_token"))}
-    names["embeddings.position_embeddings"].requires_grad_(False)
-    teacher = method.export_encoder()
-    assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    for encoder in (method.encoder, teacher):
-        assert set(trained_names(encoder, method)) == set(names) - frozen
-    plain = build(SimCLR)
-    assert trained_names(plain.export_encoder(), plain) == trainable_names(plain.encoder)
 
 
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
