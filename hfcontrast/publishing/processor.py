@@ -4,7 +4,6 @@ from typing import Any
 
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
 
 from ..encoders.families import family_of
 
@@ -37,7 +36,7 @@ def build_processor(
     """
     family = family_of(encoder)
     if family.processor_in_config:
-        return TimmWrapperImageProcessor(
+        return transformers.TimmWrapperImageProcessor(
             timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture
         )
     own = {"image_mean": list(mean), "image_std": list(std)} | family.processor_settings(encoder.config)

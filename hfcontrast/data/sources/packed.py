@@ -1,17 +1,26 @@
 """Zip and tar files of images: opened as the folders that they are archives of.
 
 An archive may be ``data_dir`` or ``data_files`` of imagefolder, the path itself, or all that is in the folder that one of these names;
-so may be one for each split, as ``train.zip`` and ``test.zip``, and one for each class, as ``cat.zip`` and ``dog.zip``.
+so may be one for each split, as ``train.zip`` and ``test.zip``, and one for each class, as ``cat.zip`` and ``dog.zip``. Further trees of archives are
+in ``archive_trees``.
 Tars with the samples of a webdataset, and archives without images, are what they were; so are those of a data set on the Hub.
 """
 
+import glob
 import logging
 import os
-import re
 from dataclasses import replace
 from os import scandir
 
 from hfcontrast.console import warn_once
+from hfcontrast.data.sources.archive_trees import (
+    are_parts,
+    holds_tars_of_images,
+    is_note,
+    tree_of,
+    tree_of_files,
+    unpack_tree,
+)
 from hfcontrast.data.sources.folders import is_described, is_hidden
 from hfcontrast.data.sources.folders.layout import split_named
 from hfcontrast.data.sources.source import Source
@@ -27,12 +36,12 @@ from hfcontrast.data.sources.unpacking import (
     unpack,
 )
 from hfcontrast.errors import DataError
-from hfcontrast.paths import is_address, local_pattern
+from hfcontrast.paths import existing_part, is_address, local_pattern
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "imagefolder"
-_NAMED = 5  # archives at most in a sentence
+_FEW = 5  # archives that are all named
 _OTHERS = (".7z", ".rar")  # which are unpacked by hand
 _DEPTH = 3  # archives in archives
 
@@ -49,7 +58,7 @@ def unpacked(source: Source, depth: int = 0) -> Source:
     """
     archives = _archives(source)
     if not archives:
-        return source
+        return _unpacked_tree(source, depth)
     kinds = {content_of(archive) for archive in archives.values()}
     own = [source.path, source.data_dir, *([*archives.values()] if source.data_files else [])]
     # Itself, or an archive that it is in, and not its folder.
@@ -73,6 +82,74 @@ def unpacked(source: Source, depth: int = 0) -> Source:
     if source.path == FORMAT:
         return unpacked(replace(source, data_dir=folder, data_files=None), depth + 1)
     return unpacked(replace(source, path=folder, data_dir=None), depth + 1)
+
+
+def _unpacked_tree(source: Source, depth: int) -> Source:
+    """The source with archives in folders, or with parts of one set, replaced by the folder that they make; any other as it is."""
+    place, endings = _folder(source)
+    if source.path == FORMAT and source.data_files is not None:
+        place = source.data_dir or "data_files"
+        found = _all_archives(source)
+        tree = tree_of_files(place, found, ENDINGS) if found else None
+    else:
+        tree = tree_of(place, endings) if place else None
+    if tree is None:
+        if place and source.path != FORMAT and holds_tars_of_images(place):
+            warn_once(
+                logger,
+                f"the tars in {place} are read as a webdataset, and their images have no labels: data.path=imagefolder with "
+                f"data.data_dir={place} takes the folders in them, or tars without folders, for classes",
+            )
+        return source
+    archives, folder = list(tree.folders), unpack_tree(tree)
+    named = " and ".join(archives) if len(archives) < _FEW else f"the {len(archives)} archives in {place}"
+    warn_once(
+        logger,
+        f"the files of {named} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked",
+    )
+    if source.path == FORMAT:
+        return unpacked(replace(source, data_dir=folder, data_files=None), depth + 1)
+    return unpacked(replace(source, path=folder, data_dir=None), depth + 1)
+
+
+def _folder(source: Source) -> tuple[str, tuple[str, ...]]:
+    """The folder that may have archives, and their endings; an empty text where a source is no folder of this machine."""
+    if hasattr(source.path, "dataset") or source.name is not None or source.data_files is not None:
+        return "", ()
+    base = source.data_dir or ""
+    if source.path == FORMAT:
+        return ("" if is_address(base) else base), ENDINGS
+    if not os.path.isdir(source.path) or is_described(source.folder):
+        return "", ()
+    return os.path.join(source.path, base) if base else source.path, (".zip",)
+
+
+def _all_archives(source: Source) -> dict[str, list[str]]:
+    """The archives that ``data_files`` of imagefolder name, by the folders of their splits; empty where it names other files too."""
+    base, given = source.data_dir or "", source.data_files
+    named = given if isinstance(given, dict) else {"train": given}
+    found: dict[str, list[str]] = {}
+    for split, patterns in named.items():
+        paths = [
+            path
+            for pattern in ([patterns] if isinstance(patterns, str) else patterns)
+            for path in _paths(pattern, base)
+        ]
+        if not paths or not all(map(is_archive, paths)):
+            return {}
+        found["" if named.keys() == {"train"} else f"{split}/"] = paths
+    return found if found.keys() <= {"", "train/", "validation/", "test/"} else {}
+
+
+def _paths(pattern: str, base: str) -> list[str]:
+    """What a path or pattern of this machine names."""
+    if not isinstance(pattern, str) or is_address(pattern):
+        return []
+    literal, rest = existing_part(os.path.expanduser(pattern), base)
+    top = os.path.join(base, literal)
+    return (
+        [os.path.join(top, name) for name in sorted(glob.glob(rest, root_dir=top, recursive=True))] if rest else [top]
+    )
 
 
 def _samples(source: Source, archive: str) -> Source:
@@ -124,7 +201,7 @@ def _archives_at(place: str, of_classes: tuple[str, ...]) -> dict[str, str]:
     try:
         with scandir(place) as entries:  # to the first that is no archive
             for entry in entries:
-                if not _is_note(entry.name) and not is_hidden(entry.name, entry.is_dir()):
+                if not is_note(entry.name) and not is_hidden(entry.name, entry.is_dir()):
                     if not is_archive(entry.path) or stem_of(entry.path) in found:
                         return {}
                     found[stem_of(entry.path)] = entry.path
@@ -140,26 +217,4 @@ def _are_classes(place: str, archives: dict[str, str], endings: tuple[str, ...])
     for archive in archives.values():  # to the first that is none
         if not archive.lower().endswith(endings) or content_of(archive) != IMAGES or has_class_folders(archive):
             return False
-    names = sorted(archives)
-    told = f"{', '.join(names[:_NAMED])}{' and more' * (len(names) > _NAMED)}"
-    if parts := _are_numbered(names):
-        warn_once(
-            logger,
-            f"the archives of {place}, {told}, are taken for numbered parts of one set: their images have no labels",
-        )
-    else:
-        warn_once(logger, f"the archives of {place} are its classes: {told}")
-    return not parts
-
-
-def _are_numbered(names: list[str]) -> bool:
-    """Whether names differ in a number only, which counts on, as those of parts do, but not as WordNet's n01440764 does."""
-    if len({re.sub(r"\d+", "0", name) for name in names}) > 1:
-        return False
-    numbers = sorted(tuple(map(int, re.findall(r"\d+", name))) for name in names)
-    first, last = numbers[0], numbers[-1]
-    return bool(first) and first[:-1] == last[:-1] and last[-1] - first[-1] == len(names) - 1
-
-
-def _is_note(name: str) -> bool:
-    return name.lower().startswith(("readme", "license"))
+    return not are_parts(place, list(archives))

@@ -128,7 +128,7 @@ def unpack(path: str) -> str:
         DataError: It cannot be read, or is damaged, or there is not enough space.
     """
     state, place = os.stat(path), os.path.realpath(path)
-    return _in_cache(
+    return in_cache(
         path, stem_of(path), f"{place}\n{state.st_size}\n{state.st_mtime_ns}", functools.partial(_unpack, path)
     )
 
@@ -144,11 +144,21 @@ def link_folders(folders: dict[str, str]) -> str:
         for name, folder in folders.items():
             (unfinished / name).symlink_to(folder, target_is_directory=True)
 
-    return _in_cache(" and ".join(folders.values()), "splits", repr(sorted(folders.items())), link)
+    return in_cache(" and ".join(folders.values()), "splits", repr(sorted(folders.items())), link)
 
 
-def _in_cache(path: str, name: str, key: str, fill: Callable[[Path], None]) -> str:
-    """A folder in the cache, filled unless it is there already: by one process, and only with its name once it is complete."""
+def in_cache(path: str, name: str, key: str, fill: Callable[[Path], None]) -> str:
+    """A folder in the cache, filled unless it is there already: by one process, and only with its name once it is complete.
+
+    Args:
+        path: What is unpacked, for messages.
+        name: What the folder's name begins with.
+        key: What the folder's contents follow from.
+        fill: Fills the folder.
+
+    Raises:
+        DataError: It cannot be filled.
+    """
     hashed = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
     target = Path(datasets.config.HF_DATASETS_CACHE) / "hfcontrast_archives" / f"{name[:60]}-{hashed}"
     if target.is_dir():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hfcontrast import console
-from hfcontrast.data import Source, available_splits, load_rows
+from hfcontrast.data import available_splits, load_rows
 from hfcontrast.data.held_out import held_out_sources
-from hfcontrast.data.sources import packed, unpacking
+from hfcontrast.data.sources import unpacking
 from hfcontrast.errors import DataError
 from tests.data.conftest import pictures
 
@@ -232,13 +232,78 @@ def test_each_class_can_be_an_archive(tmp_path, inside, caplog):
     assert caplog.text.count("are its classes: cat, dog") == 1
 
 
-def test_numbered_parts_and_archives_with_class_folders_are_no_classes(tmp_path, caplog):
+def test_numbered_parts_are_no_classes(tmp_path, caplog):
     for i in range(2):
         pack(tmp_path / f"parts/images_{i}.zip", {f"{i}.png": IMAGES[i]})
-        pack(tmp_path / f"folders/{'ab'[i]}.zip", CLASSES)
         pack(tmp_path / f"wordnet/n0{i + 1}440764.zip", {f"{i}.png": IMAGES[i]})
     assert load_rows("imagefolder", data_dir=str(tmp_path / "parts")).class_names is None
     assert "images_0, images_1, are taken for numbered parts of one set: their images have no labels" in caplog.text
-    source = Source("imagefolder", data_dir=str(tmp_path / "folders"))
-    assert packed.unpacked(source) == source
     assert len(load_rows("imagefolder", data_dir=str(tmp_path / "wordnet")).class_names) == 2
+
+
+def labels_of(**source):
+    """How many images of each class a source has, and that all of them can be read."""
+    rows = load_rows(**source)
+    assert len(pixels(rows)) == rows.num_rows
+    return sorted(rows.class_names[row["label"]] for row in rows.dataset)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_archives_with_class_folders_are_parts_of_one_set(tmp_path, streaming, caplog):
+    for part in "ab":  # files of the same names too
+        pack(
+            tmp_path / "parts" / f"{part}.zip",
+            {f"{part}/cat/0.png": IMAGES[ord(part) % 6], f"{part}/dog/0.png": IMAGES[1]},
+        )
+        pack(
+            tmp_path / "tars" / f"{part}.tar",
+            {f"cat/{part}.png": IMAGES[0], f"{part}.png": IMAGES[1], f"dog/{part}.png": IMAGES[2]},
+        )
+    files = {"data_files": str(tmp_path / "parts" / "*.zip")}
+    for source in (
+        {"path": str(tmp_path / "parts")},
+        {"path": "imagefolder", "data_dir": str(tmp_path / "parts")},
+        {"path": "imagefolder", **files},
+    ):
+        assert labels_of(streaming=streaming, **source) == ["cat", "cat", "dog", "dog"]
+    rows = load_rows("imagefolder", data_dir=str(tmp_path / "tars"), streaming=streaming)
+    assert sorted(row["label"] for row in rows.dataset) == [-1, -1, 0, 0, 1, 1]
+    assert "a, b, are taken for parts of one set" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar"])
+def test_archives_in_folders_are_what_the_folders_are(tmp_path, ending, caplog):
+    for split in ("train", "test"):
+        for number, name in enumerate(("cat", "dog")):
+            pack(tmp_path / "in" / split / f"{name}{ending}", {f"{split}{number}.png": IMAGES[number]})
+    source = {"path": "imagefolder", "data_dir": str(tmp_path / "in")}
+    assert available_splits(**source) == ["train", "test"]
+    assert labels_of(split="train", **source) == labels_of(split="test", **source) == ["cat", "dog"]
+    load_rows(str(tmp_path / "in"))
+    assert ("are read as a webdataset" in caplog.text) == (ending == ".tar")
+
+
+@pytest.mark.parametrize("name", ["0.png", "images/0.png", "cat/0.png"])
+def test_metadata_lies_beside_an_archive_or_within_it(tmp_path, name):
+    inside = "cat/0.png" if name == "cat/0.png" else "0.png"
+    table = f"file_name,text\n{name},a cat\n".encode()
+    pack(tmp_path / "beside" / "images.zip", {inside: IMAGES[0], "dog/1.png": IMAGES[1]})
+    (tmp_path / "beside" / "metadata.csv").write_bytes(table)
+    pack(tmp_path / "within" / "images.zip", {name: IMAGES[0], "metadata.csv": table})
+    for place in ("beside", "within"):
+        rows = load_rows(str(tmp_path / place), captioned=True)
+        assert [row["text"] for row in rows.dataset] == ["a cat"] and len(pixels(rows)) == 1
+
+
+def test_archives_that_may_be_one_thing_or_the_other_are_refused(tmp_path):
+    pack(tmp_path / "some" / "a.zip", {"cat/0.png": IMAGES[0], "dog/1.png": IMAGES[1]})
+    pack(tmp_path / "some" / "b.zip", {"0.png": IMAGES[0]})
+    with pytest.raises(DataError, match="a of the archives of .*some has class folders and b has none"):
+        load_rows(str(tmp_path / "some"))
+    for part in "ab":
+        table = b"file_name,text\ncat/0.png,a cat\n"
+        pack(
+            tmp_path / "twice" / f"{part}.zip", {"cat/0.png": IMAGES[0], "dog/1.png": IMAGES[1], "metadata.csv": table}
+        )
+    with pytest.raises(DataError, match="two archives of .*twice have a file .*metadata says"):
+        load_rows(str(tmp_path / "twice"))
