@@ -20,6 +20,7 @@ from .evaluation.rows import Described, EvaluationRows, further_columns, prepare
 from .evaluation.tuned import Tuned
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
+from .recipe.published import data_name
 from .recipe.tasks import evaluation_tasks
 from .training.build import Training
 from .training.build_method import published_size
@@ -66,6 +67,12 @@ class OpenedRows:
                     none = LABELS in needed and not described.has_labels()
                     require(one.lacks(needed, None) or [LABELS] * none, f"eval.tasks.{name}", one, _HINTS)
 
+    @property
+    def trained_on(self) -> bool:
+        """Whether the encoder is trained on the test rows too, as where a fifth of the rows is held out of the classifiers alone."""
+        found, elsewhere = self.found, self.recipe.eval.path is not None
+        return found is not None and not elsewhere and found.own and found.split in (None, self.recipe.data.split)
+
 
 def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEvaluation, str, Any, float]:
     """The evaluation of a run, what its data are called, the processor that is published, and its resize ratio.
@@ -81,7 +88,7 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     processor = build_processor(encoder, size, ratio, training.mean, training.std)
     with_texts = training.captions is not None and is_two_towers(encoder)
     found = opened.found
-    name = f"{recipe.evaluation_source()['path']} ({found.where})"
+    name = f"{data_name(**recipe.evaluation_source())} ({found.where})"
     settings = recipe.eval
     prepare = partial(
         prepared_rows,
@@ -105,7 +112,8 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     processing = [size, ratio, training.mean, training.std]
     used = found.train if rows.train is None else rows.train.all_rows
     counts = [used.num_rows, found.test.num_rows]
-    evaluation.conditions = conditions(recipe, name, counts, processing, evaluation.tasks, draws_rows(found, settings))
+    noted = f"{recipe.evaluation_source()['path']} ({found.where})"
+    evaluation.conditions = conditions(recipe, noted, counts, processing, evaluation.tasks, draws_rows(found, settings))
     if with_texts:
         processor = with_tokenizer(encoder, processor, training.captions.tokenizer)
     return evaluation, name, processor, ratio

@@ -12,6 +12,7 @@ from ..errors import CheckpointError, RecipeError
 from ..paths import local_path, quoted
 from ..recipe import Recipe, differences, load_recipe
 from ..recipe.precedence import is_shared, shared_beside
+from ..recipe.published import own_recipe, published_values
 from ..recipe.tasks import described_settings, evaluation_tasks
 from ..renamed import without_warnings
 
@@ -148,14 +149,15 @@ def finished_result(run: PlannedRun) -> dict[str, Any] | None:
     Raises:
         CheckpointError: The folder holds a run of the same recipe that is evaluated otherwise.
     """
-    former = run.folder / "recipe.yaml"
+    former = own_recipe(run.folder)
     resumable = any((run.folder / "checkpoints").glob("step_*"))
     if former.exists() and (resumable or former_result(run)):
         with without_warnings():
             recipe = load_recipe(former, check=False)
-        before, after = evaluation_settings(recipe), evaluation_settings(run.recipe)
-        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-        if changed and recipe.fingerprint().hash == run.hash:
+            public = load_recipe(published_values(run.recipe).values, check=False)  # what is left without checkpoints
+        before, after, named = (evaluation_settings(one) for one in (recipe, run.recipe, public))
+        changed = [name for name in {**before, **after} if before.get(name) not in (after.get(name), named.get(name))]
+        if changed and (recipe.fingerprint().hash == run.hash or former_result(run)):
             if resumable and all(name.startswith("tasks.") and name not in before for name in changed):
                 return None
             texts = differences(_nested(before, changed), _nested(after, changed))

@@ -1,7 +1,7 @@
 """Rows: images with or without labels, captions and further columns, undecoded, of one split."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Unpack
 
@@ -43,6 +43,7 @@ class Rows:
         row_ids: Computes the identities of all rows of the split, (N,) uint64; None where they are not known.
         chosen: Which rows of the split these are, of a map-style set: (num_rows,) their places; None where they are all of them.
         conditions: What the rows of a stream fulfill, one after the other: of their place among those that fulfill the former.
+        not_used: How many files or images of the source are no rows of any split, by cause.
         unreadable: The rows of the split that an evaluation could not read so far, by their names, each with the cause.
     """
 
@@ -63,6 +64,7 @@ class Rows:
     row_ids: Callable[[], np.ndarray | None] | None = None
     chosen: np.ndarray | None = None
     conditions: tuple[Callable[[int], bool], ...] = ()
+    not_used: Mapping[str, int] = field(default_factory=dict, compare=False)
     unreadable: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property

@@ -8,6 +8,27 @@ from hfcontrast.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+# Kinds of causes, by a part of what readers say; the first counts.
+_KINDS = {
+    "data.max_pixels": "more pixels than data.max_pixels",
+    "times as long as wide": "more than 100 times as long as wide",
+    "not part of the data set": "an address or file outside of the data set",
+    "base64": "no image",
+    "holds no image": "no image",
+    "cannot be decoded": "cannot be decoded",
+    "cannot be read": "cannot be opened",
+    "is no caption": "no caption",
+    "caption is empty": "an empty caption",
+    "caption is not UTF-8": "a caption that is not UTF-8",
+    "has no value": "a missing value",
+}
+
+
+def kind_of(cause: str) -> str:
+    """The kind of a cause, without what is of one row only, such as the file."""
+    return next((kind for part, kind in _KINDS.items() if part in cause), "damaged")
+
+
 _FEW_ROWS = 200  # of a stream: below, a share of unreadable ones says nothing, until the first pass is over
 
 

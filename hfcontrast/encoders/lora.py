@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -227,6 +228,31 @@ def trained_modules(encoder: nn.Module, path: str = "") -> list[str]:
         else:
             found += trained_modules(module, f"{full}.")
     return found
+
+
+def lora_facts(encoder: PreTrainedModel) -> dict[str, Any] | None:
+    """What adapters an encoder has, as JSON; None where it has none.
+
+    Returns:
+        ``r``, ``alpha`` and ``dropout``; ``layers``: how many have adapters; ``targets``: what these are called within their blocks;
+        ``towers``: of a model with two, those with adapters; ``parameters``: how many the adapters have; ``trained_beside``: the
+        encoder's modules that are trained beside them.
+    """
+    if not (layers := lora_layers(encoder)):
+        return None
+    config = encoder.peft_config[ADAPTER]
+    towers = [name for name in ("vision", "text") if any(layer.startswith(f"{name}_model.") for layer in layers)]
+    adapters = (value.numel() for name, value in encoder.named_parameters() if ".lora_" in name)
+    return {
+        "r": config.r,
+        "alpha": config.lora_alpha,
+        "dropout": config.lora_dropout,
+        "layers": len(layers),
+        "targets": _ends(layers).split(", "),
+        "towers": towers if is_two_towers(encoder) else [],
+        "parameters": sum(adapters),
+        "trained_beside": list(config.modules_to_save or []),
+    }
 
 
 def describe(encoder: PreTrainedModel, r: int, layers: list[str]) -> str:

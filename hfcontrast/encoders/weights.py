@@ -19,6 +19,25 @@ _NAMED = 3  # names of tensors in a sentence, at most
 
 
 @dataclass(frozen=True)
+class Part:
+    """The released weights of an encoder, or of one of its towers.
+
+    Attributes:
+        tower: ``vision`` or ``text``; empty for the encoder as a whole.
+        name: Folder or name on the Hub.
+        revision: The commit that was loaded from the Hub, else the branch, tag or commit that was asked for.
+        tensors: How many of the encoder's tensors were loaded.
+        of_tensors: How many it has.
+    """
+
+    tower: str
+    name: str
+    revision: str | None
+    tensors: int
+    of_tensors: int
+
+
+@dataclass(frozen=True)
 class Loaded:
     """What was loaded into an encoder.
 
@@ -26,11 +45,13 @@ class Loaded:
         names: Tensors of the encoder's ``state_dict`` that were loaded.
         sentence: How many they are, and which ones start at random.
         sources: Where the weights come from, by tower: ``vision`` and ``text``; by ``""`` for the encoder as a whole.
+        parts: The same with what was loaded of each.
     """
 
     names: frozenset[str]
     sentence: str
     sources: dict[str, str]
+    parts: tuple[Part, ...] = ()
 
     def has_weights(self, tower: str) -> bool:
         """Whether a tower was loaded, alone or with the whole encoder."""
@@ -53,23 +74,24 @@ def load_weights(encoder: PreTrainedModel, backbone: Backbone | str | Mapping[st
     backbone = Backbone.read(backbone)
     least = backbone.min_matched or 1.0
     names: frozenset[str] = frozenset()
-    sentences, sources = [], {}
+    sentences, sources, parts = [], {}, []
     for tower, weights in backbone.weights.items():
         if tower and not is_two_towers(encoder):
             continue
         prefix = f"{tower}_model." if tower else ""
         target = getattr(encoder, prefix[:-1]) if tower else encoder
-        found, sentence = _load(target, weights, tower, least)
+        found, sentence, part = _load(target, weights, tower, least)
         names |= {f"{prefix}{name}" for name in found}
         sentences.append(sentence)
+        parts.append(part)
         sources[tower] = weights.name
-    return Loaded(names, "; ".join(sentences), sources) if sources else None
+    return Loaded(names, "; ".join(sentences), sources, tuple(parts)) if sources else None
 
 
-def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) -> tuple[frozenset[str], str]:
-    """Loads one model, or a tower of it, into the encoder or a tower of that; returns the loaded names and a sentence."""
+def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) -> tuple[frozenset[str], str, Part]:
+    """Loads one model, or a tower of it, into the encoder or a tower of that; returns the loaded names, a sentence and the part."""
     name, what = source.name, f"{tower} tower" if tower else "encoder"
-    weights = _read(source, None if is_two_towers(target) else tower or "vision")
+    weights, commit = _read(source, None if is_two_towers(target) else tower or "vision")
     wanted = target.state_dict()
     absent = {key: "" for key in wanted if key not in weights}
     reshaped = {
@@ -98,11 +120,12 @@ def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) ->
     with torch.no_grad():
         for key in matched:
             wanted[key].copy_(weights[key])
-    return matched, _sentence(len(matched), len(wanted), what, name, missing)
+    part = Part(tower, name, commit or source.revision, len(matched), len(wanted))
+    return matched, _sentence(len(matched), len(wanted), what, name, missing), part
 
 
-def _read(weights: Weights, tower: str | None) -> dict[str, Tensor]:
-    """The tensors that a model, or one of its two towers, has stored weights for, by the names of transformers' modules."""
+def _read(weights: Weights, tower: str | None) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors that a model, or one of its two towers, has stored weights for, by the names of transformers' modules; and its commit."""
     # Tensors of another shape than the configuration says are missing too, and are said by us.
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     source, info = read_pretrained(AutoModel, weights.name, weights.argument, weights.revision, **options)
@@ -112,7 +135,7 @@ def _read(weights: Weights, tower: str | None) -> dict[str, Tensor]:
     prefix = f"{tower}_model."
     if tower and hasattr(source, prefix[:-1]):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    return tensors
+    return tensors, getattr(source.config, "_commit_hash", None)
 
 
 def _sentence(matched: int, wanted: int, what: str, name: str, missing: dict[str, str]) -> str:

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterable
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -15,21 +14,26 @@ from ..evaluation.counts import titles_by_numbers, told_counts
 from ..evaluation.protocol import Evaluator, Figure
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import told_answers, told_baselines_above
+from ..methods.registry import installed
 from ..recipe import Recipe
+from ..recipe.published import Replaced, published_values
 from ..recipe.tasks import evaluation_tasks
+from ..recipe.writing import as_yaml
 from ..training.build import Training
 from ..training.build_method import published_size
+from ..training.collapse import features_collapsed
 from ..training.cut_captions import told_cut_captions
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
+from .facts import base_models, hub_data, relation, run_facts, takes_labels
 from .result import named_scores
+from .told import told_data, told_nothing, told_overlap, told_setups, told_source, told_start, told_versions
 from .usage import usage
 
 CARD = "card"  # where figures are shown, as evaluators declare it
 PREDICTIONS = "predictions.png"  # the method's predictions for a few images, if it has any
 _PIPELINE_TOKENS = 64
 _WIDEST = 4  # scores beside each other
-_FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")
 _POOLER_NOTE = (
     "Use the features above, not the `pooler_output` of this model: it is not what was trained and evaluated."
 )
@@ -47,7 +51,8 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     recipe, encoder = training.recipe, training.method.export_encoder()
     name, pairs = training.output.name, training.captions is not None
     timm = family_of(encoder).processor_in_config
-    saw_labels = "labels" in inspect.signature(type(training.method).objective).parameters and training.rows.labeled
+    facts, public = run_facts(training, notes), published_values(recipe)
+    saw_labels = takes_labels(training)
     kind = "contrastive" if pairs else "supervised" if saw_labels else "self-supervised"
     data = ModelCardData(
         license=recipe.publish.license,
@@ -55,23 +60,26 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         pipeline_tag="zero-shot-image-classification" if pairs else "image-feature-extraction",
         tags=["hfcontrast", kind + "-learning", recipe.method.name, *recipe.publish.tags],
         model_name=name,
-        base_model=[name for name in recipe.released_weights if not Path(name).exists()] or None,  # names on the Hub
+        base_model=base_models(facts) or None,
+        base_model_relation=relation(facts),
+        datasets=hub_data(facts) or None,
         eval_results=_results(evaluated_on, notes.get("trained", {})) or None,
     )
-    return ModelCard.from_template(
+    card = ModelCard.from_template(
         data,
         template_str=files("hfcontrast.publishing").joinpath("card_template.md").read_text(encoding="utf-8"),
         name=name,
         repo=name,
         timm=timm,
         two_towers=pairs,
-        data=data_name(recipe),
+        source=told_source(facts["data"]),
         labels="with" if saw_labels else "without",
-        method_text=inspect.getdoc(type(training.method)),
+        method_text=inspect.cleandoc(type(training.method).__doc__ or ""),
         **_encoder_text(training, encoder, ratio),
-        **_evaluation_text(training, notes, evaluated_on),
-        **_training_text(training, notes),
+        **_evaluation_text(training, notes, evaluated_on, facts["data"]["labels"]),
+        **_training_text(training, notes, facts, public),
     )
+    return ModelCard(public.scrubbed(card.content), ignore_metadata_errors=False)
 
 
 def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) -> dict[str, Any]:
@@ -97,12 +105,18 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
     }
 
 
-def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: str) -> dict[str, Any]:
+def _evaluation_text(
+    training: Training, notes: dict[str, Any], evaluated_on: str, labels: str | None
+) -> dict[str, Any]:
     """The card's description of the evaluation."""
     columns, rows = score_table(notes, released=training.weights is not None)
     return {
         "predictions": PREDICTIONS if (training.output / PREDICTIONS).exists() else None,
         "constant_loss": constant_loss(notes, training.total_steps),
+        "collapsed": features_collapsed(notes),
+        "trained_on": notes["evaluation"].get("trained_on"),
+        "overlap": told_overlap(notes["evaluation"], labels),
+        "nothing": told_nothing(notes["evaluation"], labels),
         "columns": columns,
         "scores": rows,
         "remarks": table_remarks(notes, released=training.weights is not None),
@@ -112,19 +126,44 @@ def _evaluation_text(training: Training, notes: dict[str, Any], evaluated_on: st
     }
 
 
-def _training_text(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
+def _training_text(
+    training: Training, notes: dict[str, Any], facts: dict[str, Any], public: Replaced
+) -> dict[str, Any]:
     """The card's description of the training."""
-    accelerator, recipe = training.accelerator, training.recipe
+    batch_size = training.recipe.train.batch_size
     return {
         "cut_off": told_cut_captions(training, notes),
-        "starts_from": "; ".join((training.weights or "").splitlines()),
+        "started": told_start(facts["start"], training.captions is not None),
+        "started_from": facts["start"],
         "steps": f"{training.total_steps:,}",
-        "batch_size": recipe.train.batch_size,
-        "processes": accelerator.num_processes,
-        "precision": {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
-        "recipe": recipe.to_yaml(),
-        "versions": ", ".join(f"{package} {version}" for package, version in describe_environment().items()),
+        "batch_size": batch_size,
+        "setups": told_setups(facts["setups"]),
+        "trained_on_data": told_data(facts["data"], training.total_steps, batch_size),
+        "conditions": _conditions(training.recipe, facts, public),
+        "recipe": as_yaml(public.values),
+        "versions": told_versions(facts["setups"], describe_environment()),
     }
+
+
+def _conditions(recipe: Recipe, facts: dict[str, Any], public: Replaced) -> str:
+    """What is to be there for a run to be repeated, as the end of a sentence; mostly nothing."""
+    found = []
+    if package := plugin_of(recipe.method.name):
+        found.append(f"with {package}, which the method comes with")
+    if facts["data"]["kind"] == "memory":
+        found.append("with the data set that was open in Python, by `load_recipe(RECIPE, dataset=...)`")
+    if keys := public.keys():
+        named = " and ".join(f"`{key}`" for key in keys)
+        found.append(f"with paths of yours in {named}, where names stand for those of the machine that trained")
+    return f", {', '.join(found)}" if found else ""
+
+
+def plugin_of(method: str) -> str | None:
+    """The package that a method comes with; None for those of hfcontrast."""
+    distribution = installed()[method].distribution
+    if distribution == "hfcontrast":
+        return None
+    return f"the package `{distribution}`" if distribution else "the module"
 
 
 def _text_width(encoder: PreTrainedModel, max_length: int) -> int | None:
@@ -158,15 +197,6 @@ def explained(recipe: Recipe, scores: dict[str, float], counts: dict[str, dict[s
                 evaluator.explain(settings, names) + (f" Measured on {'; '.join(parts)}." if parts else "")
             )
     return sentences
-
-
-def data_name(recipe: Recipe) -> str:
-    """The name of the training data: that on the Hub, or the last part of the folder or pattern in the recipe."""
-    settings = recipe.data
-    local = settings.data_dir or settings.data_files
-    if isinstance(local, str) and settings.path in _FORMATS:
-        return f"{settings.path} {Path(local).name}"
-    return Path(settings.path).name if Path(settings.path).exists() else settings.path
 
 
 def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str], list[list[str]]]:

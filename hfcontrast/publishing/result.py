@@ -9,11 +9,14 @@ import torch
 
 from ..atomic import write_json
 from ..evaluation.verdict import told_baselines_above
+from ..recipe.published import published_values
 from ..training.build import Training
 from ..training.cut_captions import NOTE
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
+from ..training.record import precision_of
 from ..training.tracking import read_metrics
+from .facts import run_facts
 
 FILE = "result.json"
 
@@ -50,12 +53,13 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         ``captions``: of a method of images and texts, how many were ``read`` in the training and ``cut_off``;
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see
-        :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``.
+        :func:`~hfcontrast.training.memory.peak_memory`); ``device``, ``processes``, ``threads``, ``precision``, ``versions``, of the last
+        start; and what :func:`~.facts.run_facts` gives: ``start``, ``data``, ``setups``. No path of this machine is in it.
     """
     recipe, accelerator = training.recipe, training.accelerator
     cuda = accelerator.device.type == "cuda"
     scores = named_scores(notes, training.weights is not None)
-    return {
+    result = {
         "method": recipe.method.name,
         "recipe_hash": recipe.fingerprint().hash,
         "seed": recipe.train.seed,
@@ -73,9 +77,11 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "device": torch.cuda.get_device_name(accelerator.device) if cuda else accelerator.device.type,
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
-        "precision": {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
+        "precision": precision_of(training),
         "versions": describe_environment(),
+        **run_facts(training, notes),
     }
+    return published_values(recipe).scrubbed(result)
 
 
 def training_speed(metrics: Path) -> float | None:

@@ -27,7 +27,7 @@ def expand_paths(values: dict[str, Any]) -> dict[KeyPath, Expanded]:
         What has changed, by the path of its key.
     """
     changed: dict[KeyPath, Expanded] = {}
-    for holder, where, base in _holders(values):
+    for holder, where, base in holders(values):
         names = SOURCE_PATHS if where[0] in ("data", "eval") else [key[-1] for key in PATHS if key[:-1] == where]
         for name in names:
             if name in holder:
@@ -66,7 +66,7 @@ def check_output(values: dict[str, Any]) -> list[Problem]:
     return [Problem(("train", "output"), problem)] if problem else []
 
 
-def _holders(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath, str]]:
+def holders(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath, str]]:
     """The mappings that have paths, with the paths of their keys, and the folder that the paths are relative to."""
     for where in dict.fromkeys(path[:-1] for path in PATHS):
         holder: Any = values

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, PrivateAttr, WithJsonSchema
 
 from ..atomic import write_text
@@ -20,7 +19,7 @@ from .in_memory import InMemory, as_text, check_dataset, named_datasets
 from .path_keys import KeyPath
 from .paths import Expanded, as_written, check_output, expand_paths
 from .precedence import add_shared, prefer_overrides, refuse_without_the_rest
-from .reading import NUMBER, Document, apply_overrides, read_file
+from .reading import Document, apply_overrides, read_file
 from .renamed import rename_keys, warn_of_old_keys
 from .resolving import raise_problems, resolve
 from .sections import (
@@ -35,6 +34,7 @@ from .sections import (
     TrainSection,
 )
 from .short_forms import join_short_forms
+from .writing import as_yaml
 
 if TYPE_CHECKING:
     from ..methods.base import Method
@@ -96,7 +96,7 @@ class Recipe(BaseModel):
 
     def to_yaml(self) -> str:
         """Returns all settings as YAML that :func:`load_recipe` reads back."""
-        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+        return as_yaml(self.to_dict())
 
     def check(self) -> "Recipe":
         """Checks everything again, the method, backbone and views included; returns the resolved recipe.
@@ -254,14 +254,3 @@ def _plain(recipe: Mapping[str, Any], source: str) -> dict[str, Any]:
             f"{source}: settings are mappings, lists, texts, numbers, true, false and null: {why}"
         ) from error
     return copy
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes lists in one line, and numbers and texts so that YAML 1.1 and 1.2 readers agree on them."""
-
-    def represent_list(self, values: Any) -> yaml.SequenceNode:
-        return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
-
-
-_Dumper.add_representer(list, _Dumper.represent_list)
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, None)  # so that the text '1e-4' gets quotes

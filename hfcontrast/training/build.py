@@ -33,6 +33,7 @@ from .output_folder import check_same_run, make_output_folder, occupy
 from .prepare import build_cache, prepare
 from .required_rows import check_required_rows
 from .same_data import check_same_data
+from .starting_point import StartingPoint
 from .step import OptimizerStep
 from .tokenizer import build_captions, text_facts
 from .tracking import missing_packages
@@ -57,7 +58,7 @@ class Training:
         output: The run's folder.
         checkpoints: Its checkpoints.
         total_steps: Optimizer steps of the whole training.
-        weights: What was loaded into the encoder; None for random weights.
+        start: The released weights that the encoder starts from; None for random ones.
         cache: Computes a step's gradients piece by piece, where ``train.grad_cache`` asks for it.
         captions: Reads the captions, for a method that learns from texts.
         data: Number and fingerprint of the rows, which checkpoints keep.
@@ -77,10 +78,15 @@ class Training:
     output: Path
     checkpoints: Checkpoints
     total_steps: int
-    weights: str | None
+    start: StartingPoint | None
     cache: GradientCache | None
     captions: CaptionReader | None
     data: dict[str, Any]
+
+    @property
+    def weights(self) -> str | None:
+        """What was loaded into the encoder, a sentence a line; None for random weights."""
+        return "\n".join(self.start.sentences) if self.start else None
 
     def optimizer_step(self) -> OptimizerStep:
         """The step of this training; it takes micro-batches as the loader yields them."""
@@ -141,7 +147,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     known = known_of_data(recipe, method_class, rows, mean, std)
     known |= measured_settings(recipe, method_class, rows, views[0].size, accelerator)
     with LongTask("building the method and loading its weights"):
-        method, weights = build_method(recipe, views, known, text_facts(captions) if captions else None)
+        method, first = build_method(recipe, views, known, text_facts(captions) if captions else None)
     check_cacheable(method, settings.grad_cache, local_batch(recipe, accelerator.num_processes))
     loader = build_loader(recipe, accelerator, rows, views, captions)
     with LongTask("moving the method to its device"):
@@ -154,7 +160,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     cache = build_cache(recipe, accelerator, method, augmentation)
     total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
     parts = (recipe, accelerator, method, model, optimizer, loader, augmentation, rows, views, mean, std, output)
-    return Training(*parts, checkpoints, total_steps, weights, cache, captions, data)
+    return Training(*parts, checkpoints, total_steps, first, cache, captions, data)
 
 
 def build_loader(

@@ -24,6 +24,7 @@ from ..nn.random import generator_kept
 from ..recipe import Recipe
 from ..view import View
 from .adaptation import adapt
+from .starting_point import StartingPoint
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -102,8 +103,8 @@ def _check_sizes(encoder: PreTrainedModel, recipe: Recipe, views: tuple[View, ..
 
 def build_method(
     recipe: Recipe, views: tuple[View, ...], known: dict[str, Any], text: Any = None
-) -> tuple[Method, str | None]:
-    """The method with its first weights, and what is to be said about those that were loaded.
+) -> tuple[Method, StartingPoint | None]:
+    """The method with its first weights, and the released weights that it starts from; None for random ones.
 
     Args:
         recipe: The recipe.
@@ -141,7 +142,8 @@ def build_method(
     sentences += adapt(method, recipe.backbone, loaded)
     if loaded:
         copy_teachers(method)
-    return method.train(), "\n".join(sentences) or None
+    start = StartingPoint(tuple(sentences), loaded.parts, tuple(recipe.backbone.locked or ())) if loaded else None
+    return method.train(), start
 
 
 def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:

@@ -13,11 +13,12 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..atomic import write_json, writing
+from ..atomic import write_json, write_text, writing
 from ..errors import CheckpointError, TrainingError
 from ..methods.base import Progress
 from ..nn.distributed import all_mean
 from ..progress import LongTask
+from ..recipe.published import FILE, OWN_FILE, published_yaml
 from ..signals import Interrupted, stopping_at_once
 from .baseline import Evaluate, evaluate_method, evaluate_untrained, forget_kept, scores_at_start
 from .build import Training
@@ -29,6 +30,7 @@ from .gradients import GradientWatch
 from .interrupts import Watch
 from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
+from .record import record
 from .same_data import DATA
 from .state_watch import StateWatch
 from .step import StepResult
@@ -174,10 +176,12 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
             )
         accelerator.print(f"resuming from {checkpoint}")
     notes[DATA] = training.data
+    record(training, step, notes)
     if accelerator.is_main_process:
         with writing(str(output)):
-            output.mkdir(parents=True, exist_ok=True)
-            training.recipe.save(output / "recipe.yaml")
+            (output / OWN_FILE).parent.mkdir(parents=True, exist_ok=True)
+            training.recipe.save(output / OWN_FILE)
+            write_text(output / FILE, published_yaml(training.recipe))
             write_json(output / "environment.json", describe_environment())
     accelerator.wait_for_everyone()
     return step, notes

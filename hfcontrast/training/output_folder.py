@@ -1,5 +1,6 @@
 """The output folder of a run: created, locked and checked before any time is spent on the data."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ..atomic import make_folder, remove_unfinished, try_file
 from ..errors import CheckpointError, OutputError, RecipeError
 from ..lock import hold
 from ..recipe import Recipe, load_recipe
+from ..recipe.published import own_recipe
 from ..renamed import without_warnings
 
 # What says that an encoder has been published in a folder, or was about to be.
@@ -69,7 +71,7 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
     Raises:
         CheckpointError: The folder holds one.
     """
-    former = output / "recipe.yaml"
+    former = own_recipe(output)
     checkpoints = any((output / "checkpoints").glob("step_*"))
     result = next(
         (name for name in RESULTS if (output / name).exists()), None
@@ -87,9 +89,18 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
         )
     with without_warnings():
         old = load_recipe(former, former=True)
-    if old.fingerprint().hash == recipe.fingerprint().hash:
+    if recipe.fingerprint().hash in (old.fingerprint().hash, _result_hash(output)):
         return
     changes = old.difference(recipe)
     raise CheckpointError(
         f"{output} holds a run of another recipe ({'; '.join(changes[:5])}): choose another train.output, or remove the folder"
     )
+
+
+def _result_hash(output: Path) -> str | None:
+    """The hash of the recipe of a finished run: of one whose checkpoints were removed, the recipe that is left has no paths."""
+    try:
+        result = json.loads((output / RESULTS[0]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result.get("recipe_hash") if isinstance(result, dict) else None

@@ -15,6 +15,7 @@ from hfcontrast.atomic import write_text
 from hfcontrast.errors import CheckpointError, OutputError, RecipeError
 from hfcontrast.lock import hold
 from hfcontrast.recipe import load_recipe
+from hfcontrast.recipe.published import OWN_FILE
 from hfcontrast.training.build import build_training
 from hfcontrast.training.build_method import check_backbone_builds
 from hfcontrast.training.checkpoint_files import read_state, sealed
@@ -180,7 +181,7 @@ def test_data_that_changed_since_a_checkpoint_is_refused_with_both_counts(recipe
     assert notes["data"] == first.data and first.data["rows"] == 200
     for split, count in (("train[:180]", 180), ("train[1:201]", 200)):
         first.recipe.model_copy(update={"data": first.recipe.data.model_copy(update={"split": split})}).save(
-            tmp_path / "run" / "recipe.yaml"  # as if the split had always been called so
+            tmp_path / "run" / OWN_FILE  # as if the split had always been called so
         )
         with pytest.raises(
             CheckpointError, match=rf"data has changed .*step_000000000.*: 200 rows .* then, {count} rows .* now"

@@ -69,6 +69,7 @@ def load_rows(
         shard_files=opened.shard_files,
         remote=opened.remote,
         row_ids=opened.row_ids,
+        not_used=opened.not_used,
     )
 
 

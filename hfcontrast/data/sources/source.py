@@ -1,9 +1,10 @@
 """Source: where rows come from, before a split is chosen, and what each kind of source offers."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
@@ -78,6 +79,7 @@ class Opened(NamedTuple):
         shard_files: The file of each shard of a stream; empty where that is not known.
         remote: Whether a stream's files are elsewhere, or may be.
         row_ids: Computes the identities of the rows, (N,) uint64 (see ``hfcontrast.data.row_identities``); None where they are not known.
+        not_used: How many files or images are no rows of any split, by cause.
         listed: Opens only the rows that metadata files have, where there are such files and other images may lack their columns.
     """
 
@@ -88,6 +90,7 @@ class Opened(NamedTuple):
     listed: "Callable[[], Opened] | None" = None
     remote: bool = False
     row_ids: Callable[[], np.ndarray | None] | None = None
+    not_used: Mapping[str, int] = MappingProxyType({})
 
 
 class Kind(Protocol):

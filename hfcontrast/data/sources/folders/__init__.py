@@ -126,8 +126,10 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
             warn_once(logger, f"{left} of {count} images of {listing.place} (split {split}) {what}, and so no caption")
         counts = sizes | ({name: len(_listed(rows)) for name, rows in found.items()} if listed else {})
         if streaming and split in found:
-            return _as_stream(load(split), listing, split, layout)
-        return slice_splits(counts, load, split, streaming, listing.place)
+            chosen = _as_stream(load(split), listing, split, layout)
+        else:
+            chosen = slice_splits(counts, load, split, streaming, listing.place)
+        return chosen._replace(not_used=_not_used(listing, left))
 
     whole = opened(listed=False)
     of_rows = [sentence for rows in found.values() for sentence in rows.sentences]
@@ -135,6 +137,16 @@ def open_listing(listing: Listing, layout: Layout, split: str, streaming: bool) 
         warn_once(logger, sentence)
     some = any(rows.listed is not None for rows in found.values())
     return whole._replace(listed=functools.partial(opened, listed=True) if some else None)
+
+
+def _not_used(listing: Listing, unlisted: int) -> dict[str, int]:
+    """How many files and folders of a listing are no rows, by cause."""
+    found = {
+        "files that are no images": sum(number + listing.litter[ending] for ending, number in listing.unused.items()),
+        "images without a row in the metadata": unlisted,
+        "folders that may not be read": len(listing.closed),
+    }
+    return {cause: count for cause, count in found.items() if count}
 
 
 def _listed(rows: Rows) -> Dataset:

@@ -1,0 +1,85 @@
+"""The facts of a run that its card tells and ``result.json`` keeps: weights, data, what was left out, what it was computed on."""
+
+import inspect
+from collections import Counter
+from typing import Any
+
+from ..data.unreadable import kind_of
+from ..recipe.published import data_kind, data_name
+from ..training.build import Training
+from ..training.record import SETUPS, START
+
+HUB = "hub"
+
+
+def run_facts(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a finished run, as JSON.
+
+    Args:
+        training: The run.
+        notes: What :func:`~hfcontrast.training.loop.train` returned.
+
+    Returns:
+        ``start``: the released weights that it started from (see :meth:`~hfcontrast.training.starting_point.StartingPoint.facts`), null
+        for random ones; ``data``: of what it was trained on (see :func:`data_facts`); ``setups``: what its steps were computed on, one
+        entry for each change (``from_step``, ``device``, ``processes``, ``precision``, ``versions``), null where an earlier version did
+        not note it.
+    """
+    start = training.start.facts(training.method.encoder) if training.start else None
+    return {
+        "start": notes.get(START, start),
+        "data": data_facts(training),
+        "setups": notes.get(SETUPS) or None,
+    }
+
+
+def data_facts(training: Training) -> dict[str, Any]:
+    """The facts of the training data, as JSON.
+
+    Returns:
+        ``name``, without paths; ``kind``: ``hub``, ``built-in``, ``local``, ``address`` or ``memory``; ``config``, ``split`` and
+        ``revision`` as in the recipe; ``rows``: how many there are, null where a stream does not say; ``streaming``; ``epochs``: passes
+        over them; ``labels``: ``used``, ``unused``, or null where there are none; ``unreadable``: how many of the rows that were read
+        were left out, by cause; ``not_used``: how many files or images of the source are no rows, by cause.
+    """
+    settings, rows = training.recipe.data, training.rows
+    path = str(settings.path)
+    labels = None
+    if rows.labeled:
+        labels = "used" if takes_labels(training) else "unused"
+    return {
+        "name": data_name(path, settings.data_dir, settings.data_files),
+        "kind": data_kind(path),
+        "config": settings.name,
+        "split": settings.split,
+        "revision": settings.revision,
+        "rows": rows.num_rows,
+        "streaming": rows.streaming,
+        "epochs": round(training.total_steps / training.loader.steps_per_epoch, 4),
+        "labels": labels,
+        "unreadable": dict(Counter(map(kind_of, training.loader.unreadable.values())).most_common()),
+        "not_used": dict(rows.not_used),
+    }
+
+
+def takes_labels(training: Training) -> bool:
+    """Whether the method has learned from the labels of the rows."""
+    return "labels" in inspect.signature(type(training.method).objective).parameters and training.rows.labeled
+
+
+def hub_data(facts: dict[str, Any]) -> list[str]:
+    """The data sets of the Hub that a run was trained on, as the metadata of a card names them."""
+    return [facts["data"]["name"]] if facts["data"]["kind"] == HUB else []
+
+
+def base_models(facts: dict[str, Any]) -> list[str]:
+    """The models of the Hub that a run started from; of weights of a folder those that its own card names."""
+    parts = facts["start"]["weights"] if facts["start"] else []
+    return list(dict.fromkeys(name for part in parts for name in part["base_models"]))
+
+
+def relation(facts: dict[str, Any]) -> str | None:
+    """What a run made of its base models, as the Hub calls it; None where it names none."""
+    if not base_models(facts):
+        return None
+    return "adapter" if facts["start"]["lora"] else "finetune"

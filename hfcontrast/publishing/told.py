@@ -1,0 +1,172 @@
+"""What happened in a run, in the sentences of its card: each is made of the facts that ``result.json`` has (see :mod:`.facts`)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..evaluation.counts import counted
+
+_TOWERS = {"": "encoder", "vision": "image tower", "text": "text tower"}
+_PLACES = {"built-in": ", which comes with hfcontrast", "local": ", files of the machine that trained"}
+_HUB = "https://huggingface.co/"
+
+
+def told_start(start: Mapping[str, Any] | None, two_towers: bool) -> list[str]:
+    """What weights a run started from, and what of them it has trained.
+
+    Args:
+        start: The fact ``start``.
+        two_towers: Whether the encoder has an image and a text tower.
+    """
+    if start is None:
+        return ["The training started from random weights."]
+    parts = {part["tower"]: part for part in start["weights"]}
+    found = []
+    for tower, part in parts.items():
+        what = "The training" if not tower else f"The {_TOWERS[tower]}"
+        text = f"{what} started from the released weights {told_weights(part)}"
+        if part["tensors"] < part["of_tensors"]:
+            text += f", which gave {part['tensors']:,} of {part['of_tensors']:,} tensors; the others started at random"
+        found.append(f"{text}.")
+    if two_towers and "" not in parts:
+        random = [_TOWERS[tower] for tower in ("vision", "text") if tower not in parts]
+        found += [f"The {tower} started from random weights." for tower in random]
+    locked = [_TOWERS[tower] for tower in start["locked"]]
+    found += [f"The {tower} was locked: its released weights were not changed." for tower in locked]
+    if start["lora"]:
+        found.append(told_lora(start["lora"]))
+    elif not locked:
+        found.append("Both towers were trained." if two_towers else "The whole encoder was trained further.")
+    return found
+
+
+def told_weights(part: Mapping[str, Any]) -> str:
+    """Released weights by their name, with a link and the revision where they are on the Hub."""
+    if not part["on_hub"]:
+        behind = part["base_models"]
+        of = f", trained from {listed([linked(name) for name in behind])}" if behind else ""
+        return f"`{part['name']}`, a folder of the machine that trained{of}"
+    revision = f", revision `{part['revision']}`" if part["revision"] else ""
+    return f"{linked(part['name'])}{revision}"
+
+
+def told_lora(lora: Mapping[str, Any]) -> str:
+    """Which adapters a run has trained, and where they are."""
+    targets = ", ".join(f"`{name}`" for name in lora["targets"])
+    towers = listed([_TOWERS[tower] for tower in lora["towers"]])
+    where = f" of the {towers}" if towers else ""
+    beside = f" and, beside them, {listed([f'`{name}`' for name in lora['trained_beside']])}" * bool(
+        lora["trained_beside"]
+    )
+    return (
+        f"Of {'these towers' if len(lora['towers']) > 1 else 'it'} only LoRA adapters of rank {lora['r']} (alpha {lora['alpha']:g}) on "
+        f"{counted(lora['layers'], 'layers')}{where} ({targets}) were trained, {lora['parameters']:,} parameters{beside}; they are merged into the "
+        "weights here, and the folder `adapter` has them alone."
+    )
+
+
+def told_data(facts: Mapping[str, Any], steps: int, batch_size: int) -> list[str]:
+    """What a run was trained on: which rows there are, how many of them it has read, and what was left out.
+
+    Args:
+        facts: The facts ``data``.
+        steps: Optimizer steps.
+        batch_size: Rows of a step.
+    """
+    rows, read = facts["rows"], steps * batch_size
+    settings = [f"configuration `{facts['config']}`"] if facts["config"] else []
+    settings += [f"split `{facts['split']}`"]
+    settings += [f"revision `{facts['revision']}`"] if facts["revision"] else []
+    text = f"The data is {told_source(facts)}{_PLACES.get(facts['kind'], '')} ({', '.join(settings)}): "
+    text += "a stream of unknown length" if rows is None else counted(rows, "images")
+    if rows is not None and read < rows:
+        text += f", of which {read:,} were read"
+    elif rows is not None:
+        text += f", each read {facts['epochs']:g} times on average" if facts["epochs"] != 1 else ", each read once"
+    else:
+        text += f", of which {counted(read, 'images')} were read"
+    found = [f"{text}."]
+    if facts["labels"]:
+        found.append(
+            "The training learned from its labels."
+            if facts["labels"] == "used"
+            else "The training did not see its labels."
+        )
+    if facts["unreadable"]:
+        found.append(f"Left out as they cannot be used: {told_causes(facts['unreadable'], 'rows')}.")
+    if facts["not_used"]:
+        named = ", ".join(f"{count:,} {cause}" for cause, count in facts["not_used"].items())
+        found.append(f"Not part of the data: {named}.")
+    return found
+
+
+def told_source(facts: Mapping[str, Any]) -> str:
+    """Data by their name, with a link where they are on the Hub."""
+    name, kind = facts["name"], facts["kind"]
+    if kind == "memory":
+        return name
+    return f"[`{name}`]({_HUB}datasets/{name})" if kind == "hub" else f"`{name}`"
+
+
+def told_causes(causes: Mapping[str, int], what: str) -> str:
+    """Counts by cause: ``3 rows (2 cannot be decoded, 1 no caption)``."""
+    named = ", ".join(f"{count:,}: {cause}" for cause, count in causes.items())
+    return f"{counted(sum(causes.values()), what)} ({named})"
+
+
+def told_setups(setups: Sequence[Mapping[str, Any]] | None) -> str:
+    """What the steps of a run were computed on, as the end of a sentence; empty where that was not noted."""
+    if not setups:
+        return ""
+    parts = [
+        f"on {one['device']}, {counted(one['processes'], 'processes') if one['processes'] > 1 else '1 process'}, {one['precision']}"
+        for one in setups
+    ]
+    if len(set(parts)) == 1 and setups[0]["from_step"] == 0:
+        return f" {parts[0]}"
+    told = [f"from step {one['from_step']:,} {part}" for one, part in zip(setups, parts, strict=True)]
+    return f", resumed in another environment: {'; '.join(told)}"
+
+
+def told_versions(setups: Sequence[Mapping[str, Any]] | None, current: Mapping[str, str]) -> str:
+    """The versions that a run was computed with, those of the last steps where they have changed."""
+    versions = setups[-1]["versions"] if setups else current
+    changed = setups is not None and any(one["versions"] != versions for one in setups)
+    of = f" (of the steps from {setups[-1]['from_step']:,} on)" if setups and changed else ""
+    return f"Versions{of}: {', '.join(f'{package} {version}' for package, version in versions.items())}."
+
+
+def told_overlap(evaluation: Mapping[str, Any], labels: str | None) -> str | None:
+    """That an encoder has seen its test images in the training; None where it has not, as far as is known.
+
+    Args:
+        evaluation: The fact ``evaluation``.
+        labels: That of the training data.
+    """
+    if evaluation.get("trained_on"):
+        seen = "and learned from their labels" if labels == "used" else "without their labels"
+        return f"The encoder was trained on these test images too, {seen}."
+    return None
+
+
+def told_nothing(evaluation: Mapping[str, Any], labels: str | None) -> str:
+    """Why a card has no table of figures.
+
+    Args:
+        evaluation: The fact ``evaluation``.
+        labels: Of the training data.
+    """
+    if reason := evaluation.get("not_classified"):
+        return f"{reason[0].upper()}{reason[1:]}."
+    if doubled := evaluation.get("near_duplicates"):
+        return f"All {doubled:,} labeled train images are near-duplicates of test images: nothing was classified."
+    return "Nothing was classified" + (", as the data has no labels." if labels is None else ".")
+
+
+def linked(name: str) -> str:
+    """A model of the Hub with its address."""
+    return f"[`{name}`]({_HUB}{name})"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
