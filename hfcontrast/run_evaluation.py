@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from .data.sources import Rows, load_rows
+from .data.sources.source import split_names
 from .encoders.new_adapters import adapter_settings
 from .encoders.two_towers import is_two_towers
 from .errors import RecipeError, under
@@ -44,6 +46,7 @@ class OpenedRows:
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         self.tasks = {name: Task(*task) for name, task in evaluation_tasks(recipe.eval).items()}
+        self.rows: Rows | None = None
         self.found: HeldOut | None = None
 
     def __call__(self, rows: Rows) -> None:
@@ -57,6 +60,7 @@ class OpenedRows:
         """
         needs = frozenset().union(*(task.evaluator.needs_with(task.settings) for task in self.tasks.values()))
         captioned = rows.captions is not None and CAPTIONS in needs
+        self.rows = rows
         self.found = held_out(self.recipe, rows, captioned, further_columns(needs))
         for name, (evaluator, settings) in self.tasks.items():
             if name in self.recipe.eval.tasks:
@@ -67,11 +71,20 @@ class OpenedRows:
                     none = LABELS in needed and not described.has_labels()
                     require(one.lacks(needed, None) or [LABELS] * none, f"eval.tasks.{name}", one, _HINTS)
 
-    @property
-    def trained_on(self) -> bool:
-        """Whether the encoder is trained on the test rows too, as where a fifth of the rows is held out of the classifiers alone."""
-        found, elsewhere = self.found, self.recipe.eval.path is not None
-        return found is not None and not elsewhere and found.own and found.split in (None, self.recipe.data.split)
+    def trained_on(self) -> int | str | None:
+        """How many of the test rows the encoder is trained on too: ``all``, as where a fifth is held out of the classifiers alone; None: not known."""
+        found, split = self.found, self.recipe.data.split
+        if self.recipe.eval.path is not None or not found.own:
+            return 0
+        if found.split in (None, split):
+            return "all"
+        if not set(split_names(found.split)) & set(split_names(split)):
+            return 0
+        trained, tests = self.rows.identities(), found.test.identities()
+        if trained is None or tests is None:
+            return None
+        count = int(np.isin(tests, trained).sum())
+        return "all" if count == len(tests) else count
 
 
 def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEvaluation, str, Any, float]:

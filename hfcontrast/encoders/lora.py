@@ -236,12 +236,13 @@ def lora_facts(encoder: PreTrainedModel) -> dict[str, Any] | None:
     Returns:
         ``r``, ``alpha`` and ``dropout``; ``layers``: how many have adapters; ``targets``: what these are called within their blocks;
         ``towers``: of a model with two, those with adapters; ``parameters``: how many the adapters have; ``trained_beside``: the
-        encoder's modules that are trained beside them.
+        encoder's modules and parameters that are trained beside them.
     """
     if not (layers := lora_layers(encoder)):
         return None
     config = encoder.peft_config[ADAPTER]
     towers = [name for name in ("vision", "text") if any(layer.startswith(f"{name}_model.") for layer in layers)]
+    beside = [name for name, value in encoder.named_parameters(recurse=False) if value.requires_grad]
     adapters = (value.numel() for name, value in encoder.named_parameters() if ".lora_" in name)
     return {
         "r": config.r,
@@ -251,7 +252,7 @@ def lora_facts(encoder: PreTrainedModel) -> dict[str, Any] | None:
         "targets": _ends(layers).split(", "),
         "towers": towers if is_two_towers(encoder) else [],
         "parameters": sum(adapters),
-        "trained_beside": list(config.modules_to_save or []),
+        "trained_beside": [*(config.modules_to_save or []), *beside],
     }
 
 

@@ -47,7 +47,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         as they were evaluated, by the keys that evaluators declare; ``verdict``: sentences on baselines that score above the trained
         encoder; ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
         labeled data train images there were, how many ``shared_rows`` (test rows as well) and ``near_duplicates`` of test images were
-        left out of the latter, ``unlabeled`` images of both, and ``not_classified``: why nothing was, where all train rows are test rows;
+        left out of the latter, ``unlabeled`` images of both, ``trained_on``: how many test rows the encoder was trained on too, or ``all``, and ``not_classified``: why nothing was, where all train rows are test rows;
         ``counts``: the numbers behind each of
         the trained encoder's scores, by the same keys (``test_images`` and ``of_test_images``, from which they were taken, ``k`` ...);
         ``captions``: of a method of images and texts, how many were ``read`` in the training and ``cut_off``;

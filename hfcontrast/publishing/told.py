@@ -54,13 +54,13 @@ def told_lora(lora: Mapping[str, Any]) -> str:
     targets = ", ".join(f"`{name}`" for name in lora["targets"])
     towers = listed([_TOWERS[tower] for tower in lora["towers"]])
     where = f" of the {towers}" if towers else ""
-    beside = f" and, beside them, {listed([f'`{name}`' for name in lora['trained_beside']])}" * bool(
-        lora["trained_beside"]
-    )
+    beside = listed([f"`{name}`" for name in lora["trained_beside"]])
     return (
-        f"Of {'these towers' if len(lora['towers']) > 1 else 'it'} only LoRA adapters of rank {lora['r']} (alpha {lora['alpha']:g}) on "
-        f"{counted(lora['layers'], 'layers')}{where} ({targets}) were trained, {lora['parameters']:,} parameters{beside}; they are merged into the "
-        "weights here, and the folder `adapter` has them alone."
+        f"LoRA adapters of rank {lora['r']} (alpha {lora['alpha']:g}) on {counted(lora['layers'], 'layers')}{where} ({targets}) were trained, "
+        f"{lora['parameters']:,} parameters"
+        + (f", and beside them {beside}" if beside else "")
+        + "; the other released weights were kept. "
+        "The adapters are merged into the weights here; the folder `adapter` has them by themselves."
     )
 
 
@@ -142,10 +142,12 @@ def told_overlap(evaluation: Mapping[str, Any], labels: str | None) -> str | Non
         evaluation: The fact ``evaluation``.
         labels: That of the training data.
     """
-    if evaluation.get("trained_on"):
-        seen = "and learned from their labels" if labels == "used" else "without their labels"
-        return f"The encoder was trained on these test images too, {seen}."
-    return None
+    count = evaluation.get("trained_on")
+    if not count:
+        return None
+    which = "all of these test images" if count == "all" else f"{count:,} of the test split's images"
+    seen = "their labels included" if labels == "used" else "without their labels"
+    return f"The encoder was trained on {which} too, {seen}." if labels else f"The encoder was trained on {which} too."
 
 
 def told_nothing(evaluation: Mapping[str, Any], labels: str | None) -> str:

@@ -422,8 +422,9 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
     code, output = run(recipe_file("simclr"), tmp_path / "run", *data)
     assert code == 0, output
     told = "8 images, by 40 train images; 2 train images left out as near-duplicates of test images"
-    assert f"Evaluated on imagefolder (folder test beside it): {told}" in output
-    assert f"Evaluated on `imagefolder (folder test beside it)`: {told}." in (tmp_path / "run/README.md").read_text()
+    name = f"{tmp_path.name}/train (folder test beside it)"
+    assert f"Evaluated on {name}: {told}" in output
+    assert f"Evaluated on `{name}`: {told}." in (tmp_path / "run/README.md").read_text()
     counts = json.loads((tmp_path / "run/result.json").read_text())["evaluation"]
     assert counts == {
         "test_images": 8,
@@ -433,6 +434,7 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
         "unlabeled_train_images": 0,
         "test_classes": 2,
         "shared_rows": 0,
+        "trained_on": 0,
     }
     numbers = json.loads((tmp_path / "run/result.json").read_text())["counts"]["knn_accuracy"]
     assert numbers == {"test_images": 8, "of_test_images": 8, "train_images": 40, "of_train_images": 42, "k": 20}
@@ -481,10 +483,12 @@ def test_a_run_says_which_train_rows_are_test_rows(recipe_file, tmp_path):
     assert code == 0 and "355 train rows left out as they are test rows" in output.replace("\n", " ")
     evaluation = json.loads((tmp_path / "some" / "result.json").read_text())["evaluation"]
     assert evaluation["shared_rows"] == 355 and evaluation["train_images"] <= 100
+    assert evaluation["trained_on"] == "all"
     code, output = run(recipe_file("simclr"), tmp_path / "all", *data[1:], "eval.split=train")
     told = "all rows of builtin/digits (split train[:200]) are rows of builtin/digits (split train) as well"
     assert code == 0 and f"warning: {told}" in output and f"A{told[1:]}" in output
     result = json.loads((tmp_path / "all" / "result.json").read_text())
+    assert result["evaluation"]["trained_on"] == 200
     assert told in result["evaluation"]["not_classified"] and "knn_accuracy" not in result["scores"].get("trained", {})
     code, output = run(recipe_file("simclr"), tmp_path / "no", *data[1:], "eval.split=train", "eval.tasks={knn: {}}")
     assert code != 0 and f"eval.tasks.knn: {told}" in output and "Traceback" not in output
