@@ -13,6 +13,7 @@ import hfcontrast
 from ..errors import HFContrastError, memory_sentence, out_of_memory
 from ..renamed import warnings_as_lines
 from ..signals import Interrupted, ending_at_once
+from ..training.launchers import another_has_ended, explain
 from .arguments import as_options
 
 # In the order of `hfcontrast --help`. Each is a module of this package with SUMMARY (one line), add_arguments(parser) and
@@ -80,14 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings_as_lines():
             return command(args.command).run(args) or 0
     except HFContrastError as error:
-        print(f"error: {as_options(str(error)) if hasattr(args, 'image_column') else error}", file=sys.stderr)
+        explain(f"error: {as_options(str(error)) if hasattr(args, 'image_column') else error}")
         return 2
     except (MemoryError, RuntimeError) as error:
+        if another_has_ended(error):
+            return 2
         if not out_of_memory(error):
             raise
-        print(
-            f"error: {memory_sentence(error, 'lower --batch-size, or the sizes that are asked for')}", file=sys.stderr
-        )
+        explain(f"error: {memory_sentence(error, 'lower --batch-size, or the sizes that are asked for')}")
         return 2
     except Interrupted as stop:
         print("interrupted" if stop.signal_number == signal.SIGINT else stop, file=sys.stderr)

@@ -38,29 +38,32 @@ def run(args: argparse.Namespace) -> None:
     """Runs it."""
     from ..console import plain_console
     from ..evaluation.counts import counted
+    from ..nn.distributed import rank
     from .embed_data import embed, failures
+    from .launched import joined_processes
     from .models import quiet_libraries
 
     quiet_libraries()
-    console = plain_console(soft_wrap=True)
-    manifest = embed(
-        args.model,
-        data_source(args),
-        args.output,
-        split=args.split,
-        what=args.what,
-        normalize=args.normalize,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        shard_rows=args.shard_rows,
-        keep=args.keep,
-        revision=args.revision,
-        device=args.device,
-        trust_remote_code=args.trust_remote_code,
-        console=console,
-    )
-    console.print(
-        f"Complete: {args.output}, {counted(manifest['rows'], 'rows')} in {counted(len(manifest['parts']), 'files')}{failures(manifest)}"
-    )
-    files = quoted(Path(glob.escape(args.output)) / "*.parquet")
-    console.print(f'Load them: load_dataset("parquet", data_files={files}, split="train")')
+    with joined_processes(args.device):
+        console = plain_console(soft_wrap=True, quiet=rank() > 0)
+        manifest = embed(
+            args.model,
+            data_source(args),
+            args.output,
+            split=args.split,
+            what=args.what,
+            normalize=args.normalize,
+            dtype=args.dtype,
+            batch_size=args.batch_size,
+            shard_rows=args.shard_rows,
+            keep=args.keep,
+            revision=args.revision,
+            device=args.device,
+            trust_remote_code=args.trust_remote_code,
+            console=console,
+        )
+        console.print(
+            f"Complete: {args.output}, {counted(manifest['rows'], 'rows')} in {counted(len(manifest['parts']), 'files')}{failures(manifest)}"
+        )
+        files = quoted(Path(glob.escape(args.output)) / "*.parquet")
+        console.print(f'Load them: load_dataset("parquet", data_files={files}, split="train")')

@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,46 +17,19 @@ from ..data.decode import MAX_PIXELS
 from ..data.sources import Rows, load_rows
 from ..errors import DataError, HFContrastError
 from ..evaluation.counts import counted
-from ..lock import held
+from ..lock import hold, release
+from ..nn.distributed import rank
 from ..paths import local_path
 from .arguments import DataSource, as_options
 from .embedding_files import COUNTS, OWN_COLUMNS, PartMaker
+from .embedding_options import EmbeddingOptions, written_options
+from .launched import of_first
 from .models import OpenedModel, open_model
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}  # on any console
-_VERSION = 1  # of the manifest and of what the parts contain
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbeddingOptions:
-    """How a data set is embedded.
-
-    Args:
-        split: Which split; of map-style sets slices too.
-        what: ``images``, ``texts`` or ``both``; None: both where model and data have texts, else images.
-        normalize: Whether embeddings are scaled to length 1.
-        dtype: Of the written numbers, ``float32`` or ``float16``; the model computes in float32.
-        batch_size: Images, or texts, encoded at once.
-        shard_rows: Rows of a file.
-        keep: Columns of the data to copy; ``image`` for the images themselves.
-        revision: Branch, tag or commit of a model on the Hub.
-        device: Such as ``cuda:1``; None takes a GPU where there is one.
-        trust_remote_code: Whether to run Python code that the model brings with it.
-    """
-
-    split: str = "train"
-    what: str | None = None
-    normalize: bool = False
-    dtype: str = "float32"
-    batch_size: int = 64
-    shard_rows: int = 10_000
-    keep: Sequence[str] = ()
-    revision: str | None = None
-    device: str | None = None
-    trust_remote_code: bool = False
 
 
 def embed(
@@ -93,46 +65,40 @@ def embed(
         Path(local_path(str(output))),
         EmbeddingOptions(**options),
     )
-    try:
-        try_folder(folder)
-    except OSError as error:
-        raise HFContrastError(f"--output: nothing can be written to {folder} ({error.strerror})") from error
+    of_first(partial(_try_folder, folder))
     opened = open_model(model, chosen.revision, chosen.device, chosen.trust_remote_code)
     rows, what = open_rows(opened, data, chosen.split, chosen.what, tuple(chosen.keep))
     chosen = replace(chosen, what=what)
     written = written_options(opened, data, rows, chosen)
-    make_folder(folder)
     maker = PartMaker(opened, rows, what, chosen.normalize, chosen.dtype, chosen.batch_size, tuple(chosen.keep))
-    with held(folder, "--output"):
+    try:
+        of_first(partial(_occupy, folder))
         return write_parts(maker, folder, written, console)
+    finally:
+        if rank() == 0:
+            release(folder)
 
 
-def written_options(opened: OpenedModel, data: DataSource, rows: Rows, chosen: EmbeddingOptions) -> dict[str, Any]:
-    """What the manifest says of how the embeddings were made: all on which they depend."""
-    return {
-        "version": _VERSION,
-        "model": opened.name,
-        "revision": opened.revision,
-        "model_digest": opened.digest(images=chosen.what != "texts", texts=chosen.what != "images"),
-        **{f"data.{name}": value for name, value in asdict(data).items()},
-        "data.split": chosen.split,
-        "data.rows": rows.num_rows,
-        "data.fingerprint": rows.fingerprint(),
-        "what": chosen.what,
-        "normalize": chosen.normalize,
-        "dtype": chosen.dtype,
-        "shard_rows": chosen.shard_rows,
-        "keep": list(chosen.keep),
-    }
+def _try_folder(folder: Path) -> None:
+    try:
+        try_folder(folder)
+    except OSError as error:
+        raise HFContrastError(f"--output: nothing can be written to {folder} ({error.strerror})") from error
+
+
+def _occupy(folder: Path) -> None:
+    """Makes the folder, and keeps other commands out of it."""
+    make_folder(folder)
+    hold(folder, "--output")
 
 
 def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console: Console) -> dict[str, Any]:
-    """Writes the files that a folder lacks; returns its manifest.
+    """Writes the files that a folder lacks; returns its manifest. Every process must call it: the first one writes.
 
     Raises:
         HFContrastError: The folder was begun with other options, or cannot be written.
     """
-    manifest, shard_rows = continue_manifest(folder, options), options["shard_rows"]
+    manifest, shard_rows = of_first(partial(continue_manifest, folder, options)), options["shard_rows"]
     if manifest["complete"]:
         return manifest
     if manifest["parts"]:
@@ -143,6 +109,11 @@ def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console
         manifest["parts"].append(part)
         write_manifest(manifest, folder)
         console.print(f"{name}: {counted(part['rows'], 'rows')}{failures(part)}", **_PLAIN)
+    return of_first(partial(_complete, manifest, folder))
+
+
+def _complete(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Counts what the files have, and enters that there are no more of them."""
     for count in ("rows", *COUNTS):  # parts of earlier versions lack some
         manifest[count] = sum(part.get(count, 0) for part in manifest["parts"])
     write_manifest(manifest | {"complete": True}, folder)

@@ -3,54 +3,31 @@
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow
 import torch
 from datasets import Dataset, Features, Image, List, Value
-from PIL import Image as PILImage
 from torch import Tensor
 
-from ..data.cache import cpus_of_this_process
 from ..data.captions import UnusableCaption, captions_of, usable_captions
-from ..data.decode import UnreadableImage
-from ..data.image_reader import ImageReader
-from ..data.in_parts import in_parts
-from ..data.shown import shown
 from ..data.sources import Rows
-from ..data.stream_errors import read_rows
 from ..encoders.features import encode, feature_size
 from ..errors import HFContrastError
 from ..evaluation.inputs import evaluating, image_transform, text_embeddings
+from .embedding_batches import Prepared, prepared_batches
+from .launched import in_turn
 from .models import OpenedModel
 
 COUNTS = ("unreadable_images", "unusable_captions", "nonfinite_images", "nonfinite_captions")  # of what is null
 NOT_FINITE = "its embedding has numbers that are not finite"
 OWN_COLUMNS = ("index", "image_embedding", "text_embedding")
-_OPEN = 16  # images that are decoded at once, whatever their size
 _EXAMPLES = 3  # unreadable images of a part that are named
 _ADDRESS = re.compile(r" <\S+ object at 0x[0-9a-f]+>")  # of Pillow's messages; says nothing, and differs in every run
 
 T = TypeVar("T")
-
-
-@dataclass
-class Prepared:
-    """Consecutive rows with their images prepared.
-
-    Attributes:
-        rows: The rows as the data set gives them.
-        pixels: (R, C, H, W) of the R images that can be read; None where there are none, or images are not wanted.
-        problems: Why the others cannot be, by their places among the rows.
-    """
-
-    rows: list[dict]
-    pixels: Tensor | None = None
-    problems: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -132,45 +109,22 @@ class PartMaker:
         self.features = Features(features | {name: _as_read_back(there[name]) for name in self.copied})
 
     def parts(self, start: int, part_rows: int) -> Iterator[tuple[pyarrow.Table, dict[str, Any]]]:
-        """The tables from row ``start`` on, of ``part_rows`` rows each, with what the manifest says of them."""
-        with ThreadPoolExecutor(cpus_of_this_process()) as threads:
-            batches = _ahead(self._prepared(start, part_rows, threads))
+        """The tables from row ``start`` on, of ``part_rows`` rows each, with what the manifest says of them.
+
+        Several processes encode the batches of a part in turn. The first one has the tables, the others none; all must iterate.
+        """
+        with prepared_batches(self.rows, self.transform, start, part_rows, self.batch_size) as batches:
             for first in itertools.count(start, part_rows):
                 part: list[Encoded] = []
                 missing = part_rows
                 while missing and (batch := next(batches, None)):
-                    part.append(self._encode(batch))
-                    missing -= len(batch.rows)
-                if part:
+                    if batch.rows:
+                        part.append(self._encode(batch))
+                    missing -= batch.count
+                if missing < part_rows and (part := in_turn(part)):
                     yield self._table(part, first)
                 if missing:
                     return
-
-    def _prepared(self, start: int, part_rows: int, threads: ThreadPoolExecutor) -> Iterator[Prepared]:
-        """Batches that never reach over the end of a part: so they are the same wherever a run begins."""
-        there = self.rows.dataset.skip(start) if start else self.rows.dataset
-        rows = read_rows(there, self.rows.description, self.rows.shard_files)
-        sizes = [min(self.batch_size, part_rows - first) for first in range(0, part_rows, self.batch_size)]
-        for size in itertools.cycle(sizes):
-            taken = list(itertools.islice(rows, size))
-            if not taken:
-                return
-            yield self._prepare(taken, threads) if self.transform else Prepared(taken)
-
-    def _prepare(self, rows: list[dict], threads: ThreadPoolExecutor) -> Prepared:
-        problems: dict[int, str] = {}
-
-        def decoded() -> Iterator[PILImage.Image]:
-            values = [row["image"] for row in rows]
-            for first in range(0, len(values), _OPEN):
-                some = values[first : first + _OPEN]
-                for place, opened in enumerate(threads.map(partial(_open_image, self.rows.reader), some), first):
-                    if isinstance(opened, UnreadableImage):
-                        problems[place] = str(opened)
-                    else:
-                        yield opened
-
-        return Prepared(rows, in_parts(decoded(), self.transform), problems)
 
     def _encode(self, batch: Prepared) -> Encoded:
         """Keeps nothing of the images: those of a part may be more than the memory holds."""
@@ -276,25 +230,8 @@ def _as_column(values: list[Any], feature: Any) -> pyarrow.Array | pyarrow.Chunk
     return Dataset.from_dict({"kept": values}, features=Features({"kept": feature})).with_format("arrow")[:]["kept"]
 
 
-def _open_image(reader: ImageReader, value: dict | None) -> PILImage.Image | UnreadableImage:
-    try:
-        return reader.image(value)
-    except UnreadableImage as error:
-        path = (value or {}).get("path")
-        return UnreadableImage(f"{shown(path)}: {error}") if path else error
-
-
 def _usable(caption: Any) -> str | None:
     try:
         return usable_captions(caption)[0]
     except UnusableCaption:
         return None
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each of them begun while the one before is in use."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item

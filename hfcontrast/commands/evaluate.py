@@ -5,6 +5,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..atomic import json_text, try_file, write_text
@@ -128,16 +129,32 @@ def run(args: argparse.Namespace) -> None:
     settings = settings_of(args)
     read_tasks(args.tasks, settings)  # reports typos before the libraries are imported
 
-    from .evaluate_model import evaluate_model, print_report
+    from ..nn.distributed import rank
+    from .launched import joined_processes, of_first
     from .models import quiet_libraries
 
-    if args.json and args.json != "-":
-        try:
-            try_file(args.json)
-        except OSError as error:
-            raise HFContrastError(f"--json: {args.json} cannot be written: {error.strerror}") from error
     quiet_libraries()
-    report = evaluate_model(
+    with joined_processes(args.device):
+        of_first(partial(_try_json, args.json))
+        report = _report(args, settings)
+        if rank() == 0:
+            _write(report, args.json)
+
+
+def _try_json(file: str | None) -> None:
+    """Refuses a file that cannot be written."""
+    if file and file != "-":
+        try:
+            try_file(file)
+        except OSError as error:
+            raise HFContrastError(f"--json: {file} cannot be written: {error.strerror}") from error
+
+
+def _report(args: argparse.Namespace, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The report of the evaluation that the arguments ask for."""
+    from .evaluate_model import evaluate_model
+
+    return evaluate_model(
         args.model,
         data_source(args),
         tasks=args.tasks,
@@ -150,16 +167,22 @@ def run(args: argparse.Namespace) -> None:
         device=args.device,
         trust_remote_code=args.trust_remote_code,
     )
+
+
+def _write(report: dict[str, Any], file: str | None) -> None:
+    """Prints the report, as JSON where the file is ``-``, and writes it to the file."""
+    from .evaluate_model import print_report
+
     text = json_text(report, indent=2) + "\n"
-    if args.json == "-":
+    if file == "-":
         sys.stdout.write(text)
         return
     print_report(report)
-    if args.json:
+    if file:
         try:
-            write_text(args.json, text)
+            write_text(file, text)
         except OSError as error:
-            raise HFContrastError(f"cannot write {args.json}: {error.strerror}") from error
+            raise HFContrastError(f"cannot write {file}: {error.strerror}") from error
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The evaluation of any model's features on any data, by the evaluators that are installed."""
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,14 @@ from ..evaluation.protocol import LABELS, Evaluator
 from ..evaluation.registry import evaluators, figures_of
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
 from ..evaluation.verdict import told_answers, told_baselines_above
+from ..nn.distributed import world_size
 from ..renamed import UNTIL, OldNameWarning
 from .arguments import DataSource
 from .evaluated_tasks import HINTS, check_tasks, choose_rows, possible_tasks, with_train_rows
 from .models import OpenedModel, open_model
 from .tasks import Chosen, read_tasks
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_model(
@@ -109,6 +113,12 @@ def _prepared(
     )
     if trains:
         rows.tuned = opened.tuned
+        if world_size() > 1:
+            logger.warning(
+                "%d processes fine-tune together: each normalizes by the statistics of its own images, and draws its own dropout, so the "
+                "figure is that of one process only up to that",
+                world_size(),
+            )
     return rows
 
 

@@ -29,6 +29,7 @@ from ..evaluation.inputs import image_transform
 from ..evaluation.tuned import Tuned
 from ..hub import reaching_hub
 from ..methods import registry
+from ..nn.distributed import world_size
 from ..paths import local_path
 
 logger = logging.getLogger(__name__)
@@ -220,7 +221,7 @@ def usable_device(name: str | None) -> str:
     Raises:
         HFContrastError: There is no such device.
     """
-    name = name or default_device()
+    name = default_device() if name in (None, "cuda") and world_size() > 1 else name or default_device()
     try:
         torch.ones(1, device=name).item()  # what has no memory (meta) has no number either
         return name
@@ -229,9 +230,9 @@ def usable_device(name: str | None) -> str:
 
 
 def default_device() -> str:
-    """A GPU where there is one."""
+    """A GPU where there is one; of several processes of a launcher each has its own."""
     if torch.cuda.is_available():
-        return "cuda"
+        return f"cuda:{torch.cuda.current_device()}" if world_size() > 1 else "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

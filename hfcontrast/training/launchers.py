@@ -3,11 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 
 from ..atomic import write_json
 
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # of this process, which torchrun reads at its end
 
 
@@ -36,3 +37,13 @@ def explain(text: str, environment: MutableMapping[str, str] = os.environ) -> No
             file=sys.stderr,
             flush=True,
         )
+
+
+def another_has_ended(error: BaseException, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether an error says no more than that another of the launcher's processes has ended, which says itself why.
+
+    Args:
+        error: The error.
+        environment: Environment variables.
+    """
+    return environment.get("WORLD_SIZE", "1") != "1" and any(words in str(error) for words in _LOST)
