@@ -1,6 +1,6 @@
 """``accelerate launch -m hfcontrast.run RECIPE [key.path=value ...]``: trains, evaluates and publishes an encoder.
 
-The recipe is checked before torch is imported: a mistake in it is reported within a second or two.
+With ``--images FOLDER`` no recipe is needed: one is chosen for the images. A recipe is checked before torch is imported: a mistake in it is reported within a second or two.
 """
 
 import argparse
@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from .errors import HFContrastError, memory_sentence, out_of_memory
+from .errors import HFContrastError, RecipeError, memory_sentence, out_of_memory
 from .paths import local_path
+from .planning.arguments import add_image_arguments, given_of
 from .progress import LongTask
 from .recipe import Recipe, load_recipe
 from .renamed import warnings_as_lines
@@ -49,7 +49,21 @@ def follow_launcher() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 0, 2 for an error that was explained, 128 + the signal that stopped the run."""
     parser = argparse.ArgumentParser(prog="hfcontrast.run", description=__doc__)
-    parser.add_argument("recipe", type=local_path, help="YAML file, such as recipes/dino_vit.yaml")
+    add_run_arguments(parser)
+    options = parser.parse_args(arguments)
+    follow_launcher()
+    with stopping_at_once(AT_ANY_TIME):
+        return run_command(options)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of a run."""
+    parser.add_argument(
+        "recipe",
+        type=local_path,
+        nargs="?",
+        help="YAML file, such as recipes/dino_vit.yaml, or the name of a shipped recipe, such as photos/simclr",
+    )
     parser.add_argument(
         "overrides", nargs="*", default=[], help="key.path=value, such as optim.lr=0.001 or data.path=imagefolder"
     )
@@ -59,10 +73,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=local_path,
         help="settings that the recipe shares with others; its own go before them",
     )
-    options = parser.parse_args(arguments)
-    follow_launcher()
-    with stopping_at_once(AT_ANY_TIME):
-        return run_command(options)
+    add_image_arguments(parser)
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """The recipe that a command line names, or that is chosen for its images.
+
+    Raises:
+        HFContrastError: There is neither, or the images cannot be trained on.
+    """
+    recipe, overrides = given_of(options.recipe, options.overrides, options.images)
+    if options.images is not None:
+        from .planning.plan import plan_run
+
+        return plan_run(options.images, recipe, overrides, options.time, options.kind, options.common)
+    if options.kind is not None:
+        raise RecipeError("--kind chooses the views for --images FOLDER: name the folder, or set views in the recipe")
+    timed = [] if options.time is None else [f"train.minutes={options.time:g}"]
+    return load_recipe(recipe, [*timed, *overrides], common=options.common)  # before the libraries are imported
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -73,9 +101,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 def _run_command(options: argparse.Namespace) -> int:
     try:
-        # before the libraries are imported
-        recipe = load_recipe(Path(options.recipe), options.overrides, common=options.common)
-        run(recipe)
+        run(recipe_of(options))
     except Interrupted as stop:
         explain(str(stop))
         return 128 + stop.signal_number

@@ -63,8 +63,7 @@ def commands(block):
 def check_command(words):
     program, arguments = words[0], words[1:]
     if "hfcontrast.run" in arguments:
-        arguments = arguments[arguments.index("hfcontrast.run") + 1 :]
-        load_recipe(arguments[0], arguments[1:])
+        check_subcommand(["train", *arguments[arguments.index("hfcontrast.run") + 1 :]])
     elif program == "hfcontrast":
         check_subcommand(arguments)
     elif program == "python":
@@ -104,7 +103,7 @@ def test_commands_are_accepted(block, monkeypatch, capsys):
     assert found, "the block has no command"
     for words in found:
         check_command(words)
-        if words[:2] == ["hfcontrast", "methods"]:
+        if words[:2] in (["hfcontrast", "methods"], ["hfcontrast", "recipes"]):
             assert main(words[1:]) == 0 and capsys.readouterr().out
 
 

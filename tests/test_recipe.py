@@ -370,7 +370,7 @@ def test_a_missing_recipe_names_the_nearest_one(recipe_file, tmp_path):
     recipe_file(name="simclr_shapes.yaml")
     recipe_file(name="dino.yaml")
     assert problems(tmp_path / "simclr_shape.yaml")[0].endswith(f"did you mean {tmp_path / 'simclr_shapes.yaml'}?")
-    assert problems(tmp_path / "simclr_shapes")[0].endswith("simclr_shapes.yaml?")
+    assert problems(tmp_path / "simclr_shape")[0].endswith("simclr_shapes.yaml?")
     assert problems(tmp_path / "zzz.yaml")[0].endswith("dino.yaml, simclr_shapes.yaml")
     assert problems(tmp_path)[0].endswith("name one of its recipes: dino.yaml, simclr_shapes.yaml")
     assert "there is no folder" in problems(tmp_path / "nowhere" / "x.yaml")[0]
@@ -384,8 +384,8 @@ def test_a_missing_recipe_is_looked_for_among_those_that_begin_so_and_in_recipes
     monkeypatch.chdir(tmp_path)
     nearest = {
         "recipes/simclr.yaml": "simclr_resnet",
-        "simclr": "simclr_resnet",
-        "recipes/dino": "dino_vit",
+        "simclr_resne.yaml": "simclr_resnet",
+        "recipes/dino.yaml": "dino_vit",
         "simcl_v2": "simclr_v2",
         "recipes/simcls.yam": "simcls",
     }

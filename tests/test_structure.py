@@ -70,11 +70,12 @@ ALLOWED = {
         "publishing",
         "run_evaluation",
     },
-    "run": {"recipe", "training", "run_training"},
+    "planning": {"data", "recipe"},
+    "run": {"recipe", "training", "run_training", "planning"},
     "__main__": {"commands"},
     "auto_classes": {"encoders", "methods"},
     "commands": {*LIBRARY, "recipe", "training", "evaluation", "report", "publishing", "benchmarks", "comparison"}
-    | {"run", "run_evaluation"},
+    | {"run", "run_evaluation", "planning"},
 }
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {

@@ -61,7 +61,11 @@ class DataSource:
 def add_recipe_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """Declares RECIPE [key.path=value ...], as every command that reads a recipe has it."""
     parser.add_argument(
-        "recipe", metavar="RECIPE", type=local_path, nargs="?" if optional else None, help="the YAML file"
+        "recipe",
+        metavar="RECIPE",
+        type=local_path,
+        nargs="?" if optional else None,
+        help="the YAML file, or the name of a shipped one, such as photos/simclr",
     )
     parser.add_argument(
         "overrides", metavar="key.path=value", nargs="*", default=[], help="settings that go before the file's"

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CheckpointError, RecipeError
 from ..paths import local_path, quoted
 from ..recipe import Recipe, differences, load_recipe
+from ..recipe.named import recipe_file
 from ..recipe.precedence import is_shared, shared_beside
 from ..recipe.published import own_recipe, published_values
 from ..recipe.tasks import described_settings, evaluation_tasks
@@ -107,7 +108,7 @@ def plan(
             option = "--output" if key == "train.output" else "--seeds"
             raise RecipeError(f"{override}: the comparison sets {key} of every run itself: use {option}")
     shared = Path(common) if common is not None else None
-    files = [file for file in map(Path, recipes) if not is_shared(file) and not (shared and _same(file, shared))]
+    files = [file for file in map(recipe_file, recipes) if not is_shared(file) and not (shared and _same(file, shared))]
     if not files:
         raise RecipeError(
             f"{', '.join(map(str, recipes)) or 'no file'}: no recipe to train: name those that share it too"

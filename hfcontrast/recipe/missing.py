@@ -3,6 +3,8 @@
 import difflib
 from pathlib import Path
 
+from .named import nearest_shipped, shipped_recipes
+
 _SHOWN = 12  # names of recipes in one sentence
 _RECIPES = "recipes"  # the folder that recipes are kept in
 
@@ -18,6 +20,11 @@ def missing(file: Path) -> str:
         hint = f"name one of its recipes: {names}" if names else "there are no recipes in it"
         return f"{file}: is a folder, expected a recipe file; {hint}"
     text, folder = f"{file}: no such recipe", file.parent
+    local = folder.is_dir() and any(_nearest(file, _recipes_in(there)) for there in (folder, folder / _RECIPES))
+    if not local and (shipped := [recipe.name for recipe in shipped_recipes().get(file.as_posix(), [])]):
+        return f"{file} is a folder of shipped recipes; name one of them: {', '.join(shipped[:_SHOWN])}"
+    if not local and (meant := nearest_shipped(str(file))):
+        return f"{text}; did you mean the shipped recipe {meant}? `hfcontrast recipes` lists them"
     if not folder.is_dir():
         return f"{text}; there is no folder {folder}"
     folders = [folder, folder / _RECIPES]

@@ -16,6 +16,7 @@ from .checking import Problem, check_recipe_views, check_sections, find_method
 from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
+from .named import recipe_file
 from .path_keys import KeyPath
 from .paths import Expanded, as_written, check_output, expand_paths
 from .precedence import add_shared, prefer_overrides, refuse_without_the_rest
@@ -164,7 +165,7 @@ def load_recipe(
     In Python, ``data.path`` and ``eval.path`` of a mapping may be data sets that are open already.
 
     Args:
-        recipe: A YAML file, or the settings as a mapping.
+        recipe: A YAML file, the name of a shipped recipe such as ``photos/simclr``, or the settings as a mapping.
         overrides: `key.path=value` settings that go before the file's; the value is YAML, and empty means null.
         check: Whether the method, the backbone and the views are checked and filled in, which imports the method.
             False reads the types only, in milliseconds.
@@ -177,6 +178,7 @@ def load_recipe(
     Raises:
         RecipeError: With all problems, one a line, each with its place, key, what was expected and what was found.
     """
+    recipe = recipe if isinstance(recipe, Mapping) else recipe_file(recipe)
     document, held = _read(recipe, source, common)
     if dataset is not None:
         check_dataset(dataset)

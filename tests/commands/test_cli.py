@@ -145,7 +145,6 @@ def test_the_command_alone_prints_its_help_and_mistyped_commands_the_nearest(cap
         (["trian"], "there is no command 'trian'; did you mean train?"),
         (["xyz"], "there are train, evaluate, "),
         (["methods", "mae", "byol"], "hfcontrast methods: error: unknown arguments: byol"),
-        (["train"], "the following arguments are required: RECIPE\n"),
         (["compare"], "the following arguments are required: RECIPE\n"),
         (["train", "r.yaml", "--train.batch_size=3"], "write train.batch_size=3\n"),
         (["train", "r.yaml", "--train.batch_size", "3"], "write train.batch_size=VALUE\n"),

@@ -1,0 +1,112 @@
+"""The choice of a recipe of recipes/photos for images, machine and time, and of what follows from how many images there are.
+
+What was measured is in the tables at the top: to change what is chosen, change these.
+"""
+
+import math
+from dataclasses import dataclass
+
+from ..recipe import Recipe
+from .images import ImageFacts
+from .kinds import AUTO, GRAY, KINDS, PHOTOGRAPHS
+from .machine import Machine
+
+METHOD = "simclr"  # of recipes/photos; what measures best on photographs in half an hour
+SIZES = {"cpu": "", "gpu": "_gpu", "gpus": "_multi_gpu"}  # what the names of its recipes end in
+SIZES_IN_WORDS = {"cpu": "a CPU", "gpu": "one GPU", "gpus": "several GPUs"}
+# Images that a second of training takes, roughly, until the first steps are measured: of a CPU core, or a GPU.
+IMAGES_PER_SECOND = {"cpu": 200.0, "gpu": 3000.0, "gpus": 1500.0}
+MINUTES = 30.0  # without --time
+FULL_MEMORY = 16 * 2**30  # bytes of a GPU that the recipes' batches fit in
+STEPS_IN_AN_EPOCH = 4  # at least: a batch is that much smaller than the data
+SMALLEST_BATCH = 16
+MOST_EPOCHS = 2000  # more passes over the same images teach nothing more
+WARMUP = 0.05  # share of the steps
+LONGEST_WARMUP = 1000  # steps
+CHECKPOINTS = 15  # in a run
+FEW_EPOCHS = 20  # below which more time is advised
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        settings: Settings that differ from the recipe, by key.
+        kind: The kind of images.
+        minutes: How long is trained.
+        epochs: About how many passes over the images that is; None where the settings fix it.
+        capped: Whether less time is taken than there is, as more would not help.
+    """
+
+    settings: dict[str, object]
+    kind: str
+    minutes: float
+    epochs: float | None
+    capped: bool = False
+
+
+def recipe_for(machine: Machine) -> str:
+    """The name of the recipe for a machine."""
+    return f"photos/{METHOD}{SIZES[size_of(machine)]}"
+
+
+def size_of(machine: Machine) -> str:
+    """Which of the sizes of :data:`SIZES` a machine is for."""
+    if machine.device != "cuda":
+        return "cpu"
+    return "gpus" if machine.processes > 1 else "gpu"
+
+
+def choose(facts: ImageFacts, machine: Machine, recipe: Recipe, minutes: float | None, kind: str | None) -> Choice:
+    """Settings for images, machine and time.
+
+    Args:
+        facts: The images.
+        machine: The machine.
+        recipe: The recipe whose settings are changed.
+        minutes: What ``--time`` says.
+        kind: What ``--kind`` says.
+    """
+    kind = (GRAY if facts.all_gray else PHOTOGRAPHS) if kind in (None, AUTO) else kind
+    settings: dict[str, object] = {}
+    for name, view in recipe.views.items():
+        changed = {key: value for key, value in KINDS[kind].views.items() if key in view and view[key] != value}
+        settings |= {f"views.{name}.{key}": value for key, value in changed.items()}
+    batch = batch_size(facts.count, machine, recipe.train.batch_size)
+    if batch != recipe.train.batch_size:
+        settings["train.batch_size"] = batch
+        if recipe.optim.scale_lr == "none":  # adamw: by the square root (Malladi et al., 2022)
+            settings["optim.lr"] = float(f"{recipe.optim.lr * math.sqrt(batch / recipe.train.batch_size):.2g}")
+    given = MINUTES if minutes is None else minutes
+    speed = IMAGES_PER_SECOND[size_of(machine)] * (machine.cores if machine.device == "cpu" else 1) * machine.processes
+    epochs = given * 60 * speed / facts.count
+    taken = given * min(MOST_EPOCHS / epochs, 1)
+    epochs = min(epochs, MOST_EPOCHS)
+    steps = max(round(epochs * (facts.count // batch)), 1)
+    if "minutes" in type(recipe.train).model_fields:
+        settings["train.minutes"] = round(taken, 2)
+    else:
+        settings["train.epochs"] = float(f"{epochs:.3g}")
+    settings["optim.warmup_steps"] = max(min(round(WARMUP * steps), LONGEST_WARMUP), 1)
+    settings["train.checkpoint_every"] = max(steps // CHECKPOINTS, facts.count // batch)
+    if epochs < FEW_EPOCHS and recipe.method.options.get("freeze_last_layer_epochs"):
+        settings["method.freeze_last_layer_epochs"] = 0
+    return Choice(settings, kind, taken, epochs, taken < given)
+
+
+def batch_size(count: int, machine: Machine, full: int) -> int:
+    """Samples of one step: the recipe's, but a power of two of which an epoch has some steps, and that a GPU's memory has room for.
+
+    Args:
+        count: Images that are trained on.
+        machine: The machine.
+        full: The recipe's.
+    """
+    batch = full
+    if machine.memory is not None and machine.memory < FULL_MEMORY:
+        batch = batch * machine.memory // FULL_MEMORY
+    batch = min(batch, max(count // STEPS_IN_AN_EPOCH, 1))
+    power = 2 ** int(math.log2(max(batch, 1)))
+    power = min(max(power, SMALLEST_BATCH), full, count)
+    return max(power // machine.processes, 1) * machine.processes

@@ -1,0 +1,199 @@
+"""A look at a folder of images, of some dozens of which the pixels are seen: how many there are, and of what kind."""
+
+import difflib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.decode import UnreadableImage
+from ..data.held_out import held_out_sources
+from ..data.image_formats import ending_of, image_endings
+from ..data.image_reader import ImageReader
+from ..data.sources import Rows, load_rows
+from ..data.sources.unpacking import is_archive
+from ..errors import DataError
+from ..progress import LongTask
+
+FEWEST = 16  # images that anything is trained on
+_SAMPLE = 64  # images that are opened
+_SHRUNK = 64  # pixels a side, at which colors are looked at
+_TABLES = (".parquet", ".arrow", ".csv", ".json", ".jsonl")
+_DEEP = ("I", "F")  # and all modes that begin with I;16
+_GRAY = 6  # levels of 255 by which the channels of a pixel may differ
+_COLORED = 0.01  # share of a gray image's pixels that may have a color
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of the images that are to be trained on.
+
+    Attributes:
+        count: How many there are.
+        classes: The names of their classes; None without labels.
+        captions: The column with captions; None without.
+        width: Of the image in the middle, in pixels.
+        height: The same.
+        smallest: The shorter side of one of the smallest images (the tenth part is smaller), in pixels.
+        gray: Share of the images without color.
+        deep: Share of the images with more than 8 bits a channel.
+        portrait: Share of those that are higher than wide.
+        turned: Share of those that lie on their side, and are turned upright by what the camera has noted.
+        unreadable: Share of the images that cannot be opened.
+        test: What is evaluated on, in words.
+    """
+
+    count: int
+    classes: tuple[str, ...] | None = None
+    captions: str | None = None
+    width: int = 224
+    height: int = 224
+    smallest: int = 224
+    gray: float = 0.0
+    deep: float = 0.0
+    portrait: float = 0.0
+    turned: float = 0.0
+    unreadable: float = 0.0
+    test: str = "a fifth of them"
+
+    @property
+    def all_gray(self) -> bool:
+        """Whether no image has a color, as far as was looked."""
+        return self.gray == 1.0
+
+
+def source_of(folder: str) -> dict[str, str]:
+    """The settings of ``data`` that open a folder, an archive or a table of images.
+
+    Args:
+        folder: Its path.
+
+    Raises:
+        DataError: There is nothing of this name, or it is no folder of images.
+    """
+    if not os.path.exists(folder):
+        raise DataError(_missing(folder))
+    if os.path.isfile(folder) and not is_archive(folder):
+        ending = ending_of(folder)
+        if ending in _TABLES:
+            return {"path": os.path.abspath(folder)}
+        if ending in image_endings():
+            raise DataError(f"--images {folder} is a single image: name the folder that the images are in")
+        raise DataError(
+            f"--images {folder} is a file, and neither an archive (zip, tar) nor a table ({', '.join(_TABLES)}): name a folder of images"
+        )
+    if os.path.isdir(folder) and _is_table(folder):
+        return {"path": os.path.abspath(folder)}
+    return {"path": "imagefolder", "data_dir": os.path.abspath(folder)}
+
+
+def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
+    """Looks at the images that are trained on.
+
+    Args:
+        source: As arguments of ``load_rows``, the split among them.
+        folder: What the user calls them.
+
+    Raises:
+        DataError: They cannot be opened, or are too few.
+    """
+    rows = load_rows(**source)
+    count = rows.num_rows or 0
+    if count < FEWEST:
+        raise DataError(
+            f"--images {folder} holds {'one image' if count == 1 else f'{count} images'}, and what is learned is what tells many images "
+            f"apart: at least {FEWEST} are needed, and some hundreds are a beginning"
+        )
+    with LongTask(f"looking at the images of {folder}"):
+        seen = [_seen(rows, place) for place in np.unique(np.linspace(0, count - 1, _SAMPLE).astype(int)).tolist()]
+    read = [one for one in seen if one is not None]
+    if not read:
+        raise DataError(f"--images {folder}: none of {len(seen)} images that were tried can be opened")
+    width, height = np.median([one["size"] for one in read], axis=0).astype(int).tolist()
+    return ImageFacts(
+        count,
+        tuple(rows.class_names) if rows.labeled and rows.class_names else None,
+        _captions(source),
+        width,
+        height,
+        int(np.quantile([min(one["size"]) for one in read], 0.1)),
+        _share(read, "gray"),
+        _share(read, "deep"),
+        float(np.mean([one["size"][0] < one["size"][1] for one in read])),
+        _share(read, "turned"),
+        1 - len(read) / len(seen),
+        _tests(source),
+    )
+
+
+def _share(seen: list[dict[str, Any]], name: str) -> float:
+    return float(np.mean([one[name] for one in seen]))
+
+
+def _seen(rows: Rows, place: int) -> dict[str, Any] | None:
+    """What the file of an image says, and whether its pixels have a color; None where it cannot be opened."""
+    try:
+        data = ImageReader.read(rows.reader, rows.dataset[place]["image"])
+        with Image.open(io.BytesIO(data)) as image:
+            mode, (width, height) = image.mode, image.size
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            image.draft("RGB", (_SHRUNK, _SHRUNK))
+            image.thumbnail((_SHRUNK, _SHRUNK))
+            deep = mode in _DEEP or mode.startswith("I;16")
+            pixels = None if deep or mode in ("L", "1", "LA") else np.asarray(image.convert("RGB")).astype(int)
+    except (UnreadableImage, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    colored = pixels is not None and (np.ptp(pixels, axis=-1) > _GRAY).mean() > _COLORED
+    size = (height, width) if turned else (width, height)
+    return {"size": size, "gray": not colored, "deep": deep, "turned": turned}
+
+
+def _captions(source: Mapping[str, Any]) -> str | None:
+    """The column of captions, where there is one."""
+    rows = load_rows(**source, captioned="auto")
+    return None if rows.captions is None else ".".join(rows.captions)
+
+
+def _tests(source: Mapping[str, Any]) -> str:
+    """What the encoder is evaluated on, in words."""
+    for _, split, folder in held_out_sources({key: value for key, value in source.items() if key != "split"}):
+        if folder is not None:
+            return f"the folder {folder.name} beside them"
+        if split != source["split"]:
+            return f"the split {split}"
+    return "a fifth of them"
+
+
+def _is_table(folder: str) -> bool:
+    """Whether a folder holds tables and no images of its own, as a data set of the Hub does."""
+    tables = False
+    for place, _, names in os.walk(folder):
+        endings = {ending_of(name) for name in names if not name.startswith(".")}
+        if endings & set(image_endings()):
+            return False
+        tables = tables or bool(endings & {".parquet", ".arrow"})
+        if place.count(os.sep) - folder.count(os.sep) > 2:
+            break
+    return tables
+
+
+def _missing(folder: str) -> str:
+    path = Path(folder)
+    text = f"--images {folder}: there is no such folder"
+    try:
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1, cutoff=0.6)
+    except OSError:
+        near = []
+        parent = next((one for one in path.parents if one.is_dir()), None)
+        text += f"; of this path there is {parent}" if parent else ""
+    if near:
+        return f"{text}; did you mean {path.parent / near[0]}?"
+    if "/" in folder and not folder.startswith((".", "/", "~")) and folder.count("/") == 1:
+        text += f"; a data set of the Hub: hfcontrast train photos/simclr data.path={folder}"
+    return text

@@ -1,0 +1,51 @@
+"""Kinds of images, and the augmentation that fits them: what changes an image without making it another one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+AUTO = "auto"
+PHOTOGRAPHS, GRAY = "photographs", "gray"
+_NO_COLOR = {"saturation": 0.0, "hue": 0.0, "grayscale": 0.0, "solarize": 0.0}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind.
+
+    Attributes:
+        meant: What is meant by it.
+        views: Changes to all views of a recipe for photographs.
+        said: What these are, in words.
+    """
+
+    meant: str
+    views: dict[str, Any]
+    said: str
+
+
+KINDS: dict[str, Kind] = {
+    PHOTOGRAPHS: Kind("photographs of things, people, scenes", {}, "crops, flips, color"),
+    GRAY: Kind(
+        "gray images: medicine, microscopy, scans",
+        {**_NO_COLOR, "brightness": 0.4, "contrast": 0.4},
+        "crops, flips, brightness and contrast; no color",
+    ),
+    "textures": Kind(
+        "what has no up and down: textures, aerial and satellite images, microscopy in color",
+        {"horizontal_flip": 0.5, "vertical_flip": 0.5},
+        "crops, flips in both directions, color",
+    ),
+    "documents": Kind(
+        "pages, forms, drawings: what cannot be mirrored, and is read as a whole",
+        {
+            **_NO_COLOR,
+            "scale": [0.4, 1.0],
+            "horizontal_flip": 0.0,
+            "vertical_flip": 0.0,
+            "brightness": 0.3,
+            "contrast": 0.3,
+            "grayscale": 0.2,
+        },
+        "large crops, brightness and contrast; no flips, no hue",
+    ),
+}

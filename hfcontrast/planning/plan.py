@@ -1,0 +1,147 @@
+"""The plan of a run on a folder of images: looks at them, at the machine and the time, chooses a recipe and says why."""
+
+import json
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ..console import is_first_process
+from ..data.held_out import TRAIN
+from ..data.sources.unpacking import ENDINGS, stem_of
+from ..errors import CheckpointError, RecipeError
+from ..recipe import Recipe, load_recipe
+from ..recipe.named import name_of, recipe_file
+from ..renamed import without_warnings
+from .choice import Choice, choose, recipe_for
+from .images import look, source_of
+from .kinds import AUTO, KINDS
+from .machine import this_machine
+from .telling import five_lines
+
+LENGTHS = frozenset({"train.epochs", "train.steps", "train.minutes"})
+_GENERIC = (*TRAIN, "images", "image", "imgs", "img", "data", "dataset")  # names of folders that say nothing
+
+
+def plan_run(
+    images: str,
+    recipe: str | None,
+    overrides: Sequence[str],
+    minutes: float | None = None,
+    kind: str | None = None,
+    common: str | None = None,
+) -> Recipe:
+    """The recipe of a run on a folder of images, which is new or resumed.
+
+    Args:
+        images: The folder, archive or table.
+        recipe: The recipe that is asked for; None chooses one.
+        overrides: ``key.path=value`` settings, which go before what is chosen.
+        minutes: What ``--time`` says.
+        kind: What ``--kind`` says.
+        common: A file with settings that recipes share.
+
+    Raises:
+        HFContrastError: The images cannot be trained on, or the output folder holds another run.
+    """
+    given = _given(overrides)
+    _check_given(given.keys(), images, minutes)
+    source = source_of(images)
+    output = given.get("train.output") or os.path.join("outputs", run_name(images))
+    former = Path(output) / "recipe.yaml"
+    if former.is_file():
+        timed = [] if minutes is None else [f"train.minutes={minutes:g}"]
+        return _resumed(former, images, source, recipe, [*timed, *overrides], kind)
+    machine = this_machine(given.get("train.device", "auto"))
+    file = recipe_file(recipe if recipe is not None else recipe_for(machine))
+    where = [*(f"data.{key}={value}" for key, value in source.items()), f"train.output={output}"]
+    base = load_recipe(file, [*where, *overrides], common=common)
+    facts = look(base.data.source(), images)
+    chosen = choose(facts, machine, base, minutes, kind)
+    own = [f"{key}={json.dumps(value)}" for key, value in _without_given(chosen, given.keys()).items()]
+    found = load_recipe(file, [*where, *own, *overrides], common=common)
+    if is_first_process():
+        name = name_of(file) if recipe is None else recipe
+        for line in five_lines(facts, machine, chosen, found, name, picked=recipe is None):
+            print(line, flush=True)
+    return found
+
+
+def _given(overrides: Sequence[str]) -> dict[str, str]:
+    """The keys of overrides, and what stands behind their ``=``."""
+    parts = (override.partition("=") for override in overrides)
+    return {key.strip(): value.strip() for key, _, value in parts}
+
+
+def _check_given(keys: Collection[str], images: str, minutes: float | None) -> None:
+    """Refuses settings that say once more what an option says.
+
+    Raises:
+        RecipeError: There are some.
+    """
+    if minutes is not None and (fixed := sorted(LENGTHS.intersection(keys))):
+        raise RecipeError(f"--time and {fixed[0]} both say how long to train: keep one of them")
+    if where := sorted({"data.path", "data.data_dir", "data.data_files"}.intersection(keys)):
+        raise RecipeError(f"--images {images} says where the images are, and so does {where[0]}: keep one of them")
+
+
+def run_name(images: str) -> str:
+    """What the output folder of a run on a folder of images is called: as the folder, or the one that it is in where that says nothing."""
+    path = Path(os.path.abspath(images))
+    name = path.name
+    if not path.is_dir():
+        name = stem_of(str(path)) if name.lower().endswith(ENDINGS) else path.stem
+    while name.lower() in _GENERIC and path.parent.name:
+        path = path.parent
+        name = path.name
+    return name or "images"
+
+
+def _without_given(chosen: Choice, keys: Collection[str]) -> dict[str, object]:
+    """The settings that were chosen, but those that the command line sets, alone or in another way."""
+    settings = {key: value for key, value in chosen.settings.items() if key not in keys}
+    if LENGTHS.intersection(keys):
+        settings = {key: value for key, value in settings.items() if key not in LENGTHS}
+    if "optim.warmup_epochs" in keys:
+        settings.pop("optim.warmup_steps", None)
+    for_all = {key.removeprefix("views.all.") for key in keys if key.startswith("views.all.")}
+    whole = {"views", "views.all"}.intersection(keys)
+    return {
+        key: value
+        for key, value in settings.items()
+        if not (key.startswith("views.") and (whole or key.rpartition(".")[2] in for_all))
+    }
+
+
+def _resumed(
+    former: Path, images: str, source: dict[str, str], recipe: str | None, overrides: list[str], kind: str | None
+) -> Recipe:
+    """The recipe of a run that has begun, with what was chosen then.
+
+    Raises:
+        CheckpointError: The run is on other images, or by another recipe than the one that is asked for.
+    """
+    with without_warnings():
+        before = load_recipe(former, former=True)
+    folder = former.parent
+    advice = "choose another train.output, or remove the folder"
+    there = before.data.data_dir or before.data.path
+    if os.path.realpath(there) != os.path.realpath(source.get("data_dir", source["path"])):
+        raise CheckpointError(f"{folder} holds a run on other images ({there}): {advice}")
+    if recipe is not None:
+        asked = load_recipe(recipe_file(recipe), [f"data.path={source['path']}"], check=False)
+        if (asked.method.name, asked.backbone.written) != (before.method.name, before.backbone.written):
+            raise CheckpointError(
+                f"{folder} holds a run of {before.method.name} by another recipe than {recipe}: {advice}"
+            )
+    if kind not in (None, AUTO):
+        wanted = KINDS[kind].views.items()
+        if any(view.get(key, value) != value for view in before.views.values() for key, value in wanted):
+            raise CheckpointError(f"{folder} holds a run with other views than those of --kind {kind}: {advice}")
+    found = load_recipe(former, overrides, former=True)
+    found.train.output = str(folder)
+    if is_first_process():
+        print(
+            f"{folder} holds a run on {images}: it is resumed with the recipe that was chosen for it, {former}",
+            flush=True,
+        )
+    return found

@@ -1,0 +1,77 @@
+"""The five lines that say what was chosen, and why."""
+
+from ..recipe import Recipe
+from .choice import FEW_EPOCHS, MOST_EPOCHS, SIZES_IN_WORDS, Choice, size_of
+from .images import ImageFacts
+from .kinds import KINDS
+from .machine import Machine
+
+_NAMED = 4  # classes at most
+
+
+def five_lines(
+    facts: ImageFacts, machine: Machine, chosen: Choice, recipe: Recipe, name: str, picked: bool
+) -> list[str]:
+    """What was found, and what was chosen.
+
+    Args:
+        facts: The images.
+        machine: The machine.
+        chosen: What was chosen.
+        recipe: The recipe with it.
+        name: What the recipe is called.
+        picked: Whether the recipe was chosen too, and not named.
+    """
+    settings = recipe.train
+    size = next(iter(recipe.views.values()))["size"]
+    why = f", the one for {SIZES_IN_WORDS[size_of(machine)]}" if picked else ""
+    length = f"{settings.epochs:g} epochs" if settings.epochs else f"{settings.steps} steps"
+    if getattr(settings, "minutes", None):
+        length = f"{settings.minutes:g} minutes, about {_rounded(chosen.epochs)} passes over the images"
+    advice = ""
+    if chosen.capped:
+        advice = f" (more than {MOST_EPOCHS:,} passes are not made)"
+    elif chosen.epochs is not None and chosen.epochs < FEW_EPOCHS:
+        advice = f": few (--time {_longer(chosen)} would make {FEW_EPOCHS} of them)"
+    views = KINDS[chosen.kind]
+    return [
+        f"images:  {images_in_words(facts)}",
+        f"machine: {machine.describe()}",
+        f"recipe:  {name}{why}: {recipe.method.name} at {size} px, views for {chosen.kind} ({views.said}; --kind changes it)",
+        f"length:  {length}{advice}; {settings.batch_size} images a step, learning rate {recipe.optim.lr:g}",
+        f"output:  {settings.output}; its recipe.yaml has all settings, and key.path=value changes any of them",
+    ]
+
+
+def images_in_words(facts: ImageFacts) -> str:
+    """The images, in a line."""
+    parts = [f"{facts.count:,}"]
+    if facts.classes:
+        more = ", ..." if len(facts.classes) > _NAMED else ""
+        parts[0] += (
+            f" in {len(facts.classes)} classes ({', '.join(facts.classes[:_NAMED])}{more}), which the evaluation alone uses"
+        )
+    else:
+        parts[0] += " without labels"
+    parts.append("gray" if facts.all_gray else "color" if facts.gray < 0.05 else f"{facts.gray:.0%} gray")
+    if facts.deep:
+        parts.append("more than 8 bits a channel")
+    lying = "portrait" if facts.portrait > 0.9 else "landscape" if facts.portrait < 0.1 else ""
+    square = facts.width == facts.height
+    parts.append(f"{facts.width} x {facts.height} px in the middle" + (f", {lying}" if lying and not square else ""))
+    if facts.unreadable:
+        parts.append(f"{facts.unreadable:.0%} of a sample cannot be opened")
+    if facts.captions:
+        parts.append(f"captions in the column {facts.captions}, which this recipe does not read")
+    return "; ".join([", ".join(parts), f"evaluated on {facts.test}"])
+
+
+def _rounded(number: float | None) -> str:
+    if number is None:
+        return "some"
+    return f"{number:.1f}" if number < 3 else f"{float(f'{number:.2g}'):,.0f}"
+
+
+def _longer(chosen: Choice) -> str:
+    minutes = chosen.minutes * FEW_EPOCHS / max(chosen.epochs or FEW_EPOCHS, 1e-9)
+    return f"{minutes / 60:.0f}h" if minutes >= 90 else f"{minutes:.0f}m"
