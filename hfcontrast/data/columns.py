@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
-from datasets import Dataset, Features, Image, IterableDataset, Value
+from datasets import Dataset, Features, Image, IterableDataset
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from hfcontrast.data.captions import find_captions, holds_texts
+from hfcontrast.data.image_fields import field_of, image_fields, may_hold_images, with_image_field
 from hfcontrast.data.label_numbers import LabelNumbers
 from hfcontrast.data.label_values import described
 from hfcontrast.data.labels import find_labels, missing_column, missing_field, with_labels
@@ -23,7 +24,7 @@ class Columns:
     """What is read of a row.
 
     Attributes:
-        image: The column with the images; None takes ``image``, or else the first column of images.
+        image: The column with the images, or a field of one, ``COLUMN.FIELD``; None takes ``image``, or else the first column of images.
         label: The column with the labels (numbers without fractions, texts, truth values, one-hot lists or class labels), or a field of
             one, ``COLUMN.FIELD``; None takes ``label``, or else the first column of class labels, or none.
         caption: The column with the captions (texts or lists of texts), or a field of one, ``COLUMN.FIELD``; None
@@ -87,12 +88,14 @@ def select_columns(
     Raises:
         DataError: A column does not exist or holds something else.
     """
+    for column in columns:
+        if column not in dataset.features:
+            raise DataError(missing_column(column, list(dataset.features), description))
+    image = image_column or _find_image(dataset.features, description)
+    if image not in dataset.features:
+        dataset = _with_field(dataset, image, description)
     features = dataset.features
-    for column in (image_column, *columns):
-        if column is not None and column not in features:
-            raise DataError(missing_column(column, list(features), description))
-    image = image_column or _find_image(features, description)
-    if not _may_hold_images(features[image]):
+    if not may_hold_images(features[image]):
         raise DataError(f"column {image!r} of {description} holds no images but {features[image]}")
     label = find_labels(dataset, label_column, description)
     path = label.path if label else ()
@@ -112,6 +115,22 @@ def select_columns(
         label = label._replace(path=("image", *path[1:])) if source == image else label
         dataset, numbers = with_labels(dataset, label, description, source in columns)
     return dataset, columns, numbers
+
+
+def _with_field(dataset: Dataset | IterableDataset, image: str, description: str) -> Dataset | IterableDataset:
+    """The rows with a column of the images in a field, ``COLUMN.FIELD``."""
+    features = dataset.features
+    found = field_of(features, image)
+    if found is None:
+        known = image.partition(".")[0] in features
+        why = (
+            missing_field(image, features, description) if known else missing_column(image, list(features), description)
+        )
+        raise DataError(why)
+    path, feature = found
+    if not may_hold_images(feature):
+        raise DataError(f"field {image!r} of {description} holds no images but {feature}")
+    return with_image_field(dataset, path)
 
 
 def locate_captions(features: Features, column: str | None, description: str) -> tuple[str, ...]:
@@ -197,16 +216,17 @@ def _find_image(features: Features, description: str) -> str:
     if images:
         return "image" if "image" in images else images[0]
     for column in _IMAGE_NAMES:
-        if column in features and _may_hold_images(features[column]):
+        if column in features and may_hold_images(features[column]):
             return column
+    fields = [".".join(path) for path in image_fields(features)]
+    if len(fields) == 1:
+        return fields[0]
+    if fields:
+        raise DataError(
+            f"{description} has images in the fields {', '.join(fields)}: set image_column to the one that is meant"
+        )
     named = next((column for column in _IMAGE_NAMES if column in features), None)
     why = "" if named is None else f": column {named!r} holds {described(features[named], named)}, not images"
     raise DataError(
         f"{description} has no column of images{why}; its columns are {', '.join(features)}: set image_column"
     )
-
-
-def _may_hold_images(feature: object) -> bool:
-    if isinstance(feature, Value):
-        return feature.dtype in ("binary", "large_binary", "string", "large_string")
-    return isinstance(feature, Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})

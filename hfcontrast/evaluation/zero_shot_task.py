@@ -28,7 +28,9 @@ class Source(Settings):
         None, description="Files of the data set: one pattern, a list, or a mapping from split to either."
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a data set on the Hub.")
-    image_column: str | None = Field(None, description="Column with the images; null: `image`, else the first one.")
+    image_column: str | None = Field(
+        None, description="Column with the images, or a field of one, COLUMN.FIELD; null: `image`, else the first one."
+    )
     label_column: str | None = Field(
         None, description="Column with the class labels; null: `label`, else the first one."
     )

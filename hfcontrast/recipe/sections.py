@@ -36,7 +36,9 @@ class SourceFields(Section):
         None, description="Files of the data set: one pattern, a list, or a mapping from split to either."
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a data set on the Hub.")
-    image_column: str | None = Field(None, description="Column with the images; null: `image`, else the first one.")
+    image_column: str | None = Field(
+        None, description="Column with the images, or a field of one, COLUMN.FIELD; null: `image`, else the first one."
+    )
     image_key: str | None = Field(
         None,
         description="Which image of a webdataset archive's samples, where they have several: what its name ends in behind the key, such "
