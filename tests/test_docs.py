@@ -64,6 +64,8 @@ def check_command(words):
     program, arguments = words[0], words[1:]
     if "hfcontrast.run" in arguments:
         check_subcommand(["train", *arguments[arguments.index("hfcontrast.run") + 1 :]])
+    elif program == "torchrun" and "hfcontrast" in arguments:
+        check_subcommand(arguments[arguments.index("hfcontrast") + 1 :])
     elif program == "hfcontrast":
         check_subcommand(arguments)
     elif program == "python":

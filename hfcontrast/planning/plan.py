@@ -11,6 +11,7 @@ from ..data.sources.unpacking import ENDINGS, stem_of
 from ..errors import CheckpointError, RecipeError
 from ..recipe import Recipe, load_recipe
 from ..recipe.named import name_of, recipe_file
+from ..recipe.published import FILE, own_recipe
 from ..renamed import without_warnings
 from .choice import Choice, choose, recipe_for
 from .images import look, source_of
@@ -47,10 +48,9 @@ def plan_run(
     _check_given(given.keys(), images, minutes)
     source = source_of(images)
     output = given.get("train.output") or os.path.join("outputs", run_name(images))
-    former = Path(output) / "recipe.yaml"
-    if former.is_file():
+    if (former := _begun(Path(output))) is not None:
         timed = [] if minutes is None else [f"train.minutes={minutes:g}"]
-        return _resumed(former, images, source, recipe, [*timed, *overrides], kind)
+        return _resumed(Path(output), former, images, source, recipe, [*timed, *overrides], kind)
     machine = this_machine(given.get("train.device", "auto"))
     file = recipe_file(recipe if recipe is not None else recipe_for(machine))
     where = [*(f"data.{key}={value}" for key, value in source.items()), f"train.output={output}"]
@@ -112,8 +112,21 @@ def _without_given(chosen: Choice, keys: Collection[str]) -> dict[str, object]:
     }
 
 
+def _begun(output: Path) -> Path | None:
+    """The recipe, with the paths of this machine, of the run that an output folder holds; None without one that can be resumed."""
+    own = own_recipe(output)
+    whole = own != output / FILE or any((output / "checkpoints").glob("step_*"))
+    return own if whole and own.is_file() else None
+
+
 def _resumed(
-    former: Path, images: str, source: dict[str, str], recipe: str | None, overrides: list[str], kind: str | None
+    folder: Path,
+    former: Path,
+    images: str,
+    source: dict[str, str],
+    recipe: str | None,
+    overrides: list[str],
+    kind: str | None,
 ) -> Recipe:
     """The recipe of a run that has begun, with what was chosen then.
 
@@ -122,7 +135,6 @@ def _resumed(
     """
     with without_warnings():
         before = load_recipe(former, former=True)
-    folder = former.parent
     advice = "choose another train.output, or remove the folder"
     there = before.data.data_dir or before.data.path
     if os.path.realpath(there) != os.path.realpath(source.get("data_dir", source["path"])):

@@ -1,6 +1,8 @@
 """`hfcontrast train --images FOLDER`: what is found, said and written, and what is refused in one sentence."""
 
 import argparse
+import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -165,8 +167,6 @@ def test_what_holds_no_images_is_refused_in_one_sentence(make, said, tmp_path, m
     assert main(["--images", given, "train.device=cpu"]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and error[0].startswith("error: ")
-    import re
-
     assert re.search(said.replace("(", "[(]").replace(")", "[)]").replace("?", "[?]"), error[0]), error
 
 
@@ -191,7 +191,7 @@ def test_a_run_is_made_and_resumed_with_what_was_chosen_for_it(birds, tmp_path, 
     assert main(["--images", "birds", *own]) == 0
     first = capsys.readouterr().out
     assert "images: " in first and "Written: outputs/birds" in first
-    written = Path("outputs/birds/recipe.yaml").read_text()
+    written = Path("outputs/birds/checkpoints/recipe.yaml").read_text()
     images_in(birds / "crow", 13)  # the plan would be another one: a run is resumed by the one that it began with
     (birds / "crow/012.png").unlink()
     monkeypatch.setattr("hfcontrast.planning.choice.WARMUP", 0.9)
@@ -205,6 +205,8 @@ def test_a_run_is_made_and_resumed_with_what_was_chosen_for_it(birds, tmp_path, 
         plan_run("birds", "photos/mae", own)
     with pytest.raises(CheckpointError, match="holds a run with other views than those of --kind gray"):
         plan_run("birds", None, own, kind="gray")
+    shutil.rmtree("outputs/birds/checkpoints")  # nothing is left to resume
+    assert plan_run("birds", None, own).optim.warmup_steps != recipe.optim.warmup_steps
 
 
 def test_a_folder_that_may_hold_anything_is_told_from_one_of_tables(tmp_path):
