@@ -122,7 +122,10 @@ def _read_config(backbone: Backbone) -> PreTrainedConfig:
     name, problem = backbone.pretrained, "cannot be loaded"
     if not (Path(name) / "config.json").is_file():
         problem = "is neither a folder with a model nor a model on the Hub that can be reached"
-    return read_pretrained(AutoConfig, name, "pretrained", backbone.revision, problem)
+    config = read_pretrained(AutoConfig, name, "pretrained", backbone.revision, problem)
+    if (Path(name) / "config.json").is_file():
+        config.name_or_path = ""  # a path of this machine, which saved methods would tell
+    return config
 
 
 def _pretrained_config(backbone: Backbone, sizes: list[int], text: Any) -> PreTrainedConfig:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..evaluation.counts import counted
 
+COMMIT = "git_commit"  # among versions, of the repository of the working directory
 _TOWERS = {"": "encoder", "vision": "image tower", "text": "text tower"}
 _PLACES = {"built-in": ", which comes with hfcontrast", "local": ", files of the machine that trained"}
 _HUB = "https://huggingface.co/"
@@ -92,10 +93,10 @@ def told_data(facts: Mapping[str, Any], steps: int, batch_size: int) -> list[str
             else "The training did not see its labels."
         )
     if facts["unreadable"]:
-        found.append(f"Left out as they cannot be used: {told_causes(facts['unreadable'], 'rows')}.")
+        count = sum(facts["unreadable"].values())
+        found.append(f"{counted(count, 'rows')} left out of the training: {told_causes(facts['unreadable'])}.")
     if facts["not_used"]:
-        named = ", ".join(f"{count:,} {cause}" for cause, count in facts["not_used"].items())
-        found.append(f"Not part of the data: {named}.")
+        found.append(f"Not part of the data: {told_causes(facts['not_used'])}.")
     return found
 
 
@@ -107,10 +108,9 @@ def told_source(facts: Mapping[str, Any]) -> str:
     return f"[`{name}`]({_HUB}datasets/{name})" if kind == "hub" else f"`{name}`"
 
 
-def told_causes(causes: Mapping[str, int], what: str) -> str:
-    """Counts by cause: ``3 rows (2 cannot be decoded, 1 no caption)``."""
-    named = ", ".join(f"{count:,}: {cause}" for cause, count in causes.items())
-    return f"{counted(sum(causes.values()), what)} ({named})"
+def told_causes(causes: Mapping[str, int]) -> str:
+    """Causes with their counts: ``cannot be decoded (2), no caption (1)``."""
+    return ", ".join(f"{cause} ({count:,})" for cause, count in causes.items())
 
 
 def told_setups(setups: Sequence[Mapping[str, Any]] | None) -> str:
@@ -132,7 +132,9 @@ def told_versions(setups: Sequence[Mapping[str, Any]] | None, current: Mapping[s
     versions = setups[-1]["versions"] if setups else current
     changed = setups is not None and any(one["versions"] != versions for one in setups)
     of = f" (of the steps from {setups[-1]['from_step']:,} on)" if setups and changed else ""
-    return f"Versions{of}: {', '.join(f'{package} {version}' for package, version in versions.items())}."
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items() if package != COMMIT)
+    commit = f"; the working directory was at commit `{versions[COMMIT]}`" if COMMIT in versions else ""
+    return f"Versions{of}: {packages}{commit}."
 
 
 def told_overlap(evaluation: Mapping[str, Any], labels: str | None) -> str | None:
