@@ -272,7 +272,7 @@ def test_released_weights_are_a_starting_point_and_baselines_use_the_same_evalua
     card = (folder / "README.md").read_text()
     percent = f"{100 * scores['starting_point']['knn_accuracy']:.1f} %"
     assert f"| starting point | {percent} |" in card and re.search(f"│ starting point +│ {percent} +│", first)
-    assert "started from released weights: " in card
+    assert "started from the released weights `simclr`, a folder of the machine that trained" in card
     assert "alone, and from its biases" not in card
     assert "untrained" not in card.split("## How it was trained")[0] and "untrained encoder" not in first
     code, _ = run(recipe, folder, *options, "eval.path=builtin/shapes")
