@@ -15,6 +15,15 @@ _LONGEST = 60.0  # of the pauses
 _open: list["LongTask"] = []  # the innermost one last: it alone prints
 
 
+def duration(seconds: float) -> str:
+    """A time in words: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 class LongTask(contextlib.AbstractContextManager["LongTask"]):
     """A block that may take long; says so on standard error once it has taken :data:`AFTER` seconds, and again in ever longer intervals.
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CheckpointError, RecipeError
 from ..paths import local_path, quoted
 from ..recipe import Recipe, differences, load_recipe
+from ..recipe.fingerprint import LENGTH, same_but_length
 from ..recipe.named import recipe_file
 from ..recipe.precedence import is_shared, shared_beside
 from ..recipe.published import own_recipe, published_values
@@ -148,7 +149,7 @@ def finished_result(run: PlannedRun) -> dict[str, Any] | None:
     None too where only more evaluators are asked for: the run then resumes at its last checkpoint, trains nothing and evaluates.
 
     Raises:
-        CheckpointError: The folder holds a run of the same recipe that is evaluated otherwise.
+        CheckpointError: The folder holds a run of the same recipe that is evaluated otherwise, or of another length.
     """
     former = own_recipe(run.folder)
     resumable = any((run.folder / "checkpoints").glob("step_*"))
@@ -158,6 +159,12 @@ def finished_result(run: PlannedRun) -> dict[str, Any] | None:
             public = load_recipe(published_values(run.recipe).values, check=False)  # what is left without checkpoints
         before, after, named = (evaluation_settings(one) for one in (recipe, run.recipe, public))
         changed = [name for name in {**before, **after} if before.get(name) not in (after.get(name), named.get(name))]
+        if resumable and recipe.fingerprint().hash != run.hash and same_but_length(recipe, run.recipe):
+            texts = differences(_lengths(recipe), _lengths(run.recipe))
+            raise CheckpointError(
+                f"{run.folder} holds a run of another length ({'; '.join(texts)}), which resumed would not be one that was trained so from "
+                "the start: choose another --output, or remove the folder"
+            )
         if changed and (recipe.fingerprint().hash == run.hash or former_result(run)):
             if resumable and all(name.startswith("tasks.") and name not in before for name in changed):
                 return None
@@ -167,6 +174,10 @@ def finished_result(run: PlannedRun) -> dict[str, Any] | None:
                 "remove the folder"
             )
     return former_result(run)
+
+
+def _lengths(recipe: Recipe) -> dict[str, Any]:
+    return {"train": {name: getattr(recipe.train, name) for name in LENGTH}}
 
 
 def _nested(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -75,6 +75,11 @@ class DecodedRows:
         """Whether this process can add nothing: all rows were put in, or one found no place."""
         return bool(self._head[self._region(), _FULL]) or self._head[:, _SEEN].sum() >= self.num_rows
 
+    @property
+    def full(self) -> bool:
+        """Whether an image has found no place, in any region."""
+        return bool(self._head[:, _FULL].any())
+
     def get(self, row: int) -> np.ndarray | None:
         """(H, W, 3) uint8 of one row, not to be written to; None where it is not there."""
         place, height, width = self._index[row].tolist()
@@ -93,7 +98,7 @@ class DecodedRows:
             row: Its number.
             pixels: (H, W, 3) uint8; None for a row that cannot be read.
         """
-        region = self._region()
+        region = self._region(row)
         head, size = self._head[region], 0 if pixels is None else pixels.size
         with self._lock:
             if self._index[row, 0]:
@@ -111,9 +116,9 @@ class DecodedRows:
                 self._index[row, 1:] = pixels.shape[:2]
                 self._index[row, 0] = begin + 1
 
-    def _region(self) -> int:
+    def _region(self, row: int = 0) -> int:
         worker = get_worker_info()
-        return worker.id % self.regions if worker else 0
+        return (worker.id if worker else row) % self.regions  # a process without workers fills all of them
 
 
 def _untouched(size: int) -> mmap.mmap:

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -83,15 +84,28 @@ class CacheFilling(contextlib.AbstractContextManager["CacheFilling"]):
                     self._reader.decode(rows[first : first + _FEW])
 
 
-def fill_cache(reader: RowReader, description: str) -> None:
+def fill_cache(reader: RowReader, description: str, time_limit: float | None = None) -> None:
     """Decodes all rows of a reader into its cache, by all threads.
 
     Args:
         reader: The reader.
         description: Of its rows.
+        time_limit: Seconds after which the rest is left until it is needed; None: it may take what it takes.
     """
     parts = [range(first, min(first + _PART, reader.num_rows)) for first in range(0, reader.num_rows, _PART)]
     task = LongTask(f"decoding the images of {description}", reader.num_rows)
+    begun = time.monotonic()
+
+    def decode(part: range) -> int:
+        if (
+            reader.cache is None
+            or reader.cache.full
+            or (time_limit is not None and time.monotonic() - begun > time_limit)
+        ):
+            return 0
+        reader.decode(part)
+        return len(part)
+
     with task, ThreadPoolExecutor(cpus_of_this_process()) as pool:
-        for part, _ in zip(parts, pool.map(reader.decode, parts), strict=True):
-            task.update(len(part))
+        for count in pool.map(decode, parts):
+            task.update(count)

@@ -146,10 +146,14 @@ class TrainLoader:
             self.workers = self._choose_workers(workers, device_type)
         self.about_cache = about_cache(estimate, allowed, self.cached, asked_for=cache is True)
 
-    def fill_cache(self) -> None:
-        """Decodes all images that are to be kept, before they are needed: so that nothing that is measured later decodes them."""
+    def fill_cache(self, time_limit: float | None = None) -> None:
+        """Decodes all images that are to be kept, before they are needed: so that nothing that is measured later decodes them.
+
+        Args:
+            time_limit: Seconds after which the rest is left until it is needed; None: it may take what it takes.
+        """
         if self.cached:
-            fill_cache(self._reader, self.rows.description)
+            fill_cache(self._reader, self.rows.description, time_limit)
 
     @property
     def unreadable(self) -> dict[str, str]:

@@ -136,6 +136,7 @@ def _training_text(
         "started": told_start(facts["start"], training.captions is not None),
         "started_from": facts["start"],
         "steps": f"{training.total_steps:,}",
+        "length": training.length.history(),
         "batch_size": batch_size,
         "setups": told_setups(facts["setups"]),
         "trained_on_data": told_data(facts["data"], training.total_steps, batch_size),

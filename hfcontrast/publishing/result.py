@@ -42,7 +42,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         evaluated_on: The data that was evaluated on, as the user knows it.
 
     Returns:
-        ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``scores`` of ``chance``, ``raw_pixels``, ``untrained``
+        ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``length_changes``: where the length was changed on
+        resuming, with the steps ``from`` which and ``to`` which; ``minutes`` that all starts took together until the last step; ``scores`` of ``chance``, ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
         as they were evaluated, by the keys that evaluators declare; ``verdict``: sentences on baselines that score above the trained
         encoder; ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
@@ -64,6 +65,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "recipe_hash": recipe.fingerprint().hash,
         "seed": recipe.train.seed,
         "steps": training.total_steps,
+        "length_changes": list(training.length.changes),
+        "minutes": round(notes.get(SECONDS, 0.0) / 60, 2),
         "scores": scores,
         "verdict": told_baselines_above(scores),
         "chance_answers": notes.get("chance_answers", {}),

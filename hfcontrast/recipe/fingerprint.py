@@ -20,7 +20,13 @@ _NOW_FREE = {"data": {"max_unreadable"}}  # the same since later: counts as its 
 _LATER = {
     "data": {"image_key", "max_pixels", "open_addresses"},
     "optim": {"no_decay", "layer_decay", "patch_embed_lr_mult", "options"},
+    "train": {"minutes"},
 }
+LENGTH = (
+    "epochs",
+    "steps",
+    "minutes",
+)  # of ``train``: what may change between two starts, as schedules are then stretched
 
 
 class Fingerprint(NamedTuple):
@@ -45,6 +51,14 @@ def fingerprint_of(recipe: "Recipe") -> Fingerprint:
     older = with_old_names({**settings, "method": _first_names(settings["method"])})
     text = json.dumps(older, sort_keys=True)
     return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)
+
+
+def same_but_length(old: "Recipe", new: "Recipe") -> bool:
+    """Whether a run by one recipe can be resumed by another: all that must be equal is, but for the length of the training."""
+    as_long = old.model_copy(deep=True)
+    for name in LENGTH:
+        setattr(as_long.train, name, getattr(new.train, name))
+    return fingerprint_of(as_long).hash == fingerprint_of(new).hash
 
 
 def _first_names(method: dict[str, Any]) -> dict[str, Any]:

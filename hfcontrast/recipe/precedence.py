@@ -8,8 +8,8 @@ from .reading import Document, read_file
 from .renamed import rename_keys
 
 SHARED = "common.yaml"  # the file beside recipes that `compare` reads for the settings that they share
-# Two ways to set one thing: one of them, where it takes precedence, removes the other.
-_ALTERNATIVES = (("train", "epochs", "steps"), ("optim", "warmup_epochs", "warmup_steps"))
+# Several ways to set one thing: one of them, where it takes precedence, removes the other.
+_ALTERNATIVES = (("train", "epochs", "steps", "minutes"), ("optim", "warmup_epochs", "warmup_steps"))
 _WHOLE = {"backbone"}  # settings of one architecture mean nothing to another
 
 
@@ -65,13 +65,13 @@ def add_shared(document: Document, shared: Document) -> None:
 
 
 def prefer_overrides(document: Document) -> None:
-    """Removes from the file what the command line sets in the other of two ways."""
+    """Removes from the file what the command line sets in another way."""
     for section, *names in _ALTERNATIVES:
         values = document.values.get(section)
         if not isinstance(values, dict):
             continue
         set_here = [name for name in names if (section, name) in document.overridden and values.get(name) is not None]
-        if len(set_here) == 1:
+        if set_here:
             for name in names:
                 if name not in set_here:
                     values.pop(name, None)

@@ -138,8 +138,15 @@ class TrainSection(Section):
         description="Samples of a process that are embedded at once: the exact gradients of the whole batch in the memory "
         "of so many, for one more forward pass; not for encoders with batch normalization. Null: all of them.",
     )
-    epochs: Positive | None = Field(None, description="Passes over the data; either this or steps.")
-    steps: Count | None = Field(None, description="Optimizer steps; either this or epochs.")
+    epochs: Positive | None = Field(
+        None, description="Passes over the data; this, steps or minutes. A run may be resumed with another length."
+    )
+    steps: Count | None = Field(None, description="Optimizer steps; this, epochs or minutes.")
+    minutes: Positive | None = Field(
+        None,
+        description="Minutes for the whole run, evaluation and baselines included; this, epochs or steps. The first steps are measured and "
+        "taken back, and the number of steps is then fixed.",
+    )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "auto", description="Arithmetic of the model; auto: bf16 on a GPU that has it, else fp32."
     )
@@ -152,7 +159,9 @@ class TrainSection(Section):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the weights, the order of the data and the augmentation.")
     log_every: Count = Field(10, description="Steps between two log lines.")
-    checkpoint_every: Count | None = Field(None, description="Steps between two checkpoints; null: one each epoch.")
+    checkpoint_every: Count | None = Field(
+        None, description="Steps between two checkpoints; null: one each epoch, with minutes ten in all."
+    )
     keep_checkpoints: Count = Field(2, description="Newest checkpoints that are kept.")
     resume: Literal["auto", "never"] = Field(
         "auto",
@@ -164,10 +173,14 @@ class TrainSection(Section):
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.output is not None and not self.output.strip():
             yield "output", "it is empty: name a folder, or leave it out for outputs/RECIPE_NAME"
-        if self.epochs is None and self.steps is None:
-            yield "epochs", "the length of the training is missing: set epochs or steps, e.g. epochs: 100"
-        if self.epochs is not None and self.steps is not None:
-            yield "steps", "epochs and steps are both set: keep one of them"
+        lengths = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if not lengths:
+            yield "epochs", "the length of the training is missing: set epochs, steps or minutes, e.g. epochs: 100"
+        if len(lengths) > 1:
+            told = (
+                f"{lengths[0]} and {lengths[1]} are both" if len(lengths) == 2 else "epochs, steps and minutes are all"
+            )
+            yield lengths[-1], f"{told} set: keep one of them"
         if self.grad_cache is not None and self.accumulation > 1:
             yield "grad_cache", "grad_cache and accumulation both cut the batch into pieces: keep one of them"
         if self.batch_size % self.accumulation:

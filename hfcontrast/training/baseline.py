@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from ..atomic import write_json
 from .build import Training
 from .environment import describe_environment
 
+SECONDS = "evaluation_seconds"  # what notes call the time that the evaluation before the training took
 _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
 _CHANGED = (
     "the rows that are evaluated on, or the settings of the evaluation, are not those with which this run was begun: the scores of the "
@@ -44,10 +46,10 @@ def evaluate_method(evaluate: Evaluate, training: Training, thorough: bool = Fal
 
 def scores_before(evaluate: Evaluate, training: Training) -> dict[str, Any]:
     """What the notes say of the encoder before the training."""
-    return {
-        "untrained": evaluate_method(evaluate, training, thorough=True),
-        "untrained_conditions": evaluate.conditions,
-    }
+    begun = time.monotonic()
+    scores = evaluate_method(evaluate, training, thorough=True)
+    seconds = time.monotonic() - begun
+    return {"untrained": scores, "untrained_conditions": evaluate.conditions, SECONDS: round(seconds, 2)}
 
 
 def scores_at_start(evaluate: Evaluate, training: Training) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def forget_kept(training: Training) -> None:
 def _kept(file: Path, of: dict[str, Any], evaluate: Evaluate) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        notes = {name: found[name] for name in ("untrained", "untrained_conditions")}
+        notes = {name: found[name] for name in ("untrained", "untrained_conditions", SECONDS)}
         own = json.loads(json.dumps(evaluate.conditions))
         same = all(found[name] == value for name, value in of.items()) and notes["untrained_conditions"] == own
         return notes if same and not evaluate.missing(notes["untrained"]) else None

@@ -16,7 +16,7 @@ from ..data.captions import CaptionReader
 from ..data.loader import TrainLoader
 from ..data.sources import Rows, load_rows
 from ..errors import CheckpointError, RecipeError
-from ..methods.base import Method
+from ..methods.base import Method, Progress
 from ..methods.contract.arguments import needed_columns, needs_captions, needs_labels
 from ..methods.contract.declaration import check_written
 from ..methods.registry import get_method
@@ -29,6 +29,7 @@ from .checkpoint import Checkpoints
 from .data_statistics import measured_settings
 from .engines import build_accelerator, check_launcher
 from .grad_cache import GradientCache, check_cacheable
+from .length import Clock, Length, planned_length
 from .output_folder import check_same_run, make_output_folder, occupy
 from .prepare import build_cache, prepare
 from .required_rows import check_required_rows
@@ -57,7 +58,8 @@ class Training:
         std: Standard deviation of each color.
         output: The run's folder.
         checkpoints: Its checkpoints.
-        total_steps: Optimizer steps of the whole training.
+        length: Its optimizer steps and the course of its schedules; ``train.minutes`` decides on them before the first step.
+        clock: The time that it takes.
         start: The released weights that the encoder starts from; None for random ones.
         cache: Computes a step's gradients piece by piece, where ``train.grad_cache`` asks for it.
         captions: Reads the captions, for a method that learns from texts.
@@ -77,7 +79,8 @@ class Training:
     std: tuple[float, ...]
     output: Path
     checkpoints: Checkpoints
-    total_steps: int
+    length: Length
+    clock: Clock
     start: StartingPoint | None
     cache: GradientCache | None
     captions: CaptionReader | None
@@ -87,6 +90,15 @@ class Training:
     def weights(self) -> str | None:
         """What was loaded into the encoder, a sentence a line; None for random weights."""
         return "\n".join(self.start.sentences) if self.start else None
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training; 0 as long as ``train.minutes`` has not decided on them."""
+        return self.length.steps
+
+    def progress(self, step: int) -> Progress:
+        """What the method and the schedules are told of the time after some optimizer steps."""
+        return self.length.progress(step, self.loader.steps_per_epoch, self.recipe.train.seed)
 
     def optimizer_step(self) -> OptimizerStep:
         """The step of this training; it takes micro-batches as the loader yields them."""
@@ -118,7 +130,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
         LauncherError: The processes were started in a way that would train something else.
     """
     check_launcher(recipe)
-    settings = recipe.train
+    clock, settings = Clock(), recipe.train
     if missing := missing_packages(recipe.track.to):
         raise RecipeError(f"track.to: {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
     output = Path(settings.output)
@@ -126,7 +138,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     accelerator = build_accelerator(recipe)
     occupy(output, accelerator)
     try:
-        check_same_run(recipe, output)
+        former = check_same_run(recipe, output)
     except CheckpointError:  # a mistyped backbone makes another recipe too, and is what the user needs to know
         check_backbone_builds(recipe)
         raise
@@ -158,9 +170,9 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     augmentation = ColorAugmentation(views, mean, std, channels_last=channels_last)
     compile_loops(accelerator.device.type)
     cache = build_cache(recipe, accelerator, method, augmentation)
-    total_steps = settings.steps or max(round(settings.epochs * loader.steps_per_epoch), 1)
+    length = planned_length(recipe, former, checkpoints, loader.steps_per_epoch)
     parts = (recipe, accelerator, method, model, optimizer, loader, augmentation, rows, views, mean, std, output)
-    return Training(*parts, checkpoints, total_steps, first, cache, captions, data)
+    return Training(*parts, checkpoints, length, clock, first, cache, captions, data)
 
 
 def build_loader(

@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 
 from ..atomic import write_json, write_text, writing
 from ..errors import CheckpointError, TrainingError
-from ..methods.base import Progress
 from ..nn.distributed import all_mean
 from ..progress import LongTask
 from ..recipe.published import FILE, OWN_FILE, published_yaml
@@ -28,15 +27,19 @@ from .cut_captions import CutCaptions
 from .environment import describe_environment
 from .gradients import GradientWatch
 from .interrupts import Watch
+from .length import NOTE as LENGTH
+from .length import SECONDS
 from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
 from .record import record
 from .same_data import DATA
 from .state_watch import StateWatch
 from .step import StepResult
+from .timed import decide_length
 from .tracking import Tracking
 
 BEFORE = "stopped before the first step; the same command starts over"
+_CHECKPOINTS = 10  # of a run for a time
 AFTER = "stopped after the last step, which is saved; the same command evaluates and publishes"
 
 
@@ -80,7 +83,7 @@ def take_steps(
         Interrupted, TrainingError, DataError: As :func:`train`.
     """
     recipe, method, loader, total = training.recipe, training.method, training.loader, training.total_steps
-    checkpoint_every = recipe.train.checkpoint_every or loader.steps_per_epoch
+    checkpoint_every = recipe.train.checkpoint_every or steps_between_checkpoints(training)
     meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)
     state, optimizer_step = StateWatch(method), training.optimizer_step()
     captions = CutCaptions(training, notes, step)
@@ -90,7 +93,7 @@ def take_steps(
     # Workers end while signals are only noted: what a finalizer raises is printed and lost.
     with Watch() as watch, meter, contextlib.closing(loader.iter_from(step)) as batches:
         while step < total:
-            progress = Progress(step, total, loader.steps_per_epoch, recipe.train.seed)
+            progress = training.progress(step)
             micro_batches = (meter.wait(batches) for _ in range(recipe.train.accumulation))
             with first_step(step == meter.first, recipe.train.compile):
                 done = optimizer_step(micro_batches, progress)
@@ -122,6 +125,12 @@ def take_steps(
     return watch.asked
 
 
+def steps_between_checkpoints(training: Training) -> int:
+    """The default of ``train.checkpoint_every``: an epoch; of a run for a time, whose epochs may be short or longer than the run, a tenth of it."""
+    timed = training.recipe.train.minutes is not None
+    return max(training.total_steps // _CHECKPOINTS, 1) if timed else training.loader.steps_per_epoch
+
+
 def first_step(is_first: bool, compiles: bool) -> contextlib.AbstractContextManager:
     """Tells of a first step that takes long, and why it may.
 
@@ -137,6 +146,7 @@ def save(training: Training, step: int, notes: dict[str, Any], images_per_second
     """Writes a checkpoint with the run's notes, brought up to date; returns its folder."""
     notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(training.accelerator.device))
     notes["images_per_second"] = images_per_second
+    notes[LENGTH], notes[SECONDS] = training.length.note(), round(training.clock.spent(), 1)
     notes[NOTE] = losses.note()
     saved = training.checkpoints.save(step, training.loader.state_dict(), notes)
     forget_kept(training)
@@ -154,6 +164,8 @@ def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str,
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
         with LongTask("evaluating the encoder before the training"):
             notes |= scores_at_start(evaluate, training)
+    if training.length.pending:
+        decide_length(training, step, notes)
     return step, notes, tracking
 
 
@@ -166,6 +178,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
         if evaluate:
             evaluate_untrained(evaluate, training, checkpoint)
         step, loader_state, notes = training.checkpoints.load(checkpoint)
+        training.clock.before = notes.get(SECONDS, 0.0)
         if loader_state is not None:
             training.loader.load_state_dict(loader_state)
         elif training.rows.streaming:
@@ -175,6 +188,8 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
                 "another train.output"
             )
         accelerator.print(f"resuming from {checkpoint}")
+        if not training.length.pending and (changed := training.length.about(step)):
+            accelerator.print(changed)
     notes[DATA] = training.data
     record(training, step, notes)
     if accelerator.is_main_process:

@@ -24,9 +24,12 @@ def notices(training: Training) -> list[str]:
         noted = training.checkpoints.notes(newest).get(DATA) or {}
         found += incomparable_rows(training.rows, noted.get("fingerprint"))
     found += missing_kinds(training.method, training.recipe.optim.no_decay)
-    return found + missed_phases(
-        training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch
-    )
+    return found if training.length.pending else found + phases_missed_in(training)
+
+
+def phases_missed_in(training: Training) -> list[str]:
+    """One sentence for each phase that a run, whose length is known, is too short for."""
+    return missed_phases(training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch)
 
 
 def unused_tags(backbone: Backbone) -> list[str]:

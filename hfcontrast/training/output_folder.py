@@ -11,6 +11,7 @@ from ..atomic import make_folder, remove_unfinished, try_file
 from ..errors import CheckpointError, OutputError, RecipeError
 from ..lock import hold
 from ..recipe import Recipe, load_recipe
+from ..recipe.fingerprint import LENGTH, same_but_length
 from ..recipe.published import own_recipe
 from ..renamed import without_warnings
 
@@ -65,8 +66,11 @@ def occupy(output: Path, accelerator: Accelerator) -> None:
         raise OutputError(first)
 
 
-def check_same_run(recipe: Recipe, output: Path) -> None:
-    """Refuses to continue, or to write over, a run of another recipe.
+def check_same_run(recipe: Recipe, output: Path) -> Recipe | None:
+    """Refuses to continue, or to write over, a run of another recipe; another length of the training is allowed.
+
+    Returns:
+        The recipe that the run in the folder was started with last; None where there is none.
 
     Raises:
         CheckpointError: The folder holds one.
@@ -82,7 +86,7 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
             "train.output"
         )
     if not former.exists() or not (checkpoints or result):
-        return
+        return None
     if recipe.train.resume == "never":
         raise CheckpointError(
             f"{output} holds a run already and train.resume is never: choose another train.output, or remove the folder"
@@ -90,8 +94,12 @@ def check_same_run(recipe: Recipe, output: Path) -> None:
     with without_warnings():
         old = load_recipe(former, former=True)
     if recipe.fingerprint().hash in (old.fingerprint().hash, _result_hash(output)):
-        return
+        return old
+    if checkpoints and same_but_length(old, recipe):
+        return old
     changes = old.difference(recipe)
+    if checkpoints:  # with which another length is none of the reasons
+        changes = [line for line in changes if not line.startswith(tuple(f"train.{name}:" for name in LENGTH))]
     raise CheckpointError(
         f"{output} holds a run of another recipe ({'; '.join(changes[:5])}): choose another train.output, or remove the folder"
     )

@@ -2,13 +2,19 @@
 
 from torch.optim import Optimizer
 
-from ..methods.contract.progress import Phase
+from ..methods.contract.progress import Lengths, Phase, elapsed_share
 from ..nn.schedule import cosine
 from ..recipe.optimization import scaled_lr
 
 
-def learning_rate(settings, step: int, total_steps: int, steps_per_epoch: int, global_batch: int) -> float:
-    """Learning rate of a step: a linear warm-up from 0, then a half cosine to ``min_lr``, a constant, or drops."""
+def learning_rate(
+    settings, step: int, total_steps: int, steps_per_epoch: int, global_batch: int, lengths: Lengths = ()
+) -> float:
+    """Learning rate of a step: a linear warm-up from 0, then a half cosine to ``min_lr``, a constant, or drops.
+
+    Where the length was changed on the way (``lengths``, see :class:`~hfcontrast.methods.base.Progress`), the cosine continues from where
+    it stood; warm-up and drops are where they are.
+    """
     peak = scaled_lr(settings.lr, settings.scale_lr, global_batch)
     warmup = min(warmup_steps(settings, steps_per_epoch), total_steps)
     if step < warmup:
@@ -17,6 +23,8 @@ def learning_rate(settings, step: int, total_steps: int, steps_per_epoch: int, g
         return peak
     if settings.schedule == "drops":
         return peak * settings.lr_drop_factor ** sum(step >= epoch * steps_per_epoch for epoch in settings.lr_drops)
+    if lengths:
+        return cosine(peak, settings.min_lr, elapsed_share(step, lengths, warmup))
     return cosine(peak, settings.min_lr, (step - warmup) / max(total_steps - warmup, 1))
 
 
@@ -41,19 +49,26 @@ def schedule_phases(settings, steps_per_epoch: int) -> list[Phase]:
     return phases
 
 
-def weight_decay(settings, step: int, total_steps: int) -> float:
+def weight_decay(settings, step: int, total_steps: int, lengths: Lengths = ()) -> float:
     """Weight decay of a step: constant, or a half cosine to ``weight_decay_end``."""
     if settings.weight_decay_end is None:
         return settings.weight_decay
-    return cosine(settings.weight_decay, settings.weight_decay_end, step / total_steps)
+    elapsed = elapsed_share(step, lengths) if lengths else step / total_steps
+    return cosine(settings.weight_decay, settings.weight_decay_end, elapsed)
 
 
 def set_schedules(
-    optimizer: Optimizer, settings, step: int, total_steps: int, steps_per_epoch: int, global_batch: int
+    optimizer: Optimizer,
+    settings,
+    step: int,
+    total_steps: int,
+    steps_per_epoch: int,
+    global_batch: int,
+    lengths: Lengths = (),
 ) -> float:
     """Sets both in the optimizer's groups, the learning rate times their ``lr_scale``; returns the learning rate."""
-    lr = learning_rate(settings, step, total_steps, steps_per_epoch, global_batch)
-    decay = weight_decay(settings, step, total_steps)
+    lr = learning_rate(settings, step, total_steps, steps_per_epoch, global_batch, lengths)
+    decay = weight_decay(settings, step, total_steps, lengths)
     for group in optimizer.param_groups:
         base = lr if group["scheduled"] else scaled_lr(settings.lr, settings.scale_lr, global_batch)
         group["lr"] = base * group.get("lr_scale", 1.0)  # groups of older checkpoints have none

@@ -153,6 +153,7 @@ class OptimizerStep:
             progress.total_steps,
             progress.steps_per_epoch,
             self.batch_size,
+            progress.lengths,
         )
 
     def clip(self, model: nn.Module) -> None:

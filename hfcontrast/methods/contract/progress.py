@@ -3,6 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
+ENDED = 0.1  # share of a phase below which what is left of it is too little for a longer training
+RETURN = 0.1  # share of the steps to go in which it is taken back then
+
+Lengths = tuple[tuple[int, int], ...]
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -13,12 +18,15 @@ class Progress:
         total_steps: Optimizer steps of the whole training.
         steps_per_epoch: Optimizer steps in one pass over the data.
         seed: The run's seed, of which random numbers are a function (see ``hfcontrast.nn.sample_uniform``).
+        lengths: Of a training whose length was changed on the way: from which step on it had how many steps in all, beginning with
+            step 0. Empty: it was never changed.
     """
 
     step: int
     total_steps: int
     steps_per_epoch: int = field(default=1)
     seed: int = field(default=0)
+    lengths: Lengths = field(default=())
 
     @property
     def epoch(self) -> int:
@@ -27,12 +35,54 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """Elapsed share of the training, in [0, 1]."""
+        """Elapsed share of the training, in [0, 1]; where its length was changed, it continues from what had elapsed, without a jump."""
+        if self.lengths:
+            return elapsed_share(self.step, self.lengths)
         return min(self.step / max(self.total_steps, 1), 1.0)
 
     def epochs(self, count: float) -> float:
         """Elapsed share, in [0, 1], of a phase that lasts ``count`` epochs from the start; 1 when ``count`` is 0."""
         return 1.0 if count <= 0 else min(self.epoch / count, 1.0)
+
+
+def elapsed_share(step: int, lengths: Lengths, start: int = 0) -> float:
+    """Elapsed share, in [0, 1], of a phase from a step to the end of a training whose length was changed on the way.
+
+    From a change on, what is left of the phase is stretched over the steps to go. Where less than a tenth is left of it and the training
+    becomes longer, the phase is taken back first, within a tenth of the steps to go, to where it would be in a training of that length.
+
+    Args:
+        step: Optimizer steps done.
+        lengths: See :class:`Progress`.
+        start: The step at which the phase begins.
+    """
+    (_, end), *changes = lengths
+    bends = [(start, 0.0), (end, 1.0)]
+    for here, new in changes:
+        if here > step:
+            break
+        if here > start:
+            share = _between(here, bends)
+            bends, to_go = [(here, share)], new - here
+            if new > end and 1 - share < ENDED:
+                back = here + max(round(RETURN * to_go), 1)
+                bends.append((back, (back - start) / (new - start)))
+        else:
+            bends = [(start, 0.0)]
+        bends.append((new, 1.0))
+        end = new
+    return _between(step, bends)
+
+
+def _between(step: int, bends: list[tuple[int, float]]) -> float:
+    """A piecewise linear function, constant before its first and after its last bend."""
+    if step <= bends[0][0]:
+        return bends[0][1]
+    for (begin, first), (end, last) in zip(bends, bends[1:]):
+        if step < end:
+            return first + (last - first) * (step - begin) / (end - begin)
+    # a training that was ended where it stood has not come to the end of its phases
+    return bends[-1][1] if bends[-1][0] > bends[0][0] else bends[0][1]
 
 
 @dataclass(frozen=True)

@@ -190,8 +190,9 @@ class Data2Vec(Method):
     def after_step(self, outputs: list[MethodOutput], progress: Progress) -> None:
         """Moves the teacher."""
         config = self.config
-        steps = config.ema_anneal_end_step or max(progress.total_steps, 1)
-        self.update_teachers(linear(config.ema_decay, config.ema_end_decay, progress.step / steps))
+        end = config.ema_anneal_end_step
+        elapsed = progress.step / end if end else progress.fraction
+        self.update_teachers(linear(config.ema_decay, config.ema_end_decay, elapsed))
 
     @property
     def compiled_modules(self) -> tuple[str, ...]:  # type: ignore[override]
