@@ -13,6 +13,7 @@ from ..recipe.published import published_values
 from ..training.build import Training
 from ..training.cut_captions import NOTE
 from ..training.environment import describe_environment
+from ..training.length import SECONDS
 from ..training.loss_range import constant_loss
 from ..training.record import precision_of
 from ..training.tracking import read_metrics

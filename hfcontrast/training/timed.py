@@ -51,7 +51,7 @@ def decide_length(training: Training, step: int, notes: dict[str, Any]) -> None:
     if not training.total_steps:  # a new run: whatever was slow before, it learns something
         left = max(left, _TRAINING * whole)
     steps = step + max(int(_SPARE * left / (seconds + each)), 0)
-    decided = [max(steps, 1), seconds, training.clock.spent()]
+    decided: list[Any] = [max(steps, 1), seconds, training.clock.spent()]
     broadcast_object_list(decided)  # by the clock of the first process
     steps, seconds, spent = decided
     training.length = training.length.decided(step, steps, minutes, seconds)
