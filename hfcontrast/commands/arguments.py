@@ -1,9 +1,12 @@
 """Arguments that several commands have; declared without importing the code that uses them."""
 
 import argparse
+import contextlib
+import logging
 import math
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -146,6 +149,29 @@ def as_options(text: str) -> str:
     """
     text = _SETTING.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] == '=' else ''}", text)
     return text.replace("--open-addresses is true", "--open-addresses is given").replace("data.path", "PATH")
+
+
+@contextlib.contextmanager
+def naming_options(wanted: bool = True) -> Iterator[None]:
+    """Lets the log messages of hfcontrast name settings of data as the options that they are here.
+
+    Args:
+        wanted: Whether the command has such options.
+    """
+    before = logging.getLogRecordFactory()
+
+    def factory(*arguments: Any, **options: Any) -> logging.LogRecord:
+        record = before(*arguments, **options)
+        if record.name.startswith("hfcontrast.") and (text := record.getMessage()) != (told := as_options(text)):
+            record.msg, record.args = told, None
+        return record
+
+    if wanted:
+        logging.setLogRecordFactory(factory)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(before)
 
 
 def data_source(args: argparse.Namespace) -> DataSource:

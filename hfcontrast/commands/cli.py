@@ -14,7 +14,7 @@ from ..errors import HFContrastError, memory_sentence, out_of_memory
 from ..renamed import warnings_as_lines
 from ..signals import Interrupted, ending_at_once
 from ..training.launchers import another_has_ended, explain
-from .arguments import as_options
+from .arguments import as_options, naming_options
 
 # In the order of `hfcontrast --help`. Each is a module of this package with SUMMARY (one line), add_arguments(parser) and
 # run(args) -> exit status (None: 0), which imports what it needs itself: here only its declaration is imported.
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ending_at_once():
         args = parse(argv)
     try:
-        with warnings_as_lines():
+        with warnings_as_lines(), naming_options(hasattr(args, "image_column")):
             return command(args.command).run(args) or 0
     except HFContrastError as error:
         explain(f"error: {as_options(str(error)) if hasattr(args, 'image_column') else error}")

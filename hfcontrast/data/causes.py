@@ -42,7 +42,7 @@ def cause_text(error: BaseException, file: str | None = None) -> str:
         )
     text = _described(cause)
     if file is None:
-        return text
+        return _other_columns(cause, chain) or text
     if os.path.isfile(file) and not os.path.getsize(file):
         return f"{file} is empty (0 bytes)"
     return f"{file} ({text})"
@@ -67,7 +67,9 @@ def _described(cause: BaseException) -> str:
         return f"its columns are {', '.join(cause.table_column_names)}, and not {', '.join(cause.requested_column_names)} as in the files before"
     if found := _NO_FIELD.search(text):
         return f"it has no column {found[1]!r}, which the files before have"
-    if found := _SCHEMAS.search(text):
+    if (found := _SCHEMAS.search(text)) and (names := _names_that_differ(str(cause))):
+        return f"some of its files have the columns {names[0]} and others {names[1]}: give files with the same columns"
+    if found:
         return f"its columns change their types, from {found[1].strip()} to {found[2].strip()}"
     if "as a scalar of type" in text:
         return f"{text}, which the rows before have there"
@@ -80,6 +82,46 @@ def _described(cause: BaseException) -> str:
     if isinstance(cause, OSError) and cause.strerror and cause.filename:
         return cause.strerror
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
+
+
+def _names_that_differ(message: str) -> tuple[str, str] | None:
+    """The names of the columns of two schemas, of an error that shows both; None where they are the same."""
+    found = [
+        ", ".join(
+            line.partition(": ")[0] for line in schema.splitlines() if ": " in line and not line.startswith((" ", "-"))
+        )
+        for schema in message.partition("was different:")[2].split("\nvs\n")
+    ]
+    return (found[0], found[1]) if len(found) == 2 and found[0] != found[1] else None
+
+
+def _other_columns(cause: BaseException, chain: list[BaseException]) -> str | None:
+    """The first of several files of CSV whose columns are not those of the first file."""
+    if not isinstance(cause, CastError) and not _SCHEMAS.search(" ".join(str(cause).split())):
+        return None
+    files = [
+        file for file in dict.fromkeys(_files_of(chain)) if file.endswith((".csv", ".tsv")) and os.path.isfile(file)
+    ]
+    first: str | None = None
+    for file in files:
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            header = opened.readline().strip()
+        first = header if first is None else first
+        if header != first:
+            return (
+                f"{file} (its columns are {header}, and not {first} as in {files[0]}: give files with the same columns)"
+            )
+    return None
+
+
+def _files_of(chain: list[BaseException]) -> Iterator[str]:
+    """The files in the lists that functions of the readers hold."""
+    for error in chain:
+        traceback = error.__traceback__
+        while traceback is not None:
+            frame, traceback = traceback.tb_frame, traceback.tb_next
+            for name in _LISTS:
+                yield from filter(None, map(_as_file, _texts(frame.f_locals.get(name))))
 
 
 def _file_of(chain: list[BaseException]) -> str | None:

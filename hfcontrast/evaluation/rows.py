@@ -191,7 +191,7 @@ class EvaluationRows:
             train_labels: (N,) of the train images, or of their classes.
         """
         self.chance = of_classes(labels, train_labels, name := self.class_names().name)
-        if len(unknown := unknown_labels(labels, train_labels)):
+        if bool((train_labels >= 0).any()) and len(unknown := unknown_labels(labels, train_labels)):
             self.counts |= unknown_counts(unknown, name)
 
     def class_names(self) -> LabelNumbers:

@@ -1,12 +1,13 @@
 """Mistakes on the command line are one sentence, before a model or data is loaded."""
 
 import json
+import logging
 
 import pytest
 
 from hfcontrast.commands import cli
 from hfcontrast.commands import embed_data as module
-from hfcontrast.commands.arguments import as_options
+from hfcontrast.commands.arguments import as_options, naming_options
 from hfcontrast.errors import HFContrastError
 
 
@@ -55,3 +56,13 @@ def test_sentences_about_data_name_the_options_of_a_command():
         ("column 'image_column' is missing", "column 'image_column' is missing"),
     ]:
         assert as_options(sentence) == said
+
+
+def test_warnings_about_data_name_the_options_of_a_command(caplog):
+    logger = logging.getLogger("hfcontrast.data.labels")
+    for wanted in (True, False, True):
+        with naming_options(wanted):
+            logger.warning("%d %% of %s; data.label_column=%s insists", 5, "data.path", "a")
+    logger.warning("set data.label_column")
+    option, setting = "5 % of PATH; --label-column a insists", "5 % of data.path; data.label_column=a insists"
+    assert caplog.messages == [option, setting, option, "set data.label_column"]

@@ -192,3 +192,17 @@ def test_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.write_table", full)
     with pytest.raises(DataError, match="no space is left on the disk of .*: free some, or set HF_DATASETS_CACHE"):
         load_rows("csv", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_tables_of_other_columns_name_them(tmp_path, count):
+    files = [
+        str(lines(tmp_path / "a.csv", csv_rows(count))),
+        str(lines(tmp_path / "b.csv", ["image,text", "a.png,a cat"])),
+    ]
+    with pytest.raises(DataError) as error:
+        load_rows("csv", data_files=files)
+    assert f"{files[1]} (its columns are image,text, and not image,label as in {files[0]}" in str(error.value)
+    if count == 1:  # else the stream has begun
+        with pytest.raises(DataError, match="some of its files have the columns image, label and others image, text"):
+            load_rows("csv", data_files=files, streaming=True)

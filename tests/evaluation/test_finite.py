@@ -16,7 +16,7 @@ from hfcontrast.evaluation.features import RawPixels
 from hfcontrast.evaluation.knn import knn_accuracy
 from hfcontrast.evaluation.logistic_regression import linear_accuracy
 from hfcontrast.evaluation.online import OnlineEvaluation
-from hfcontrast.evaluation.protocol import LABELS, TRAIN, Evaluator, Figure, Scores, Task
+from hfcontrast.evaluation.protocol import LABELS, TRAIN, Evaluator, Figure, NothingToEvaluate, Scores, Task
 from hfcontrast.evaluation.registry import get_evaluator
 from hfcontrast.evaluation.retrieval import retrieval_recall
 from hfcontrast.evaluation.zero_shot import zero_shot_accuracy
@@ -175,3 +175,11 @@ def test_fine_tuning_that_ends_in_no_numbers_says_so(caplog, monkeypatch):
     one = get_evaluator("finetune")
     found = call_evaluate(one, encoder, rows, one.settings_class(epochs=1))
     assert "ended in weights that are NaN" in caplog.text and found.counts["train_images"] > 0
+
+
+def test_without_labeled_train_images_no_class_is_unknown():
+    (train, train_labels), (test, labels) = separable()
+    rows = FeatureRows((train, torch.full_like(train_labels, -1)), (test, labels))
+    with pytest.raises(NothingToEvaluate):
+        call_evaluate(Nearest(), RawPixels(), rows, Nearest.settings_class())
+    assert "unknown_classes" not in rows.counts

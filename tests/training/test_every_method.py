@@ -182,11 +182,34 @@ def test_labels_are_needed_where_a_method_learns_from_them(name, tmp_path, monke
     bare = load_rows("builtin/digits", split="train[:32]").dataset.remove_columns("label")
     bare.save_to_disk(tmp_path / "bare")
     bare.add_column("label", [-1] * 32).save_to_disk(tmp_path / "none")
-    for folder, why in (("bare", "has none"), ("none", "has only labels below 0")):
+    cases = [
+        ("bare", "has none", False),
+        ("none", "has only labels below 0", False),
+        ("none", "has none in the 32 rows", True),
+    ]
+    for folder, why, streaming in cases:
         recipe = tiny(name, tmp_path / "run")
-        recipe.data.path, recipe.data.split = str(tmp_path / folder), "train"
+        recipe.data.path, recipe.data.split, recipe.data.streaming = str(tmp_path / folder), "train", streaming
         with pytest.raises(DataError, match=f"'{name}' learns from labels, and .* {why}"):
             build_training(recipe)
+
+
+def test_a_stream_with_labels_in_later_shards_is_trained_on():
+    from datasets import Dataset, Features, Image, Value
+
+    from hfcontrast.data.rows import rows_of
+    from hfcontrast.methods.supcon import SupCon
+    from hfcontrast.training.required_rows import check_required_rows
+
+    for last, labels in ((5, [None] * 63), (None, [None] * 63), (-1, [-1] * 63)):
+        values = {"image": [b"x"] * 64, "label": [*labels, last]}
+        stream = Dataset.from_dict(values, features=Features({"image": Image(), "label": Value("int64")}))
+        rows = rows_of(stream.to_iterable_dataset(num_shards=8), 64, "the stream")
+        if last == 5:
+            check_required_rows(rows, SupCon, "supcon")
+        else:
+            with pytest.raises(DataError, match="'supcon' learns from labels, and the stream has none in the 64 rows"):
+                check_required_rows(rows, SupCon, "supcon")
 
 
 def test_captions_are_needed_where_a_method_learns_from_them(tmp_path, monkeypatch):
