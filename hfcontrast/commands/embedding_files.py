@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data.captions import UnusableCaption, captions_of, usable_captions
 from ..data.sources import Rows
-from ..encoders.features import encode, feature_size
+from ..encoders.features import encode
 from ..errors import HFContrastError
 from ..evaluation.inputs import evaluating, image_transform, text_embeddings
 from .embedding_batches import Prepared, prepared_batches
@@ -95,16 +95,20 @@ class PartMaker:
         self.model, self.rows = opened.model, rows
         self.normalize, self.dtype, self.batch_size = normalize, dtype, batch_size
         self.transform = image_transform(opened.image_processor) if what != "texts" else None
-        self.width = opened.image_width() if self.transform else feature_size(self.model)
+        self.width = opened.image_width() if self.transform else 0
         self.tokenizer = opened.tokenizer if what != "images" else None
+        try:
+            self.text_width = opened.text_width() if self.tokenizer else 0
+        except HFContrastError as error:
+            raise HFContrastError(f"{error}; --what images embeds the images alone") from error
         there = rows.dataset.features
         self.copied = tuple(dict.fromkeys(name for name in ("label", *keep) if name in there))
-        vector = List(Value(dtype), length=self.width)
         features: dict[str, Any] = {"index": Value("int64")}
         if self.transform:
-            features["image_embedding"] = vector
+            features["image_embedding"] = List(Value(dtype), length=self.width)
         self.several = bool(self.tokenizer) and not isinstance(_caption_feature(rows), Value)
         if self.tokenizer:
+            vector = List(Value(dtype), length=self.text_width)
             features["text_embedding"] = List(vector) if self.several else vector
         self.features = Features(features | {name: _as_read_back(there[name]) for name in self.copied})
 
@@ -155,7 +159,7 @@ class PartMaker:
         found = []
         for several in captions:
             there = [caption is not None for caption in several]
-            numbers = torch.zeros(len(several), self.width)
+            numbers = torch.zeros(len(several), self.text_width)
             for place in (place for place, good in enumerate(there) if good):
                 numbers[place] = next(encoded)
             found.append(Vectors(numbers, there))
@@ -206,7 +210,7 @@ class PartMaker:
             )
         flat = pyarrow.array(numbers.numpy().astype(self.dtype).reshape(-1))
         null = pyarrow.array([not there for one in vectors for there in one.there], type=pyarrow.bool_())
-        return pyarrow.FixedSizeListArray.from_arrays(flat, self.width, mask=null)
+        return pyarrow.FixedSizeListArray.from_arrays(flat, numbers.shape[1], mask=null)
 
 
 def _caption_feature(rows: Rows) -> Any:

@@ -1,9 +1,11 @@
 """The rows that `hfcontrast evaluate` uses, and the evaluators that fit the model and the data."""
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import Any
 
+from ..console import warn_once
 from ..data.sources import Rows, available_splits, load_rows
 from ..data.sources.source import split_names
 from ..errors import DataError, HFContrastError
@@ -14,6 +16,8 @@ from ..evaluation.zero_shot import require_text_tower
 from .arguments import DataSource
 from .models import OpenedModel
 from .tasks import Chosen
+
+logger = logging.getLogger(__name__)
 
 HINTS = {LABELS: "--label-column", CAPTIONS: "--caption-column", TRAIN: "--train-split", CLASS_NAMES: "--classes"}
 
@@ -96,6 +100,10 @@ def possible_tasks(opened: OpenedModel, tasks: Chosen, found: HeldOut, trainable
         return all(there.get(need, need in rows.columns) for need in evaluator.needs_with(own))
 
     chosen = {name: task for name, task in tasks.items() if possible(*task)}
+    compared = [name for name, (evaluator, own) in chosen.items() if TEXT_TOWER in evaluator.needs_with(own)]
+    if compared and opened.text_problem:
+        warn_once(logger, f"{' and '.join(compared)} left out: {opened.text_problem}")
+        chosen = {name: task for name, task in chosen.items() if name not in compared}
     if not chosen:
         texts = "has a text tower" if opened.reads_texts else "has no text tower"
         raise HFContrastError(
@@ -116,5 +124,7 @@ def check_tasks(opened: OpenedModel, tasks: Chosen, found: HeldOut, asked: bool)
         needs = evaluator.needs_with(own)
         if TEXT_TOWER in needs:
             require_text_tower(opened.model)
+            if opened.text_problem:
+                raise HFContrastError(f"{name}: {opened.text_problem}")
         rows = EvaluationRows(Described(found.test), tokenizer=opened)
         require([need for need in rows.lacks(needs, opened.model) if need != TRAIN], name, rows, HINTS)

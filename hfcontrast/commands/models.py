@@ -23,9 +23,9 @@ from ..encoders.features import encode
 from ..encoders.finite_weights import not_finite
 from ..encoders.pretrained import missing_keys, reason
 from ..encoders.suitability import require_encoder
-from ..encoders.two_towers import is_two_towers
+from ..encoders.two_towers import is_two_towers, text_features
 from ..errors import ArgumentError, DataError, HFContrastError
-from ..evaluation.inputs import image_transform
+from ..evaluation.inputs import image_transform, tokenize
 from ..evaluation.tuned import Tuned
 from ..hub import reaching_hub
 from ..methods import registry
@@ -109,17 +109,54 @@ class OpenedModel:
         Raises:
             HFContrastError: The model cannot encode what its image processor makes.
         """
-        try:
-            require_encoder(self.model.config)
-        except ArgumentError as error:
-            raise HFContrastError(f"{self.name}: {error}") from error
+        if not self.reads_texts:  # those are called in their own way
+            try:
+                require_encoder(self.model.config)
+            except ArgumentError as error:
+                raise HFContrastError(f"{self.name}: {error}") from error
         transform = image_transform(self.image_processor)
         try:
-            return encode(self.model, transform([Image.new("RGB", (64, 64))]).to(self.model.device)).shape[1]
+            pixels = transform([Image.new("RGB", (64, 64))])
+            if pixels.ndim != 4:
+                raise HFContrastError(
+                    f"{self.name} ({type(self.model).__name__}) takes the patches of an image with their places, not images of one size, "
+                    "which is not supported: of SigLIP 2 take a model of a fixed resolution, such as google/siglip2-base-patch16-224"
+                )
+            return self._width(encode(self.model, pixels.to(self.model.device)), "an image")
         except (*_LOADING_ERRORS, DataError) as error:
             raise HFContrastError(
                 f"{self.name} ({type(self.model).__name__}) gives no feature vector for an image: {_first_line(error)}"
             ) from error
+
+    @torch.no_grad()
+    def text_width(self) -> int:
+        """Width of the features of texts, found by encoding one.
+
+        Raises:
+            HFContrastError: The model cannot encode what its tokenizer makes.
+        """
+        try:
+            return self._width(text_features(self.model, **tokenize(self.model, self.tokenizer, ["a"])), "a text")
+        except (*_LOADING_ERRORS, IndexError, DataError) as error:
+            raise HFContrastError(
+                f"{self.name} ({type(self.model).__name__}) gives no feature vector for a text: {_first_line(error)}"
+            ) from error
+
+    @cached_property
+    def text_problem(self) -> str | None:
+        """Why its texts cannot be compared with images; None where they can."""
+        try:
+            texts = self.text_width()
+        except HFContrastError as error:
+            return str(error)
+        if texts != (images := self.image_width()):
+            return f"{self.name} has features of {images:,} numbers for images and of {texts:,} for texts, which cannot be compared"
+        return None
+
+    def _width(self, features: Any, of: str) -> int:
+        if not isinstance(features, torch.Tensor) or features.ndim != 2:
+            raise HFContrastError(f"{self.name} ({type(self.model).__name__}) gives no feature vector for {of}")
+        return features.shape[1]
 
     def digest(self, images: bool = True, texts: bool = True) -> str:
         """A fingerprint of the weights and of how images, and texts, are prepared."""

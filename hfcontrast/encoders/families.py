@@ -18,8 +18,9 @@ from .family import Family
 from .two_towers import image_features, is_two_towers
 
 
-def _width_of_towers(encoder: PreTrainedModel) -> int:
-    return getattr(encoder.config, "projection_dim", None) or encoder.config.vision_config.hidden_size
+def _width_of_towers(encoder: PreTrainedModel) -> int | None:
+    tower = getattr(encoder.config, "vision_config", None)
+    return getattr(encoder.config, "projection_dim", None) or getattr(tower, "hidden_size", None)
 
 
 def _depth_gives_sizes(fields: dict[str, Any], image_size: int) -> None:

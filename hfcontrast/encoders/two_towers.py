@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Collection
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -27,7 +28,7 @@ def image_features(model: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     # A pair of towers passes on what it does not know itself to the image tower.
     takes = (model.get_image_features, getattr(model, "vision_model", model).forward)
     if any("interpolate_pos_encoding" in inspect.signature(function).parameters for function in takes):
-        size = getattr(model.config.vision_config, "image_size", None)
+        size = getattr(_image_config(model), "image_size", None)
         own = [size, size] if isinstance(size, int) else size and list(size)
         arguments["interpolate_pos_encoding"] = own not in (None, list(pixel_values.shape[-2:]))
     return _pooled(model.get_image_features(pixel_values=pixel_values, **arguments))
@@ -74,8 +75,15 @@ def require_two_towers(model: PreTrainedModel, method: str) -> None:
         )
 
 
+def _image_config(model: PreTrainedModel) -> Any:
+    """The configuration of the image tower, which FLAVA calls otherwise."""
+    return getattr(model.config, "vision_config", None) or getattr(model.config, "image_config", None)
+
+
 def _pooled(features) -> Tensor:
-    return features if isinstance(features, Tensor) else features.pooler_output  # the former in older transformers
+    found = features if isinstance(features, Tensor) else features.pooler_output  # the former in older transformers
+    several = isinstance(found, Tensor) and found.ndim == 3
+    return found[:, 0] if several else found  # FLAVA projects every token; its contrastive loss takes the first
 
 
 def freeze_tower(model: PreTrainedModel, tower: str, loaded: Collection[str]) -> list[str]:

@@ -163,7 +163,9 @@ def text_embeddings(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]
         (N, D) float32 on the CPU.
     """
     different = list(dict.fromkeys(texts))
-    found = [torch.zeros(0, feature_size(model))]
+    if not different:
+        return torch.zeros(0, feature_size(model))
+    found = []
     with evaluating(model):
         for start in range(0, len(different), batch_size):
             tokens = tokenize(model, tokenizer, different[start : start + batch_size])

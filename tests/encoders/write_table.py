@@ -99,7 +99,9 @@ def page(outcomes: dict[str, Outcome]) -> str:
         "": "## transformers\n\nBy `model_type`, as in `backbone: {model_type: dinov2}`.",
         "timm/": "## timm\n\nOne architecture of each family (a file of `timm.models`), as in `backbone: timm/resnet18`.",
         "towers/": "## Images with text\n\nModels with an image and a text tower, trained by the methods `clip` and `siglip`. "
-        "Their image towers stand above too.",
+        "Their image towers stand above too. `hfcontrast evaluate`\nand `hfcontrast embed` also take those that have no learned scale (`align`, `flava`, "
+        "`tipsv2`, `altclip`), by the features that their images and texts are found to have. Where these\ndiffer in width, or texts have none "
+        "(`blip-2`), texts are not compared with images, which is said; `siglip2` (NaFlex), whose images are patches with their places, is refused.",
     }
     text = _HEAD.format(versions=versions())
     for prefix, head in heads.items():
