@@ -14,16 +14,19 @@ from .data.sources.source import split_names
 from .encoders.new_adapters import adapter_settings
 from .encoders.two_towers import is_two_towers
 from .errors import RecipeError, under
+from .evaluation.data_sets import data_set_of
 from .evaluation.feature_statistics import ROWS
 from .evaluation.held_out import HeldOut, held_out_rows
 from .evaluation.online import OnlineEvaluation, Task
 from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, NothingToEvaluate
+from .evaluation.registry import code_of
 from .evaluation.rows import Described, EvaluationRows, further_columns, prepared_rows, require
 from .evaluation.tuned import Tuned
 from .publishing.processor import build_processor, with_tokenizer
 from .recipe import Recipe
 from .recipe.published import data_name
 from .recipe.tasks import evaluation_tasks
+from .training.baseline import CODE
 from .training.build import Training
 from .training.build_method import published_size
 from .training.engines import SHARDED
@@ -127,6 +130,7 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     counts = [used.num_rows, found.test.num_rows]
     noted = f"{recipe.evaluation_source()['path']} ({found.where})"
     evaluation.conditions = conditions(recipe, noted, counts, processing, evaluation.tasks, draws_rows(found, settings))
+    note_data(recipe, found, evaluation, processing)
     if with_texts:
         processor = with_tokenizer(encoder, processor, training.captions.tokenizer)
     return evaluation, name, processor, ratio
@@ -215,6 +219,29 @@ def conditions(
     for task, (evaluator, chosen) in tasks.items():
         found[task.replace("-", "_")] = evaluator.conditions(chosen)
     return json.loads(json.dumps(found, default=str))
+
+
+def note_data(recipe: Recipe, found: HeldOut, evaluation: OnlineEvaluation, processing: list[Any]) -> None:
+    """Notes what the scores are measured on: the rows themselves and the code of each evaluator, among the conditions too.
+
+    Args:
+        recipe: The recipe.
+        found: The rows.
+        evaluation: The evaluation; its conditions get what they depend on beside settings.
+        processing: How images are prepared.
+    """
+    rows, source = evaluation.rows, recipe.evaluation_source()
+    rows.call(test := data_set_of(found.test, source, found.where, data_name), data_name)
+    train = None
+    if rows.train is not None:
+        where = "train" if recipe.eval.path else recipe.data.split
+        train = data_set_of(rows.train.all_rows, source, where, data_name)
+    evaluation.conditions["rows"] = [test.fingerprint, train and train.fingerprint]
+    for name, (evaluator, _) in evaluation.tasks.items():
+        evaluation.conditions[f"{CODE}{name.replace('-', '_')}"] = code_of(evaluator)
+    images = dict(zip(("size", "resize_ratio", "mean", "std"), processing, strict=True))
+    limits = {"max_test": recipe.eval.max_test, "max_train": recipe.eval.max_train}
+    evaluation.describe(train, {**limits, "images": images})
 
 
 def check_whole_weights(training: Training, name: str = "finetune") -> None:

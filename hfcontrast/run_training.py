@@ -78,6 +78,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
     notes["evaluation"], notes["counts"] = evaluation.counts, evaluation.numbers
     notes["chance"], notes["chance_answers"] = evaluation.chance, evaluation.answers
     notes["evaluation"] = {**notes["evaluation"], "trained_on": opened.trained_on()}
+    notes["measured_on"] = evaluation.measured_on
     with stopping_at_once(AFTER):
         if recipe.eval.baselines is True:
             notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)

@@ -81,7 +81,7 @@ ALLOWED = {
 NARROW = {
     ("testing", "training"): {"step"},  # the contract is checked in the optimizer step that runs take
     ("evaluation", "nn"): {"distributed", "collapse", "batch_norm", "running_statistics", "schedule"},
-    ("publishing", "evaluation"): {"counts", "protocol", "registry", "verdict"},
+    ("publishing", "evaluation"): {"counts", "data_sets", "protocol", "registry", "verdict"},
     ("recipe", "evaluation"): {"protocol", "registry"},
     ("comparison", "evaluation"): {"counts", "registry", "verdict"},
     ("evaluation", "data"): {

@@ -14,6 +14,7 @@ from rich.table import Table
 from ..console import plain_console
 from ..evaluation.calling import call_evaluate
 from ..evaluation.counts import counted, told_labels, told_numbers
+from ..evaluation.data_sets import data_set_of
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
 from ..evaluation.protocol import LABELS, Evaluator
@@ -21,6 +22,7 @@ from ..evaluation.registry import evaluators, figures_of
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
 from ..evaluation.verdict import told_answers, told_baselines_above
 from ..nn.distributed import world_size
+from ..recipe.published import data_name
 from ..renamed import UNTIL, OldNameWarning
 from .arguments import DataSource
 from .evaluated_tasks import HINTS, check_tasks, choose_rows, possible_tasks, with_train_rows
@@ -69,8 +71,8 @@ def evaluate_model(
         until hfcontrast 0.3); ``near_duplicates``: train images that are left out as test images have near-duplicates of theirs;
         ``evaluation``: how many images had a label and how many had none; ``scores``: for each task the figures and what they were
         found with; shares are in [0, 1]; ``counts``: for each figure of each task the numbers behind it, such as ``test_images``,
-        ``of_test_images`` (from which they were taken, where that is known), ``train_images``, ``images`` and ``texts`` of a gallery, and ``k``; ``chance``: for
-        each figure of which it is known, its ``value`` by chance, and the class that is always answered (``answer``) where the classes are unequal.
+        ``of_test_images`` (from which they were taken, where that is known), ``train_images``, ``images`` and ``texts`` of a gallery, and ``k``; ``chance``:
+        what a figure is by chance (``value``), and the class always answered (``answer``) where these are unequal; ``measured_on``: the test rows.
 
     Raises:
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
@@ -87,9 +89,8 @@ def evaluate_model(
     for name, (evaluator, own) in chosen.items():
         require(rows.lacks(evaluator.needs_with(own), opened.model), name, rows, HINTS)
         evaluator.check(opened.model, rows, own)
-    scores, counts, chance = evaluate_tasks(opened, rows, chosen)
-    told = {"model": model, "revision": opened.revision}
-    return told | _described(found, rows) | {"scores": scores, "counts": counts, "chance": chance}
+    figures = dict(zip(("scores", "counts", "chance"), evaluate_tasks(opened, rows, chosen), strict=True))
+    return {"model": model, "revision": opened.revision} | _described(found, rows) | figures
 
 
 def _prepared(
@@ -111,6 +112,7 @@ def _prepared(
         split=found.split if found.own else None,
         tokenizer=opened if opened.reads_texts else None,
     )
+    rows.call(data_set_of(found.test, data.keywords(), found.where, data_name), data_name)
     if trains:
         rows.tuned = opened.tuned
         if world_size() > 1:
@@ -128,6 +130,7 @@ def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
     if rows.train is not None:
         told |= {"train": found.train.description, "bank": found.train.description}
         told["near_duplicates"] = rows.counts.get("near_duplicates", rows.train.left_out)
+    told["measured_on"] = {"test": asdict(rows.data)} if rows.data else {}
     if {"train_images", "unknown_classes", "nonfinite_test_images"} & rows.counts.keys():
         told["evaluation"] = rows.counts
     return told

@@ -19,6 +19,7 @@ from ..recipe.tasks import described_settings, evaluation_tasks
 from ..renamed import without_warnings
 
 DEFAULTS = ("eval.linear_probe=true", "eval.every=")  # the table has the last step's scores only
+_TOWERS = {"vision_config", "text_config", "vision", "text"}
 # What may differ between two evaluations whose scores stand in one table.
 _FREE = {"every", "batch_size", "baselines"}
 
@@ -208,11 +209,14 @@ def pixels_evaluated(run: PlannedRun, runs: Iterable[PlannedRun]) -> bool:
 def unequal_settings(runs: Sequence[PlannedRun]) -> list[str]:
     """The settings of encoder, data, length and evaluation that are not the same in all runs, with their values."""
     found: dict[str, dict[str, None]] = {}
+    backbones = _backbones(runs)
+    texts = [run for run in runs if run.recipe.reads_captions]
     for run in runs:
         settings = run.recipe.fingerprint().settings
-        values = {"backbone": settings["backbone"], "image size": run.image_size}
+        values = backbones[run.folder] | {"image size": run.image_size}
         values |= {f"data.{name}": value for name, value in settings["data"].items()}
         values |= {f"train.{name}": value for name, value in settings["train"].items() if name != "seed"}
+        values |= {f"text.{name}": value for name, value in settings["text"].items() if run in texts}
         values |= {f"eval.{name}": value for name, value in evaluation_settings(run.recipe).items()}
         for name, value in values.items():
             found.setdefault(name, {})[json.dumps(value, sort_keys=True)] = None
@@ -221,6 +225,16 @@ def unequal_settings(runs: Sequence[PlannedRun]) -> list[str]:
         for name, values in found.items()
         if len(values) > 1
     ]
+
+
+def _backbones(runs: Sequence[PlannedRun]) -> dict[Path, dict[str, Any]]:
+    """The backbone of each run, by its folder: setting by setting where all have two towers."""
+    written = {run.folder: run.recipe.fingerprint().settings["backbone"] for run in runs}
+    towers = [one.keys() & _TOWERS if isinstance(one, dict) else set() for one in written.values()]
+    if not all(own and own == towers[0] for own in towers):
+        return {folder: {"backbone": one} for folder, one in written.items()}
+    names = dict.fromkeys(name for one in written.values() for name in one)
+    return {folder: {f"backbone.{name}": one.get(name) for name in names} for folder, one in written.items()}
 
 
 def split_arguments(items: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import told_baselines_above
+from .measured import counts_of_runs, data_labels
 from .plan import PlannedRun
 
 MEASURED_COSTS = ("images_per_second", "peak_memory")
@@ -14,29 +15,27 @@ MEASURED_COSTS = ("images_per_second", "peak_memory")
 
 def baseline_rows(runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """Chance, raw pixels, untrained encoders and starting points of runs from released weights: a row for each different one."""
-    rows = _baselines(runs, "chance", "chance") + _baselines(runs, "raw_pixels", "raw pixels")
-    rows += _baselines([run for run in runs if not run.recipe.released_weights], "untrained", "untrained encoder")
-    return rows + _baselines([run for run in runs if run.recipe.released_weights], "starting_point", "starting point")
+    labels, counts = data_labels(runs), counts_of_runs(runs)
+    released = [run for run in runs if run.recipe.released_weights]
+    others = [run for run in runs if not run.recipe.released_weights]
+    of_kind = {"chance": ("chance", runs), "raw_pixels": ("raw pixels", runs)}
+    of_kind |= {"untrained": ("untrained encoder", others), "starting_point": ("starting point", released)}
+    return [row for kind, (label, own) in of_kind.items() for row in _baselines(own, kind, label, labels, counts)]
 
 
 def recipe_rows(runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
     """A row for each recipe."""
-    rows = []
+    rows, counts = [], counts_of_runs(runs)
     for name in dict.fromkeys(run.name for run in runs):
         own = [run for run in runs if run.name == name]
         done = [run for run in own if run.result]
         figures = [{**run.result["scores"].get("trained", {}), **_costs(run.result)} for run in done]
-        row = _row(name, "recipe", [run.seed for run in done], figures, [_counts(run.result) for run in done])
+        row = _row(name, "recipe", [run.seed for run in done], figures, [counts[str(run.folder)] for run in done])
         row["failed"] = [run.seed for run in own if run.error]
         row["unfinished"] = [run.seed for run in own if not run.error and not run.result]
         row["recipe_hashes"] = [run.hash for run in own]
         rows.append(row)
     return rows
-
-
-def _counts(result: dict[str, Any]) -> dict[str, Any]:
-    """The numbers behind the figures of a run; none of one that an earlier version wrote."""
-    return result.get("counts") or {}
 
 
 def _costs(result: dict[str, Any]) -> dict[str, float | None]:
@@ -61,8 +60,18 @@ def _means(row: dict[str, Any]) -> dict[str, float]:
     return {key: cell["mean"] for key, cell in row.items() if isinstance(cell, dict)}
 
 
-def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[str, Any]]:
-    """A row for each different baseline; where there are several, it says whose."""
+def _baselines(
+    runs: Sequence[PlannedRun], kind: str, label: str, data: dict[str, str], numbers: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A row for each different baseline; where there are several, it says whose.
+
+    Args:
+        runs: The runs.
+        kind: What results call it.
+        label: What tables call it.
+        data: What :func:`.measured.data_labels` gave.
+        numbers: What :func:`.measured.counts_of_runs` gave.
+    """
     groups: list[_Baseline] = []
     for run in runs:
         key, seed = _shared_by(run, kind)
@@ -71,12 +80,14 @@ def _baselines(runs: Sequence[PlannedRun], kind: str, label: str) -> list[dict[s
             kind, found.get("untrained") if kind == "starting_point" else None
         )  # its name in older results
         # A method may build its encoder in a way of its own (CMC: one for each color view): the scores tell.
-        fitting = (group for group in groups if group.key == key and group.agrees(seed, scores))
+        own = data.get(str(run.folder))
+        fitting = (group for group in groups if group.key == key and group.agrees(seed, scores, own))
         if (group := next(fitting, None)) is None:
             groups.append(group := _Baseline(kind, key))
+        group.data = group.data or own
         group.names[run.name] = None
         if scores is not None:
-            group.add(seed, run.seed, scores, _counts(run.result))
+            group.add(seed, run.seed, scores, numbers[str(run.folder)])
     rows = []
     for group in (group for group in groups if group.scores):
         seeds, figures, counts = zip(*group.scores.values(), strict=True)
@@ -94,15 +105,21 @@ def _shared_by(run: PlannedRun, kind: str) -> tuple[str, int | None]:
 
 @dataclass
 class _Baseline:
-    """Runs that share a baseline: by seed (None: any) the seed that it was evaluated with, its scores, and the numbers behind them."""
+    """Runs that share a baseline: by seed (None: any) the seed that it was evaluated with, its scores, and the numbers behind them.
+
+    ``data`` is what they were evaluated on, where not all runs were evaluated on the same.
+    """
 
     kind: str
     key: str
+    data: str | None = None
     names: dict[str, None] = field(default_factory=dict)
     scores: dict[int | None, tuple[int, dict[str, float], dict[str, Any]]] = field(default_factory=dict)
 
-    def agrees(self, seed: int | None, scores: dict[str, float] | None) -> bool:
-        """Whether scores are those that are known for the seed."""
+    def agrees(self, seed: int | None, scores: dict[str, float] | None, data: str | None) -> bool:
+        """Whether scores are of the same data and those that are known for the seed."""
+        if self.data and data and self.data != data:
+            return False
         if scores is None or seed not in self.scores:
             return True
         known = self.scores[seed][1]

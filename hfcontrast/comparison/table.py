@@ -11,6 +11,7 @@ from ..console import plain_console
 from ..evaluation.counts import told_labels, told_numbers
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import told_answers
+from .measured import unequal_evaluations
 from .plan import PlannedRun, unequal_settings
 from .rows import baseline_rows, recipe_rows, verdicts
 
@@ -24,7 +25,9 @@ SHOWN = "compare"  # where figures are shown, as evaluators declare it
 def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[str, Callable[[float], str]]]:
     """The columns of rows: the heading of each and how its figures read, by key; figures as evaluators declare them, then costs."""
     keys = [key for row in rows for key in row]
-    figures = {key: figure for key, (_, figure) in figures_of(keys).items() if SHOWN in figure.shown_in}
+    figures = {
+        key: figure for key, (_, figure) in figures_of(keys).items() if SHOWN in figure.shown_in or figure.headline
+    }
     found = {key: (figure.heading, figure.bare) for key, figure in figures.items()}
     return found | {key: cost for key, cost in COSTS.items() if key in keys}
 
@@ -42,7 +45,7 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
     rows = baseline_rows(runs) + recipe_rows(runs)
     return {
         "overrides": list(overrides),
-        "unequal": unequal_settings(runs),
+        "unequal": unequal_settings(runs) + unequal_evaluations(runs),
         "rows": rows,
         "runs": [
             {

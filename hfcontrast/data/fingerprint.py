@@ -50,6 +50,21 @@ def fingerprint_of_rows(dataset: Dataset) -> str:
     return finished(found)
 
 
+def fingerprint_of_some(whole: str, chosen: np.ndarray | None, num_rows: int | None) -> str:
+    """Of some rows of a data set.
+
+    Args:
+        whole: The fingerprint of all its rows.
+        chosen: (N,) their places; None where only their number is known, of a stream.
+        num_rows: How many they are; None where that is not known.
+    """
+    found = new_fingerprint()
+    found.update(f"{whole} {num_rows}".encode())
+    if chosen is not None:
+        found.update(np.ascontiguousarray(chosen, dtype=np.int64).tobytes())
+    return finished(found)
+
+
 def _bytes_of(column: pyarrow.Array) -> bytes:
     """The values of a column of numbers, truth values or times."""
     if not column.null_count:

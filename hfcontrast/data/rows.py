@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, IterableDataset
 
 from hfcontrast.data.captions import all_captions, captions_of
 from hfcontrast.data.columns import ColumnKeywords, Columns, in_archive, locate_captions, select_columns
-from hfcontrast.data.fingerprint import fingerprint_of_rows
+from hfcontrast.data.fingerprint import fingerprint_of_rows, fingerprint_of_some
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.label_numbers import LabelNumbers
 from hfcontrast.data.row_identities import of_files
@@ -45,6 +45,8 @@ class Rows:
         conditions: What the rows of a stream fulfill, one after the other: of their place among those that fulfill the former.
         not_used: How many files or images of the source are no rows of any split, by cause.
         unreadable: The rows of the split that an evaluation could not read so far, by their names, each with the cause.
+        whole: The rows of which these are some; None where they are all that were opened.
+        known: The fingerprint, once it was computed.
     """
 
     dataset: Dataset | IterableDataset
@@ -66,6 +68,8 @@ class Rows:
     conditions: tuple[Callable[[int], bool], ...] = ()
     not_used: Mapping[str, int] = field(default_factory=dict, compare=False)
     unreadable: dict[str, str] = field(default_factory=dict, compare=False)
+    whole: "Rows | None" = field(default=None, compare=False, repr=False)
+    known: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def labeled(self) -> bool:
@@ -92,6 +96,16 @@ class Rows:
 
     def fingerprint(self) -> str | None:
         """A hash of what these rows are, wherever they are kept; None of a stream of which nothing is known."""
+        if "fingerprint" not in self.known:
+            self.known["fingerprint"] = self._fingerprint()
+        return self.known["fingerprint"]
+
+    def _fingerprint(self) -> str | None:
+        if self.whole is not None:  # reading some rows of a large file would read all that lies between them
+            whole, everything = self.whole.fingerprint(), np.arange(self.whole.num_rows or 0)
+            if whole is None or (self.chosen is not None and np.array_equal(self.chosen, everything)):
+                return whole
+            return fingerprint_of_some(whole, self.chosen, self.num_rows)
         if self.streaming:
             return self.files
         with LongTask(f"computing the fingerprint of {self.description}"):
@@ -114,7 +128,7 @@ class Rows:
         chosen = np.asarray(indices, dtype=np.int64)
         if self.chosen is not None:
             chosen = self.chosen[chosen]
-        return replace(self, dataset=dataset, num_rows=len(dataset), chosen=chosen)
+        return replace(self, dataset=dataset, num_rows=len(dataset), chosen=chosen, whole=self.whole or self, known={})
 
     def places(self) -> Iterator[int]:
         """The place of each row in the split, in their order."""
@@ -133,9 +147,9 @@ class Rows:
         dataset = dataset.filter(lambda _, position: wanted(position), with_indices=True)
         size = limit if self.num_rows is None else min(limit or self.num_rows, self.num_rows)
         size = None if size is None else sum(map(wanted, range(size)))
-        return replace(
-            self, dataset=dataset, num_rows=size, starts=None, files=None, conditions=(*self.conditions, wanted)
-        )
+        conditions = (*self.conditions, wanted)
+        own = {"dataset": dataset, "num_rows": size, "starts": None, "files": None, "conditions": conditions}
+        return replace(self, **own, whole=self.whole or self, known={})
 
 
 def _fulfilling(wanted: Callable[[int], bool], places: Iterator[int]) -> Iterator[int]:

@@ -101,6 +101,8 @@ def told_numbers(numbers: Mapping[str, Any]) -> str:
             parts.append(f"k = {value}")
         elif name == "tuned":  # by FineTune, where that is not all of the encoder
             parts.append(f"tuned {value}")
+        elif name == "data":  # of a figure that was measured on other data than the test images
+            parts.append(f"on {value}")
         elif not name.startswith("of_"):
             all_of = numbers.get(f"of_{name}", value)
             if name.startswith("nonfinite"):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from transformers import PreTrainedModel
 
 from ..progress import LongTask
 from .calling import call_evaluate
+from .data_sets import DataSet
 from .features import RawPixels
 from .protocol import LABELS, Chance, Evaluator, NothingToEvaluate, Task
+from .registry import code_of
 from .rows import EvaluationRows
 
 
@@ -25,6 +28,7 @@ class OnlineEvaluation:
         conditions: What the scores depend on beside the encoder, as JSON by kinds of scores.
         numbers: The numbers behind the figures of the last evaluation of an encoder, by their keys: test images, train images ...
         chance: What these figures are by chance, by their keys, where that is known.
+        data: What figures of other data sets than the test images' were measured on, by their keys.
         answers: The class that chance always answers, by the same keys, where the classes are unequal.
     """
 
@@ -34,6 +38,28 @@ class OnlineEvaluation:
         self.numbers: dict[str, dict[str, Any]] = {}
         self.chance: dict[str, float] = {}
         self.answers: dict[str, str] = {}
+        self.data: dict[str, DataSet] = {}
+        self._described: dict[str, Any] = {}
+
+    def describe(self, train: DataSet | None, settings: Mapping[str, Any]) -> None:
+        """Notes what the scores are measured on, as :attr:`measured_on`.
+
+        Args:
+            train: What the train rows are; None where there are none.
+            settings: Limits of the rows and how images are prepared, as JSON.
+        """
+        test = self.rows.data
+        found = {"test": test and asdict(test), "train": train and asdict(train), **settings}
+        evaluators = {
+            name: {"settings": own.model_dump(mode="json", exclude_none=True), "code": code_of(evaluator)}
+            for name, (evaluator, own) in self.tasks.items()
+        }
+        self._described = found | {"evaluators": evaluators}
+
+    @property
+    def measured_on(self) -> dict[str, Any]:
+        """What the scores were measured on, as JSON; ``others`` are data sets of single figures, by their keys."""
+        return self._described | {"others": {key: asdict(other) for key, other in self.data.items()}}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -50,7 +76,7 @@ class OnlineEvaluation:
             thorough: Take the time for evaluators that are ``thorough`` too.
         """
         tasks = [task for task in self.tasks.values() if thorough or not task.evaluator.thorough]
-        self.numbers, self.chance, self.answers = {}, {}, {}
+        self.numbers, self.chance, self.answers, self.data = {}, {}, {}, {}
         return self._scores(encoder, tasks, self.numbers)
 
     def raw_pixels(self, device: torch.device) -> dict[str, float]:
@@ -76,6 +102,7 @@ class OnlineEvaluation:
                 numbers |= {
                     key: found.counts_of(name) for name in found.figures if (key := evaluator.key(name)) in kept
                 }
+                self.data |= {evaluator.key(name): other for name, other in found.data.items() if other}
                 self._note_chance(evaluator, found.chance, kept)
         return scores
 

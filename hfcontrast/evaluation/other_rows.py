@@ -6,10 +6,14 @@ from typing import Any
 
 from ..data.sources import Rows, load_rows
 from .batches import Batches
+from .data_sets import DataSet, data_set_of, path_of
 from .held_out import first_held_out
 
 # Of a data set that a further task names, nothing of the first one's is meant but this.
 _OF_ANY_SOURCE = ("streaming", "open_addresses", "max_pixels")
+
+
+_PLACE = ("path", "name", "data_dir", "data_files", "revision")
 
 
 class OtherRows:
@@ -19,14 +23,18 @@ class OtherRows:
         make: Makes batches of rows, as those of the test images were made.
         source: Where the test rows come from, as arguments of ``load_rows``.
         split: Their split; None where a fifth of the train rows was held out.
+
+    Attributes:
+        name: Gives the name of a data set from the arguments of ``load_rows``.
     """
 
     def __init__(self, make: Callable[..., Batches] | None, source: Mapping[str, Any], split: str | None):
         self.make, self.source, self.split = make, dict(source), split
-        self._opened: dict[str, tuple[Rows, Batches]] = {}
+        self.name: Callable[..., str] = path_of
+        self._opened: dict[str, tuple[Rows, Batches, DataSet | None]] = {}
 
-    def open(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches]:
-        """Rows and their batches.
+    def open(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches, DataSet | None]:
+        """Rows, their batches, and what they are; None where these are the test rows, perhaps by another column of labels.
 
         Args:
             own: What differs from where the test rows come from, as arguments of ``load_rows``; None where nothing does.
@@ -46,5 +54,7 @@ class OtherRows:
             if split is None:
                 source, split = first_held_out(source)
             rows = load_rows(**source, split=split)
-            self._opened[named] = rows, self.make(rows)
+            same = split == self.split and all(source.get(key) == self.source.get(key) for key in _PLACE)
+            data = None if same else data_set_of(rows, source, split, self.name)
+            self._opened[named] = rows, self.make(rows), data
         return self._opened[named]

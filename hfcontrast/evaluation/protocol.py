@@ -18,6 +18,7 @@ from ..renamed import warn
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from .data_sets import DataSet
     from .rows import EvaluationRows
 
 # What rows can be asked for by these names; any other name is that of a further column of the test rows ("mask", "boxes").
@@ -122,17 +123,20 @@ class Scores:
             of single figures are dictionaries under the figure's name. What ``rows`` handed out as features is counted without this.
         chance: What figures are by chance, by their names: of classification that of ``rows.chance``, which is known once
             ``rows.labeled_features`` was called.
+        data: What figures were measured on that are not of the test rows, by their names: what ``rows.data_of`` gives.
     """
 
     figures: dict[str, float]
     details: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
     chance: Mapping[str, Chance | None] = field(default_factory=dict)
+    data: "Mapping[str, DataSet | None]" = field(default_factory=dict)
 
     def counts_of(self, name: str) -> dict[str, Any]:
-        """The numbers behind a figure."""
+        """The numbers behind a figure, and the title of the ``data``, where these are not the test rows."""
         common = {key: value for key, value in self.counts.items() if not isinstance(value, Mapping)}
-        return common | dict(self.counts.get(name, {}))
+        other = self.data.get(name)
+        return common | dict(self.counts.get(name, {})) | ({"data": other.title} if other else {})
 
 
 class Evaluator(ABC):
@@ -151,6 +155,7 @@ class Evaluator(ABC):
         trains: Whether it trains a copy of the encoder, for which it reads the images several times and needs unsharded weights.
         of_pixels: Whether it uses only features of the encoder, so that its figures for raw pixels are a baseline.
         caveat: A sentence on what its figures do not show, for tables that also have an evaluator that trains.
+        version: Raised where it measures other figures of the same features: scores of another version are measured again.
         order: Its place in tables; the smaller one is further to the left.
         task_type: The kind of task, as the Hub's model index calls it.
         task_name: The task in words, in the same place.
@@ -167,6 +172,7 @@ class Evaluator(ABC):
     trains: ClassVar[bool] = False
     of_pixels: ClassVar[bool] = False
     caveat: ClassVar[str | None] = None
+    version: ClassVar[int] = 1
     order: ClassVar[int] = 100
     task_type: ClassVar[str] = "image-classification"
     task_name: ClassVar[str] = "classification of frozen features"

@@ -147,6 +147,12 @@ def register(cls: type[Evaluator]) -> type[Evaluator]:
     return cls
 
 
+def code_of(evaluator: Evaluator) -> str:
+    """The code of an evaluator: the distribution that it comes with, and its version."""
+    entry = installed().get(evaluator.name)
+    return f"{entry.origin if entry else 'this process'}, evaluator version {evaluator.version}"
+
+
 def figures_of(keys: Iterable[str]) -> dict[str, tuple[Evaluator | None, Figure]]:
     """The evaluators of figures, and the figures' declarations, by their keys in ``result.json``; in the order of tables.
 

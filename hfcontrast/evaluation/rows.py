@@ -18,6 +18,7 @@ from ..errors import DataError
 from .batches import Batches
 from .chance import of_classes
 from .counts import behind, class_count, label_counts, nonfinite_counts, unknown_counts, unknown_labels
+from .data_sets import DataSet
 from .features import RawPixels, all_objects, extract_features, join_processes
 from .finite import finite, wrong_test
 from .inputs import image_transform
@@ -48,6 +49,7 @@ class EvaluationRows:
     Attributes:
         tuned: What of the encoder is fine-tuned.
         shared: How many train rows were left out as they are test rows.
+        data: What the test rows are; see :meth:`call`.
         counts: How many images the last evaluation had, and what was left out; see :mod:`.counts`.
         numbers: How many images were handed out since :meth:`begin`: the numbers behind the figures of one evaluator.
         chance: The accuracy of classifying the test images by the most frequent class, once their labels are known.
@@ -70,6 +72,7 @@ class EvaluationRows:
         self.tokenizer, self.batch_size = tokenizer, batch_size
         self.tuned = Tuned()
         self.shared = 0
+        self.data: DataSet | None = None
         self.counts: dict[str, Any] = {}
         self.begin()
         self._features: dict[str, tuple[Tensor, Tensor]] | None = None
@@ -206,7 +209,15 @@ class EvaluationRows:
 
     def others(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches]:
         """Rows of another split or data set and their batches, prepared in the same way; see :meth:`.other_rows.OtherRows.open`."""
-        return self._others.open(own, split)
+        return self._others.open(own, split)[:2]
+
+    def data_of(self, own: Mapping[str, Any], split: str | None = None) -> DataSet | None:
+        """What :meth:`others` gives rows of; None where these are the test rows."""
+        return self._others.open(own, split)[2]
+
+    def call(self, data: DataSet, name: Callable[..., str]) -> None:
+        """Names the data: what the test rows are, and a function that gives the names of others (see :func:`.data_sets.data_set_of`)."""
+        self.data, self._others.name = data, name
 
     def _finite(self, which: str, features: Tensor) -> Tensor:
         """(N,) whether the features of an image are finite; counts those that are not.

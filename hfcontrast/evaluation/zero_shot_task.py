@@ -117,19 +117,19 @@ class ZeroShotEvaluator(Evaluator):
             details = {"classes": len(names), "templates": len(settings.templates)}
             figures = one.score(encoder, features, labels)
             return Scores(figures, details, {"classes": len(names)}, one.chance)
-        found, counts, chance = {}, {}, {}
+        found, counts, chance, data = {}, {}, {}, {}
         for task in settings.tasks:
             one, name = self._task(rows, task), f"top1_{task.title}"
             found[name] = one(encoder)["top1"]
             counts[name] = behind("test", one.images, one.batches) | {"classes": len(one.class_names)}
             chance[name] = one.chance["top1"]
-        return Scores(found, counts=counts, chance=chance)
+            data[name] = rows.data_of(_source(task), task.split)
+        return Scores(found, counts=counts, chance=chance, data=data)
 
     def _task(self, rows: Any, task: ZeroShotTask) -> "ZeroShot":
         from .zero_shot import ZeroShot, class_names_of, class_places
 
-        source = task.model_dump(include=set(Source.model_fields))
-        others, batches = rows.others(source, task.split)
+        others, batches = rows.others(_source(task), task.split)
         names = class_names_of(others, task.classes)
         places = partial(class_places, others.labels, names)
         return ZeroShot(batches, rows.tokenizer, _spoken(names), task.templates, places=places)
@@ -154,6 +154,10 @@ class ZeroShotEvaluator(Evaluator):
 
     def reported_settings(self, settings):
         return {}
+
+
+def _source(task: ZeroShotTask) -> dict[str, Any]:
+    return task.model_dump(include=set(Source.model_fields))
 
 
 def _names(rows: "Rows", given: list[str] | None) -> list[str]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from ..encoders.families import family_of
 from ..encoders.features import feature_size
 from ..evaluation.counts import titles_by_numbers, told_counts
+from ..evaluation.data_sets import DataSet
 from ..evaluation.protocol import Evaluator, Figure
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import told_answers, told_baselines_above
@@ -63,7 +64,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         base_model=base_models(facts) or None,
         base_model_relation=relation(facts),
         datasets=hub_data(facts) or None,
-        eval_results=_results(evaluated_on, notes.get("trained", {})) or None,
+        eval_results=model_index(evaluated_on, notes.get("trained", {}), notes.get("measured_on") or {}) or None,
     )
     card = ModelCard.from_template(
         data,
@@ -221,10 +222,16 @@ def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str
     rows = [
         [name, *(figure.text(scores.get(key)) for key, (_, figure) in kinds.items())] for name, scores in shown.items()
     ]
-    columns = ["features", *(figure.title for _, figure in kinds.values())]
+    others = (notes.get("measured_on") or {}).get("others", {})
+    columns = ["features", *(titled(figure, others.get(key)) for key, (_, figure) in kinds.items())]
     if len(kinds) > _WIDEST:  # many scores of few encoders read better below each other
         columns, *rows = map(list, zip(columns, *rows))
     return columns, rows
+
+
+def titled(figure: Figure, data: dict[str, Any] | None) -> str:
+    """The heading of a figure, with the data where it was measured on others than the run's test images."""
+    return figure.title if data is None else f"{figure.title} on {DataSet(**data).title}"
 
 
 def table_remarks(notes: dict[str, Any], released: bool = False) -> list[str]:
@@ -244,16 +251,25 @@ def card_figures(keys: Iterable[str]) -> dict[str, tuple[Evaluator, Figure]]:
     return {key: found for key, found in figures_of(keys).items() if CARD in found[1].shown_in}
 
 
-def _results(data: str, scores: dict[str, float]) -> list[EvalResult]:
-    return [
-        EvalResult(
-            task_type=evaluator.task_type,
-            task_name=evaluator.task_name,
-            dataset_type=data,
-            dataset_name=data,
-            metric_type=figure.metric,
-            metric_name=figure.title,
-            metric_value=round(scores[key], 4),
+def model_index(evaluated_on: str, scores: dict[str, float], measured_on: dict[str, Any]) -> list[EvalResult]:
+    """The figures for the Hub's model index, each under the data that it was measured on."""
+    own = {"name": evaluated_on, "split": None} if not measured_on.get("test") else measured_on["test"]
+    found = []
+    for key, (evaluator, figure) in card_figures(scores).items():
+        other = measured_on.get("others", {}).get(key)
+        data = other or own
+        found.append(
+            EvalResult(
+                task_type=evaluator.task_type,
+                task_name=evaluator.task_name,
+                dataset_type=data["name"],
+                dataset_name=DataSet(**other).title if other else evaluated_on,
+                dataset_config=data.get("config"),
+                dataset_split=data["split"],
+                dataset_revision=data.get("revision"),
+                metric_type=figure.metric,
+                metric_name=figure.title,
+                metric_value=round(scores[key], 4),
+            )
         )
-        for key, (evaluator, figure) in card_figures(scores).items()
-    ]
+    return found

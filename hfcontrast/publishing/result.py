@@ -1,5 +1,6 @@
 """result.json: the figures of a finished run, for programs."""
 
+import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from ..atomic import write_json
+from ..checksums import finished, new_fingerprint
 from ..evaluation.verdict import told_baselines_above
 from ..recipe.published import published_values
 from ..training.build import Training
@@ -52,6 +54,9 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         left out of the latter, ``unlabeled`` images of both, ``trained_on``: how many test rows the encoder was trained on too, or ``all``, and ``not_classified``: why nothing was, where all train rows are test rows;
         ``counts``: the numbers behind each of
         the trained encoder's scores, by the same keys (``test_images`` and ``of_test_images``, from which they were taken, ``k`` ...);
+        ``measured_on``: the data (``test``, ``train``: ``name``, ``split``, ``config``, ``revision``, ``rows`` and their ``fingerprint``), its limits,
+        how ``images`` were prepared, the settings and code of the ``evaluators``, and ``others``: the data of figures that were measured on other
+        data, by their keys; ``text``: see :func:`text_facts`;
         ``captions``: of a method of images and texts, how many were ``read`` in the training and ``cut_off``;
         ``images_per_second`` of the training; ``constant_loss``: a sentence where the loss was the same in every step, else null;
         ``peak_memory`` of the first process in bytes (see
@@ -74,6 +79,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "evaluated_on": evaluated_on,
         "evaluation": notes["evaluation"],
         "counts": notes.get("counts", {}),
+        "measured_on": notes.get("measured_on"),
+        "text": text_facts(training),
         "images_per_second": training_speed(training.output / "metrics.jsonl"),
         "constant_loss": constant_loss(notes, training.total_steps),
         "captions": None if training.captions is None else notes.get(NOTE),
@@ -86,6 +93,21 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         **run_facts(training, notes),
     }
     return published_values(recipe).scrubbed(result)
+
+
+def text_facts(training: Training) -> dict[str, Any] | None:
+    """The tokens that texts become; None for a method of images alone.
+
+    Returns:
+        ``max_length``: tokens of a text at most; ``vocabulary``: entries of the tokenizer; ``tokenizer``: a hash of these.
+    """
+    if training.captions is None:
+        return None
+    vocabulary = training.captions.tokenizer.get_vocab()
+    found = new_fingerprint()
+    found.update(json.dumps(vocabulary, sort_keys=True).encode())
+    entries = {"vocabulary": len(vocabulary), "tokenizer": finished(found)}
+    return {"max_length": training.captions.max_length} | entries
 
 
 def training_speed(metrics: Path) -> float | None:

@@ -141,6 +141,14 @@ class Recipe(BaseModel):
         """Folders and names on the Hub that the encoder, or its towers, get their first weights from; none: random ones."""
         return tuple(weights.name for weights in self.backbone.weights.values())
 
+    @property
+    def reads_captions(self) -> bool:
+        """Whether its method learns from captions."""
+        from ..methods.contract.arguments import needs_captions
+        from ..methods.registry import get_method
+
+        return needs_captions(get_method(self.method.name))
+
     def fingerprint(self) -> Fingerprint:
         """Returns what must be equal to continue a run: all but how it is reported and which machine computes it."""
         return fingerprint_of(self)

@@ -13,12 +13,19 @@ from transformers import PreTrainedModel
 from ..atomic import write_json
 from .build import Training
 from .environment import describe_environment
+from .tracking import set_evaluations_aside
 
 SECONDS = "evaluation_seconds"  # what notes call the time that the evaluation before the training took
 _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
+CONDITIONS = "conditions"  # what the notes of a checkpoint call those of the evaluations until then
+ROWS, CODE = (
+    "rows",
+    "code.",
+)  # kinds of conditions that earlier versions did not note; the second is followed by an evaluator's name
 _CHANGED = (
-    "the rows that are evaluated on, or the settings of the evaluation, are not those with which this run was begun: the scores of the "
-    "untrained encoder are measured anew or left out, and those in metrics.jsonl until now are of the former evaluation"
+    "the rows that are evaluated on, or the settings of the evaluation, are not those with which this run was begun ({}): the scores of the "
+    "untrained encoder are measured again or left out, and those in metrics.jsonl until now are called former_eval there; curves of "
+    "trackers keep them"
 )
 
 
@@ -89,20 +96,41 @@ def _kept(file: Path, of: dict[str, Any], evaluate: Evaluate) -> dict[str, Any] 
 def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path) -> None:
     """Adds the scores from before the training that a checkpoint's notes lack, while the method still has its first weights.
 
-    Scores of other conditions (another data set, or other settings) are no baseline for today's evaluation, and are left out.
+    Scores of other conditions (another data set, rows that have changed, other settings, other code), and of an earlier version that did
+    not note all of them, are no baseline for today's evaluation: they are measured again or left out.
     """
     notes = training.checkpoints.notes(checkpoint)
-    known, conditions = notes.get("untrained", {}), notes.get("untrained_conditions")
-    if conditions is None or any(conditions.get(kind, own) != own for kind, own in evaluate.conditions.items()):
-        if known and conditions is not None:
-            training.accelerator.print(f"warning: {_CHANGED}", file=sys.stderr)
+    conditions = notes.get("untrained_conditions")
+    before = notes.get(CONDITIONS, conditions)
+    if before is not None and (kinds := changed_kinds(before, evaluate.conditions)):
+        training.accelerator.print(f"warning: {_CHANGED.format(', '.join(kinds))}", file=sys.stderr)
+        if training.accelerator.is_main_process:
+            set_evaluations_aside(training.output / "metrics.jsonl")
+    known = notes.get("untrained", {})
+    if conditions is None or not fully_equal(conditions, evaluate.conditions):
         known, conditions = {}, {}
     if training.recipe.eval.baselines and (not known or evaluate.missing(known)):
         found = scores_before(evaluate, training)
         notes["untrained"] = found["untrained"] | known
         notes["untrained_conditions"] = conditions | found["untrained_conditions"]
-    elif not known and "untrained" in notes:
-        del notes["untrained"]
-    else:
-        return
-    training.checkpoints.replace_notes(checkpoint, notes)
+    elif not known:
+        notes.pop("untrained", None)
+    notes[CONDITIONS] = (before or {}) | json.loads(json.dumps(evaluate.conditions))
+    if notes != training.checkpoints.notes(checkpoint):
+        training.checkpoints.replace_notes(checkpoint, notes)
+
+
+def changed_kinds(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The kinds of conditions that are in both and not the same."""
+    return [kind for kind, own in json.loads(json.dumps(now)).items() if before.get(kind, own) != own]
+
+
+def fully_equal(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether scores of former conditions are those of today's: what is in both is equal, and nothing was not noted then.
+
+    Evaluators that are new have no former scores, and no conditions among the former ones.
+    """
+    noted = all(
+        kind in before for kind in now if kind == ROWS or (kind.startswith(CODE) and kind.removeprefix(CODE) in before)
+    )
+    return noted and not changed_kinds(before, now)

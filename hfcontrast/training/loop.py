@@ -19,7 +19,7 @@ from ..nn.distributed import all_mean
 from ..progress import LongTask
 from ..recipe.published import FILE, OWN_FILE, published_yaml
 from ..signals import Interrupted, stopping_at_once
-from .baseline import Evaluate, evaluate_method, evaluate_untrained, forget_kept, scores_at_start
+from .baseline import CONDITIONS, Evaluate, evaluate_method, evaluate_untrained, forget_kept, scores_at_start
 from .build import Training
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
@@ -161,6 +161,8 @@ def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str,
     run_id = notes.setdefault("run_id", secrets.token_hex(4))
     with LongTask(f"starting {', '.join(recipe.track.to) or 'metrics.jsonl'}"):
         tracking.start(recipe.track, training.output.name, recipe.to_dict(), step, training.total_steps, run_id)
+    if evaluate:
+        notes.setdefault(CONDITIONS, evaluate.conditions)
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
         with LongTask("evaluating the encoder before the training"):
             notes |= scores_at_start(evaluate, training)

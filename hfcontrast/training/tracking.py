@@ -13,6 +13,7 @@ from ..atomic import json_text, write_text, writing
 from ..errors import RecipeError
 from ..recipe.sections import TrackSection
 
+FORMER = "former_eval"
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 
 
@@ -116,6 +117,18 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
             if isinstance(values, dict) and isinstance(values.get("step"), int):
                 found.append(values)
     return found
+
+
+def set_evaluations_aside(file: Path) -> None:
+    """Calls the evaluations in a ``metrics.jsonl`` ``former_eval``, as those that follow are of other rows or settings.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    lines = [{FORMER if key == "eval" else key: value for key, value in line.items()} for line in read_metrics(file)]
+    if lines:
+        with writing(str(file)):
+            write_text(file, "".join(json_text(line) + "\n" for line in lines))
 
 
 def _curves(values: dict[str, Any]) -> dict[str, Any]:

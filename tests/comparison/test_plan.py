@@ -162,3 +162,21 @@ def test_unfair_differences_are_named(recipe_file, tmp_path):
     assert unequal_settings(plan(files, [f"backbone={OTHER}"], tmp_path)) == []
     mixed = plan(files[:1], ["train.batch_size=64"], tmp_path) + plan(files[1:2], ["views.view.size=24"], tmp_path)
     assert unequal_settings(mixed) == ["image size (16, 24)", "train.batch_size (64, 32)"]
+
+
+def test_unequal_texts_and_towers_are_named(recipe_file, tmp_path):
+    """Settings of texts count only for methods that read some."""
+    files = [
+        recipe_file("image"),
+        recipe_file("one", "clip"),
+        recipe_file("two", "clip", text="{vocab_size: 600, max_length: 6}"),
+    ]
+    assert "text.max_length (24, 6)" in unequal_settings(plan(files[1:], [], tmp_path))
+    assert not any(name.startswith("text.") for name in unequal_settings(plan(files[:2], [], tmp_path)))
+    three = recipe_file("three", "clip")
+    three.write_text(
+        three.read_text().replace(
+            "text_config: {hidden_size: 16, intermediate_size: 32", "text_config: {hidden_size: 32"
+        )
+    )
+    assert unequal_settings(plan([files[1], three], [], tmp_path)) == ["backbone.text_config"]

@@ -185,3 +185,36 @@ def test_chance_is_a_row_and_baselines_above_a_recipe_are_said(runs):
     assert "Chance: always the most frequent class, 'seven'." in notes(summary)
     runs[1].result["scores"]["chance"]["knn_accuracy"] = 0.2  # of other data
     assert row(summarize(runs, []), "chance (one)")["knn_accuracy"]["values"] in ([0.1], [0.2])
+
+
+def measured(title, rows, fingerprint, code="1"):
+    """What a result says that it was measured on."""
+    data = {"rows": rows, "fingerprint": f"blake2b:{fingerprint}"}
+    record = {"test": data, "train": None, "evaluators": {"knn": {"settings": {}, "code": code}}}
+    return {"evaluated_on": title, "measured_on": record}
+
+
+def test_figures_of_different_data_have_columns_of_their_own(runs):
+    """Of one name and as many rows too: the rows have changed between two runs."""
+    for run in runs[:2]:
+        run.result["counts"] = {"knn_accuracy": {"test_images": 40}}
+    runs[0].result |= measured("digits (test)", 40, "aaaaaaaaaaaa")
+    runs[1].result |= measured("digits (test)", 40, "bbbbbbbbbbbb", "2")
+    headings, rows = table_cells(summary := summarize(runs, []))
+    first, second = (
+        f"kNN accuracy, % (on digits (test), fingerprint {print_}, 40 test images)" for print_ in ("a" * 8, "b" * 8)
+    )
+    assert {first, second} <= set(headings)
+    assert (
+        "rows that were evaluated on (40 with fingerprint aaaaaaaa, 40 with fingerprint bbbbbbbb)" in summary["unequal"]
+    )
+    assert "code of knn (1, 2)" in summary["unequal"]
+    cells = [dict(zip(headings, line)) for line in rows]
+    assert [line[first] for line in cells if line[""].startswith("untrained encoder")] == ["30.0", "–"]
+    assert [line[second] for line in cells if line[""].startswith("untrained encoder")] == ["–", "30.0"]
+
+    runs[1].result |= measured("shapes (test)", 40, "bbbbbbbbbbbb")
+    assert "kNN accuracy, % (on shapes (test), 40 test images)" in table_cells(summarize(runs, []))[0]
+    del runs[1].result["measured_on"]  # of an earlier version, by the same name
+    runs[1].result["evaluated_on"] = "digits (test)"
+    assert "kNN accuracy, %" in table_cells(summary := summarize(runs, []))[0] and summary["unequal"] == []

@@ -245,10 +245,10 @@ def test_a_finished_run_can_add_evaluators_and_keeps_its_notes(finished, recipe_
     assert run(recipe, folder, *MORE).code == 0
     after, second = found()
     assert second["scores"] == json.loads((finished("finetune", "simclr", *MORE) / "result.json").read_text())["scores"]
-    added = {"scores": None, "counts": None}
+    added = dict.fromkeys(("scores", "counts", "measured_on", "verdict", "chance_answers"))
     assert {**first, **added} == {**second, **added}  # images/s and peak memory too
     assert after["untrained"] == second["scores"]["untrained"]  # so that it is not evaluated a third time
-    changed = {name: before[name] for name in ("untrained", "untrained_conditions")}
+    changed = {name: before[name] for name in ("untrained", "untrained_conditions", "conditions")}
     assert {**after, **changed} == before
 
 
@@ -268,7 +268,7 @@ def test_released_weights_are_a_starting_point_and_baselines_use_the_same_evalua
     code, first = run(recipe, folder, *options)
     assert code == 0 and f"Written: {folder}\n" in first, first
     scores = json.loads((folder / "result.json").read_text())["scores"]
-    assert scores.keys() == {"starting_point", "trained"}
+    assert scores.keys() == {"chance", "starting_point", "trained"}
     card = (folder / "README.md").read_text()
     percent = f"{100 * scores['starting_point']['knn_accuracy']:.1f} %"
     assert f"| starting point | {percent} |" in card and re.search(f"│ starting point +│ {percent} +│", first)
@@ -295,7 +295,7 @@ def test_a_baseline_that_is_asked_for_later_is_of_the_untrained_encoder(finished
 
 def test_the_untrained_encoder_alone_as_baseline(finished):
     folder = finished("encoder", "simclr", "eval.baselines=encoder", "train.steps=1")
-    assert json.loads((folder / "result.json").read_text())["scores"].keys() == {"untrained", "trained"}
+    assert json.loads((folder / "result.json").read_text())["scores"].keys() == {"chance", "untrained", "trained"}
     card = (folder / "README.md").read_text()
     assert "| untrained encoder |" in card and "raw pixels" not in card
 

@@ -1,0 +1,48 @@
+"""Scores are filed under the data that they were measured on: in tables, in the model index, by `evaluate`."""
+
+from hfcontrast.commands.arguments import DataSource
+from hfcontrast.commands.evaluate_model import evaluate_model, print_report
+from hfcontrast.publishing.card import model_index, score_table
+from tests.evaluation.conftest import colored, save, tiny_clip
+
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TASKS = [
+    {"task": "numbers", "path": "builtin/digits", "split": "test", "classes": DIGITS},
+    {"task": "colors", "split": "train"},
+    {"task": "own"},
+]
+
+
+def test_zero_shot_on_other_data(tmp_path, capsys):
+    colored(24).to_parquet(tmp_path / "test.parquet")
+    colored(12, seed=4).to_parquet(tmp_path / "train.parquet")
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("train", "test")}
+    settings, limit = {"zero-shot": {"tasks": TASKS}}, 10
+    report = evaluate_model(
+        save(tiny_clip(), tmp_path / "model"),
+        DataSource("parquet", data_files=files),
+        tasks=["zero-shot"],
+        settings=settings,
+        limit=limit,
+    )
+    counts = report["counts"]["zero-shot"]
+    assert counts["top1_numbers"]["data"] == "builtin/digits (test)" and "data" not in counts["top1_own"]
+    assert counts["top1_colors"]["data"].endswith("(train)")
+    assert report["measured_on"]["test"]["rows"] == 24 and report["measured_on"]["test"]["fingerprint"]
+    print_report(report)
+    assert "10 of 355 test images, 10 classes, on builtin/digits (test)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_tables_and_model_index():
+    data = {"name": "shapes", "split": "test", "config": None, "revision": None, "rows": 9, "fingerprint": "x"}
+    other = {**data, "name": "owner/digits", "config": "small", "revision": "v2"}
+    measured = {"test": data, "others": {"zero_shot_numbers": other}}
+    trained = {"knn_accuracy": 0.5, "zero_shot_numbers": 0.25}
+    columns, _ = score_table({"trained": trained, "measured_on": measured})
+    assert columns == ["features", "kNN accuracy", "zero-shot numbers on owner/digits (small) (test)"]
+    knn, numbers = model_index("shapes (test)", trained, measured)
+    assert (knn.dataset_type, knn.dataset_name, knn.dataset_split) == ("shapes", "shapes (test)", "test")
+    assert (numbers.dataset_type, numbers.dataset_config) == ("owner/digits", "small")
+    assert (numbers.dataset_split, numbers.dataset_revision) == ("test", "v2")
+    assert numbers.metric_value == 0.25 and "owner/digits" in numbers.dataset_name
+    assert model_index("shapes (test)", trained, {})[1].dataset_name == "shapes (test)"  # of an earlier version
