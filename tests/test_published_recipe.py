@@ -124,3 +124,23 @@ def test_a_finished_run_is_known_by_its_own_recipe_or_without_checkpoints_by_its
     with pytest.raises(CheckpointError, match="data.data_dir"):
         check_same_run(other, output)
     assert Path(output / FILE).read_text() != (output / OWN_FILE).read_text()
+
+
+def test_the_published_recipe_of_a_run_still_repeats_it_on_its_own_machine_until_it_is_changed(tmp_path):
+    (tmp_path / "photos").mkdir()
+    output = tmp_path / "run"
+    settings = {
+        "method": {"name": "simclr"},
+        "backbone": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8], "depths": [1]},
+        "data": {"path": "imagefolder", "data_dir": str(tmp_path / "photos")},
+        "train": {"steps": 3, "batch_size": 8, "output": str(output)},
+    }
+    one = load_recipe(settings, source="one.yaml")
+    (output / OWN_FILE).parent.mkdir(parents=True)
+    one.save(output / OWN_FILE)
+    (output / FILE).write_text(published_yaml(one))
+    again = load_recipe(output / FILE, ["train.steps=4"])
+    assert again.data.data_dir == str(tmp_path / "photos") and again.train.output == str(output)
+    assert again.train.steps == 4 and load_recipe(output / FILE).fingerprint() == one.fingerprint()
+    (output / FILE).write_text(published_yaml(one).replace("data_dir: photos", "data_dir: other"))
+    assert load_recipe(output / FILE).data.data_dir == "other"

@@ -25,12 +25,23 @@ def run_facts(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
         entry for each change (``from_step``, ``device``, ``processes``, ``precision``, ``versions``), null where an earlier version did
         not note it.
     """
-    start = training.start.facts(training.method.encoder) if training.start else None
+    start = notes[START] if START in notes else _start_now(training)
     return {
-        "start": notes.get(START, start),
+        "start": start,
         "data": data_facts(training),
         "setups": notes.get(SETUPS) or None,
     }
+
+
+def _start_now(training: Training) -> dict[str, Any] | None:
+    """The starting point of a run that an earlier version began, which noted no commits: of those only what the recipe says."""
+    if training.start is None:
+        return None
+    found = training.start.facts(training.method.encoder)
+    asked = training.recipe.backbone.weights
+    for part in found["weights"]:
+        part["revision"] = asked[part["tower"]].revision
+    return found
 
 
 def data_facts(training: Training) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The recipe of a run as one typed object: read from YAML with overrides, checked, and written beside its results."""
 
+import contextlib
 import copy
 import json
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from ..atomic import write_text
 from ..encoders.config import Backbone
 from ..errors import RecipeError
+from ..renamed import without_warnings
 from ..view import View
 from .checking import Problem, check_recipe_views, check_sections, find_method
 from .differences import differences
@@ -229,11 +231,24 @@ def _read(
         named, held = named_datasets(recipe)
         document = Document(_plain(named, source or "recipe"), source or "recipe")
     else:
-        document = read_file(recipe)
+        document = read_file(_with_paths(recipe))
     rename_keys(document)
     if common is not None:
         add_shared(document, read_file(common, shared=True))
     return document, held
+
+
+def _with_paths(file: str | Path) -> str | Path:
+    """In the place of the recipe that a run has published, if nobody has changed it, the run's own, which has this machine's paths."""
+    from .published import FILE, OWN_FILE, published_yaml
+
+    own = Path(file).parent / OWN_FILE
+    if Path(file).name != FILE or not own.is_file():
+        return file
+    with contextlib.suppress(RecipeError, OSError, UnicodeDecodeError), without_warnings():
+        if published_yaml(load_recipe(own, check=False, former=True)) == Path(file).read_text(encoding="utf-8"):
+            return own
+    return file
 
 
 def _hand_over(held: dict[str, InMemory], recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 from transformers import PreTrainedModel
+from yaml import YAMLError
 
 from ..encoders.lora import lora_facts
 from ..encoders.weights import Part
@@ -60,6 +61,6 @@ def base_models_of(folder: Path) -> list[str]:
     card = folder / "README.md"
     try:
         named = ModelCard.load(card, ignore_metadata_errors=True).data.get("base_model") if card.is_file() else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, YAMLError):
         return []
     return [named] if isinstance(named, str) else [name for name in named or [] if isinstance(name, str)]

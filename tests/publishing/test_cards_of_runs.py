@@ -78,6 +78,13 @@ def kinds(place: Path) -> dict[str, dict]:
         "method": {"name": "clip"},
         "text": {"vocab_size": 600},
     }
+    elsewhere = {
+        "task": "kinds",
+        "path": f"{place}/classes",
+        "split": "train",
+        "classes": ["even", "odd"],
+        "templates": ["{}"],
+    }
     towers, vit, cnn = (cached(place, name) for name in ("towers", "vit", "cnn"))
     pair = {
         "model_type": "vision-text-dual-encoder",
@@ -89,7 +96,7 @@ def kinds(place: Path) -> dict[str, dict]:
         "from released weights": {"backbone": {"pretrained": cnn}},
         "from weights of a folder": {"backbone": {"pretrained": f"{place}/cnn"}},
         "with adapters": {"backbone": {"pretrained": vit, "lora": {"r": 2, "target_modules": ["q_proj", "v_proj"]}}},
-        "two towers": {**pairs, "backbone": TOWERS, "text": {"vocab_size": 600, "max_length": 12}},
+        "two towers": {**pairs, "backbone": TOWERS, "text": {"vocab_size": 600, "max_length": 12}, "eval": {"baselines": False, "zero_shot": [elsewhere]}},
         "two towers from released weights": {**pairs, "backbone": {"pretrained": towers}},
         "two towers, one locked": {**pairs, "backbone": {"pretrained": towers, "locked": ["vision"]}},
         "two towers with adapters": {**pairs, "backbone": {"pretrained": towers, "lora": {"r": 4, "towers": ["text"]}}},
