@@ -89,7 +89,7 @@ class Training:
     @property
     def weights(self) -> str | None:
         """What was loaded into the encoder, a sentence a line; None for random weights."""
-        return "\n".join(self.start.sentences) if self.start else None
+        return self.start.text if self.start else None
 
     @property
     def total_steps(self) -> int:

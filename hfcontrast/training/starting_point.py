@@ -28,6 +28,11 @@ class StartingPoint:
     parts: tuple[Part, ...]
     locked: tuple[str, ...]
 
+    @property
+    def text(self) -> str:
+        """The sentences, one a line."""
+        return "\n".join(self.sentences)
+
     def facts(self, encoder: PreTrainedModel) -> dict[str, Any]:
         """The same as JSON, without paths of this machine.
 

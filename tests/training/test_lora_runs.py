@@ -175,7 +175,8 @@ def build(name, backbone, text=TEXT, size=32):
         }
     )
     method = get_method(name)
-    return build_method(recipe, recipe.resolved_views(method), {}, text if needs_captions(method) else None)
+    built, start = build_method(recipe, recipe.resolved_views(method), {}, text if needs_captions(method) else None)
+    return built, start.text
 
 
 def steps(method, count=3):
