@@ -215,7 +215,7 @@ NAMES = {
     "recipe.sections.ZeroShotTask": "evaluation.zero_shot_task.ZeroShotTask",
     "run.publish": "run_training.publish",
     "run.report": "run_training.report",
-    "run.weights_of": "run_training.weights_of",
+    "run.weights_of": "publishing.export.weights_of",
     "run_evaluation.check_enough": "evaluation.held_out.check_enough",
     "run_evaluation.check_same_classes": "evaluation.held_out.check_same_classes",
     "run_evaluation.fit_together": "evaluation.held_out.fit_together",

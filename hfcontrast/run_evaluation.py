@@ -22,7 +22,7 @@ from .evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAI
 from .evaluation.registry import code_of
 from .evaluation.rows import Described, EvaluationRows, further_columns, prepared_rows, require
 from .evaluation.tuned import Tuned
-from .publishing.processor import build_processor, with_tokenizer
+from .publishing.processor import build_processor, published_ratio, with_tokenizer
 from .recipe import Recipe
 from .recipe.published import data_name
 from .recipe.tasks import evaluation_tasks
@@ -99,7 +99,7 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     """
     recipe = training.recipe
     size = published_size(recipe, training.views)
-    ratio = recipe.publish.resize_ratio or (0.875 if size >= 128 else 1.0)
+    ratio = published_ratio(recipe.publish, size)
     encoder = training.method.export_encoder()
     processor = build_processor(encoder, size, ratio, training.mean, training.std)
     with_texts = training.captions is not None and is_two_towers(encoder)

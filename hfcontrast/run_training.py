@@ -8,20 +8,15 @@ import datasets
 import torch
 import transformers
 from rich.table import Table
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from .atomic import write_text, writing
 from .console import plain_console
-from .encoders.finite_weights import not_finite
-from .errors import RecipeError, TrainingError
+from .errors import RecipeError
 from .evaluation.counts import titles_by_numbers, told_counts
 from .lock import release
-from .methods.base import Method
 from .paths import quoted
 from .publishing.card import PREDICTIONS, build_card, card_figures, score_table, table_remarks
-from .publishing.export import export_encoder, save_method
-from .publishing.processor import timm_settings
+from .publishing.export import save_published
 from .publishing.result import FILE, build_result, write_result
 from .publishing.usage import usage
 from .recipe import Recipe
@@ -94,35 +89,14 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
 
 def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: float, evaluated_on: str) -> None:
     """Writes the encoder, its card, the whole method and the figures, and says what came of the run."""
-    accelerator, method, output = training.accelerator, training.method, training.output
+    accelerator, output = training.accelerator, training.output
     whole = accelerator.get_state_dict(training.model)
     if not accelerator.is_main_process:
         return
-    encoder = method.export_encoder()
-    weights = weights_of(encoder, method, whole)
-    if wrong := not_finite(weights):
-        raise TrainingError(
-            f"the training has ended in weights that are not finite, and nothing was published: {wrong}; lower optim.lr or clip the gradient "
-            "(optim.clip_grad_norm), and train again in another train.output"
-        )
-    settings = timm_settings(published_size(training.recipe, training.views), ratio, training.mean, training.std)
-    export_encoder(encoder, processor, output, settings, weights)
-    save_method(method, output / "method", whole)
+    save_published(training, processor, ratio, output, whole)
     write_text(output / "README.md", str(build_card(training, notes, ratio, evaluated_on)))
     write_result(build_result(training, notes, evaluated_on), output)
     report(training, notes, evaluated_on)
-
-
-def weights_of(encoder: PreTrainedModel, method: Method, whole: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of an encoder that is made of a method's parts, by its own names.
-
-    Args:
-        encoder: One of the method's modules, or another over the same parameters.
-        method: The method.
-        whole: All weights of the method; sharded training gathers them.
-    """
-    names = {id(value): name for name, value in method.state_dict(keep_vars=True).items()}
-    return {name: whole[names[id(value)]] for name, value in encoder.state_dict(keep_vars=True).items()}
 
 
 def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None:

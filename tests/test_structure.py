@@ -59,6 +59,7 @@ ALLOWED = {
     "comparison": {"recipe", "evaluation"},
     "benchmarks": {*LIBRARY, "recipe", "training"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
+    "run_export": {"encoders", "recipe", "training", "publishing"},
     "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
     "run_training": {
         *LIBRARY,
@@ -75,7 +76,7 @@ ALLOWED = {
     "__main__": {"commands"},
     "auto_classes": {"encoders", "methods"},
     "commands": {*LIBRARY, "recipe", "training", "evaluation", "report", "publishing", "benchmarks", "comparison"}
-    | {"run", "run_evaluation", "planning"},
+    | {"run", "run_evaluation", "run_export", "planning"},
 }
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {

@@ -10,7 +10,13 @@ from transformers import PreTrainedModel
 
 from ..atomic import atomic_files
 from ..encoders.families import family_of
+from ..encoders.finite_weights import not_finite
 from ..encoders.lora import lora_layers, merged_state_dict, save_adapter
+from ..errors import TrainingError
+from ..methods.base import Method
+from ..training.build import Training
+from ..training.build_method import published_size
+from .processor import timm_settings
 from .usage import identity_pooler, neutral_pooler
 
 ADAPTER_FOLDER = "adapter"
@@ -50,6 +56,43 @@ def export_encoder(
         if lora_layers(encoder):
             with atomic_files(folder / ADAPTER_FOLDER, beside=True) as adapter:
                 save_adapter(encoder, adapter, state_dict)
+
+
+def save_published(training: Training, processor: Any, ratio: float, folder: Path, whole: dict[str, Tensor]) -> None:
+    """Writes the encoder of a run, and the whole method beside it in ``method``.
+
+    Args:
+        training: The run.
+        processor: The encoder's image processor.
+        ratio: Share of the resized image that the processor's crop keeps.
+        folder: Where to.
+        whole: All weights of the method; sharded training gathers them.
+
+    Raises:
+        TrainingError: The weights are not finite; nothing was written.
+    """
+    method, encoder = training.method, training.method.export_encoder()
+    weights = weights_of(encoder, method, whole)
+    if wrong := not_finite(weights):
+        raise TrainingError(
+            f"the training has ended in weights that are not finite, and nothing was published: {wrong}; lower optim.lr or clip the gradient "
+            "(optim.clip_grad_norm), and train again in another train.output"
+        )
+    settings = timm_settings(published_size(training.recipe, training.views), ratio, training.mean, training.std)
+    export_encoder(encoder, processor, folder, settings, weights)
+    save_method(method, folder / "method", whole)
+
+
+def weights_of(encoder: PreTrainedModel, method: Method, whole: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an encoder that is made of a method's parts, by its own names.
+
+    Args:
+        encoder: One of the method's modules, or another over the same parameters.
+        method: The method.
+        whole: All weights of the method; sharded training gathers them.
+    """
+    names = {id(value): name for name, value in method.state_dict(keep_vars=True).items()}
+    return {name: whole[names[id(value)]] for name, value in encoder.state_dict(keep_vars=True).items()}
 
 
 def _unshared(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:

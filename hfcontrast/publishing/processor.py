@@ -6,6 +6,7 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..encoders.families import family_of
+from ..recipe.sections import PublishSection
 
 
 def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
@@ -18,6 +19,16 @@ def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[f
         "crop_pct": ratio,
         "crop_mode": "center",
     }
+
+
+def published_ratio(settings: PublishSection, size: int) -> float:
+    """Share of the resized image that the processor's crop keeps.
+
+    Args:
+        settings: The recipe's ``publish`` section.
+        size: Side of the images, in pixels.
+    """
+    return settings.resize_ratio or (0.875 if size >= 128 else 1.0)
 
 
 def build_processor(

@@ -21,7 +21,7 @@ def record(training: Training, step: int, notes: dict[str, Any]) -> None:
     if step == 0:  # later, a name on the Hub may stand for other weights
         notes[START] = training.start.facts(training.method.encoder) if training.start else None
         notes[SETUPS] = []
-    if step < training.total_steps and SETUPS in notes:
+    if (training.length.pending or step < training.total_steps) and SETUPS in notes:
         now = setup(training)
         before = notes[SETUPS][-1] if notes[SETUPS] else {}
         if {**before, "from_step": 0} != {**now, "from_step": 0}:

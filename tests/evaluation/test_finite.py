@@ -20,6 +20,7 @@ from hfcontrast.evaluation.protocol import LABELS, TRAIN, Evaluator, Figure, Not
 from hfcontrast.evaluation.registry import get_evaluator
 from hfcontrast.evaluation.retrieval import retrieval_recall
 from hfcontrast.evaluation.zero_shot import zero_shot_accuracy
+from hfcontrast.publishing import export
 from hfcontrast.testing.color_rows import color_rows
 
 NAN = float("nan")
@@ -161,9 +162,7 @@ def test_weights_that_are_not_finite_are_not_published(monkeypatch, tmp_path):
     accelerator = SimpleNamespace(get_state_dict=lambda model: {}, is_main_process=True)
     method = SimpleNamespace(export_encoder=lambda: None)
     training = SimpleNamespace(accelerator=accelerator, method=method, output=tmp_path, model=None)
-    monkeypatch.setattr(
-        run_training, "weights_of", lambda *_: {"head": torch.ones(2), "layer.weight": torch.tensor([NAN])}
-    )
+    monkeypatch.setattr(export, "weights_of", lambda *_: {"head": torch.ones(2), "layer.weight": torch.tensor([NAN])})
     with pytest.raises(TrainingError, match="nothing was published: layer.weight of 2 tensors has .*optim.lr"):
         run_training.publish(training, {}, None, 1.0, "digits")
     assert not [*tmp_path.iterdir()]
