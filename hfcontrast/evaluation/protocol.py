@@ -56,7 +56,7 @@ class Figure:
         low: Its smallest value; None: 0 of a share, else none.
         high: Its largest value; None: 1 of a share, else none.
         digits: Decimals of a number in tables; a small number has four significant digits.
-        metric: What the Hub calls it in a card's results.
+        metric: What the Hub calls it in a card's results; of a number, accuracy stands for its own name.
     """
 
     name: str
@@ -71,6 +71,11 @@ class Figure:
     high: float | None = None
     digits: int = 2
     metric: str = "accuracy"
+
+    @property
+    def hub_metric(self) -> str:
+        """What the Hub calls it: a number that nobody has given a name there is no accuracy, and keeps its own."""
+        return self.name if self.kind == "number" and self.metric == "accuracy" else self.metric
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:

@@ -276,7 +276,7 @@ def model_index(evaluated_on: str, scores: dict[str, float], measured_on: dict[s
                 dataset_config=data.get("config"),
                 dataset_split=data["split"],
                 dataset_revision=data.get("revision"),
-                metric_type=figure.metric,
+                metric_type=figure.hub_metric,
                 metric_name=figure.title,
                 metric_value=round(scores[key], 4),
             )

@@ -4,6 +4,9 @@ import inspect
 from collections import Counter
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
 from ..data.unreadable import kind_of
 from ..recipe.published import data_kind, data_name
 from ..training.build import Training
@@ -80,13 +83,22 @@ def takes_labels(training: Training) -> bool:
 
 def hub_data(facts: dict[str, Any]) -> list[str]:
     """The data sets of the Hub that a run was trained on, as the metadata of a card names them."""
-    return [facts["data"]["name"]] if facts["data"]["kind"] == HUB else []
+    return [name for name in [facts["data"]["name"]] if facts["data"]["kind"] == HUB and is_repository(name)]
 
 
 def base_models(facts: dict[str, Any]) -> list[str]:
     """The models of the Hub that a run started from; of weights of a folder those that its own card names."""
     parts = facts["start"]["weights"] if facts["start"] else []
-    return list(dict.fromkeys(name for part in parts for name in part["base_models"]))
+    return list(dict.fromkeys(name for part in parts for name in part["base_models"] if is_repository(name)))
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name can be one on the Hub."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def relation(facts: dict[str, Any]) -> str | None:

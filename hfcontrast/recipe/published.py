@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 FILE = "recipe.yaml"
 OWN_FILE = "checkpoints/recipe.yaml"  # what a run resumes by
-FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of data.path, for files of whatever place
+FORMATS = frozenset(
+    ["imagefolder", "parquet", "webdataset", "arrow", "json", "csv", "pandas", "text", "xml", "hdf5", "lance", "vortex"]
+)  # of files of any place
 BUILT_IN, IN_MEMORY = "builtin/", "memory/"
 # What folders are called whatever is in them: the one above says more.
 _COMMON = frozenset(

@@ -3,6 +3,8 @@
 import pytest
 
 from hfcontrast.data.unreadable import kind_of
+from hfcontrast.evaluation.protocol import Figure
+from hfcontrast.publishing.facts import base_models, hub_data, relation
 from hfcontrast.publishing.told import (
     told_data,
     told_nothing,
@@ -108,3 +110,23 @@ def test_weights_of_a_folder_are_from_what_its_card_says(card, expected, tmp_pat
     if card is not None:
         (tmp_path / "README.md").write_text(card)
     assert base_models_of(tmp_path) == expected
+
+
+def test_a_number_is_no_accuracy_in_the_metadata():
+    assert Figure("share", "share").hub_metric == "accuracy"
+    assert Figure("recall@1", "R@1", metric="recall").hub_metric == "recall"
+    assert Figure("rank", "RankMe", "number").hub_metric == "rank"
+    assert Figure("rank", "RankMe", "number", metric="rankme").hub_metric == "rankme"
+
+
+def test_metadata_name_what_can_be_on_the_hub_alone():
+    def facts(kind, name, *bases):
+        weights = [{**PART, "base_models": list(bases)}]
+        return {"data": {"kind": kind, "name": name}, "start": {"weights": weights, "locked": [], "lora": None}}
+
+    found = facts("hub", "owner/set", "owner/model", "/home/me/model", "owner/model", "gpt2")
+    assert hub_data(found) == ["owner/set"] and base_models(found) == ["owner/model", "gpt2"]
+    assert relation(found) == "finetune" and relation({**found, "start": None}) is None
+    assert hub_data(facts("local", "photos")) == [] and relation(facts("local", "photos", "not a name")) is None
+    found["start"]["lora"] = {"r": 4}
+    assert relation(found) == "adapter"
