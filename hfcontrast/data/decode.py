@@ -11,6 +11,9 @@ DAMAGE = b"hfcontrast: damaged archive: "  # how the image of a row begins that 
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; from here on Pillow warns of decompression bombs
 _MAX_RATIO = 100  # resizing the short side of a line of pixels to that of a view would make an image of gigabytes
 _ORIENTATION = 0x0112  # EXIF tag
+# How files begin that plugins of Pillow open: HEIC behind the size of its first box, JPEG XL bare or in boxes.
+_HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"))
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -51,7 +54,9 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None
     except Image.DecompressionBombError as error:  # of twice as many pixels
         raise UnreadableImage(f"more pixels than data.max_pixels, {max_pixels:,}: {error}") from error
     except UnidentifiedImageError as error:  # whose message has an address in memory
-        raise UnreadableImage("cannot be decoded: no format that Pillow knows") from error
+        package = "pillow-heif" if data[4:].startswith(_HEIC) else "pillow-jxl-plugin" if data.startswith(_JXL) else ""
+        hint = f" without another package: pip install {package}" if package else ""
+        raise UnreadableImage(f"cannot be decoded: no format that Pillow knows{hint}") from error
     except Exception as error:  # Pillow raises anything on damaged files: OSError, SyntaxError, ...
         raise UnreadableImage(f"cannot be decoded: {type(error).__name__}: {error}") from error
 

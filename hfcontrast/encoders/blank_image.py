@@ -18,14 +18,18 @@ from .pretrained import reason
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
+_PLAIN = (bool, int, float, str, tuple)
 _WITH_CACHES = {"generate_relative_position_index"}
 _SIDES = (64, 224, 256, 384, 512)  # in pixels, where the configuration names none
 
 
 @contextlib.contextmanager
 def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, each module back in its own mode afterwards; the random state is left unchanged."""
-    modes = {module: module.training for module in encoder.modules()}
+    """Evaluation mode without gradients, each module back in its own mode afterwards; the random state is left unchanged.
+
+    So are settings that modules change themselves, as Swin makes its windows smaller for a small image, and keeps them so.
+    """
+    states = {module: _settings(module) for module in encoder.modules()}
     device = next(encoder.parameters()).device
     uncached = _without_caches(encoder) if device.type == "meta" else []
     try:
@@ -33,10 +37,16 @@ def in_eval_mode(encoder: nn.Module) -> Iterator[None]:
             encoder.eval()
             yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        for module, state in states.items():
+            if _settings(module) != state:
+                vars(module).update(state)
         for module, name in uncached:
             delattr(module, name)
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """The plain values among a module's attributes, its mode among them; others and private ones are those of libraries around it."""
+    return {name: value for name, value in vars(module).items() if name[0] != "_" and isinstance(value, _PLAIN)}
 
 
 def _without_caches(encoder: nn.Module) -> list[tuple[nn.Module, str]]:

@@ -5,6 +5,7 @@ one is to add an entry to ``_ENTRIES``, or for an architecture of a plugin's own
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -90,9 +91,14 @@ _ENTRIES = (
     ),
     Family(("granite_docling_vision",), class_tokens=0, pools_patches=True, unused=r"^connector\."),
     Family(
-        ("mobilevit", "pp_ocrv5_mobile_rec", "pp_ocrv5_server_rec", "pp_ocrv6_small_rec")
-        + ("pp_ocrv6_tiny_rec", "sam_hq_vision_model", "sam_vision_model"),
+        ("mobilevit", "sam_hq_vision_model", "sam_vision_model"),
         width=_measured,
+    ),
+    Family(("pp_ocrv5_mobile_rec",), width=_measured, size_problem=partial(size_rules.at_least, 65)),
+    Family(
+        ("pp_ocrv5_server_rec", "pp_ocrv6_small_rec", "pp_ocrv6_tiny_rec"),
+        width=_measured,
+        size_problem=partial(size_rules.at_least, 33),
     ),
     Family(("sam2_hiera_det_model",), width=_measured, channels_last=lambda encoder: True),
     Family(("sam2_vision_model",), width=_measured, channels_last=lambda encoder: True, unused=r"^neck\."),
@@ -115,9 +121,15 @@ _ENTRIES = (
     ),
     Family(("timm_backbone",), refusal="cannot be loaded from a folder once it is published"),
     Family(("efficientloftr", "lightglue"), refusal="takes pairs of images and compares their points"),
+    Family(("kosmos-2",), refusal="takes texts beside the images"),
+    Family(
+        ("pp_ocrv6_medium_det", "pp_ocrv6_small_det"),
+        refusal="finds where texts are in an image, and gives no features of it",
+    ),
+    Family(("uvdoc",), refusal="computes how the photograph of a page is made flat, and gives no features of it"),
     Family(("mgp-str",), refusal="reads characters in an image, and gives no features of it"),
     Family(
-        ("minicpm_ocr_vision", "minicpmv4_7_vision"),
+        ("minicpm_ocr_vision", "minicpmv4_7_vision", "siglip2_vision_model"),
         refusal="takes patches of images of several sizes with their positions, and not images",
     ),
     Family(
@@ -157,12 +169,27 @@ _ENTRIES = (
         image_tower="SiglipVisionModel",
         pools_image_tower=True,
     ),
-    replace(_TWO_TOWERS, model_types=("siglip2",), pads_texts=True),
+    replace(
+        _TWO_TOWERS,
+        model_types=("siglip2",),
+        pads_texts=True,
+        refusal="takes patches of images of several sizes with their positions, and not images (SigLIP 2's weights for one size of images "
+        "are of model_type siglip)",
+    ),
     Family(("siglip_text_model", "siglip2_text_model"), pads_texts=True),
     # Of id 2 as the end see tower_configs.py.
     Family(("clip_text_model", "metaclip_2_text_model"), pooled_at_end=True),
     Family(
-        ("camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm")
+        (
+            "altclip_text_model",
+            "camembert",
+            "data2vec-text",
+            "ibert",
+            "longformer",
+            "mpnet",
+            "roberta",
+            "roberta-prelayernorm",
+        )
         + ("xlm-roberta", "xlm-roberta-xl", "xmod"),
         positions_after_padding=True,
     ),

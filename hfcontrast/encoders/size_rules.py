@@ -34,3 +34,8 @@ def hiera_units(encoder: PreTrainedModel, size: int) -> str | None:
     return (
         f"its units are of {unit} px: use a multiple, such as {smaller or larger} or {larger if smaller else 2 * unit}"
     )
+
+
+def at_least(side: int, encoder: PreTrainedModel, size: int) -> str | None:
+    """What is wrong with images of a size where the last map of a smaller one is smaller than what is pooled."""
+    return None if size >= side else f"it takes images of at least {side} px"

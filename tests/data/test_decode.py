@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hfcontrast.data import ImageReader, read_bytes
 from hfcontrast.data.decode import UnreadableImage, decode_image, decode_pixels
@@ -114,3 +114,22 @@ def test_where_bytes_come_from(tmp_path):
     for nothing in (None, {"bytes": None, "path": None}):
         with pytest.raises(UnreadableImage, match="holds no image"):
             read_bytes(nothing)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "pip install pillow-heif"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "pip install pillow-jxl-plugin"),
+        (b"\xff\x0a" + bytes(8), "pip install pillow-jxl-plugin"),
+        (b"no image at all", "no format that Pillow knows$"),
+    ],
+)
+def test_a_format_of_a_plugin_names_its_package(data, told, monkeypatch):
+    monkeypatch.setattr(Image, "open", refuse)  # as where the plugin is not installed
+    with pytest.raises(UnreadableImage, match=told):
+        decode_image(data)
+
+
+def refuse(file):
+    raise UnidentifiedImageError("cannot identify image file")

@@ -18,7 +18,9 @@ from hfcontrast.errors import ArgumentError
 REFUSED = {
     "bert": "'bert' takes no images (pixel_values): take an encoder of images, such as vit",
     "llava": "needs input_ids beside the images: take the encoder that it has for images, model_type: clip_vision_model",
-    "siglip2_vision_model": "needs pixel_attention_mask, spatial_shapes beside the images",
+    "siglip2_vision_model": "takes patches of images of several sizes with their positions, and not images",
+    "uvdoc": "gives no features of it",
+    "flava": "needs input_ids beside the images",
     "detr": "'detr' describes the objects that its queries find, not the image",
     "sam": "gives masks, not features of the image: take the encoder that it has for images, model_type: sam_vision_model",
     "timesformer": "takes videos",
@@ -117,3 +119,27 @@ def test_the_side_of_images_is_written_as_a_configuration_takes_it():
     assert backbone_config({"model_type": "vit"}, [64]).image_size == 64
     with pytest.raises(ArgumentError, match=r"ViTConfig does not accept \{'hidden_size': 'wide'\}"):
         backbone_config({"model_type": "vit", "hidden_size": "wide"}, [64])
+
+
+def test_a_blank_image_leaves_an_encoder_as_it_was():
+    config = CONFIG_MAPPING["swin"](
+        image_size=64, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=8
+    )
+    with torch.device("meta"):
+        encoder = build_encoder(config)
+    before = [(vars(m).get("window_size"), vars(m).get("shift_size"), m.training) for m in encoder.modules()]
+    on_blank_image(encoder, encode, [16])  # of which the last stage has 4 x 4 patches
+    assert [(vars(m).get("window_size"), vars(m).get("shift_size"), m.training) for m in encoder.modules()] == before
+    encoder.train()
+    on_blank_image(encoder, encode, [16])
+    assert all(module.training for module in encoder.modules())
+
+
+@pytest.mark.parametrize("name", ["pp_ocrv5_mobile_rec", "pp_ocrv6_tiny_rec"])
+def test_sizes_that_are_too_small_are_told(name):
+    if name not in CONFIG_MAPPING:
+        pytest.skip("transformers does not have it")
+    with torch.device("meta"):
+        encoder = build_encoder(CONFIG_MAPPING[name]())
+    with pytest.raises(ArgumentError, match="which encoder .* cannot take: it takes images of at least (65|33) px"):
+        check_image_size(encoder, 32, "view 'all'")
