@@ -17,7 +17,7 @@ class View:
         name: What the recipe calls this view (``views.NAME.size=96``); unique within a method.
         key: The batch key under which the crops are passed to the method. Views with one key have one size and are
             stacked in order along the V dimension: (B, V, C, H, W).
-        count: How many such crops are cut from each image.
+        count: How many such crops are cut from each image; 0 leaves the view out, where the method can do without it.
         size: Side of the square crop after resizing, in pixels.
         scale: Range of the crop's share of the image area, within (0, 1].
         ratio: Range of the crop's aspect ratio (width / height), drawn log-uniformly.
@@ -34,6 +34,10 @@ class View:
         blur_sigma: Range of the blur's standard deviation, in pixels of the resized crop.
         solarize: Probability of inverting all values at or above the threshold.
         solarize_threshold: Threshold of the solarization, in 0..255.
+        crop_of: Another view whose crops these are too, box and flips, at this view's size and with its own color augmentation;
+            scale, ratio and flips of this one are then without effect. None: crops of its own.
+        repeat_after: Epochs after which the crops of an image (boxes and flips, not colors) come again: so many different ones
+            each image has. None: every epoch has new ones.
 
     Raises:
         ValueError: A value is out of its range.
@@ -58,6 +62,8 @@ class View:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
     solarize_threshold: int = 128
+    crop_of: str | None = None
+    repeat_after: int | None = None
 
     def __post_init__(self):
         for field in fields(self):  # YAML and JSON give lists
@@ -68,12 +74,13 @@ class View:
         for name in ("brightness", "contrast", "saturation"):
             self._require(getattr(self, name) >= 0, name, "0 or more")
         self._require(0 <= self.hue <= 0.5, "hue", "between 0 and 0.5 turns")
-        self._require(self.count >= 1, "count", "1 or more")
+        self._require(self.count >= 0, "count", "0 or more")
         self._require(self.size >= 2, "size", "2 pixels or more")  # of one, no library resizes all images to it
         self._require(0 < self.scale[0] <= self.scale[1] <= 1, "scale", "a range (low, high) within (0, 1]")
         self._require(0 < self.ratio[0] <= self.ratio[1], "ratio", "a range (low, high) above 0")
         self._require(0 < self.blur_sigma[0] <= self.blur_sigma[1], "blur_sigma", "a range (low, high) above 0")
         self._require(0 <= self.solarize_threshold <= 255, "solarize_threshold", "between 0 and 255")
+        self._require(self.repeat_after is None or self.repeat_after >= 1, "repeat_after", "1 epoch or more, or null")
         self._require(self.interpolation in ("bilinear", "bicubic"), "interpolation", "bilinear or bicubic")
 
     def _require(self, condition: bool, name: str, expected: str) -> None:
@@ -85,7 +92,8 @@ def check_views(views: tuple[View, ...]) -> None:
     """Checks what holds between the views of one method.
 
     Raises:
-        ValueError: Two views share a name, or views stacked under one key differ in size.
+        ValueError: Two views share a name, views stacked under one key differ in size, or a view has the crops of one that is not
+            there, has another number of them, or takes its own from a third.
     """
     names = [view.name for view in views]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -97,3 +105,28 @@ def check_views(views: tuple[View, ...]) -> None:
                 f"views under one batch key are stacked and must have one size, but '{view.key}' has "
                 f"{sizes[view.key]} px and {view.size} px (view '{view.name}')"
             )
+    for view in views:
+        if view.crop_of is not None:
+            _check_crops(view, {other.name: other for other in views})
+
+
+def _check_crops(view: View, views: dict[str, View]) -> None:
+    source = views.get(view.crop_of or "")
+    if source is None or source is view:
+        names = ", ".join(repr(name) for name in views if name != view.name)
+        raise ValueError(
+            f"view '{view.name}': crop_of is {view.crop_of!r}, expected another view: {names or 'there is none'}"
+        )
+    if source.crop_of is not None:
+        raise ValueError(
+            f"view '{view.name}': crop_of is {view.crop_of!r}, whose crops are those of {source.crop_of!r}: name that one"
+        )
+    if source.count != view.count:
+        raise ValueError(
+            f"view '{view.name}' has the crops of view '{source.name}' and must have as many: count is {view.count} and "
+            f"{source.count}"
+        )
+    if view.repeat_after is not None:
+        raise ValueError(
+            f"view '{view.name}': repeat_after is that of view '{source.name}', whose crops it has: set it there"
+        )

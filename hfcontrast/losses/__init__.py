@@ -11,6 +11,7 @@ from .colorization import annealed_mean, color_cross_entropy, rebalancing_weight
 from .cpc import predictive_info_nce
 from .dcl import decoupled
 from .dino import dino_loss
+from .feature_regression import feature_regression
 from .ibot import ibot_loss
 from .info_nce import info_nce
 from .instdisc import instance_softmax
@@ -23,6 +24,7 @@ from .negative_cosine import negative_cosine
 from .nt_xent import nt_xent, nt_xent_memory
 from .pairwise_contrastive import pairwise_contrastive
 from .precision import full_precision
+from .seed import seed_loss
 from .siglip import siglip_loss
 from .sigreg import sigreg
 from .sinkhorn import sinkhorn, sinkhorn_center
@@ -40,6 +42,7 @@ __all__ = [
     "color_cross_entropy",
     "decoupled",
     "dino_loss",
+    "feature_regression",
     "full_precision",
     "ibot_loss",
     "info_nce",
@@ -55,6 +58,7 @@ __all__ = [
     "predictive_info_nce",
     "queue_info_nce",
     "rebalancing_weights",
+    "seed_loss",
     "siglip_loss",
     "sigreg",
     "sinkhorn",

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from ..encoders.build import build_encoder
 from ..encoders.features import encode, feature_size
+from ..encoders.released import ReleasedEncoder
 from ..errors import PluginError
 from ..nn.random import sample_uniform
 from ..view import View
@@ -45,6 +46,8 @@ class Method(ModulesOfMethod):
         feature_size: Width D of its features.
         progress: The state of the training (step, epoch, seed); set before every step.
         views: Declared: the crops and augmentations of the paper.
+        view_encoders: Declared: views that not ``encoder`` gets but a released one, such as a teacher: name of the view -> attribute
+            with its :class:`~hfcontrast.encoders.released.ReleasedEncoder`. The size of such a view concerns that one alone.
         teachers: Declared: moving averages: name of the copy -> name of the module that it follows.
         data_statistics: Declared: settings with the default None that :meth:`compute_data_statistics` computes from images of
             the data before the training.
@@ -61,6 +64,7 @@ class Method(ModulesOfMethod):
 
     config_class: type[MethodConfig]
     views: tuple[View, ...] = ()
+    view_encoders: dict[str, str] = {}
     constant_lr: tuple[str, ...] = ()
     collapse_advice: str = "lower optim.lr, raise train.batch_size, or weaken the augmentation"
     min_images: int | BySetting = 2
@@ -132,6 +136,10 @@ class Method(ModulesOfMethod):
     def export_encoder(self) -> PreTrainedModel:
         """The encoder that is evaluated and published: a native model, made of modules and parameters of this method."""
         return self.encoder
+
+    def learned_from(self) -> list[ReleasedEncoder]:
+        """Released encoders that the published one has learned from, for its card; the weights that it starts from are not among them."""
+        return []
 
     def visualize(self, **batch: Tensor) -> dict[str, Tensor]:
         """The method's predictions as images: columns of a sheet by their headings, from left to right.

@@ -7,7 +7,7 @@ number generators"), started from a hash of the key.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -92,6 +92,14 @@ def shared_normal(shape: Sequence[int], *key: int, device: torch.device | str = 
         float32 tensor of that shape.
     """
     return torch.randn(tuple(shape), generator=shared_generator(*key)).to(device)
+
+
+@contextlib.contextmanager
+def generator_at(seed: int) -> Iterator[None]:
+    """Context in which the CPU's global generator begins at a seed, for initial weights that are always the same; then as it was before."""
+    with generator_kept():
+        torch.manual_seed(seed)
+        yield
 
 
 def generator_kept(device: torch.device | None = None) -> contextlib.AbstractContextManager[None]:

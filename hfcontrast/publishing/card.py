@@ -28,6 +28,7 @@ from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from .facts import base_models, hub_data, relation, run_facts, takes_labels
 from .result import named_scores
+from .teachers import passed_on, told_teacher
 from .told import told_data, told_nothing, told_overlap, told_setups, told_source, told_start, told_versions
 from .usage import usage
 
@@ -58,7 +59,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     saw_labels = takes_labels(training)
     kind = "contrastive" if pairs else "supervised" if saw_labels else "self-supervised"
     data = ModelCardData(
-        license=recipe.publish.license,
+        license=recipe.publish.license or passed_on(facts["teachers"]),
         library_name="timm" if timm else "transformers",
         pipeline_tag="zero-shot-image-classification" if pairs else "image-feature-extraction",
         tags=["hfcontrast", kind + "-learning", recipe.method.name, *recipe.publish.tags],
@@ -145,6 +146,7 @@ def _training_text(
         "cut_off": told_cut_captions(training, notes),
         "started": told_start(facts["start"], training.captions is not None),
         "started_from": facts["start"],
+        "taught": [told_teacher(teacher) for teacher in facts["teachers"]],
         "steps": f"{training.total_steps:,}",
         "length": training.length.history(),
         "batch_size": batch_size,

@@ -11,6 +11,7 @@ from ..data.unreadable import kind_of
 from ..recipe.published import data_kind, data_name
 from ..training.build import Training
 from ..training.record import SETUPS, START
+from .teachers import teachers
 
 HUB = "hub"
 
@@ -24,13 +25,14 @@ def run_facts(training: Training, notes: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``start``: the released weights that it started from (see :meth:`~hfcontrast.training.starting_point.StartingPoint.facts`), null
-        for random ones; ``data``: of what it was trained on (see :func:`data_facts`); ``setups``: what its steps were computed on, one
+        for random ones; ``teachers``: the released encoders that it has learned from (see :func:`~.teachers.teachers`); ``data``: of what it was trained on (see :func:`data_facts`); ``setups``: what its steps were computed on, one
         entry for each change (``from_step``, ``device``, ``processes``, ``precision``, ``versions``), null where an earlier version did
         not note it.
     """
     start = notes[START] if START in notes else _start_now(training)
     return {
         "start": start,
+        "teachers": teachers(training.method),
         "data": data_facts(training),
         "setups": notes.get(SETUPS) or None,
     }
@@ -87,8 +89,8 @@ def hub_data(facts: dict[str, Any]) -> list[str]:
 
 
 def base_models(facts: dict[str, Any]) -> list[str]:
-    """The models of the Hub that a run started from; of weights of a folder those that its own card names."""
-    parts = facts["start"]["weights"] if facts["start"] else []
+    """The models of the Hub that a run started or has learned from; of weights of a folder those that its own card names."""
+    parts = [*(facts["start"]["weights"] if facts["start"] else []), *facts.get("teachers", [])]
     return list(dict.fromkeys(name for part in parts for name in part["base_models"] if is_repository(name)))
 
 
@@ -102,7 +104,7 @@ def is_repository(name: str) -> bool:
 
 
 def relation(facts: dict[str, Any]) -> str | None:
-    """What a run made of its base models, as the Hub calls it; None where it names none."""
-    if not base_models(facts):
+    """What a run made of its base models, as the Hub calls it, which has no word for a student; None where it names none."""
+    if not base_models(facts) or not facts["start"]:
         return None
     return "adapter" if facts["start"]["lora"] else "finetune"

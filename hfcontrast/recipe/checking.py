@@ -1,17 +1,14 @@
-"""Checking recipes: sections by their types, and what depends on the method and its views."""
+"""Checking recipes: sections by their types, and the settings of the method."""
 
 import json
 import re
-import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..errors import PluginError
-from ..view import View, check_views
 from .renamed import both_given
 from .sections import SECTIONS, EvalSection, Section
 from .tasks import check_tasks, tasks_of_wrong_type
@@ -35,7 +32,6 @@ EXAMPLES = {
     "publish": "{license: apache-2.0}",
 }
 REQUIRED = ("method", "backbone", "data")
-VIEW_FIELDS = {name: kind for name, kind in get_type_hints(View).items() if name not in ("name", "key")}
 # Where a key belongs that stands in the wrong section; of two sections that know it, the earlier.
 _ELSEWHERE = {
     name: f"{section}.{name}"
@@ -152,31 +148,6 @@ def find_method(name: Any) -> tuple["type[Method] | None", list[Problem]]:
     return method, []
 
 
-def check_declared(values: dict[str, Any], overridden: Iterable[tuple[str, ...]]) -> list[Problem]:
-    """The problems with a recipe's method and views that are known without torch: from the source of the method.
-
-    Args:
-        values: The recipe.
-        overridden: The paths of it that the command line sets.
-    """
-    from ..methods.registry import declaration
-
-    method, views = values.get("method"), values.get("views") or {}
-    if not isinstance(method, dict) or not isinstance(method.get("name"), str):
-        return []
-    try:
-        declared = declaration(method["name"])
-    except PluginError as error:
-        return [Problem(("method", "name"), str(error))]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are given when the method itself checks
-            problems = check_method(declared, own_settings(declared, method, overridden))[1]
-    except Exception:  # a validator that needs more than its source: the imported method is asked
-        problems = []
-    return problems + (check_recipe_views(declared, views)[1] if isinstance(views, dict) else [])
-
-
 def renamed_settings(section: Any) -> dict[str, str]:
     """Old name -> new name of the settings of the method that a recipe's ``method`` names, as far as its source says it."""
     from ..methods.registry import declaration
@@ -247,48 +218,3 @@ def _is_plain(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def check_recipe_views(
-    method: "type[Method] | Declared", views: dict[str, Any]
-) -> tuple[tuple[View, ...], list[Problem]]:
-    """Applies a recipe's changes to a method's views; returns the views, and the problems."""
-    names, problems = ["all", *(view.name for view in method.views)], []
-    changes: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for name, wanted in views.items():
-        if name not in changes:
-            problems.append(Problem(("views", name), f"unknown view{did_you_mean(name, names)}"))
-        elif wanted is not None and not isinstance(wanted, dict):
-            problems.append(Problem(("views", name), f"expected a mapping such as {{size: 96}}, got {show(wanted)}"))
-        else:
-            changes[name], more = _view_changes(name, wanted or {})
-            problems += more
-    resolved = []
-    for view in method.views:
-        own = changes[view.name]
-        try:
-            resolved.append(replace(view, **{**changes["all"], **own}))
-        except ValueError as error:
-            found = re.fullmatch(r"view '.*?': ((\w+) is .*)", str(error))
-            field, text = (found[2], found[1]) if found else ("", str(error))
-            problems.append(Problem(("views", view.name if field in own else "all", field), text))
-    try:
-        check_views(tuple(resolved))
-    except ValueError as error:
-        problems.append(Problem(("views",), str(error)))
-    return tuple(resolved), problems
-
-
-def _view_changes(view: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Returns the fields that are right, as the types of View, and the problems with the others."""
-    changes, problems = {}, []
-    for field, value in wanted.items():
-        if field not in VIEW_FIELDS:
-            problems.append(Problem(("views", view, field), f"unknown key{did_you_mean(field, VIEW_FIELDS)}"))
-            continue
-        right, converted = fits(VIEW_FIELDS[field], value)
-        if right:
-            changes[field] = converted
-        else:
-            problems.append(Problem(("views", view, field), mismatch(value, VIEW_FIELDS[field])))
-    return changes, problems

@@ -27,6 +27,7 @@ LENGTH = (
     "steps",
     "minutes",
 )  # of ``train``: what may change between two starts, as schedules are then stretched
+_LATER_OF_VIEWS = ("crop_of", "repeat_after")
 
 
 class Fingerprint(NamedTuple):
@@ -48,6 +49,7 @@ def fingerprint_of(recipe: "Recipe") -> Fingerprint:
         for key in later:
             if getattr(recipe, name).__dict__[key] == type(getattr(recipe, name)).model_fields[key].default:
                 settings[name].pop(key)
+    settings["views"] = {name: _without_later(view) for name, view in settings["views"].items()}
     older = with_old_names({**settings, "method": _first_names(settings["method"])})
     text = json.dumps(older, sort_keys=True)
     return Fingerprint(hashlib.sha256(text.encode()).hexdigest()[:16], settings)
@@ -61,12 +63,18 @@ def same_but_length(old: "Recipe", new: "Recipe") -> bool:
     return fingerprint_of(as_long).hash == fingerprint_of(new).hash
 
 
+def _without_later(view: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a view without those that older recipes do not have, where they change nothing."""
+    return {name: value for name, value in view.items() if name not in _LATER_OF_VIEWS or value is not None}
+
+
 def _first_names(method: dict[str, Any]) -> dict[str, Any]:
-    """A method's settings under the names that they had first, so that older hashes stay."""
+    """A method's settings under the names that they had first, so that older hashes stay; without those that are places."""
     from ..methods.registry import first_names, get_method
 
     try:
-        first = first_names(get_method(method["name"]).config_class, method)
+        config_class = get_method(method["name"]).config_class
     except PluginError:  # a recipe that has been read by its types only can name any method
         return method
-    return {first[name]: value for name, value in method.items()}
+    first = first_names(config_class, method)
+    return {first[name]: value for name, value in method.items() if name not in config_class.places}

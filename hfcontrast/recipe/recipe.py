@@ -14,7 +14,7 @@ from ..encoders.config import Backbone
 from ..errors import RecipeError
 from ..renamed import without_warnings
 from ..view import View
-from .checking import Problem, check_recipe_views, check_sections, find_method
+from .checking import Problem, check_sections, find_method
 from .differences import differences
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
@@ -37,6 +37,7 @@ from .sections import (
     TrainSection,
 )
 from .short_forms import join_short_forms
+from .views import check_left_out, check_recipe_views
 from .writing import as_yaml
 
 if TYPE_CHECKING:
@@ -113,20 +114,21 @@ class Recipe(BaseModel):
         return checked
 
     def resolved_views(self, method: "type[Method] | None" = None) -> tuple[View, ...]:
-        """Returns the method's views with this recipe's changes.
+        """Returns the method's views with this recipe's changes, without those whose count is 0.
 
         Args:
             method: The method's class; None looks it up by its name.
 
         Raises:
-            RecipeError: A view or field that does not exist, or a value out of its range.
+            RecipeError: A view or field that does not exist, a value out of its range, or a view that the method needs is left out.
         """
         if method is None:
             method, problems = find_method(self.method.name)
             raise_problems(problems, Document({}, self._source or "recipe"))
         views, problems = check_recipe_views(cast("type[Method]", method), self.views)
+        problems += check_left_out(cast("type[Method]", method), views)
         raise_problems(problems, Document({}, self._source or "recipe"))
-        return views
+        return tuple(view for view in views if view.count)
 
     def evaluation_source(self) -> dict[str, Any]:
         """What `hfcontrast.data` needs to open the rows to evaluate on; where `eval` names no data set, those of `data`.

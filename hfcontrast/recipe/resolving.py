@@ -2,18 +2,18 @@
 
 import json
 import sys
+import warnings
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from ..errors import RecipeError
+from ..errors import PluginError, RecipeError
 from ..view import View
 from .backbone import check_backbone, check_backbone_names
 from .checking import (
     Problem,
-    check_declared,
     check_evaluators,
     check_method,
-    check_recipe_views,
     find_method,
     own_settings,
     renamed_settings,
@@ -22,6 +22,7 @@ from .evaluated import check_built_in_data, readable_evaluators
 from .reading import Document
 from .renamed import note_settings
 from .sections import MethodSection
+from .views import check_recipe_views
 
 
 def resolve(
@@ -53,6 +54,31 @@ def resolve(
     if "method" in sections and "method" in resolved:
         sections["method"] = MethodSection(name=sections["method"].name, **resolved["method"])
     return resolved
+
+
+def check_declared(values: dict[str, Any], overridden: Iterable[tuple[str, ...]]) -> list[Problem]:
+    """The problems with a recipe's method and views that are known without torch: from the source of the method.
+
+    Args:
+        values: The recipe.
+        overridden: The paths of it that the command line sets.
+    """
+    from ..methods.registry import declaration
+
+    method, views = values.get("method"), values.get("views") or {}
+    if not isinstance(method, dict) or not isinstance(method.get("name"), str):
+        return []
+    try:
+        declared = declaration(method["name"])
+    except PluginError as error:
+        return [Problem(("method", "name"), str(error))]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are given when the method itself checks
+            problems = check_method(declared, own_settings(declared, method, overridden))[1]
+    except Exception:  # a validator that needs more than its source: the imported method is asked
+        problems = []
+    return problems + (check_recipe_views(declared, views)[1] if isinstance(views, dict) else [])
 
 
 def _check_rooms(values: dict[str, Any], document: Document) -> tuple[dict[str, Any], list[Problem]]:

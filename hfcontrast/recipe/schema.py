@@ -7,9 +7,9 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from .backbone import ADAPTATION, LORA
-from .checking import VIEW_FIELDS
 from .recipe import Recipe
 from .sections import SECTIONS
+from .views import VIEW_FIELDS
 
 if TYPE_CHECKING:
     from ..evaluation.protocol import Evaluator

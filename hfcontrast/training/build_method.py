@@ -66,9 +66,9 @@ def check_backbone_builds(recipe: Recipe) -> None:
                 encoder = build_encoder(config)
         except ArgumentError:  # it may be the device that this architecture cannot be built on
             encoder = build_encoder(config)
-        require_features(encoder, [view.size for view in views])
+        require_features(encoder, [view.size for view in _own_views(method_class, views)])
     if next(encoder.parameters()).is_meta and takes_a_blank_image(encoder):
-        _check_sizes(encoder, recipe, views)
+        _check_sizes(encoder, recipe, _own_views(method_class, views))
 
 
 def _encoder_config(
@@ -80,7 +80,8 @@ def _encoder_config(
         RecipeError: There is none.
     """
     with under("backbone"):
-        config = backbone_config(recipe.backbone, [*(view.size for view in views), published_size(recipe, views)], text)
+        sizes = [view.size for view in _own_views(method_class, views)]
+        config = backbone_config(recipe.backbone, [*sizes, published_size(recipe, views)], text)
         require_encoder(config)
     if not needs_captions(method_class) and is_two_towers_config(config):
         raise RecipeError(
@@ -88,6 +89,11 @@ def _encoder_config(
             f"take the configuration of an image tower, such as {image_tower(config) or 'clip_vision_model'}, or another method"
         )
     return config
+
+
+def _own_views(method_class: type[Method], views: tuple[View, ...]) -> tuple[View, ...]:
+    """The views that the method's own encoder gets, and not one that it has beside it."""
+    return tuple(view for view in views if view.name not in method_class.view_encoders)
 
 
 def _check_sizes(encoder: PreTrainedModel, recipe: Recipe, views: tuple[View, ...]) -> None:
@@ -133,7 +139,10 @@ def build_method(
             )
         raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}{hint}") from error
     check_built(method)
-    _check_sizes(method.encoder, recipe, views)
+    _check_sizes(method.encoder, recipe, _own_views(method_class, views))
+    for view in views:
+        if view.name in method.view_encoders:
+            check_image_size(getattr(method, method.view_encoders[view.name]).model, view.size, f"view '{view.name}'")
     with under("backbone"):
         loaded = load_weights(method.encoder, recipe.backbone)
     if loaded:

@@ -10,6 +10,7 @@ from ..methods.contract.calling import phases_of
 from ..methods.contract.freezing import frozen_phases
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
+from ..view import View
 from .build import Training
 from .engines import launched_alone
 from .same_data import DATA
@@ -24,6 +25,7 @@ def notices(training: Training) -> list[str]:
         noted = training.checkpoints.notes(newest).get(DATA) or {}
         found += incomparable_rows(training.rows, noted.get("fingerprint"))
     found += missing_kinds(training.method, training.recipe.optim.no_decay)
+    found += unlike_released(training.method, training.views)
     return found if training.length.pending else found + phases_missed_in(training)
 
 
@@ -41,6 +43,25 @@ def unused_tags(backbone: Backbone) -> list[str]:
             found.append(
                 f"{where} names an architecture, timm/{name}, and starts at random: to start from the weights of that name write "
                 f"{where}={{pretrained: timm/{name}}}"
+            )
+    return found
+
+
+def unlike_released(method: Method, views: tuple[View, ...]) -> list[str]:
+    """One sentence for each view whose size is not that of the released encoder that gets it, or whose encoder has random weights."""
+    found = []
+    for view in views:
+        if view.name not in method.view_encoders:
+            continue
+        encoder = getattr(method, method.view_encoders[view.name])
+        if not encoder.released:
+            found.append(
+                f"view '{view.name}' is encoded by {encoder.name!r} with random weights: what is learned from it is little"
+            )
+        elif encoder.normalization and encoder.normalization.size != view.size:
+            found.append(
+                f"views.{view.name}.size is {view.size}, and {encoder.name!r} was released for {encoder.normalization.size} px: its "
+                "features of another size may be worse (smaller ones are faster)"
             )
     return found
 

@@ -37,6 +37,7 @@ SMALL = {
     "deepcluster_v2": {"prototypes": [4, 3], "hidden_dim": 16, "projection_dim": 8},
     "dino": _DISTILLATION,
     "dinov2": _DISTILLATION,
+    "distill": {"teacher": CNN, "relational_weight": 1.0, "queue_size": 20, "hidden_dim": 16},
     "igpt": {"num_clusters": 4},
     "ijepa": {"predictor_width": 8, "predictor_depth": 1},
     "instdisc": {"negatives": 8},

@@ -45,7 +45,7 @@ def draw_views(
     """Draws the crops and distortions of a batch of samples.
 
     Every single crop has a number of its own, counted through ``views`` in their order, and views that share a key are
-    stacked along V in that order.
+    stacked along V in that order. What a view has of another (``crop_of``), or of an earlier epoch (``repeat_after``), is drawn as there.
 
     Args:
         views: The views of the method.
@@ -59,15 +59,28 @@ def draw_views(
         For each batch key what was drawn for its crops.
     """
     parts: dict[str, list[Draws]] = {}
-    first = 0
+    numbers = numbers_of(views)
+    sources = {view.name: view for view in views}
     for view in views:
-        numbers = np.arange(first, first + view.count, dtype=np.uint64)
-        draws = uniforms(seed, epoch, np.asarray(ids)[:, None], numbers[None, :], _DRAWS)
-        flips = draws[..., _FLIPS : _FLIPS + 2] < (view.horizontal_flip, view.vertical_flip)
-        boxes = _boxes(view, draws[..., _BOX:], np.asarray(heights)[:, None], np.asarray(widths)[:, None])
-        parts.setdefault(view.key, []).append(Draws(boxes, flips, _color_parameters(view, draws)))
-        first += view.count
+        own = uniforms(seed, epoch, np.asarray(ids)[:, None], numbers[view.name][None, :], _DRAWS)
+        source = sources[view.crop_of or view.name]
+        drawn_in = epoch % source.repeat_after if source.repeat_after else epoch
+        draws = own
+        if source is not view or drawn_in != epoch:
+            draws = uniforms(seed, drawn_in, np.asarray(ids)[:, None], numbers[source.name][None, :], _DRAWS)
+        flips = draws[..., _FLIPS : _FLIPS + 2] < (source.horizontal_flip, source.vertical_flip)
+        boxes = _boxes(source, draws[..., _BOX:], np.asarray(heights)[:, None], np.asarray(widths)[:, None])
+        parts.setdefault(view.key, []).append(Draws(boxes, flips, _color_parameters(view, own)))
     return {key: Draws(*(np.concatenate(a, axis=1) for a in zip(*part, strict=True))) for key, part in parts.items()}
+
+
+def numbers_of(views: tuple[View, ...]) -> dict[str, np.ndarray]:
+    """The numbers of each view's crops, (count,) uint64, by the view's name."""
+    found, first = {}, 0
+    for view in views:
+        found[view.name] = np.arange(first, first + view.count, dtype=np.uint64)
+        first += view.count
+    return found
 
 
 def _boxes(view: View, draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ class MethodConfig(PreTrainedConfig):
         renamed_settings: Renamed settings, old name -> new name. The old one keeps working wherever a setting is given
             (recipes, the command line, Python, a saved config.json), with one FutureWarning, and recipes keep their
             fingerprint: a run that was started with the old name can be resumed.
+        places: Settings that say where something lies, such as a released teacher: a resumed run may name another place, and the
+            method compares by itself that what lies there is the same.
 
     Args:
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
@@ -32,6 +34,7 @@ class MethodConfig(PreTrainedConfig):
     sub_configs = {"backbone_config": AutoConfig}
     default_backbone = "resnet"  # where there is none, or its model_type is missing
     renamed_settings: ClassVar[dict[str, str]] = {}
+    places: ClassVar[tuple[str, ...]] = ()
 
     backbone_config: dict | PreTrainedConfig | None = None
 

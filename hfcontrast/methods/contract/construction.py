@@ -151,7 +151,9 @@ def _changing_settings(method: "Method") -> Iterator[str]:
         return
     for name in names:
         before, after = getattr(config, name), getattr(again, name)
-        if json.dumps(before) != json.dumps(after):  # a list instead of a tuple is fine where the type allows both
+        if json.dumps(before, sort_keys=True) != json.dumps(
+            after, sort_keys=True
+        ):  # a list instead of a tuple is fine where the type allows both
             yield (
                 f"the setting {name} is {before!r} before saving and {after!r} after loading: __post_init__ must not change "
                 "what it has changed already, and a type annotation must say what the value is"

@@ -19,8 +19,11 @@ from hfcontrast.view import View
 
 # Beside what torch and transformers have: what an author writes, declares and calls.
 WRITTEN = {"embed", "objective", "before_step", "after_step", "frozen", "after_loading", "export_encoder", "visualize"}
-DECLARED = {"views", "teachers", "constant_lr", "compiled_modules", "collapse_advice", "min_images"}
+WRITTEN |= {"learned_from"}
+DECLARED = {"views", "view_encoders", "teachers", "constant_lr", "compiled_modules", "collapse_advice", "min_images"}
 DECLARED |= {"min_images_normalized", "data_statistics", "compute_data_statistics"}
+
+
 CALLED = {"encode", "random_uniform", "random_key", "update_teachers", "keep_in_eval_mode", "progress"}
 
 

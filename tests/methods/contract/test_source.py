@@ -9,7 +9,7 @@ from hfcontrast.commands.methods import describe_method
 from hfcontrast.entry_points import PluginEntry
 from hfcontrast.methods import registry
 from hfcontrast.methods.contract import source
-from hfcontrast.recipe.checking import check_declared
+from hfcontrast.recipe.resolving import check_declared
 
 PLAIN = """
 from typing import Literal
