@@ -159,6 +159,8 @@ def told_nothing(evaluation: Mapping[str, Any], labels: str | None) -> str:
         evaluation: The fact ``evaluation``.
         labels: Of the training data.
     """
+    if not evaluation:
+        return "It was not evaluated."
     if reason := evaluation.get("not_classified"):
         return f"{reason[0].upper()}{reason[1:]}."
     if doubled := evaluation.get("near_duplicates"):

@@ -76,8 +76,12 @@ def test_what_was_evaluated_on_the_rows_of_the_training_or_not_at_all():
         told_overlap({"trained_on": 1200}, None) == "The encoder was trained on 1,200 of the test split's images too."
     )
     assert told_nothing({"not_classified": "all rows are test rows"}, "unused") == "All rows are test rows."
-    assert told_nothing({}, None) == "Nothing was classified, as the data has no labels."
-    assert told_nothing({}, "unused") == "Nothing was classified."
+    counts = {"test_images": 7}
+    assert told_nothing(counts, None) == "Nothing was classified, as the data has no labels."
+    assert (
+        told_nothing(counts, "unused") == "Nothing was classified."
+        and told_nothing({}, None) == "It was not evaluated."
+    )
     assert "are near-duplicates" in told_nothing({"near_duplicates": 7}, "unused")
 
 
