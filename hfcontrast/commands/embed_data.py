@@ -222,6 +222,8 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         )
         before |= {name: options.get(name) for name in older}
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+    if "what" in changed and "model_digest" in changed:  # which is that of image processor or tokenizer too
+        changed.remove("model_digest")
     if set(changed) in ({"data.fingerprint"}, {"data.fingerprint", "data.rows"}):
         counts = f"{before.get('data.rows')} rows then, {options.get('data.rows')} now"
         raise HFContrastError(

@@ -205,6 +205,8 @@ def test_other_options_are_refused_and_named(clip_folder, source, tmp_path):
     embed.embed(clip_folder, source, tmp_path / "out", shard_rows=16)
     with pytest.raises(HFContrastError, match="other options: normalize was False, is True; shard_rows was 16, is 8"):
         embed.embed(clip_folder, source, tmp_path / "out", shard_rows=8, normalize=True)
+    with pytest.raises(HFContrastError, match="other options: what was 'both', is 'images'. Choose"):  # the same model
+        embed.embed(clip_folder, source, tmp_path / "out", shard_rows=16, what="images")
     with pytest.raises(
         HFContrastError, match="data.split was 'train', is 'test'; data.rows was 40, is 22; data.fingerprint was"
     ):
