@@ -104,7 +104,6 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     processor = build_processor(encoder, size, ratio, training.mean, training.std)
     with_texts = training.captions is not None and is_two_towers(encoder)
     found = opened.found
-    name = f"{data_name(**recipe.evaluation_source())} ({found.where})"
     settings = recipe.eval
     prepare = partial(
         prepared_rows,
@@ -133,7 +132,7 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     note_data(recipe, found, evaluation, processing)
     if with_texts:
         processor = with_tokenizer(encoder, processor, training.captions.tokenizer)
-    return evaluation, name, processor, ratio
+    return evaluation, rows.data.title, processor, ratio
 
 
 def without_train_rows(
@@ -236,7 +235,7 @@ def note_data(recipe: Recipe, found: HeldOut, evaluation: OnlineEvaluation, proc
     if rows.train is not None:
         where = "train" if recipe.eval.path else recipe.data.split
         train = data_set_of(rows.train.all_rows, source, where, data_name)
-    evaluation.conditions["rows"] = [test.fingerprint, train and train.fingerprint]
+    evaluation.conditions["rows"] = [test.fingerprint, test.with_captions, train and train.fingerprint]
     for name, (evaluator, _) in evaluation.tasks.items():
         evaluation.conditions[f"{CODE}{name.replace('-', '_')}"] = code_of(evaluator)
     images = dict(zip(("size", "resize_ratio", "mean", "std"), processing, strict=True))

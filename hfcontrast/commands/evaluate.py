@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..atomic import json_text, try_file, write_text
@@ -141,9 +142,20 @@ def run(args: argparse.Namespace) -> None:
             _write(report, args.json)
 
 
+def _left_by_run(file: Path) -> bool:
+    """Whether a file is the `result.json` of a run or the `table.json` of a comparison, and not a report of this command."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool({"recipe_hash", "runs"} & found.keys())
+
+
 def _try_json(file: str | None) -> None:
-    """Refuses a file that cannot be written."""
+    """Refuses a file that cannot be written, or that a run has left: `compare` would take other figures for the run's."""
     if file and file != "-":
+        if _left_by_run(Path(file)):
+            raise HFContrastError(f"--json: {file} is a file that a run or a comparison has left: choose another name")
         try:
             try_file(file)
         except OSError as error:

@@ -9,6 +9,7 @@ _DIGITS = 8  # of a fingerprint
 # What results say of an evaluation beside its settings: how tables call it, and where it stands in ``measured_on``.
 _PARTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rows that were evaluated on": lambda found: _fingerprint(found, "test"),
+    "captions that were evaluated on": lambda found: _fingerprint(found, "test", "with_captions"),
     "train rows of the evaluation": lambda found: _fingerprint(found, "train"),
     "preparation of the images": lambda found: found.get("images"),
 }
@@ -68,9 +69,9 @@ def _named(result: dict[str, Any]) -> tuple[str, str | None]:
     return result["evaluated_on"], test.get("fingerprint")
 
 
-def _fingerprint(measured: dict[str, Any], which: str) -> str | None:
+def _fingerprint(measured: dict[str, Any], which: str, kind: str = "fingerprint") -> str | None:
     data = measured.get(which) or {}
-    fingerprint = data.get("fingerprint")
+    fingerprint = data.get(kind)
     return fingerprint and f"{data['rows']} with fingerprint {_short(fingerprint)}"
 
 

@@ -57,7 +57,8 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _means(row: dict[str, Any]) -> dict[str, float]:
-    return {key: cell["mean"] for key, cell in row.items() if isinstance(cell, dict)}
+    shown = {key for key, (_, figure) in figures_of(row).items() if "compare" in figure.shown_in or figure.headline}
+    return {key: cell["mean"] for key, cell in row.items() if isinstance(cell, dict) and key in shown}
 
 
 def _baselines(

@@ -94,22 +94,28 @@ class Rows:
         values = (captions_of(row, self.captions) for row in self.dataset.select_columns([self.captions[0]]))
         return next(all_captions(values), None) is not None
 
-    def fingerprint(self) -> str | None:
-        """A hash of what these rows are, wherever they are kept; None of a stream of which nothing is known."""
-        if "fingerprint" not in self.known:
-            self.known["fingerprint"] = self._fingerprint()
-        return self.known["fingerprint"]
+    def fingerprint(self, further: bool = True) -> str | None:
+        """A hash of what these rows are, wherever they are kept; None of a stream of which nothing is known.
 
-    def _fingerprint(self) -> str | None:
+        Args:
+            further: Whether captions and other further columns count, beside images and labels; those of a stream always do.
+        """
+        name = "all columns" if further else "images and labels"
+        if name not in self.known:
+            self.known[name] = self._fingerprint(further)
+        return self.known[name]
+
+    def _fingerprint(self, further: bool) -> str | None:
         if self.whole is not None:  # reading some rows of a large file would read all that lies between them
-            whole, everything = self.whole.fingerprint(), np.arange(self.whole.num_rows or 0)
+            whole, everything = self.whole.fingerprint(further), np.arange(self.whole.num_rows or 0)
             if whole is None or (self.chosen is not None and np.array_equal(self.chosen, everything)):
                 return whole
             return fingerprint_of_some(whole, self.chosen, self.num_rows)
         if self.streaming:
             return self.files
         with LongTask(f"computing the fingerprint of {self.description}"):
-            return fingerprint_of_rows(self.dataset)
+            own = [column for column in self.dataset.column_names if further or column in ("image", "label")]
+            return fingerprint_of_rows(self.dataset.select_columns(own))
 
     def identities(self) -> np.ndarray | None:
         """(N,) uint64, equal for rows that are the same under other splits or slices (see ``row_identities``); None where not known."""

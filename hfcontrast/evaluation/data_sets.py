@@ -17,7 +17,8 @@ class DataSet:
         config: The configuration, where the data set has several.
         revision: The version of a Hub data set, where one was asked for.
         rows: How many rows there are, of which a limit may have been used; None where a stream does not know.
-        fingerprint: Of these rows; None where nothing is known of a stream.
+        fingerprint: Of their images and labels; None where nothing is known of a stream.
+        with_captions: The same with the captions, where these were read.
     """
 
     name: str
@@ -26,6 +27,7 @@ class DataSet:
     revision: str | None = None
     rows: int | None = None
     fingerprint: str | None = None
+    with_captions: str | None = None
 
     @property
     def title(self) -> str:
@@ -48,5 +50,8 @@ def data_set_of(rows: Rows, source: Mapping[str, Any], where: str, name: Callabl
         name: Gives the name of a data set from these arguments, of which ``name``, the configuration, is None.
     """
     config, revision = source.get("name"), source.get("revision")
-    named = name(**{**source, "name": None})
-    return DataSet(named, where, config, revision, rows.num_rows, rows.fingerprint())
+    files = source.get("data_files")
+    own = files.get(where, files) if isinstance(files, dict) else files  # of a mapping from splits
+    named = name(**{**source, "name": None, "data_files": own})
+    captions = rows.fingerprint() if rows.captions else None
+    return DataSet(named, where, config, revision, rows.num_rows, rows.fingerprint(further=False), captions)

@@ -1,5 +1,6 @@
 """The evaluation of an encoder during a run, and of the untrained one, which is the baseline of the trained one."""
 
+import copy
 import json
 import sys
 import time
@@ -99,7 +100,9 @@ def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path)
     Scores of other conditions (another data set, rows that have changed, other settings, other code), and of an earlier version that did
     not note all of them, are no baseline for today's evaluation: they are measured again or left out.
     """
-    notes = training.checkpoints.notes(checkpoint)
+    former = training.checkpoints.notes(checkpoint)
+    training.accelerator.wait_for_everyone()  # so that none reads what the first one is about to write
+    notes = copy.deepcopy(former)
     conditions = notes.get("untrained_conditions")
     before = notes.get(CONDITIONS, conditions)
     if before is not None and (kinds := changed_kinds(before, evaluate.conditions)):
@@ -116,7 +119,7 @@ def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path)
     elif not known:
         notes.pop("untrained", None)
     notes[CONDITIONS] = (before or {}) | json.loads(json.dumps(evaluate.conditions))
-    if notes != training.checkpoints.notes(checkpoint):
+    if notes != former:  # on all processes or on none
         training.checkpoints.replace_notes(checkpoint, notes)
 
 

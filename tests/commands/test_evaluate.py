@@ -293,6 +293,11 @@ def test_the_command_prints_a_table_and_json(clip_folder, colors_folder, tmp_pat
     assert json.loads(capsys.readouterr().out) == printed
     assert cli.main([*arguments, "--json", str(tmp_path / "no" / "where")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+    (tmp_path / "result.json").write_text(
+        '{"recipe_hash": "a", "scores": {}}'
+    )  # else compare would find other figures in it
+    assert cli.main([*arguments, "--json", str(tmp_path / "result.json")]) == 2
+    assert "is a file that a run or a comparison has left" in capsys.readouterr().err
     assert cli.main(["evaluate", str(tmp_path), colors_folder]) == 2
     assert "cannot be loaded as a model" in capsys.readouterr().err
 

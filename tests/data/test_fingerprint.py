@@ -59,6 +59,10 @@ def test_of_rows_with_bytes(tmp_path):
     columns = {**rows.dataset.to_dict(), "label": [2, *rows.dataset["label"][1:]]}
     changed.append(type(rows)(Dataset.from_dict(columns, features=rows.dataset.features), 20, None, False, "relabeled"))
     assert len({first, *(other.fingerprint() for other in changed)}) == 6
+    more = type(rows)(rows.dataset.add_column("caption", ["a"] * 20), 20, None, False, "with captions")
+    assert more.fingerprint(further=False) == first != more.fingerprint()
+    some = more.select([3, 1])
+    assert some.fingerprint(further=False) == rows.select([3, 1]).fingerprint() != rows.select([1, 3]).fingerprint()
 
 
 @pytest.mark.parametrize(("kind", "values"), [("bool", [True, None]), ("uint64", [2**64 - 1, None])])

@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate_model import evaluate_model
+from hfcontrast.comparison.compare import compare
 from hfcontrast.data import load_rows
 from hfcontrast.errors import DataError
 from hfcontrast.evaluation import batches
@@ -114,3 +115,60 @@ def test_runs_under_all_names_of_rows(files, by_identity, train, test, shared):
     assert scores.keys() == {"knn_accuracy", "linear_accuracy"} and rows.counts["shared_rows"] == shared
     assert (f"{shared} train rows left out as they are test rows" in told_counts(rows.counts)) == (shared > 0)
     json.dumps(rows.counts)
+
+
+TOWER = "{hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2"
+CLIP = f"{{model_type: clip, projection_dim: 16, vision_config: {TOWER}, patch_size: 8}}, text_config: {TOWER}}}}}"
+COMPARED = """
+method: {{name: {method}}}
+backbone: {backbone}
+data: {{path: parquet, data_files: {files}, split: {train}, workers: 0, cache: false}}
+{text}
+views: {{all: {{size: 16}}}}
+optim: {{lr: 0.001}}
+train: {{steps: 2, batch_size: 16, log_every: 1, device: cpu}}
+eval: {{split: test, tasks: {{knn: {{k: 1}}}}}}
+"""
+
+
+@pytest.mark.slow
+def test_comparing_where_train_rows_are_test_rows(files, tmp_path):
+    """Real trainings, with towers of different texts: at chance, with a row for chance, and with what is not the same named."""
+    small = "{model_type: resnet, embedding_size: 8, hidden_sizes: [8, 16], depths: [1, 1], layer_type: basic}"
+    for name, method, backbone, text in (
+        ("image", "simclr", small, ""),
+        ("long", "clip", CLIP, "text: {vocab_size: 600, max_length: 24}"),
+        ("short", "clip", CLIP, "text: {vocab_size: 600, max_length: 6}"),
+    ):
+        values = {
+            "method": method,
+            "backbone": backbone,
+            "text": text,
+            "files": json.dumps(files),
+            "train": "train+test",
+        }
+        (tmp_path / f"{name}.yaml").write_text(COMPARED.format(**values))
+    recipes = [tmp_path / f"{name}.yaml" for name in ("image", "long", "short")]
+    assert compare(recipes, output=tmp_path / "compared") == 0
+    table = json.loads((tmp_path / "compared" / "table.json").read_text())
+    rows = {row["name"]: row for row in table["rows"]}
+    for name in ("image", "long", "short"):
+        keys = ["knn_accuracy", "linear_accuracy"] + ["zero_shot_label", "image_to_text_r1"] * (name != "image")
+        check_chance({key: rows[name][key]["mean"] for key in keys})
+    assert (
+        rows["chance"]["image_to_text_r1"]["mean"] == pytest.approx(1 / TEST)
+        and rows["chance"]["knn_accuracy"]["mean"] >= 0.5
+    )
+    assert "text.max_length (24, 6)" in table["unequal"] and "tokens of a text (24, 6)" in table["unequal"]
+    text = (tmp_path / "compared" / "table.md").read_text()
+    assert (
+        "zero-shot label, %" in text
+        and "text→image R@1, %" in text
+        and f"{TEST} train rows left out as they are test rows" in text
+    )
+    for run in table["runs"]:
+        test = run["result"]["measured_on"]["test"]
+        assert test["rows"] == TEST  # with captions or without, the images are the same
+        assert test["fingerprint"] == table["runs"][0]["result"]["measured_on"]["test"]["fingerprint"]
+    assert compare(recipes, output=tmp_path / "compared") == 0  # begun before: nothing is trained again
+    assert json.loads((tmp_path / "compared" / "table.json").read_text()) == table
