@@ -21,7 +21,7 @@ from ..lock import hold, release
 from ..nn.distributed import rank
 from ..paths import local_path
 from .arguments import DataSource, as_options
-from .embedding_files import COUNTS, OWN_COLUMNS, PartMaker
+from .embedding_files import COUNTS, CUT_OFF, OWN_COLUMNS, PartMaker
 from .embedding_options import EmbeddingOptions, written_options
 from .launched import of_first
 from .models import OpenedModel, open_model
@@ -55,7 +55,8 @@ def embed(
 
     Returns:
         The manifest: ``options``, ``parts`` (rows and failures of each), ``rows``, ``unreadable_images``,
-        ``unusable_captions``, and ``nonfinite_images`` and ``nonfinite_captions``, whose embeddings have numbers that are not finite.
+        ``unusable_captions``, and ``nonfinite_images`` and ``nonfinite_captions``, whose embeddings have numbers that are not finite;
+        where texts are embedded, ``captions_cut_off``, which are longer than the model takes.
 
     Raises:
         HFContrastError: Model or data cannot be used for this, or the folder was begun with other options.
@@ -114,7 +115,8 @@ def write_parts(maker: PartMaker, folder: Path, options: dict[str, Any], console
 
 def _complete(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Counts what the files have, and enters that there are no more of them."""
-    for count in ("rows", *COUNTS):  # parts of earlier versions lack some
+    texts = [CUT_OFF] if any(CUT_OFF in part for part in manifest["parts"]) else []
+    for count in ("rows", *COUNTS, *texts):  # parts of earlier versions lack some
         manifest[count] = sum(part.get(count, 0) for part in manifest["parts"])
     write_manifest(manifest | {"complete": True}, folder)
     return manifest | {"complete": True}
@@ -256,5 +258,7 @@ def failures(part: dict[str, Any]) -> str:
     told = "".join(
         f", {counted(part[name], what)}{further}" for name, (what, further) in kinds.items() if part.get(name)
     )
+    cut_off = f", {counted(part[CUT_OFF], 'captions')} cut off" if part.get(CUT_OFF) else ""
     examples = as_options("; ".join(part.get("examples", [])))
-    return f"{told} (null); e.g. {examples}" if examples else told + " (null)" * bool(told)
+    null = f"{told} (null)" if told else ""
+    return cut_off + null + (f"; e.g. {examples}" if examples else "")

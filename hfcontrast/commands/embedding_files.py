@@ -22,6 +22,7 @@ from .launched import in_turn
 from .models import OpenedModel
 
 COUNTS = ("unreadable_images", "unusable_captions", "nonfinite_images", "nonfinite_captions")  # of what is null
+CUT_OFF = "captions_cut_off"  # what is counted of texts that are embedded
 NOT_FINITE = "its embedding has numbers that are not finite"
 OWN_COLUMNS = ("index", "image_embedding", "text_embedding")
 _EXAMPLES = 3  # unreadable images of a part that are named
@@ -61,12 +62,14 @@ class Encoded:
         images: One vector a row; None where images are not wanted.
         captions: For each row those of its captions; empty where texts are not wanted.
         problems: Why images cannot be read, by their places among the rows.
+        cut_off: How many captions were longer than the model takes.
     """
 
     copied: list[tuple]
     images: Vectors | None
     captions: list[Vectors]
     problems: dict[int, str]
+    cut_off: int
 
 
 class PartMaker:
@@ -133,7 +136,8 @@ class PartMaker:
     def _encode(self, batch: Prepared) -> Encoded:
         """Keeps nothing of the images: those of a part may be more than the memory holds."""
         copied = [tuple(row[name] for name in self.copied) for row in batch.rows]
-        return Encoded(copied, self._encode_images(batch), self._encode_captions(batch.rows), batch.problems)
+        images, (captions, cut_off) = self._encode_images(batch), self._encode_captions(batch.rows)
+        return Encoded(copied, images, captions, batch.problems, cut_off)
 
     def _encode_images(self, batch: Prepared) -> Vectors | None:
         if not self.transform:
@@ -147,15 +151,16 @@ class PartMaker:
             numbers[torch.tensor(there)] = features.float().cpu()
         return Vectors(numbers, there)
 
-    def _encode_captions(self, rows: list[dict]) -> list[Vectors]:
-        """For each row the vectors of its captions: one where the column holds one caption a row."""
+    def _encode_captions(self, rows: list[dict]) -> tuple[list[Vectors], int]:
+        """For each row the vectors of its captions (one where the column holds one caption a row), and how many were cut off."""
         if not self.tokenizer:
-            return []
+            return [], 0
         values = [captions_of(row, self.rows.captions) for row in rows]
         given = [(value or []) if self.several else [value] for value in values]
         captions = [[_usable(caption) for caption in several] for several in given]
         usable = [caption for several in captions for caption in several if caption is not None]
-        encoded = iter(text_embeddings(self.model, self.tokenizer, usable, self.batch_size))
+        cut: set[str] = set()
+        encoded = iter(text_embeddings(self.model, self.tokenizer, usable, self.batch_size, cut))
         found = []
         for several in captions:
             there = [caption is not None for caption in several]
@@ -163,7 +168,7 @@ class PartMaker:
             for place in (place for place, good in enumerate(there) if good):
                 numbers[place] = next(encoded)
             found.append(Vectors(numbers, there))
-        return found
+        return found, sum(caption in cut for caption in usable)
 
     def _table(self, part: list[Encoded], first: int) -> tuple[pyarrow.Table, dict[str, Any]]:
         starts = list(itertools.accumulate((len(one.copied) for one in part), initial=first))
@@ -186,6 +191,7 @@ class PartMaker:
             told["nonfinite_captions"] = sum(len(one.not_finite) for one in captions)
             missing = column.null_count + sum(not vectors.there for vectors in captions)
             told["unusable_captions"] = missing - told["nonfinite_captions"]
+            told[CUT_OFF] = sum(one.cut_off for one in part)
             ends = np.cumsum([0] + [len(vectors.there) for vectors in captions], dtype=np.int32)
             columns["text_embedding"] = pyarrow.ListArray.from_arrays(ends, column) if self.several else column
         if self.copied:

@@ -12,6 +12,7 @@ _PLURALS = (
     "rows",
     "texts",
     "captions",
+    "prompts",
     "files",
     "near-duplicates",
 )  # evaluators may count things whose singular is not known
@@ -103,6 +104,8 @@ def told_numbers(numbers: Mapping[str, Any]) -> str:
             parts.append(f"tuned {value}")
         elif name == "data":  # of a figure that was measured on other data than the test images
             parts.append(f"on {value}")
+        elif name.endswith("_cut_off"):  # of texts, that have more tokens than the model takes
+            parts.append(f"{counted(value, name.removesuffix('_cut_off'))} cut off")
         elif not name.startswith("of_"):
             all_of = numbers.get(f"of_{name}", value)
             if name.startswith("nonfinite"):

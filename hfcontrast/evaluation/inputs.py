@@ -114,7 +114,9 @@ def _prepare(processor: Any, images: list[Image.Image]) -> Tensor:
         raise DataError(f"{type(processor).__name__} makes no batch of these images: {error}") from error
 
 
-def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> dict[str, Tensor]:
+def tokenize(
+    model: PreTrainedModel, tokenizer: Any, texts: Sequence[str], cut: set[str] | None = None
+) -> dict[str, Tensor]:
     """Tokens as the model's text tower was trained on them, on its device.
 
     What is longer than the tower takes is cut off; control tokens within a text are text. Models of the SigLIP family were
@@ -125,14 +127,16 @@ def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> di
         model: A model with two towers.
         tokenizer: Its tokenizer, or a processor that has one.
         texts: The texts.
+        cut: Is given those that were cut off.
 
     Returns:
         ``input_ids`` (N, T) and, where the tokenizer makes one, ``attention_mask`` (N, T).
     """
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     controls, full = control_tokens(tokenizer), family_of(model).pads_texts
+    plain = [without_control(text, controls) for text in texts]
     encoded = tokenizer(
-        [without_control(text, controls) for text in texts],
+        plain,
         split_special_tokens=True,
         truncation=True,
         max_length=_max_length(model, tokenizer),
@@ -140,8 +144,18 @@ def tokenize(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]) -> di
         padding_side=None if full else "right",
         return_tensors="pt",
     )
+    if cut is not None:
+        cut.update(text for text, longer in zip(texts, _cut_off(tokenizer, plain, encoded)) if longer)
     device = next(model.parameters()).device
     return {name: encoded[name].to(device) for name in ("input_ids", "attention_mask") if name in encoded}
+
+
+def _cut_off(tokenizer: Any, texts: list[str], encoded: Any) -> list[bool]:
+    """Which of the texts have more tokens than were taken of them."""
+    if encoded.encodings is not None:
+        return [bool(one.overflowing) for one in encoded.encodings]
+    whole = tokenizer(texts, split_special_tokens=True).input_ids  # of tokenizers in Python, which do not say it
+    return [len(tokens) > encoded["input_ids"].shape[1] for tokens in whole]
 
 
 def _max_length(model: PreTrainedModel, tokenizer: Any) -> int:
@@ -150,7 +164,13 @@ def _max_length(model: PreTrainedModel, tokenizer: Any) -> int:
     return min((limit for limit in limits if limit and limit < _NO_LIMIT), default=77)
 
 
-def text_embeddings(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+def text_embeddings(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: Sequence[str],
+    batch_size: int = 256,
+    cut: set[str] | None = None,
+) -> Tensor:
     """Projected features of texts, not normalized; equal texts are encoded once and have equal features.
 
     Args:
@@ -158,6 +178,7 @@ def text_embeddings(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]
         tokenizer: Its tokenizer, or a processor that has one.
         texts: N texts, in any order.
         batch_size: Texts encoded at once.
+        cut: Is given those that are longer than the model takes, and were cut off.
 
     Returns:
         (N, D) float32 on the CPU.
@@ -168,7 +189,7 @@ def text_embeddings(model: PreTrainedModel, tokenizer: Any, texts: Sequence[str]
     found = []
     with evaluating(model):
         for start in range(0, len(different), batch_size):
-            tokens = tokenize(model, tokenizer, different[start : start + batch_size])
+            tokens = tokenize(model, tokenizer, different[start : start + batch_size], cut)
             found.append(text_features(model, **tokens).float().cpu())
     place = {text: number for number, text in enumerate(different)}
     return torch.cat(found)[[place[text] for text in texts]]

@@ -47,7 +47,8 @@ class Retrieval:
 
     Attributes:
         counts: ``images``, ``texts`` and, where some repeat, ``unique_texts`` of the last evaluation, over all processes; those with
-            features that are not finite, which count as not found, are ``nonfinite_images`` and ``nonfinite_texts``.
+            features that are not finite, which count as not found, are ``nonfinite_images`` and ``nonfinite_texts``, and texts that are
+            longer than the model takes ``texts_cut_off``.
         chance: What the recall of the last evaluation would be in a random order, by its names.
     """
 
@@ -57,6 +58,7 @@ class Retrieval:
         self.ks = tuple(ks)
         self.batch_size = batch_size
         self.counts: dict[str, int] = {}
+        self._cut_off = 0
         self.chance: dict[str, Chance] = {}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
@@ -73,6 +75,7 @@ class Retrieval:
         unique, repeated = unique_texts(identity)
         self.counts = {"images": len(images), "texts": len(texts)} | ({"unique_texts": unique} if repeated else {})
         lost = {"nonfinite_images": int((~finite(images)).sum()), "nonfinite_texts": int((~finite(texts)).sum())}
+        lost["texts_cut_off"] = self._cut_off
         self.counts |= {name: count for name, count in lost.items() if count}
         try:
             scores = retrieval_recall(images, texts, owners, self.ks)
@@ -101,7 +104,9 @@ class Retrieval:
                 features.append(encode(model, pixels.to(parameter.device, parameter.dtype)).float().cpu())
                 captions += several
         every = [text for several in captions for text in several]
-        texts = text_embeddings(model, self.tokenizer, every, self.batch_size)
+        cut: set[str] = set()
+        texts = text_embeddings(model, self.tokenizer, every, self.batch_size, cut)
+        self._cut_off = int(join_processes(torch.tensor([sum(text in cut for text in every)])).sum())
         identity = torch.tensor([_identity(text) for text in every], dtype=torch.long)
         images = join_processes(torch.cat(features))
         place = _places(len(captions))

@@ -37,6 +37,7 @@ def class_embeddings(
     class_names: Sequence[str],
     templates: Sequence[str] = PHOTO,
     batch_size: int = 256,
+    cut: set[str] | None = None,
 ) -> Tensor:
     """The weights of a zero-shot classifier.
 
@@ -46,6 +47,7 @@ def class_embeddings(
         class_names: K names, used as they are: replace underscores by spaces yourself where names have them.
         templates: Texts with {} for the name; several are an ensemble.
         batch_size: Texts encoded at once.
+        cut: Is given the prompts that are longer than the model takes, and were cut off.
 
     Returns:
         (K, D) float32 on the CPU, rows of length 1.
@@ -60,7 +62,7 @@ def class_embeddings(
     for start in range(0, len(class_names), at_once):
         names = class_names[start : start + at_once]
         prompts = [fill(template, name) for name in names for template in templates]
-        embeddings = unit(text_embeddings(model, tokenizer, prompts, batch_size))
+        embeddings = unit(text_embeddings(model, tokenizer, prompts, batch_size, cut))
         found.append(unit(embeddings.unflatten(0, (len(names), len(templates))).mean(dim=1)))
     return torch.cat(found)
 
@@ -142,6 +144,7 @@ class ZeroShot:
 
     Attributes:
         images: How many images with a label were classified the last time.
+        cut_off: How many prompts were longer than the model takes, as ``prompts_cut_off``; empty where none was.
         chance: What the figures of these images would be for one class alone, by their names.
     """
 
@@ -163,6 +166,7 @@ class ZeroShot:
         self.batch_size = batch_size
         self.places = places
         self.images = 0
+        self.cut_off: dict[str, int] = {}
         self.chance: dict[str, Chance | None] = {}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
@@ -182,7 +186,10 @@ class ZeroShot:
         labels = self.places(labels) if self.places else labels
         self.images = int((labels >= 0).sum())
         mine = self.class_names[rank() :: world_size()]
-        own = class_embeddings(model, self.tokenizer, mine, self.templates, self.batch_size)
+        cut: set[str] = set()
+        own = class_embeddings(model, self.tokenizer, mine, self.templates, self.batch_size, cut)
+        cut_off = int(join_processes(torch.tensor([len(cut)])).sum())
+        self.cut_off = {"prompts_cut_off": cut_off} if cut_off else {}
         classes = join_processes(own)
         try:
             scores = zero_shot_accuracy(image_features, classes, labels, self.top)

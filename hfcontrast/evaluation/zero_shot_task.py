@@ -116,12 +116,12 @@ class ZeroShotEvaluator(Evaluator):
             one = ZeroShot(rows.test, rows.tokenizer, names, settings.templates, places=places)
             details = {"classes": len(names), "templates": len(settings.templates)}
             figures = one.score(encoder, features, labels)
-            return Scores(figures, details, {"classes": len(names)}, one.chance)
+            return Scores(figures, details, {"classes": len(names)} | one.cut_off, one.chance)
         found, counts, chance, data = {}, {}, {}, {}
         for task in settings.tasks:
             one, name = self._task(rows, task), f"top1_{task.title}"
             found[name] = one(encoder)["top1"]
-            counts[name] = behind("test", one.images, one.batches) | {"classes": len(one.class_names)}
+            counts[name] = behind("test", one.images, one.batches) | {"classes": len(one.class_names)} | one.cut_off
             chance[name] = one.chance["top1"]
             data[name] = rows.data_of(_source(task), task.split)
         return Scores(found, counts=counts, chance=chance, data=data)
