@@ -224,8 +224,8 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         )
         before |= {name: options.get(name) for name in older}
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
-    if "what" in changed and "model_digest" in changed:  # which is that of image processor or tokenizer too
-        changed.remove("model_digest")
+    if "what" in changed:  # these follow from it: the tokenizer and the captions belong to them, or not
+        changed = [name for name in changed if name not in ("model_digest", "data.fingerprint")]
     if set(changed) in ({"data.fingerprint"}, {"data.fingerprint", "data.rows"}):
         counts = f"{before.get('data.rows')} rows then, {options.get('data.rows')} now"
         raise HFContrastError(
