@@ -73,6 +73,8 @@ class Backbone:
         min_matched: Share of the encoder's tensors that the weights must have, in (0, 1].
         lora: Adapters that are trained instead of the weights.
         locked: Towers that keep their released weights.
+        trainable_layers: How many of the last layers are trained, and what comes after them; the layers below keep their released weights.
+        freeze_batch_norm: Batch normalization uses the released running statistics, which stay, in training too.
     """
 
     written: str | dict[str, Any]
@@ -85,6 +87,8 @@ class Backbone:
     min_matched: Annotated[float, Field(gt=0, le=1)] | None = None
     lora: LoRA | None = None
     locked: list[Tower] | None = None
+    trainable_layers: Annotated[int, Field(ge=1)] | None = None
+    freeze_batch_norm: bool | None = None
 
     @classmethod
     def read(cls, written: "str | Mapping[str, Any] | Backbone", tower: bool = False) -> "Backbone":
@@ -93,7 +97,7 @@ class Backbone:
         Args:
             written: ``timm/ARCHITECTURE``, ``{model_type: ..., ...}`` or ``{pretrained: FOLDER_OR_HUB_NAME}``; two towers of any
                 kind as ``{model_type: vision-text-dual-encoder, projection_dim: ..., vision: BACKBONE, text: BACKBONE}``.
-            tower: Whether it is one tower of a pair, where ``lora``, ``locked`` and ``min_matched`` are not keys.
+            tower: Whether it is one tower of a pair, where the keys of :data:`ADAPTATION` are none.
         """
         if isinstance(written, cls):
             return written
@@ -180,6 +184,8 @@ ADAPTATION = (
     "min_matched",
     "lora",
     "locked",
+    "trainable_layers",
+    "freeze_batch_norm",
 )  # keys beside an architecture or weights that say what is trained of these
 WEIGHTS = ("pretrained", "revision")
 

@@ -35,6 +35,10 @@ def told_start(start: Mapping[str, Any] | None, two_towers: bool) -> list[str]:
     found += [f"The {tower} was locked: its released weights were not changed." for tower in locked]
     if start["lora"]:
         found.append(told_lora(start["lora"]))
+    elif start.get("trainable_layers"):
+        found.append(
+            f"Its last {counted(start['trainable_layers'], 'layers')} were trained further; the layers below kept their weights."
+        )
     elif not locked:
         found.append("Both towers were trained." if two_towers else "The whole encoder was trained further.")
     return found

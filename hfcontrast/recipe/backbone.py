@@ -54,13 +54,16 @@ def _contradictions(backbone: dict[str, Any]) -> list[Problem]:
     lora, locked = backbone.get("lora"), parsed.locked or []
     loaded = {tower for tower in TOWERS if parsed.weights_of(cast(Tower, tower))}
     problems = []
-    for name in ("min_matched", "lora", "locked"):
+    for name in _ADAPTATION:
         if backbone.get(name) and not loaded:
             problems.append(
                 Problem(("backbone", name), "there are no weights to start from: name them with pretrained")
             )
     if problems:
         return problems
+    if parsed.trainable_layers and lora:
+        text = "trainable_layers and lora both say what of the encoder is trained: keep one of them"
+        problems.append(Problem(("backbone", "trainable_layers"), text))
     if len(set(locked)) > 1:
         text = "with both towers locked, nothing but projections would be trained: lock one"
         problems.append(Problem(("backbone", "locked"), text))

@@ -87,6 +87,12 @@ class OptimSection(Section):
         None, description="Further factor on the learning rate of the patch embedding, 0.2 in DINOv2; null: none."
     )
 
+    freeze_encoder_steps: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Optimizer steps in the beginning in which the encoder is frozen, batch statistics and dropout included, and only the "
+        "heads are trained, for released weights: heads start at random, and their first gradients would undo them.",
+    )
+
     def peak_lr(self, global_batch: int) -> float:
         """The peak learning rate for so many samples a step."""
         return scaled_lr(self.lr, self.scale_lr, global_batch)

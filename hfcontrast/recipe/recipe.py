@@ -59,7 +59,7 @@ class Recipe(BaseModel):
         Backbone, PlainValidator(Backbone.read), PlainSerializer(lambda backbone: backbone.written), WithJsonSchema({})
     ] = Field(
         description="The encoder: timm/ARCHITECTURE, a transformers configuration {model_type: vit, ...}, both with "
-        "random weights; or {pretrained: NAME_OR_FOLDER} to start from weights, with lora: {r: 16} or locked: [vision]. Two towers: "
+        "random weights; or {pretrained: NAME_OR_FOLDER} to start from weights, with lora: {r: 16}, trainable_layers: 2, freeze_batch_norm: true or locked: [vision]. Two towers: "
         "{model_type: clip, ...}, or {model_type: vision-text-dual-encoder, vision: BACKBONE, text: BACKBONE}."
     )
     data: DataSection = Field(description="What is trained on, and how it is read.")

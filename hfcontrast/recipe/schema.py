@@ -107,6 +107,14 @@ def _backbone() -> list[dict[str, Any]]:
             "description": "Share of tensors that must be found.",
         },
         "locked": {**_type_schema(ADAPTATION["locked"]), "description": "Towers that are not trained."},
+        "trainable_layers": {
+            **_type_schema(ADAPTATION["trainable_layers"]),
+            "description": "Train the last so many layers, and what comes after them.",
+        },
+        "freeze_batch_norm": {
+            **_type_schema(ADAPTATION["freeze_batch_norm"]),
+            "description": "Normalize by the released running statistics, in training too.",
+        },
         "lora": {
             "type": ["object", "null"],
             "description": "Train low-rank adapters instead of the weights.",

@@ -1,10 +1,12 @@
-"""How much of released weights is trained: towers that stay locked, and LoRA."""
+"""How much of released weights is trained: towers that stay locked, LoRA, the last layers alone, and batch statistics that stay."""
 
 from collections.abc import Sequence
 
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..encoders.config import TOWERS, Backbone
+from ..encoders.layers import layer_distances
 from ..encoders.lora import add_lora, describe
 from ..encoders.two_towers import freeze_tower, is_two_towers
 from ..encoders.weights import Loaded
@@ -13,7 +15,7 @@ from ..methods.base import Method
 
 
 def adapt(method: Method, backbone: Backbone, loaded: Loaded | None) -> list[str]:
-    """Locks towers and puts in adapters, as the recipe's ``backbone.locked`` and ``backbone.lora`` say.
+    """Locks towers, puts in adapters and freezes layers, as the recipe's ``backbone`` says.
 
     A locked tower (LiT: Zhai et al., 2022, arXiv:2111.07991) keeps its weights, drops nothing out and leaves batch statistics
     alone. With LoRA, released weights and batch statistics of the towers with adapters stay; adapters, heads, projections,
@@ -25,7 +27,7 @@ def adapt(method: Method, backbone: Backbone, loaded: Loaded | None) -> list[str
         loaded: What was loaded; None for random weights.
 
     Returns:
-        A sentence for each of the two.
+        A sentence for each of them.
 
     Raises:
         RecipeError: There are no released weights to keep, or nothing would be left to train.
@@ -35,7 +37,41 @@ def adapt(method: Method, backbone: Backbone, loaded: Loaded | None) -> list[str
         sentences.append(_lock(method, backbone.locked, loaded))
     if backbone.lora is not None:
         sentences.append(_add_adapters(method, backbone, loaded))
+    if backbone.trainable_layers is not None:
+        sentences.append(_freeze_layers(method, backbone.trainable_layers, loaded))
+    if backbone.freeze_batch_norm and (norms := _batch_norms(method.encoder)):
+        method.keep_in_eval_mode(*(f"encoder.{name}" for name in norms))
+        sentences.append(f"batch normalization ({len(norms)} layers) uses the released running statistics, which stay")
     return sentences
+
+
+def _batch_norms(encoder: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in encoder.named_modules() if isinstance(module, _BatchNorm)}
+
+
+def _freeze_layers(method: Method, count: int, loaded: Loaded | None) -> str:
+    """Freezes all but the last layers; see :func:`~hfcontrast.encoders.layers.layer_distances`."""
+    encoder = method.encoder
+    if loaded is None:
+        raise RecipeError("backbone.trainable_layers keeps released weights: name some, with pretrained")
+    with under("backbone.trainable_layers"):
+        distances = layer_distances(encoder)
+    layers = max(distances.values()) - 1
+    if count >= layers:
+        raise RecipeError(
+            f"backbone.trainable_layers is {count}, and the encoder has {layers} layers: leave it out to train all of them"
+        )
+    frozen = [
+        (name, value)
+        for name, value in encoder.named_parameters()
+        if distances[name] > count and name in loaded.names and value.requires_grad
+    ]
+    for _, parameter in frozen:
+        parameter.requires_grad_(False)
+    standing = {name.rpartition(".")[0] for name, _ in frozen}
+    method.keep_in_eval_mode(*(f"encoder.{name}" for name in _batch_norms(encoder) if name in standing))
+    trained = sum(value.numel() for value in encoder.parameters() if value.requires_grad)
+    return f"the last {count} of {layers} layers are trained, {trained:,} parameters of the encoder; the layers below keep their weights"
 
 
 def _lock(method: Method, locked: Sequence[str], loaded: Loaded | None) -> str:
@@ -81,8 +117,6 @@ def _add_adapters(method: Method, backbone: Backbone, loaded: Loaded | None) -> 
             encoder, **settings, towers=towers, loaded=loaded.names, base=single, revision=backbone.revision
         )
     parts = tuple(f"{tower}_model." for tower in towers) if is_two_towers(encoder) else ("",)
-    norms = [
-        name for name, module in encoder.named_modules() if isinstance(module, _BatchNorm) and name.startswith(parts)
-    ]
+    norms = [name for name in _batch_norms(encoder) if name.startswith(parts)]
     method.keep_in_eval_mode(*(f"encoder.{name}" for name in norms))
     return describe(encoder, settings["r"], layers)

@@ -28,6 +28,7 @@ from .build_method import build_method, check_backbone_builds, color_statistics,
 from .checkpoint import Checkpoints
 from .data_statistics import measured_settings
 from .engines import build_accelerator, check_launcher
+from .frozen_encoder import FrozenEncoder
 from .grad_cache import GradientCache, check_cacheable
 from .length import Clock, Length, planned_length
 from .output_folder import check_same_run, make_output_folder, occupy
@@ -111,7 +112,13 @@ class Training:
             self.recipe.train.batch_size,
             self.cache,
             prepare=lambda batch: self.augmentation(batch, self.accelerator.device),
+            frozen=self.frozen_encoder(),
         )
+
+    def frozen_encoder(self) -> FrozenEncoder | None:
+        """What freezes the encoder in the first steps, where ``optim.freeze_encoder_steps`` asks for it."""
+        steps = self.recipe.optim.freeze_encoder_steps
+        return FrozenEncoder(self.method, steps, self.start.loaded if self.start else ()) if steps else None
 
 
 def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = None) -> Training:

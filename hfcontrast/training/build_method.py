@@ -13,7 +13,7 @@ from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
 from ..encoders.suitability import image_tower, require_encoder, require_features, takes_a_blank_image
 from ..encoders.tower_configs import is_two_towers_config
-from ..encoders.weights import load_weights
+from ..encoders.weights import Loaded, load_weights
 from ..errors import ArgumentError, RecipeError, under
 from ..methods.base import Method
 from ..methods.contract.arguments import needs_captions
@@ -151,8 +151,14 @@ def build_method(
     sentences += adapt(method, recipe.backbone, loaded)
     if loaded:
         copy_teachers(method)
-    start = StartingPoint(tuple(sentences), loaded.parts, tuple(recipe.backbone.locked or ())) if loaded else None
-    return method.train(), start
+    return method.train(), _starting_point(recipe, method, loaded, sentences) if loaded else None
+
+
+def _starting_point(recipe: Recipe, method: Method, loaded: Loaded, sentences: list[str]) -> StartingPoint:
+    adapters = {name.replace(".base_layer.", "."): name for name, _ in method.encoder.named_parameters()}
+    names = frozenset(adapters.get(name, name) for name in loaded.names)
+    locked, layers = tuple(recipe.backbone.locked or ()), recipe.backbone.trainable_layers
+    return StartingPoint(tuple(sentences), loaded.parts, locked, names, layers)
 
 
 def published_size(recipe: Recipe, views: tuple[View, ...]) -> int:

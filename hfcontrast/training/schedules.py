@@ -42,6 +42,8 @@ def schedule_phases(settings, steps_per_epoch: int) -> list[Phase]:
     if warmup := warmup_steps(settings, steps_per_epoch):
         otherwise = "the learning rate rises to the end and never follows its schedule"
         phases.append(Phase(f"optim.{named}", getattr(settings, named), warmup, otherwise))
+    if frozen := settings.freeze_encoder_steps:
+        phases.append(Phase("optim.freeze_encoder_steps", frozen, frozen, "the encoder is never trained"))
     for epoch in settings.lr_drops:
         phases.append(
             Phase("an epoch of optim.lr_drops", epoch, epoch * steps_per_epoch, "the learning rate does not drop there")
@@ -65,12 +67,13 @@ def set_schedules(
     steps_per_epoch: int,
     global_batch: int,
     lengths: Lengths = (),
+    factor: float = 1.0,
 ) -> float:
-    """Sets both in the optimizer's groups, the learning rate times their ``lr_scale``; returns the learning rate."""
-    lr = learning_rate(settings, step, total_steps, steps_per_epoch, global_batch, lengths)
+    """Sets both in the optimizer's groups, the learning rate times their ``lr_scale`` and a common factor; returns the learning rate."""
+    lr = learning_rate(settings, step, total_steps, steps_per_epoch, global_batch, lengths) * factor
     decay = weight_decay(settings, step, total_steps, lengths)
     for group in optimizer.param_groups:
-        base = lr if group["scheduled"] else scaled_lr(settings.lr, settings.scale_lr, global_batch)
+        base = lr if group["scheduled"] else scaled_lr(settings.lr, settings.scale_lr, global_batch) * factor
         group["lr"] = base * group.get("lr_scale", 1.0)  # groups of older checkpoints have none
         group["weight_decay"] = decay if group["decayed"] else 0.0
     return lr

@@ -22,11 +22,15 @@ class StartingPoint:
         sentences: What was loaded, which towers are locked and where adapters are, as the run prints it.
         parts: What was loaded, for each tower or the encoder as a whole.
         locked: The towers that keep their released weights.
+        loaded: Names of the encoder's tensors that were loaded.
+        trainable_layers: How many of its last layers are trained; None: all of them.
     """
 
     sentences: tuple[str, ...]
     parts: tuple[Part, ...]
     locked: tuple[str, ...]
+    loaded: frozenset[str] = frozenset()
+    trainable_layers: int | None = None
 
     @property
     def text(self) -> str:
@@ -41,12 +45,14 @@ class StartingPoint:
 
         Returns:
             ``weights``: for each part its ``tower``, ``name``, ``on_hub``, ``revision``, ``tensors``, ``of_tensors`` and ``base_models``:
-            the names on the Hub that it is or, as its own card says, was trained from; ``locked``; ``lora``, None without adapters.
+            the names on the Hub that it is or, as its own card says, was trained from; ``locked``; ``lora``, None without adapters;
+            ``trainable_layers``, None where all are trained.
         """
         return {
             "weights": [_described(part) for part in self.parts],
             "locked": list(self.locked),
             "lora": lora_facts(encoder),
+            "trainable_layers": self.trainable_layers,
         }
 
 

@@ -17,6 +17,7 @@ from ..methods.contract.steps import start_step
 from ..nn.distributed import world_size
 from ..nn.running_statistics import average_over_processes
 from .batch_size import too_few_to_normalize
+from .frozen_encoder import FrozenEncoder
 from .optim import clip_each_gradient
 from .schedules import set_schedules
 
@@ -95,6 +96,8 @@ class OptimizerStep:
         cache: Computes the gradients of a micro-batch piece by piece (``train.grad_cache``); it is given what the loader yields.
         prepare: Makes what the model takes of what the loader yields.
         on_gradients: Called with the steps done before, when all gradients are there and before they are clipped.
+        frozen: Freezes the encoder in the first steps, where the recipe asks for it.
+        lr_factor: What all learning rates are multiplied by, beside their schedule.
     """
 
     method: Method
@@ -106,6 +109,8 @@ class OptimizerStep:
     cache: "GradientCache | None" = None
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = _as_it_is
     on_gradients: Callable[[int], None] | None = None
+    frozen: FrozenEncoder | None = None
+    lr_factor: float = 1.0
 
     def __call__(self, batches: Iterable[dict[str, Any]], progress: Progress) -> StepResult:
         """Takes the step.
@@ -117,6 +122,8 @@ class OptimizerStep:
         method, model = self.method, self.method if self.model is None else self.model
         lr = self.set_schedules(progress)
         start_step(method, progress)
+        if self.frozen:
+            self.frozen.set_modes(progress.step)
         outputs, embeddings = [], None
         for batch in batches:
             with self.engine.accumulate(model), too_few_to_normalize():
@@ -126,6 +133,8 @@ class OptimizerStep:
                         self.on_gradients(progress.step)
                     self.clip(model)
                     drop_frozen_gradients(method, progress)
+                    if self.frozen:
+                        self.frozen.drop_gradients(progress.step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             outputs.append(MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state))
@@ -154,6 +163,7 @@ class OptimizerStep:
             progress.steps_per_epoch,
             self.batch_size,
             progress.lengths,
+            self.lr_factor,
         )
 
     def clip(self, model: nn.Module) -> None:
