@@ -1,5 +1,6 @@
 """The table of a comparison: the figures of its runs, as data, as Markdown and on the screen."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
         one) and ``values`` by seed;
         ``runs``: for each its name, folder, seed, recipe hash, result and error.
     """
+    runs = [copy.copy(run) for run in runs]  # another may be finished meanwhile, where several train at once
     rows = baseline_rows(runs) + recipe_rows(runs)
     return {
         "overrides": list(overrides),

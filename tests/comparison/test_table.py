@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hfcontrast.comparison import rows as rows_of
 from hfcontrast.comparison.plan import plan
 from hfcontrast.comparison.table import as_markdown, notes, print_table, summarize, table_cells, write_table
 
@@ -185,6 +186,20 @@ def test_chance_is_a_row_and_baselines_above_a_recipe_are_said(runs):
     assert "Chance: always the most frequent class, 'seven'." in notes(summary)
     runs[1].result["scores"]["chance"]["knn_accuracy"] = 0.2  # of other data
     assert row(summarize(runs, []), "chance (one)")["knn_accuracy"]["values"] in ([0.1], [0.2])
+
+
+def test_a_run_that_finishes_while_the_table_is_made_is_not_yet_in_it(runs, result, monkeypatch):
+    """Several runs may train at once, each with a thread that makes the table after it."""
+    last, count = runs[3], rows_of.counts_of_runs
+
+    def counted(own):
+        found = count(own)
+        last.result = result(last)
+        return found
+
+    monkeypatch.setattr(rows_of, "counts_of_runs", counted)
+    assert row(summarize(runs, []), "two")["unfinished"] == [1]
+    assert row(summarize(runs, []), "two")["seeds"] == [1]
 
 
 def measured(title, rows, fingerprint, code="1"):
