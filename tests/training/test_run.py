@@ -227,7 +227,7 @@ def test_fine_tuning_before_and_after_is_shown_with_the_other_scores(finished):
     assert scores["trained"] == evaluated[4] and "finetune_accuracy" in scores["untrained"]
     assert "finetune_accuracy" not in scores["raw_pixels"]
     card = " ".join((folder / "README.md").read_text().split())
-    assert "trained end to end on all labeled training images, for 20 epochs in batches of 16" in card
+    assert "on all labeled training images, for 20 epochs in batches of 16" in card
     accuracy = f"{100 * scores['trained']['finetune_accuracy']:.1f} %"
     assert f"{accuracy} |" in card and "| features | kNN accuracy | linear probe | fine-tuning |" in card
 
