@@ -50,6 +50,7 @@ class BatchBuilder:
         captions: Reads the captions, where there are to be some.
         tensors: What is batched as a tensor: further columns by name; any other is the labels' by its own name.
         labels: The class numbers of the labels of a stream.
+        without: Keys of views that are not cut. Batches then have ``crop_epoch`` (rows,) int64, the epoch in which crops are drawn.
 
     Attributes:
         cut_off: Captions of the last batch that were longer than the tokens that they may have.
@@ -64,15 +65,17 @@ class BatchBuilder:
         captions: CaptionReader | None = None,
         tensors: tuple[str, ...] = (),
         labels: LabelNumbers | None = None,
+        without: frozenset[str] = frozenset(),
     ):
         self.views = views
+        self.without = without
         self.seed = seed
         self.labeled = labeled
         self.columns = columns
         self.captions = captions
         self.tensors = tensors
         self.labels = labels or LabelNumbers()
-        self.cutter = CropCutter(views)
+        self.cutter = CropCutter(tuple(view for view in views if view.key not in without))
         self.cut_off = 0
 
     def build(self, samples: Iterator[Sample], rows: int) -> dict:
@@ -105,6 +108,8 @@ class BatchBuilder:
         self._cut(waiting, crops, parameters, rows - len(waiting))
         batch: dict[str, Any] = crops | {key + SUFFIX: values for key, values in parameters.items()}
         batch["index"] = torch.tensor([sample.index for sample in taken])
+        if self.without:
+            batch["crop_epoch"] = torch.tensor([sample.epoch for sample in taken])
         if self.labeled:
             batch["labels"] = torch.tensor([sample.label for sample in taken])
         for number, column in enumerate(self.columns):
@@ -129,6 +134,7 @@ class BatchBuilder:
         ids = np.array([sample.id for sample in samples], dtype=np.uint64)
         heights, widths = (np.array([image.shape[axis] for image in images]) for axis in (0, 1))
         draws = draw_views(self.views, self.seed, samples[0].epoch, ids, heights, widths)
+        draws = {key: drawn for key, drawn in draws.items() if key not in self.without}
         self.cutter.cut(images, draws, crops, start)
         for key, drawn in draws.items():
             parameters[key][start : start + len(samples)] = torch.from_numpy(drawn.color)

@@ -190,6 +190,8 @@ def _beginning(pattern: str) -> str:
 
 def detail_of(views: Sequence[View]) -> float:
     """How many times smaller an image may be decoded for the smallest crops of all views, divided by the root of its pixels."""
+    named = {view.name: view for view in views}
+    crops = [(named[view.crop_of or view.name], view.size) for view in views]
     return min(
-        math.sqrt(view.scale[0] * min(view.ratio[0], 1 / view.ratio[1], 1.0)) / (_SPARE * view.size) for view in views
+        math.sqrt(view.scale[0] * min(view.ratio[0], 1 / view.ratio[1], 1.0)) / (_SPARE * size) for view, size in crops
     )

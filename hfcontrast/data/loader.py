@@ -15,6 +15,7 @@ from hfcontrast.data.cache_filling import fill_cache
 from hfcontrast.data.captions import CaptionReader
 from hfcontrast.data.image_reader import detail_of
 from hfcontrast.data.map_batches import Division, MapBatches
+from hfcontrast.data.row_crops import crops_of_rows
 from hfcontrast.data.row_reader import RowReader
 from hfcontrast.data.shards import Shards
 from hfcontrast.data.sources import Rows
@@ -58,8 +59,10 @@ class TrainLoader:
         device_type: The type of the training device: for ``cuda``, batches are pinned.
         captions: Chooses and tokenizes the captions, for a method that reads them; a row without a usable one counts as
             unreadable.
+        without: Keys of views that batches do not have (see ``BatchBuilder``).
 
     Attributes:
+        completed: Completes each batch in this process, after it is made; None leaves it as it is.
         steps_per_epoch: Optimizer steps in an epoch; an incomplete last batch is dropped.
         cut_off: Captions so far that were longer than the tokens that they may have.
         workers: How many worker processes there are.
@@ -88,6 +91,7 @@ class TrainLoader:
         epoch_rows: int | None = None,
         device_type: str = "cpu",
         captions: CaptionReader | None = None,
+        without: frozenset[str] = frozenset(),
     ):
         check_views(tuple(views))
         if cache not in (True, False, "auto") or (workers != "auto" and (isinstance(workers, str) or workers < 0)):
@@ -105,8 +109,9 @@ class TrainLoader:
         self.about_cache: str | None = None
         self._pinned = device_type == "cuda"
         self._states: list[dict] = []
+        self.completed: Callable[[dict], dict] | None = None
         self._builder = BatchBuilder(
-            tuple(views), seed, rows.labeled, rows.columns, captions, rows.tensors, rows.labels
+            tuple(views), seed, rows.labeled, rows.columns, captions, rows.tensors, rows.labels, without
         )
         self._images = replace(rows.reader, detail=detail_of(views))
         self._next = 0  # micro-batch
@@ -154,6 +159,10 @@ class TrainLoader:
         """
         if self.cached:
             fill_cache(self._reader, self.rows.description, time_limit)
+
+    def crops(self, rows: list[int], epoch: int, key: str) -> dict | None:
+        """The crops under one key that some rows have in an epoch (see ``crops_of_rows``)."""
+        return crops_of_rows(self._reader, self._builder, rows, epoch, key)
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -236,7 +245,7 @@ class TrainLoader:
             self._unreadable.add(item["unreadable"], seen, all(state["pass"] > 0 for state in self._states))
             self.cut_off += item["cut_off"]
             self._next += 1
-            yield item["batch"]
+            yield item["batch"] if self.completed is None else self.completed(item["batch"])
 
     def _data_loader(self) -> DataLoader:
         dataset: IterableDataset

@@ -17,6 +17,7 @@ from .contract.by_setting import BySetting
 from .contract.config import MethodConfig
 from .contract.declaration import called, check_declaration
 from .contract.freezing import Frozen
+from .contract.frozen_features import FrozenFeatures
 from .contract.loading import check_model_type, make_whole
 from .contract.modules import ModulesOfMethod, copy_teachers
 from .contract.moved import keep_moved_members
@@ -25,7 +26,7 @@ from .contract.output import MethodOutput
 from .contract.progress import Phase, Progress
 from .registry import class_made
 
-__all__ = ["BySetting", "Frozen", "Method", "MethodConfig", "MethodOutput", "Phase", "Progress"]
+__all__ = ["BySetting", "Frozen", "FrozenFeatures", "Method", "MethodConfig", "MethodOutput", "Phase", "Progress"]
 
 
 class Method(ModulesOfMethod):
@@ -136,6 +137,14 @@ class Method(ModulesOfMethod):
     def export_encoder(self) -> PreTrainedModel:
         """The encoder that is evaluated and published: a native model, made of modules and parameters of this method."""
         return self.encoder
+
+    def frozen_features(self) -> dict[str, FrozenFeatures]:
+        """What frozen encoders make of views, always the same: ``train.cache_features`` computes it once and keeps it.
+
+        Returns:
+            :class:`FrozenFeatures` by the batch key of the view; ``embed`` then gets their entry, and not the view.
+        """
+        return {}
 
     def learned_from(self) -> list[ReleasedEncoder]:
         """Released encoders that the published one has learned from, for its card; the weights that it starts from are not among them."""

@@ -20,7 +20,7 @@ _NOW_FREE = {"data": {"max_unreadable"}}  # the same since later: counts as its 
 _LATER = {
     "data": {"image_key", "max_pixels", "open_addresses"},
     "optim": {"no_decay", "layer_decay", "patch_embed_lr_mult", "options", "freeze_encoder_steps"},
-    "train": {"minutes"},
+    "train": {"minutes", "cache_features"},
 }
 LENGTH = (
     "epochs",

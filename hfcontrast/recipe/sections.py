@@ -158,6 +158,11 @@ class TrainSection(Section):
         description="Batch statistics over all processes; false: each has its own, and the running ones are averaged.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the weights, the order of the data and the augmentation.")
+    cache_features: bool = Field(
+        False,
+        description="Compute what a frozen encoder (a teacher, a locked tower) makes of each image and crop once, keep it on the disk, and train on "
+        "that; views.NAME.repeat_after says how many crops an image has.",
+    )
     log_every: Count = Field(10, description="Steps between two log lines.")
     checkpoint_every: Count | None = Field(
         None, description="Steps between two checkpoints; null: one each epoch, with minutes ten in all."

@@ -30,6 +30,7 @@ from .data_statistics import measured_settings
 from .engines import build_accelerator, check_launcher
 from .frozen_encoder import FrozenEncoder
 from .grad_cache import GradientCache, check_cacheable
+from .kept_features import keep_features, keys_to_keep
 from .length import Clock, Length, planned_length
 from .output_folder import check_same_run, make_output_folder, occupy
 from .prepare import build_cache, prepare
@@ -138,17 +139,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     """
     check_launcher(recipe)
     clock, settings = Clock(), recipe.train
-    if missing := missing_packages(recipe.track.to):
-        raise RecipeError(f"track.to: {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
-    output = Path(settings.output)
-    make_output_folder(output)
-    accelerator = build_accelerator(recipe)
-    occupy(output, accelerator)
-    try:
-        former = check_same_run(recipe, output)
-    except CheckpointError:  # a mistyped backbone makes another recipe too, and is what the user needs to know
-        check_backbone_builds(recipe)
-        raise
+    output, accelerator, former = _entered(recipe)
     method_class = get_method(recipe.method.name)
     check_written(method_class, Method)
     check_fewest_images(recipe, method_class, accelerator.num_processes)
@@ -168,7 +159,8 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     with LongTask("building the method and loading its weights"):
         method, first = build_method(recipe, views, known, text_facts(captions) if captions else None)
     check_cacheable(method, settings.grad_cache, local_batch(recipe, accelerator.num_processes))
-    loader = build_loader(recipe, accelerator, rows, views, captions)
+    without = keys_to_keep(recipe, method, views, rows.streaming)
+    loader = build_loader(recipe, accelerator, rows, views, captions, without)
     with LongTask("moving the method to its device"):
         model, optimizer, channels_last = prepare(recipe, accelerator, method)
     if accelerator.num_processes > 1:
@@ -177,15 +169,38 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
     augmentation = ColorAugmentation(views, mean, std, channels_last=channels_last)
     compile_loops(accelerator.device.type)
     cache = build_cache(recipe, accelerator, method, augmentation)
+    if without:
+        loader.completed = keep_features(recipe, accelerator, method, views, loader, augmentation)
     length = planned_length(recipe, former, checkpoints, loader.steps_per_epoch)
     parts = (recipe, accelerator, method, model, optimizer, loader, augmentation, rows, views, mean, std, output)
     return Training(*parts, checkpoints, length, clock, first, cache, captions, data)
 
 
+def _entered(recipe: Recipe) -> tuple[Path, Accelerator, Recipe | None]:
+    """The output folder, which no other run may use until the end, the accelerator, and the recipe of a run that was begun there."""
+    if missing := missing_packages(recipe.track.to):
+        raise RecipeError(f"track.to: {', '.join(missing)} is not installed: pip install {' '.join(missing)}")
+    output = Path(recipe.train.output)
+    make_output_folder(output)
+    accelerator = build_accelerator(recipe)
+    occupy(output, accelerator)
+    try:
+        former = check_same_run(recipe, output)
+    except CheckpointError:  # a mistyped backbone makes another recipe too, and is what the user needs to know
+        check_backbone_builds(recipe)
+        raise
+    return output, accelerator, former
+
+
 def build_loader(
-    recipe: Recipe, accelerator: Accelerator, rows: Rows, views: tuple[View, ...], captions: CaptionReader | None
+    recipe: Recipe,
+    accelerator: Accelerator,
+    rows: Rows,
+    views: tuple[View, ...],
+    captions: CaptionReader | None,
+    without: frozenset[str] = frozenset(),
 ) -> TrainLoader:
-    """The loader of this process's micro-batches."""
+    """The loader of this process's micro-batches, without the views of some keys."""
     settings = recipe.train
     return TrainLoader(
         rows,
@@ -202,4 +217,5 @@ def build_loader(
         epoch_rows=recipe.data.epoch_rows,
         device_type=accelerator.device.type,
         captions=captions,
+        without=without,
     )

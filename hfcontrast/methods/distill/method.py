@@ -27,7 +27,7 @@ from ...errors import ArgumentError, CheckpointError, RecipeError
 from ...losses import feature_regression, seed_loss
 from ...nn import MLPHead, Queue, all_mean
 from ...view import View
-from ..base import Method, MethodOutput, Progress
+from ..base import FrozenFeatures, Method, MethodOutput, Progress
 from .config import DistillConfig
 
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -96,17 +96,34 @@ class Distill(Method):
         return self._teacher or self._open_teacher()
 
     def embed(
-        self, pixel_values: Tensor, teacher_pixel_values: Tensor, local_pixel_values: Tensor | None = None
+        self,
+        pixel_values: Tensor,
+        teacher_pixel_values: Tensor | None = None,
+        local_pixel_values: Tensor | None = None,
+        teacher_features: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Large crops (B, T, C, H, W), the teacher's (B, T, C, H', W') and small ones (B, L, C, h, w) to features.
 
+        Args:
+            pixel_values: The student's large crops.
+            teacher_pixel_values: The teacher's; None where there are its features.
+            local_pixel_values: The student's small crops, if it has some.
+            teacher_features: (B, T, D') the teacher's features, where they were computed before.
+
         Returns:
             ``student`` (B, T + L, D) and ``teacher`` (B, T, D').
+
+        Raises:
+            RecipeError: There is nothing of the teacher.
         """
         features = self.encode(pixel_values)
         if local_pixel_values is not None:
             features = torch.cat([features, self.encode(local_pixel_values)], dim=1)
-        return {"student": features, "teacher": self.teach(teacher_pixel_values)}
+        if teacher_features is None:
+            if teacher_pixel_values is None:
+                raise RecipeError("views.teacher.count is 0, and distillation needs what the teacher sees: 1 or more")
+            teacher_features = self.teach(teacher_pixel_values)
+        return {"student": features, "teacher": teacher_features}
 
     def teach(self, pixel_values: Tensor) -> Tensor:
         """The teacher's features (B, T, D') of crops (B, T, C, H', W') that are normalized as the student's."""
@@ -144,6 +161,13 @@ class Distill(Method):
             state={"keys": targets.detach().flatten(0, 1)},
             embeddings=F.normalize(predictions.detach(), dim=-1),
         )
+
+    def frozen_features(self) -> dict[str, FrozenFeatures]:
+        """The teacher's."""
+        config = self.config
+        own = self.teacher.fingerprint(), config.teacher_mean, config.teacher_std
+        fingerprint = f"{own[0]} {own[1]} {own[2]} of {config.image_mean} {config.image_std}"
+        return {"teacher_pixel_values": FrozenFeatures("teacher_features", self.teach, config.teacher_dim, fingerprint)}
 
     def learned_from(self) -> list[ReleasedEncoder]:
         """The teacher."""

@@ -19,7 +19,7 @@ from hfcontrast.view import View
 
 # Beside what torch and transformers have: what an author writes, declares and calls.
 WRITTEN = {"embed", "objective", "before_step", "after_step", "frozen", "after_loading", "export_encoder", "visualize"}
-WRITTEN |= {"learned_from"}
+WRITTEN |= {"learned_from", "frozen_features"}
 DECLARED = {"views", "view_encoders", "teachers", "constant_lr", "compiled_modules", "collapse_advice", "min_images"}
 DECLARED |= {"min_images_normalized", "data_statistics", "compute_data_statistics"}
 
