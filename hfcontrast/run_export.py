@@ -132,7 +132,7 @@ def _export(recipe: Recipe, copied: Path, output: Path, step: int, folder: Path)
     finally:
         release(copied)
     training.output, training.recipe = output, load_own_recipe(output)
-    training.length = replace(training.length, steps=step)
+    training.length = replace(training.length, steps=step, stopped=None)
     notes |= {"evaluation": {}, UNFINISHED: None if step >= total else total}
     with LongTask("exporting the encoder"):
         _write(training, notes, folder)

@@ -18,8 +18,10 @@ from .paths import quoted
 from .publishing.card import PREDICTIONS, build_card, card_figures, score_table, table_remarks
 from .publishing.export import save_published
 from .publishing.result import FILE, build_result, write_result
+from .publishing.told import told_early_stopping
 from .publishing.usage import usage
 from .recipe import Recipe
+from .run_early_stopping import build_early_stopping
 from .run_evaluation import OpenedRows, build_evaluation
 from .run_visualization import write_predictions
 from .signals import AT_ANY_TIME, stopping_at_once
@@ -27,6 +29,7 @@ from .training.build import Training, build_training
 from .training.build_method import published_size
 from .training.collapse import features_collapsed
 from .training.cut_captions import told_cut_captions
+from .training.early_stopping import NOTE as STOPPING
 from .training.engines import own_states
 from .training.loop import AFTER, BEFORE, train
 from .training.loss_range import constant_loss
@@ -69,7 +72,8 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         if training.accelerator.is_main_process:
             (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
         evaluation, evaluated_on, processor, ratio = build_evaluation(training, opened)
-    notes = train(training, evaluation)
+        stopping = build_early_stopping(training, opened, processor)
+    notes = train(training, evaluation, stopping)
     notes["evaluation"], notes["counts"] = evaluation.counts, evaluation.numbers
     notes["chance"], notes["chance_answers"] = evaluation.chance, evaluation.answers
     notes["evaluation"] = {**notes["evaluation"], "trained_on": opened.trained_on()}
@@ -133,6 +137,8 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
         )
     if constant := constant_loss(notes, training.total_steps):
         console.print(f"{constant}.", style="bold red")
+    for sentence in told_early_stopping(notes.get(STOPPING)):
+        console.print(sentence)
     if cut_off := told_cut_captions(training, notes):
         console.print(f"{cut_off} (text.max_length).")
     encoder = training.method.export_encoder()

@@ -51,7 +51,7 @@ ALLOWED = {
     "data": set(),
     "methods": {"nn", "encoders", "losses"},
     "recipe": {"methods", "encoders", "evaluation"},
-    "evaluation": {"nn", "encoders", "data"},
+    "evaluation": {"nn", "encoders", "data", "losses"},
     "report": {"nn"},
     "training": {*LIBRARY, "recipe"},
     "publishing": {*LIBRARY, "recipe", "training", "evaluation"},
@@ -59,6 +59,7 @@ ALLOWED = {
     "comparison": {"recipe", "evaluation"},
     "benchmarks": {*LIBRARY, "recipe", "training"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing"},
+    "run_early_stopping": {*LIBRARY, "recipe", "training", "evaluation", "run_evaluation"},
     "run_export": {"encoders", "recipe", "training", "publishing"},
     "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
     "run_training": {
@@ -70,6 +71,7 @@ ALLOWED = {
         "report",
         "publishing",
         "run_evaluation",
+        "run_early_stopping",
     },
     "planning": {"data", "recipe"},
     "run": {"recipe", "training", "run_training", "planning"},
@@ -81,7 +83,8 @@ ALLOWED = {
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {
     ("testing", "training"): {"step"},  # the contract is checked in the optimizer step that runs take
-    ("evaluation", "nn"): {"distributed", "collapse", "batch_norm", "running_statistics", "schedule"},
+    ("evaluation", "nn"): {"distributed", "collapse", "batch_norm", "running_statistics", "schedule", "random"},
+    ("evaluation", "losses"): {"uniformity"},
     ("publishing", "evaluation"): {"counts", "data_sets", "protocol", "registry", "verdict"},
     ("recipe", "evaluation"): {"protocol", "registry"},
     ("comparison", "evaluation"): {"counts", "registry", "verdict"},

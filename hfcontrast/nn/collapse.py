@@ -1,4 +1,4 @@
-"""Measures of collapse: the effective rank of features and their standard deviation on the sphere."""
+"""Measures of collapse: the effective rank of features, RankMe, and the standard deviation of features on the sphere."""
 
 import torch
 from torch import Tensor
@@ -32,3 +32,20 @@ def feature_std(features: Tensor) -> float:
         return float("nan")
     unit = F.normalize(features.float(), dim=1)
     return float(unit.std(dim=0).mean()) * unit.shape[1] ** 0.5
+
+
+def rankme(features: Tensor, epsilon: float = 1e-7) -> float:
+    """RankMe (Garrido et al., 2023, arXiv:2210.02885, equation 1): exp of the entropy of the singular values' shares.
+
+    As published the features are not centered: a mean that all share is one of the directions, and a large one lowers the figure.
+
+    Args:
+        features: (N, D); the paper takes N = 25,600.
+        epsilon: Added to each share, the paper's.
+
+    Returns:
+        Between 1 and min(N, D), up to what epsilon adds.
+    """
+    values = torch.linalg.svdvals(features.float())
+    shares = values / values.sum().clamp_min(1e-12) + epsilon
+    return float(torch.exp(-(shares * shares.log()).sum()))

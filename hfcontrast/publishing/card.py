@@ -24,12 +24,22 @@ from ..training.build import Training
 from ..training.build_method import published_size
 from ..training.collapse import features_collapsed
 from ..training.cut_captions import told_cut_captions
+from ..training.early_stopping import NOTE as STOPPING
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from .facts import base_models, hub_data, relation, run_facts, takes_labels
 from .result import named_scores
 from .teachers import passed_on, told_teacher
-from .told import told_data, told_nothing, told_overlap, told_setups, told_source, told_start, told_versions
+from .told import (
+    told_data,
+    told_early_stopping,
+    told_nothing,
+    told_overlap,
+    told_setups,
+    told_source,
+    told_start,
+    told_versions,
+)
 from .usage import usage
 
 UNFINISHED = "unfinished"  # of an exported checkpoint: the steps that its run has in all
@@ -148,7 +158,7 @@ def _training_text(
         "started_from": facts["start"],
         "taught": [told_teacher(teacher) for teacher in facts["teachers"]],
         "steps": f"{training.total_steps:,}",
-        "length": training.length.history(),
+        "length": " ".join([training.length.history(), *told_early_stopping(notes.get(STOPPING))]).strip(),
         "batch_size": batch_size,
         "setups": told_setups(facts["setups"]),
         "trained_on_data": told_data(facts["data"], training.total_steps, batch_size),

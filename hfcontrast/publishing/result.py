@@ -14,6 +14,7 @@ from ..evaluation.verdict import told_baselines_above
 from ..recipe.published import published_values
 from ..training.build import Training
 from ..training.cut_captions import NOTE
+from ..training.early_stopping import NOTE as STOPPING
 from ..training.environment import describe_environment
 from ..training.length import SECONDS
 from ..training.loss_range import constant_loss
@@ -83,6 +84,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "text": text_facts(training),
         "images_per_second": training_speed(training.output / "metrics.jsonl"),
         "constant_loss": constant_loss(notes, training.total_steps),
+        "early_stopping": notes.get(STOPPING),
         "captions": None if training.captions is None else notes.get(NOTE),
         "peak_memory": notes.get("peak_memory"),
         "device": torch.cuda.get_device_name(accelerator.device) if cuda else accelerator.device.type,

@@ -141,6 +141,45 @@ def told_versions(setups: Sequence[Mapping[str, Any]] | None, current: Mapping[s
     return f"Versions{of}: {packages}{commit}."
 
 
+def told_early_stopping(state: Mapping[str, Any] | None) -> list[str]:
+    """Which state of a run is published, and why; empty without early stopping.
+
+    Args:
+        state: What early stopping noted.
+    """
+    if not state or not state["published"]:
+        return []
+    knn = state["metric"] == "knn"
+    key, name = ("knn", "kNN accuracy") if knn else ("view_agreement", "neighbors shared by two augmented views")
+    end = (state["measurements"] or [state["start"]])[-1]
+    shown = {
+        who: f"{figures[key]:.1%}" if key in figures else "no finite features"
+        for who, figures in (("start", state["start"]), ("best", state["best"]), ("end", end))
+    }
+    by = f"by {name} on a fifth of the training images" + ("" if knn else ", without labels")
+    against = f"the end {shown['end']}, the start {shown['start']}"
+    if state["published"] == "end":
+        text = f"Published is the end of the training, {by}: {against}."
+    elif state["published"] == "best":
+        text = f"Published is the encoder of step {state['best_step']:,}, the best of {counted(len(state['measurements']), 'measurements')} {by}: {shown['best']}, {against}."
+    else:
+        text = f"Published is the start, as the training has not made it better {by}: {against}."
+    found = [text]
+    if "rankme" in end:
+        found.append(
+            f"Compared with the start, the last measurement keeps {end['shared_with_start']:.0%} of the nearest neighbors; RankMe {state['start']['rankme']:.1f} became "
+            f"{end['rankme']:.1f}, alignment {state['start']['alignment']:.3f} {end['alignment']:.3f}, uniformity {state['start']['uniformity']:.2f} {end['uniformity']:.2f}."
+        )
+    if state["reductions"]:
+        steps = listed([f"{step:,}" for step in state["reductions"]])
+        found.append(
+            f"The encoder got worse, so the best state was restored and the learning rate lowered at step {steps}."
+        )
+    if state["stopped_at"] is not None:
+        found.append(f"The training was ended early, at step {state['stopped_at']:,}.")
+    return found
+
+
 def told_overlap(evaluation: Mapping[str, Any], labels: str | None) -> str | None:
     """That an encoder has seen its test images in the training; None where it has not, as far as is known.
 

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from ..methods.base import Method
     from ..methods.contract.source import Declared
 
-TOP_LEVEL = ("method", "backbone", "data", "text", "views", "optim", "train", "eval", "track", "publish")
+TOP_LEVEL = (
+    "method",
+    "backbone",
+    "data",
+    "text",
+    "views",
+    "optim",
+    "train",
+    "eval",
+    "early_stopping",
+    "track",
+    "publish",
+)
 EXAMPLES = {
     "method": "{name: simclr, temperature: 0.2}",
     "backbone": "timm/resnet18 or {model_type: vit, hidden_size: 192} or {pretrained: facebook/dinov2-small}",
@@ -28,6 +40,7 @@ EXAMPLES = {
     "optim": "{name: adamw, lr: 0.001}",
     "train": "{epochs: 100, batch_size: 256}",
     "eval": "{every: 500}",
+    "early_stopping": "{every: auto}",
     "track": "{to: [tensorboard]}",
     "publish": "{license: apache-2.0}",
 }

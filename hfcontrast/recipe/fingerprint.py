@@ -41,6 +41,8 @@ def fingerprint_of(recipe: "Recipe") -> Fingerprint:
     """What must be equal to continue a run: all but how it is reported and which machine computes it."""
     sections = ("method", "backbone", "data", "text", "views", "optim", "train")
     settings = {name: values for name, values in recipe.to_dict().items() if name in sections}
+    if recipe.early_stopping.every is not None:
+        settings["early_stopping"] = recipe.early_stopping.model_dump(mode="json")
     for name, free in _FREE.items():
         fields = type(getattr(recipe, name)).model_fields
         fixed = {key: fields[key].default for key in _NOW_FREE.get(name, ())}

@@ -16,6 +16,7 @@ from ..renamed import without_warnings
 from ..view import View
 from .checking import Problem, check_sections, find_method
 from .differences import differences
+from .early_stopping import EarlyStoppingSection
 from .fingerprint import Fingerprint, fingerprint_of
 from .in_memory import InMemory, as_text, check_dataset, named_datasets
 from .named import recipe_file
@@ -70,6 +71,10 @@ class Recipe(BaseModel):
     optim: OptimSection = Field(default_factory=OptimSection, description="How the weights are changed.")
     train: TrainSection = Field(description="How long, how fast and where to training runs.")
     eval: EvalSection = Field(default_factory=EvalSection, description="How the encoder is evaluated.")
+    early_stopping: EarlyStoppingSection = Field(
+        default_factory=EarlyStoppingSection,
+        description="When the learning rate is lowered, the best state restored or the training ended, because the encoder gets worse.",
+    )
     track: TrackSection = Field(default_factory=TrackSection, description="Where the curves go.")
     publish: PublishSection = Field(default_factory=PublishSection, description="What is published.")
     _source: str | None = PrivateAttr(None)

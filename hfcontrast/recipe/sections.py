@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from .early_stopping import EarlyStoppingSection
 from .optimization import OptimSection
 from .section_base import Count, Positive, Section, Share
 
@@ -271,6 +272,7 @@ SECTIONS: dict[str, type[Section]] = {
     "optim": OptimSection,
     "train": TrainSection,
     "eval": EvalSection,
+    "early_stopping": EarlyStoppingSection,
     "track": TrackSection,
     "publish": PublishSection,
 }

@@ -95,8 +95,8 @@ class Training:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole training; 0 as long as ``train.minutes`` has not decided on them."""
-        return self.length.steps
+        """Optimizer steps of the whole training, until early stopping; 0 as long as ``train.minutes`` has not decided on them."""
+        return self.length.steps if self.length.stopped is None else self.length.stopped
 
     def progress(self, step: int) -> Progress:
         """What the method and the schedules are told of the time after some optimizer steps."""

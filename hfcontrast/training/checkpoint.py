@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,16 @@ class Checkpoints:
         folder: Where they live; made when the first is saved.
         accelerator: Whose prepared model and optimizer are saved.
         keep: How many of the newest are kept.
+
+    Attributes:
+        beside: Writes further files into the folder of a checkpoint, on the first process.
     """
 
     def __init__(self, folder: Path, accelerator: Accelerator, keep: int):
         self.folder = folder
         self.accelerator = accelerator
         self.keep = keep
+        self.beside: Callable[[Path], None] | None = None
 
     def newest(self) -> Path | None:
         """The checkpoint with the most steps; it was complete when it got its name, so that one that lacks a file is damaged."""
@@ -80,6 +84,8 @@ class Checkpoints:
         write_loader_state(unfinished, accelerator.process_index, loader_state)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            if self.beside:
+                self.beside(unfinished)
             write_state(unfinished, {"step": step, "num_processes": accelerator.num_processes, "notes": notes})
             commit_folder(unfinished, final)
             for old in sorted(self._complete())[: -self.keep]:

@@ -23,6 +23,7 @@ class Length:
         changes: Where it was changed between two starts: ``{"step": ..., "from": ..., "to": ...}``.
         minutes: ``train.minutes``, where that has decided.
         seconds_per_step: What was measured then.
+        stopped: The step at which early stopping has ended the run; None: it has not.
         pending: Whether a time (``train.minutes``) is still to decide on the steps, when their speed has been measured.
     """
 
@@ -31,6 +32,7 @@ class Length:
     minutes: float | None = None
     seconds_per_step: float | None = None
     pending: bool = False
+    stopped: int | None = None
 
     def progress(self, step: int, steps_per_epoch: int, seed: int) -> Progress:
         """What methods and schedules are told of the time after some steps."""
@@ -152,7 +154,7 @@ def planned_length(recipe: Recipe, former: Recipe | None, checkpoints: Checkpoin
     else:  # of a version that did not note it
         fixed = max(steps_of(former or recipe, steps_per_epoch), step)
         before = Length(fixed)
-    if before.steps == wanted or (minutes is not None and before.minutes == minutes):
+    if before.stopped is not None or before.steps == wanted or (minutes is not None and before.minutes == minutes):
         return before
     if NOTE not in notes:  # the folder's recipe.yaml is about to be replaced
         checkpoints.replace_notes(newest, notes | {NOTE: before.note()})

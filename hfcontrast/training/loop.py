@@ -24,6 +24,8 @@ from .build import Training
 from .checkpoint_files import read_state
 from .collapse import CollapseWatch, spread
 from .cut_captions import CutCaptions
+from .early_stopping import NOTE as STOPPING
+from .early_stopping import EarlyStopping
 from .environment import describe_environment
 from .gradients import GradientWatch
 from .interrupts import Watch
@@ -40,15 +42,17 @@ from .tracking import Tracking
 
 BEFORE = "stopped before the first step; the same command starts over"
 _CHECKPOINTS = 10  # of a run for a time
+Stopping = EarlyStopping | None
 AFTER = "stopped after the last step, which is saved; the same command evaluates and publishes"
 
 
-def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any]:
+def train(training: Training, evaluate: Evaluate | None = None, stopping: Stopping = None) -> dict[str, Any]:
     """Trains to the end, from the newest checkpoint where there is one; from that of the last step it only evaluates.
 
     Args:
         training: What :func:`~hfcontrast.training.build.build_training` made.
         evaluate: Evaluates an encoder; called at the start, every ``eval.every`` steps and at the end.
+        stopping: Watches the encoder and may end the training; None: nothing does.
 
     Returns:
         The run's notes: ``untrained`` (with released weights: the starting point) and ``trained`` hold what ``evaluate``
@@ -61,8 +65,8 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
         DataError: Too much of the data is unreadable.
     """
     with stopping_at_once(BEFORE):
-        step, notes, tracking = begin(training, evaluate)
-    if stop := take_steps(training, evaluate, step, notes, tracking):
+        step, notes, tracking = begin(training, evaluate, stopping)
+    if stop := take_steps(training, evaluate, step, notes, tracking, stopping):
         raise Interrupted(stop, AFTER)
     with stopping_at_once(AFTER):
         if evaluate:
@@ -72,7 +76,12 @@ def train(training: Training, evaluate: Evaluate | None = None) -> dict[str, Any
 
 
 def take_steps(
-    training: Training, evaluate: Evaluate | None, step: int, notes: dict[str, Any], tracking: Tracking
+    training: Training,
+    evaluate: Evaluate | None,
+    step: int,
+    notes: dict[str, Any],
+    tracking: Tracking,
+    stopping: Stopping = None,
 ) -> int:
     """Takes the steps that are left, logs, evaluates and saves between them.
 
@@ -82,27 +91,30 @@ def take_steps(
     Raises:
         Interrupted, TrainingError, DataError: As :func:`train`.
     """
-    recipe, method, loader, total = training.recipe, training.method, training.loader, training.total_steps
+    recipe, method, loader = training.recipe, training.method, training.loader
     checkpoint_every = recipe.train.checkpoint_every or steps_between_checkpoints(training)
     meter, gradients, losses = Meter(training, step), GradientWatch(method), LossRange(notes, step)
     state, optimizer_step = StateWatch(method), training.optimizer_step()
     captions = CutCaptions(training, notes, step)
+    optimizer_step.lr_factor = stopping.lr_factor if stopping else 1.0
     optimizer_step.on_gradients = lambda done: meter.warn(gradients.look(done))
     reset_peak_memory(training.accelerator.device)
 
     # Workers end while signals are only noted: what a finalizer raises is printed and lost.
     with Watch() as watch, meter, contextlib.closing(loader.iter_from(step)) as batches:
-        while step < total:
+        while step < training.total_steps:
             progress = training.progress(step)
             micro_batches = (meter.wait(batches) for _ in range(recipe.train.accumulation))
             with first_step(step == meter.first, recipe.train.compile):
                 done = optimizer_step(micro_batches, progress)
             state.look()
             step += 1
-
-            loss = done.loss
-            losses.add(loss)
-            stop, last = watch.step(step, loss), step == total
+            losses.add(done.loss)
+            stop = watch.step(step, done.loss)
+            if stopping and stopping.due(step):
+                watch.settle()
+                meter.warn(stopping.act(step, optimizer_step, tracking.log))
+            last = step == training.total_steps
             logs = step % recipe.train.log_every == 0 or last
             saves = step % checkpoint_every == 0 or last or stop
             if training.accelerator.num_processes > 1 and (logs or saves):
@@ -120,7 +132,7 @@ def take_steps(
                 watch.settle()
                 saved = save(training, step, notes, meter.images_per_second, losses)
             if stop and not last:
-                text = f"stopped after step {step} of {total}, saved in {saved}; the same command resumes from there"
+                text = f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same command resumes from there"
                 raise Interrupted(stop, text)
     return watch.asked
 
@@ -153,10 +165,12 @@ def save(training: Training, step: int, notes: dict[str, Any], images_per_second
     return saved
 
 
-def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str, Any], Tracking]:
+def begin(
+    training: Training, evaluate: Evaluate | None, stopping: Stopping = None
+) -> tuple[int, dict[str, Any], Tracking]:
     """All that comes before the first step: steps done before, the run's notes, and its tracking, which is open."""
     recipe = training.recipe
-    step, notes = start(training, evaluate)
+    step, notes = start(training, evaluate, stopping)
     tracking = Tracking(training.output / "metrics.jsonl", training.accelerator)
     run_id = notes.setdefault("run_id", secrets.token_hex(4))
     with LongTask(f"starting {', '.join(recipe.track.to) or 'metrics.jsonl'}"):
@@ -171,12 +185,19 @@ def begin(training: Training, evaluate: Evaluate | None) -> tuple[int, dict[str,
     return step, notes, tracking
 
 
-def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, dict[str, Any]]:
+def start(
+    training: Training, evaluate: Evaluate | None = None, stopping: Stopping = None
+) -> tuple[int, dict[str, Any]]:
     """Continues from the newest checkpoint or begins; writes the resolved recipe. Returns steps done and the run's notes."""
     accelerator, output = training.accelerator, training.output
     notes: dict[str, Any] = {}
     step = 0
-    if (checkpoint := training.checkpoints.newest()) is not None:
+    checkpoint = training.checkpoints.newest()
+    if stopping:
+        training.checkpoints.beside = stopping.write
+        with LongTask("measuring the encoder for early stopping"):
+            stopping.begin(checkpoint, training.checkpoints.notes(checkpoint) if checkpoint else {})
+    if checkpoint is not None:
         if evaluate:
             evaluate_untrained(evaluate, training, checkpoint)
         step, loader_state, notes = training.checkpoints.load(checkpoint)
@@ -192,7 +213,7 @@ def start(training: Training, evaluate: Evaluate | None = None) -> tuple[int, di
         accelerator.print(f"resuming from {checkpoint}")
         if not training.length.pending and (changed := training.length.about(step)):
             accelerator.print(changed)
-    notes[DATA] = training.data
+    notes |= {DATA: training.data} | ({STOPPING: stopping.state} if stopping else {})  # the latter as it changes
     record(training, step, notes)
     if accelerator.is_main_process:
         with writing(str(output)):
