@@ -9,12 +9,12 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from ..checksums import finished, new_fingerprint
 from ..errors import ArgumentError
 from ..nn.random import generator_at
 from .build import build_encoder
 from .config import Backbone
 from .features import encode, feature_size
+from .fingerprint import fingerprint_of_weights
 from .model_config import backbone_config
 from .pretrained import read_pretrained
 from .suitability import require_encoder
@@ -89,11 +89,7 @@ class ReleasedEncoder:
 
     def fingerprint(self) -> str:
         """Of its weights."""
-        found = new_fingerprint()
-        for name, value in sorted(self.model.state_dict().items()):
-            found.update(name.encode())
-            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return finished(found)
+        return fingerprint_of_weights(self.model)
 
 
 def open_released(written: str | Mapping[str, Any]) -> ReleasedEncoder:

@@ -18,11 +18,12 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..encoders.two_towers import pair_features, require_two_towers
+from ..encoders.two_towers import require_two_towers
 from ..losses import clip_loss, info_nce
 from ..nn import gather, rank, world_size
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput, Progress
+from .base import FrozenFeatures, Method, MethodConfig, MethodOutput, Progress
+from .pairs import embed_pairs, frozen_image_features
 
 
 @strict
@@ -64,9 +65,20 @@ class CLIP(Method):
                 self.encoder.logit_scale.data.fill_(math.log(1 / 0.07))
         self.post_init()
 
-    def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
-        """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""
-        return pair_features(self.encoder, pixel_values[:, 0], input_ids, attention_mask)
+    def embed(
+        self,
+        pixel_values: Tensor | None = None,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        image_features: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """(B, 1, C, H, W) images, or the features of a locked image tower, and (B, T) tokens to features of each, (B, D)."""
+        return embed_pairs(self.encoder, pixel_values, input_ids, attention_mask, image_features)
+
+    def frozen_features(self) -> dict[str, FrozenFeatures]:
+        """Those of a locked image tower."""
+        return frozen_image_features(self.encoder)
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The symmetric cross-entropy of this process's pairs against those of the global batch."""

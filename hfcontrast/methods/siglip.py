@@ -18,11 +18,12 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoders.two_towers import pair_features, require_two_towers
+from ..encoders.two_towers import require_two_towers
 from ..losses import siglip_loss
 from ..nn import gather, rank
 from ..view import View
-from .base import Method, MethodConfig, MethodOutput
+from .base import FrozenFeatures, Method, MethodConfig, MethodOutput
+from .pairs import embed_pairs, frozen_image_features
 
 _SCALE = math.log(10)
 
@@ -68,9 +69,20 @@ class SigLIP(Method):
             if self.own_bias is None:
                 self.encoder.logit_bias.fill_(self.config.bias)
 
-    def embed(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
-        """(B, 1, C, H, W) images and (B, T) tokens to features of each, (B, D)."""
-        return pair_features(self.encoder, pixel_values[:, 0], input_ids, attention_mask)
+    def embed(
+        self,
+        pixel_values: Tensor | None = None,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        image_features: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """(B, 1, C, H, W) images, or the features of a locked image tower, and (B, T) tokens to features of each, (B, D)."""
+        return embed_pairs(self.encoder, pixel_values, input_ids, attention_mask, image_features)
+
+    def frozen_features(self) -> dict[str, FrozenFeatures]:
+        """Those of a locked image tower."""
+        return frozen_image_features(self.encoder)
 
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The sigmoid loss of this process's images with the texts of the global batch."""

@@ -62,7 +62,9 @@ def images_in_words(facts: ImageFacts) -> str:
     if facts.unreadable:
         parts.append(f"{facts.unreadable:.0%} of a sample cannot be opened")
     if facts.captions:
-        parts.append(f"captions in the column {facts.captions}, which this recipe does not read")
+        parts.append(
+            f"captions in the column {facts.captions}, which this recipe does not read and photos/captions learns from"
+        )
     return "; ".join([", ".join(parts), f"evaluated on {facts.test}"])
 
 
