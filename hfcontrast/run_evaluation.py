@@ -169,7 +169,8 @@ def possible_tasks(
     for name, task in tasks.items():
         evaluator, settings = task
         lacking = rows.lacks(evaluator.needs_with(settings), encoder)
-        if lacking and name not in training.recipe.eval.tasks:
+        named = name in training.recipe.eval.tasks
+        if not named and (lacking or (evaluator.without_labels and not without_labels(rows.test_rows))):
             continue
         require(lacking, f"eval.tasks.{name}", rows, _HINTS)
         if evaluator.trains:
@@ -178,6 +179,11 @@ def possible_tasks(
             evaluator.check(encoder, rows, settings)
         found[name] = task
     return found
+
+
+def without_labels(rows: Rows) -> bool:
+    """Whether rows have neither labels nor captions, by which features could be evaluated."""
+    return not rows.has_labels() and rows.captions is None
 
 
 def draws_rows(found: HeldOut, settings: Any) -> bool:

@@ -17,9 +17,10 @@ from .encoders.two_towers import is_two_towers
 from .errors import CheckpointError
 from .lock import release
 from .progress import LongTask
-from .publishing.card import UNFINISHED, build_card
+from .publishing.card import build_card
 from .publishing.export import save_published
 from .publishing.processor import build_processor, published_ratio, with_tokenizer
+from .publishing.told import UNFINISHED
 from .recipe import Recipe, load_recipe
 from .recipe.published import OWN_FILE, own_recipe
 from .renamed import without_warnings

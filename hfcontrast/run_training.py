@@ -17,9 +17,10 @@ from .lock import release
 from .paths import quoted
 from .publishing.card import PREDICTIONS, build_card, card_figures, score_table, table_remarks
 from .publishing.export import save_published
-from .publishing.result import FILE, build_result, write_result
+from .publishing.result import FILE, build_result, named_scores, write_result
 from .publishing.told import told_early_stopping
 from .publishing.usage import usage
+from .publishing.verdict import verdict_of, without_classes
 from .recipe import Recipe
 from .run_early_stopping import build_early_stopping
 from .run_evaluation import OpenedRows, build_evaluation
@@ -106,28 +107,15 @@ def publish(training: Training, notes: dict[str, Any], processor: Any, ratio: fl
 def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None:
     """Prints the table at the end of a run."""
     console = plain_console(soft_wrap=True)
-    columns, rows = score_table(notes, released=training.weights is not None)
-    if rows:
-        table = Table()
-        for name in columns:
-            table.add_column(name, style="bold" if name.startswith("trained") else None)
-        for row in rows:
-            table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
-        console.print(f"Evaluated on {evaluated_on}: {told_counts(notes['evaluation'])}")
-        console.print(table)
-        titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}
-        for told, names in titles_by_numbers(titles, notes.get("counts", {})).items():
-            console.print(f"{', '.join(names)}: {told}")
-        for sentence in table_remarks(notes, released=training.weights is not None):
-            console.print(sentence)
+    has_scores = print_scores(training, notes, evaluated_on, console)
     if reason := notes["evaluation"].get("not_classified"):
         console.print(f"{reason[0].upper()}{reason[1:]}.")
-    elif not rows and (doubled := notes["evaluation"].get("near_duplicates")):
+    elif not has_scores and (doubled := notes["evaluation"].get("near_duplicates")):
         console.print(
             f"All {doubled:,} labeled train images are near-duplicates of images of {evaluated_on}: nothing was classified; eval.path "
             "or eval.split can name others."
         )
-    elif not rows:
+    elif not has_scores or without_classes(notes):
         console.print("The data has no labels: nothing was classified; eval.path can name a labeled data set.")
     if features_collapsed(notes):
         console.print(
@@ -148,3 +136,24 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     if (training.output / PREDICTIONS).exists():
         console.print(f"Its predictions as images: {training.output / PREDICTIONS}")
     console.print(f"Load it: AutoModel.from_pretrained({quoted(training.output)}{trust}); features: {lines.features}")
+    for line in verdict_of(training, notes, named_scores(notes, training.weights is not None)).lines(training.output):
+        console.print(line)
+
+
+def print_scores(training: Training, notes: dict[str, Any], evaluated_on: str, console: Any) -> bool:
+    """Prints the table of scores and what is to be said of it; returns whether there are any."""
+    columns, rows = score_table(notes, released=training.weights is not None)
+    if rows:
+        table = Table()
+        for name in columns:
+            table.add_column(name, style="bold" if name.startswith("trained") else None)
+        for row in rows:
+            table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
+        console.print(f"Evaluated on {evaluated_on}: {told_counts(notes['evaluation'])}")
+        console.print(table)
+        titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}
+        for told, names in titles_by_numbers(titles, notes.get("counts", {})).items():
+            console.print(f"{', '.join(names)}: {told}")
+        for sentence in table_remarks(notes, released=training.weights is not None):
+            console.print(sentence)
+    return bool(rows)

@@ -97,6 +97,8 @@ def possible_tasks(opened: OpenedModel, tasks: Chosen, found: HeldOut, trainable
     there[TEXT_TOWER] = opened.reads_texts
 
     def possible(evaluator: Evaluator, own: Any) -> bool:
+        if evaluator.without_labels and (rows.labeled or rows.captions is not None):
+            return False
         return all(there.get(need, need in rows.columns) for need in evaluator.needs_with(own))
 
     chosen = {name: task for name, task in tasks.items() if possible(*task)}

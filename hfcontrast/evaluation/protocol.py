@@ -155,6 +155,8 @@ class Evaluator(ABC):
         in_runs: Whether runs evaluate it by default, where rows and encoder have what it needs; otherwise only where
             ``eval.tasks`` names it.
         when_possible: Whether ``hfcontrast evaluate`` without ``--task`` includes it; otherwise it has to be named.
+        without_labels: Whether it takes the place of evaluators that need labels or captions: without being named it is included only
+            where the test rows have neither.
         beside: Whether it is computed wherever the features of the test images are available anyway, without being named.
         thorough: Whether it is slow: runs evaluate it before and after the training only.
         trains: Whether it trains a copy of the encoder, for which it reads the images several times and needs unsharded weights.
@@ -172,6 +174,7 @@ class Evaluator(ABC):
     figures: ClassVar[tuple[Figure, ...]]
     in_runs: ClassVar[bool] = False
     when_possible: ClassVar[bool] = True
+    without_labels: ClassVar[bool] = False
     beside: ClassVar[bool] = False
     thorough: ClassVar[bool] = False
     trains: ClassVar[bool] = False

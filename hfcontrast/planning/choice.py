@@ -4,6 +4,7 @@ What was measured is in the tables at the top: to change what is chosen, change 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..recipe import Recipe
@@ -23,7 +24,7 @@ SMALLEST_BATCH = 16
 MOST_EPOCHS = 2000  # more passes over the same images teach nothing more
 WARMUP = 0.05  # share of the steps
 LONGEST_WARMUP = 1000  # steps
-CHECKPOINTS = 15  # in a run
+CHECKPOINT_STEPS = 200  # between two checkpoints at least, where a length is named: an epoch may be a few steps
 FEW_EPOCHS = 20  # below which more time is advised
 
 
@@ -34,15 +35,15 @@ class Choice:
     Attributes:
         settings: Settings that differ from the recipe, by key.
         kind: The kind of images.
+        epochs: About how many passes over the images are made.
         minutes: How long is trained.
-        epochs: About how many passes over the images that is; None where the settings fix it.
         capped: Whether less time is taken than there is, as more would not help.
     """
 
     settings: dict[str, object]
     kind: str
+    epochs: float
     minutes: float
-    epochs: float | None
     capped: bool = False
 
 
@@ -58,7 +59,14 @@ def size_of(machine: Machine) -> str:
     return "gpus" if machine.processes > 1 else "gpu"
 
 
-def choose(facts: ImageFacts, machine: Machine, recipe: Recipe, minutes: float | None, kind: str | None) -> Choice:
+def choose(
+    facts: ImageFacts,
+    machine: Machine,
+    recipe: Recipe,
+    minutes: float | None = None,
+    kind: str | None = None,
+    length: Mapping[str, float] | None = None,
+) -> Choice:
     """Settings for images, machine and time.
 
     Args:
@@ -67,6 +75,7 @@ def choose(facts: ImageFacts, machine: Machine, recipe: Recipe, minutes: float |
         recipe: The recipe whose settings are changed.
         minutes: What ``--time`` says.
         kind: What ``--kind`` says.
+        length: ``epochs`` or ``steps``, where the command line fixes one of them: no time is chosen then.
     """
     kind = (GRAY if facts.all_gray else PHOTOGRAPHS) if kind in (None, AUTO) else kind
     settings: dict[str, object] = {}
@@ -78,21 +87,21 @@ def choose(facts: ImageFacts, machine: Machine, recipe: Recipe, minutes: float |
         settings["train.batch_size"] = batch
         if recipe.optim.scale_lr == "none":  # adamw: by the square root (Malladi et al., 2022)
             settings["optim.lr"] = float(f"{recipe.optim.lr * math.sqrt(batch / recipe.train.batch_size):.2g}")
-    given = MINUTES if minutes is None else minutes
     speed = IMAGES_PER_SECOND[size_of(machine)] * (machine.cores if machine.device == "cpu" else 1) * machine.processes
-    epochs = given * 60 * speed / facts.count
-    taken = given * min(MOST_EPOCHS / epochs, 1)
-    epochs = min(epochs, MOST_EPOCHS)
-    steps = max(round(epochs * (facts.count // batch)), 1)
-    if "minutes" in type(recipe.train).model_fields:
-        settings["train.minutes"] = round(taken, 2)
+    given, in_epoch = MINUTES if minutes is None else minutes, max(facts.count // batch, 1)
+    possible = given * 60 * speed / facts.count
+    epochs = min(possible, MOST_EPOCHS)
+    taken = given * min(MOST_EPOCHS / possible, 1.0)
+    if length:
+        epochs = length["epochs"] if "epochs" in length else length["steps"] / in_epoch
+        settings["train.checkpoint_every"] = max(in_epoch, CHECKPOINT_STEPS)
     else:
-        settings["train.epochs"] = float(f"{epochs:.3g}")
+        settings["train.minutes"] = float(f"{taken:.4g}")
+    steps = max(round(epochs * in_epoch), 1)
     settings["optim.warmup_steps"] = max(min(round(WARMUP * steps), LONGEST_WARMUP), 1)
-    settings["train.checkpoint_every"] = max(steps // CHECKPOINTS, facts.count // batch)
     if epochs < FEW_EPOCHS and recipe.method.options.get("freeze_last_layer_epochs"):
         settings["method.freeze_last_layer_epochs"] = 0
-    return Choice(settings, kind, taken, epochs, taken < given)
+    return Choice(settings, kind, epochs, taken, capped=not length and taken < given)
 
 
 def batch_size(count: int, machine: Machine, full: int) -> int:

@@ -56,7 +56,7 @@ def plan_run(
     where = [*(f"data.{key}={value}" for key, value in source.items()), f"train.output={output}"]
     base = load_recipe(file, [*where, *overrides], common=common)
     facts = look(base.data.source(), images)
-    chosen = choose(facts, machine, base, minutes, kind)
+    chosen = choose(facts, machine, base, minutes, kind, _length(base, given.keys()))
     own = [f"{key}={json.dumps(value)}" for key, value in _without_given(chosen, given.keys()).items()]
     found = load_recipe(file, [*where, *own, *overrides], common=common)
     if is_first_process():
@@ -70,6 +70,12 @@ def _given(overrides: Sequence[str]) -> dict[str, str]:
     """The keys of overrides, and what stands behind their ``=``."""
     parts = (override.partition("=") for override in overrides)
     return {key.strip(): value.strip() for key, _, value in parts}
+
+
+def _length(recipe: Recipe, keys: Collection[str]) -> dict[str, float]:
+    """The length that a command line fixes otherwise than by a time: ``epochs`` or ``steps``; empty where it fixes none."""
+    named = {name: getattr(recipe.train, name) for name in ("epochs", "steps") if f"train.{name}" in keys}
+    return {name: value for name, value in named.items() if value}
 
 
 def _check_given(keys: Collection[str], images: str, minutes: float | None) -> None:
@@ -100,7 +106,7 @@ def _without_given(chosen: Choice, keys: Collection[str]) -> dict[str, object]:
     """The settings that were chosen, but those that the command line sets, alone or in another way."""
     settings = {key: value for key, value in chosen.settings.items() if key not in keys}
     if LENGTHS.intersection(keys):
-        settings = {key: value for key, value in settings.items() if key not in LENGTHS}
+        settings.pop("train.minutes", None)
     if "optim.warmup_epochs" in keys:
         settings.pop("optim.warmup_steps", None)
     for_all = {key.removeprefix("views.all.") for key in keys if key.startswith("views.all.")}

@@ -26,12 +26,12 @@ def five_lines(
     size = next(iter(recipe.views.values()))["size"]
     why = f", the one for {SIZES_IN_WORDS[size_of(machine)]}" if picked else ""
     length = f"{settings.epochs:g} epochs" if settings.epochs else f"{settings.steps} steps"
-    if getattr(settings, "minutes", None):
+    if settings.minutes:
         length = f"{settings.minutes:g} minutes, about {_rounded(chosen.epochs)} passes over the images"
     advice = ""
     if chosen.capped:
         advice = f" (more than {MOST_EPOCHS:,} passes are not made)"
-    elif chosen.epochs is not None and chosen.epochs < FEW_EPOCHS:
+    elif settings.minutes and chosen.epochs < FEW_EPOCHS:
         advice = f": few (--time {_longer(chosen)} would make {FEW_EPOCHS} of them)"
     views = KINDS[chosen.kind]
     return [
@@ -68,12 +68,10 @@ def images_in_words(facts: ImageFacts) -> str:
     return "; ".join([", ".join(parts), f"evaluated on {facts.test}"])
 
 
-def _rounded(number: float | None) -> str:
-    if number is None:
-        return "some"
+def _rounded(number: float) -> str:
     return f"{number:.1f}" if number < 3 else f"{float(f'{number:.2g}'):,.0f}"
 
 
 def _longer(chosen: Choice) -> str:
-    minutes = chosen.minutes * FEW_EPOCHS / max(chosen.epochs or FEW_EPOCHS, 1e-9)
+    minutes = chosen.minutes * FEW_EPOCHS / chosen.epochs
     return f"{minutes / 60:.0f}h" if minutes >= 90 else f"{minutes:.0f}m"

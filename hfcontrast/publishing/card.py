@@ -38,11 +38,12 @@ from .told import (
     told_setups,
     told_source,
     told_start,
+    told_unfinished,
     told_versions,
 )
 from .usage import usage
+from .verdict import concluding
 
-UNFINISHED = "unfinished"  # of an exported checkpoint: the steps that its run has in all
 _NOT_EVALUATED = "This export was not evaluated: `hfcontrast evaluate` with this folder does it."
 CARD = "card"  # where figures are shown, as evaluators declare it
 PREDICTIONS = "predictions.png"  # the method's predictions for a few images, if it has any
@@ -96,12 +97,6 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
     return ModelCard(public.scrubbed(card.content), ignore_metadata_errors=False)
 
 
-def told_unfinished(notes: dict[str, Any], steps: int) -> str | None:
-    """A sentence on a checkpoint that was exported before the end of its run; None at its end."""
-    total = notes.get(UNFINISHED)
-    return f"**This is an unfinished run: exported after step {steps:,} of {total:,}.**" if total else None
-
-
 def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) -> dict[str, Any]:
     """The card's description of the encoder and its use."""
     size, pairs = published_size(training.recipe, training.views), training.captions is not None
@@ -129,7 +124,8 @@ def _evaluation_text(
     training: Training, notes: dict[str, Any], evaluated_on: str, labels: str | None
 ) -> dict[str, Any]:
     """The card's description of the evaluation."""
-    columns, rows = score_table(notes, released=training.weights is not None)
+    released = training.weights is not None
+    columns, rows = score_table(notes, released)
     return {
         "predictions": PREDICTIONS if notes["evaluation"] and (training.output / PREDICTIONS).exists() else None,
         "unfinished": told_unfinished(notes, training.total_steps),
@@ -140,7 +136,10 @@ def _evaluation_text(
         "nothing": told_nothing(notes["evaluation"], labels) if notes["evaluation"] else _NOT_EVALUATED,
         "columns": columns,
         "scores": rows,
-        "remarks": table_remarks(notes, released=training.weights is not None),
+        "remarks": [
+            *table_remarks(notes, released),
+            *concluding(training, notes, named_scores(notes, released), labels),
+        ],
         "explained": explained(training.recipe, notes.get("trained", {}), notes.get("counts", {})),
         "evaluated_on": evaluated_on,
         "counts": told_counts(notes["evaluation"]) if notes["evaluation"] else "",

@@ -21,6 +21,7 @@ from ..training.loss_range import constant_loss
 from ..training.record import precision_of
 from ..training.tracking import read_metrics
 from .facts import run_facts
+from .verdict import verdict_of
 
 FILE = "result.json"
 
@@ -50,7 +51,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         resuming, with the steps ``from`` which and ``to`` which; ``minutes`` that all starts took together until the last step; ``scores`` of ``chance``, ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
         as they were evaluated, by the keys that evaluators declare; ``verdict``: sentences on baselines that score above the trained
-        encoder; ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
+        encoder; ``beats_baselines``, ``conclusions``, ``causes``: see :meth:`~.verdict.Verdict.facts`; ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
         labeled data train images there were, how many ``shared_rows`` (test rows as well) and ``near_duplicates`` of test images were
         left out of the latter, ``unlabeled`` images of both, ``trained_on``: how many test rows the encoder was trained on too, or ``all``, and ``not_classified``: why nothing was, where all train rows are test rows;
         ``counts``: the numbers behind each of
@@ -76,6 +77,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "minutes": round(notes.get(SECONDS, 0.0) / 60, 2),
         "scores": scores,
         "verdict": told_baselines_above(scores),
+        **verdict_of(training, notes, scores).facts(),
         "chance_answers": notes.get("chance_answers", {}),
         "evaluated_on": evaluated_on,
         "evaluation": notes["evaluation"],

@@ -6,6 +6,7 @@ from typing import Any
 from ..evaluation.counts import counted
 
 COMMIT = "git_commit"  # among versions, of the repository of the working directory
+UNFINISHED = "unfinished"  # of an exported checkpoint: the steps that its run has in all
 _TOWERS = {"": "encoder", "vision": "image tower", "text": "text tower"}
 _PLACES = {"built-in": ", which comes with hfcontrast", "local": ", files of the machine that trained"}
 _HUB = "https://huggingface.co/"
@@ -209,6 +210,12 @@ def told_nothing(evaluation: Mapping[str, Any], labels: str | None) -> str:
     if doubled := evaluation.get("near_duplicates"):
         return f"All {doubled:,} labeled train images are near-duplicates of test images: nothing was classified."
     return "Nothing was classified" + (", as the data has no labels." if labels is None else ".")
+
+
+def told_unfinished(notes: Mapping[str, Any], steps: int) -> str | None:
+    """A sentence on a checkpoint that was exported before the end of its run; None at its end."""
+    total = notes.get(UNFINISHED)
+    return f"**This is an unfinished run: exported after step {steps:,} of {total:,}.**" if total else None
 
 
 def linked(name: str) -> str:

@@ -44,6 +44,9 @@ def test_settings_are_sensible_for_any_count_and_time(recipes, count, minutes, n
     assert chosen.epochs <= MOST_EPOCHS and chosen.minutes <= minutes
     assert chosen.capped == (chosen.minutes < minutes)
     assert 1 <= chosen.settings["optim.warmup_steps"] <= max(0.06 * steps, 1)
+    fixed = choose(ImageFacts(count), machine, recipe, minutes, None, {"steps": 60})
+    assert fixed.settings["optim.warmup_steps"] == 3 and "train.minutes" not in fixed.settings and not fixed.capped
+    assert fixed.settings["train.checkpoint_every"] >= count // batch
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,148 @@
+"""The last lines of a run: which baselines are not beaten, why that may be, and what figures without labels mean."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hfcontrast.publishing.causes import RULES, RunFacts, likeliest_causes
+from hfcontrast.publishing.verdict import (
+    Verdict,
+    command_for,
+    not_beaten,
+    told_label_free,
+    told_not_beaten,
+    without_classes,
+)
+from hfcontrast.recipe import load_recipe
+
+VIEW = load_recipe("photos/simclr").views["view"]
+PLAIN = VIEW | {"hue": 0.0, "grayscale": 0.0, "saturation": 0.0, "size": 128, "scale": [0.3, 1.0]}
+SCORES = {
+    "chance": {"knn_accuracy": 0.1, "linear_accuracy": 0.1},
+    "raw_pixels": {"knn_accuracy": 0.45, "linear_accuracy": 0.3},
+    "untrained": {"knn_accuracy": 0.4, "linear_accuracy": 0.5},
+    "trained": {"knn_accuracy": 0.42, "linear_accuracy": 0.6},
+}
+
+
+def facts(**changes):
+    """A long run on many images whose views change no color, of which nothing is wrong."""
+    given = {
+        "steps": 20_000,
+        "epochs": 200,
+        "batch_size": 128,
+        "lr": 0.002,
+        "views": {"view": PLAIN},
+        "images": 10_000,
+        "losses": [5.0 - number / 100 for number in range(100)],
+        "test_images": 10_000,
+        "scores": SCORES,
+        "lost_to": {"knn_accuracy": ["raw_pixels"]},
+    }
+    return RunFacts(**given | changes)
+
+
+def test_baselines_that_are_not_beaten_are_found_and_said():
+    assert not_beaten(SCORES) == {"knn_accuracy": ["raw_pixels"]}
+    assert told_not_beaten(SCORES, not_beaten(SCORES)) == (
+        "The trained encoder does not beat its baselines: kNN accuracy 42.0 % (raw pixels 45.0 %)."
+    )
+    equal = SCORES | {"untrained": {"linear_accuracy": 0.6}, "raw_pixels": {"knn_accuracy": 0.42004}}
+    assert not_beaten(equal) == {"knn_accuracy": ["raw_pixels"], "linear_accuracy": ["untrained"]}
+    assert not_beaten(SCORES | {"raw_pixels": {}}) == not_beaten({"trained": {"effective_rank": 1.0}}) == {}
+
+
+@pytest.mark.parametrize(
+    "changes, said, tried",
+    [
+        ({"constant": True}, "the same in every step", "optim.lr=0.00067"),
+        (
+            {"collapsed": True, "advice": "a larger batch"},
+            "have collapsed: .* [(]a larger batch[)]",
+            "optim.lr=0.00067",
+        ),
+        ({"steps": 120, "epochs": 5}, "120 steps, 5 passes over the images, are few", "train.steps=1920"),
+        ({"steps": 900, "epochs": 40, "minutes": 10}, "900 steps, 40 passes", "train.minutes=40"),
+        ({"losses": [5.0] * 100}, "the loss hardly fell, from 5 to 5", "optim.lr=0.00067"),
+        ({"test_images": 40}, "40 test images show differences from 22 points on, and this one is of 3.0", None),
+        ({"views": {"view": VIEW}}, "changes colors, and raw pixels score higher", "views.view.hue=0.0"),
+        ({"views": {"view": PLAIN | {"vertical_flip": 0.5}}}, "upside down", "views.view.vertical_flip=0.0"),
+        ({"views": {"view": PLAIN | {"scale": [0.08, 1.0]}}}, "crops of 8% of an image", "views.view.scale=[0.3, 1.0]"),
+        ({"images": 300}, "300 images are few", "backbone={pretrained: facebook/dinov2-small}"),
+        ({"batch_size": 16}, "a batch of 16 images", "train.batch_size=128"),
+        ({"views": {"view": PLAIN | {"size": 64}}}, "at 64 px details are lost", "views.view.size=128"),
+        (
+            {"released": True, "lost_to": {"knn_accuracy": ["starting_point"]}},
+            "high for pretrained weights",
+            "optim.lr=0.0002",
+        ),
+        ({"views": {"view": PLAIN | {"count": 1}}}, "kNN understates methods of masked images", None),
+        (
+            {"scores": {name: dict.fromkeys(SCORES["chance"], 0.12) for name in SCORES} | {"chance": SCORES["chance"]}},
+            "labels may not be about what images look like",
+            None,
+        ),
+    ],
+)
+def test_the_likeliest_cause_follows_from_the_facts(changes, said, tried):
+    found = likeliest_causes(facts(**changes))
+    assert len(found) == 3 or len(found) == 2
+    assert re.search(said, found[0].text), found
+    assert found[0].overrides[:1] == ([tried] if tried else [])
+
+
+def test_nothing_is_the_cause_of_what_is_fine_but_time_and_labels():
+    assert [cause.weight for cause in likeliest_causes(facts())] == [20, 15]
+    assert len(likeliest_causes(facts(steps=50, epochs=1, images=100, batch_size=16, views={"view": VIEW}))) == 3
+    assert all(rule.__doc__ for rule in RULES)
+
+
+@pytest.mark.parametrize("name", ["photos/simclr", "photos/dino_vit", "photos/mae", "photos/barlow_twins", "simclr"])
+def test_what_is_to_be_tried_is_a_recipe_that_loads(name):
+    """Every cause that the recipes can have at all: its settings are accepted."""
+    recipe = load_recipe(name)
+    some = [
+        facts(views=recipe.views, steps=50, epochs=1, minutes=2.0),
+        facts(views=recipe.views, images=100, batch_size=16, collapsed=True),
+        facts(views=recipe.views, losses=[5.0] * 20, released=True, lost_to={"knn_accuracy": ["starting_point"]}),
+    ]
+    tried = {tuple(cause.overrides) for one in some for rule in RULES if (cause := rule(one)) and cause.overrides}
+    assert len(tried) >= 4
+    for overrides in tried:
+        load_recipe(name, overrides, check=not any("pretrained" in item for item in overrides))
+
+
+def test_a_command_resumes_the_run_or_trains_beside_it():
+    few, color = likeliest_causes(facts(steps=120, epochs=5, views={"view": VIEW}))[:2]
+    assert command_for(few, Path("outputs/my birds")) == (
+        "hfcontrast train 'outputs/my birds/checkpoints/recipe.yaml' train.steps=1920"
+    )
+    assert command_for(color, Path("outputs/b")).startswith(
+        "hfcontrast train outputs/b/checkpoints/recipe.yaml train.output=outputs/b-2 views.view.hue=0.0 "
+    )
+    lines = Verdict(False, ["It does not."], [few, color]).lines(Path("outputs/b"))
+    assert lines[:2] == ["It does not.", "Likeliest causes, by the facts of this run:"]
+    assert lines[2].startswith("1. 120 steps, 5 passes over the images, are few; try: hfcontrast train outputs/b/")
+    assert "outputs" not in " ".join(Verdict(False, ["It does not."], [few, color]).sentences())
+
+
+def test_figures_without_labels_are_explained_beside_those_of_before():
+    scores = {
+        "chance": {"label_free_neighbor_agreement": 0.01},
+        "untrained": {"label_free_neighbor_agreement": 0.3, "label_free_rankme": 12.04},
+        "trained": {"label_free_neighbor_agreement": 0.55, "label_free_rankme": 40.0},
+    }
+    counts = {"label_free_neighbor_agreement": {"images": 1024, "k": 10}}
+    told = told_label_free(scores, counts)
+    assert "two augmented views of 1,024 images agree on 55.0 % of the 10 nearest neighbors" in told
+    assert "before the training 30.0 %, by chance 1.0 %" in told and "more than before" in told
+    assert "40.0 directions (RankMe, before 12.0)" in told
+    assert "more than before" not in told_label_free(
+        scores | {"trained": {"label_free_neighbor_agreement": 0.2}}, counts
+    )
+    assert not_beaten(scores | {"trained": {"label_free_neighbor_agreement": 0.2}}) == {
+        "label_free_neighbor_agreement": ["untrained"]
+    }
+    assert without_classes({"trained": scores["trained"], "evaluation": {"test_images": 60}})
+    assert not without_classes({"trained": scores["trained"], "evaluation": {"train_images": 240}})
