@@ -26,6 +26,7 @@ from .publishing.processor import build_processor, published_ratio, with_tokeniz
 from .recipe import Recipe
 from .recipe.published import data_name
 from .recipe.tasks import evaluation_tasks
+from .run_budget import within_time
 from .training.baseline import CODE
 from .training.build import Training
 from .training.build_method import published_size
@@ -104,7 +105,8 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     processor = build_processor(encoder, size, ratio, training.mean, training.std)
     with_texts = training.captions is not None and is_two_towers(encoder)
     found = opened.found
-    settings = recipe.eval
+    limited = within_time(training, found, opened.tasks, processor)
+    settings = limited.eval
     prepare = partial(
         prepared_rows,
         test=found.test,
@@ -128,7 +130,9 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
     used = found.train if rows.train is None else rows.train.all_rows
     counts = [used.num_rows, found.test.num_rows]
     noted = f"{recipe.evaluation_source()['path']} ({found.where})"
-    evaluation.conditions = conditions(recipe, noted, counts, processing, evaluation.tasks, draws_rows(found, settings))
+    evaluation.limits = None if limited is recipe else [settings.max_train, settings.max_test]
+    drawn = draws_rows(found, settings)
+    evaluation.conditions = conditions(limited, noted, counts, processing, evaluation.tasks, drawn)
     note_data(recipe, found, evaluation, processing)
     if with_texts:
         processor = with_tokenizer(encoder, processor, training.captions.tokenizer)

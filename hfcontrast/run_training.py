@@ -15,6 +15,7 @@ from .errors import RecipeError
 from .evaluation.counts import titles_by_numbers, told_counts
 from .lock import release
 from .paths import quoted
+from .progress import LongTask
 from .publishing.card import PREDICTIONS, build_card, card_figures, score_table, table_remarks
 from .publishing.export import save_published
 from .publishing.result import FILE, build_result, named_scores, write_result
@@ -35,6 +36,8 @@ from .training.engines import own_states
 from .training.loop import AFTER, BEFORE, train
 from .training.loss_range import constant_loss
 from .training.notices import notices
+from .training.precision import about_precision
+from .training.record import precision_of
 
 
 def run_training(recipe: Recipe) -> dict[str, Any]:
@@ -65,6 +68,8 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         training = build_training(recipe, opened)
         if training.weights:
             training.accelerator.print(training.weights)
+        if told := about_precision(recipe, precision_of(training)):
+            training.accelerator.print(told)
         training.accelerator.print(training.augmentation.describe(training.accelerator.device))
         if training.loader.about_cache:
             training.accelerator.print(training.loader.about_cache)
@@ -83,7 +88,8 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         if recipe.eval.baselines is True:
             notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
         write_predictions(training, evaluation.rows.test.rows)
-        with writing(str(training.output), "free some space; the same command then evaluates and publishes"):
+        advice = "free some space; the same command then evaluates and publishes"
+        with writing(str(training.output), advice), LongTask("exporting the encoder"):
             publish(training, notes, processor, ratio, evaluated_on)
     for tracker in training.accelerator.trackers:
         tracker.finish()

@@ -7,6 +7,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # so that train.precision: auto is fp32 on any CPU
 
 import multiprocessing
 from collections.abc import Callable

@@ -26,6 +26,7 @@ class OnlineEvaluation:
 
     Attributes:
         conditions: What the scores depend on beside the encoder, as JSON by kinds of scores.
+        limits: Train and test rows at most, where a time has limited them; a resumed run keeps them.
         numbers: The numbers behind the figures of the last evaluation of an encoder, by their keys: test images, train images ...
         chance: What these figures are by chance, by their keys, where that is known.
         data: What figures of other data sets than the test images' were measured on, by their keys.
@@ -35,6 +36,7 @@ class OnlineEvaluation:
     def __init__(self, rows: EvaluationRows, tasks: Mapping[str, Task]):
         self.rows, self.tasks = rows, dict(tasks)
         self.conditions: dict[str, Any] = {}
+        self.limits: list[int] | None = None
         self.numbers: dict[str, dict[str, Any]] = {}
         self.chance: dict[str, float] = {}
         self.answers: dict[str, str] = {}

@@ -149,7 +149,9 @@ class TrainSection(Section):
         "taken back, and the number of steps is then fixed.",
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
-        "auto", description="Arithmetic of the model; auto: bf16 on a GPU that has it, else fp32."
+        "auto",
+        description="Arithmetic of the model; auto: bf16 on a GPU that has it and on a CPU that computes it faster (AMX, AVX512-BF16), else "
+        "fp32; a run keeps what it was begun with on a CPU.",
     )
     compile: bool = Field(False, description="Compile the model with torch.compile.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")

@@ -17,6 +17,7 @@ from .environment import describe_environment
 from .tracking import set_evaluations_aside
 
 SECONDS = "evaluation_seconds"  # what notes call the time that the evaluation before the training took
+EVALUATION_ROWS = "evaluation_rows"  # and the limits of its rows, where a time has set them
 _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
 CONDITIONS = "conditions"  # what the notes of a checkpoint call those of the evaluations until then
 ROWS, CODE = (

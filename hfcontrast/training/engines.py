@@ -10,11 +10,18 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, is_torch_xla_available, set_seed
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    gather_object,
+    is_torch_xla_available,
+    set_seed,
+)
 
 from ..errors import LauncherError, RecipeError
 from ..recipe import Recipe
 from ..signals import left_to_the_system
+from .precision import asked, has_gpu, resolved_precision
 
 # What shares the weights out over the processes, so that none has all of them.
 SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
@@ -34,7 +41,8 @@ _STATES = (PartialState, AcceleratorState, GradientState)
 
 
 def check_launcher(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> None:
-    """Refuses what a launcher asks for and a run would not do, or would do wrongly. Looks at nothing but the environment.
+    """Refuses what a launcher asks for and a run would not do, or would do wrongly. Looks at nothing but the environment, and the
+    precision of a run that is resumed.
 
     The precision ``no`` is the default of ``accelerate launch``: it contradicts nothing.
 
@@ -46,7 +54,7 @@ def check_launcher(recipe: Recipe, environment: Mapping[str, str] = os.environ) 
         LauncherError: With what to do instead.
     """
     for variable, engine in _ENGINES.items():
-        if _asked(environment, variable):
+        if asked(environment, variable):
             raise LauncherError(
                 f"accelerate is configured for {engine} ({variable}), with which hfcontrast would not train what its recipe "
                 f"says: {_INSTEAD}"
@@ -87,26 +95,8 @@ def _contradictions(recipe: Recipe, environment: Mapping[str, str]) -> Iterator[
     if parts not in ("", "auto", str(settings.accumulation)):
         said, remedy = f"train.accumulation {settings.accumulation}", f"set train.accumulation={parts}"
         yield "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", parts, said, remedy
-    if settings.device in ("cuda", "mps") and _asked(environment, "ACCELERATE_USE_CPU"):
+    if settings.device in ("cuda", "mps") and asked(environment, "ACCELERATE_USE_CPU"):
         yield "ACCELERATE_USE_CPU", "cpu", f"train.device {settings.device}", "set train.device=cpu"
-
-
-def _asked(environment: Mapping[str, str], variable: str) -> bool:
-    """Whether a variable asks for something: accelerate itself overlooks some of these values."""
-    return environment.get(variable, "").strip().lower() not in ("", "0", "false", "no", "n", "f", "off")
-
-
-def resolved_precision(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> str:
-    """``fp32``, ``bf16`` or ``fp16``: what the recipe's precision comes to on this machine."""
-    if recipe.train.precision != "auto":
-        return recipe.train.precision
-    return "bf16" if _has_gpu(recipe, environment) and torch.cuda.is_bf16_supported() else "fp32"
-
-
-def _has_gpu(recipe: Recipe, environment: Mapping[str, str]) -> bool:
-    device = recipe.train.device
-    on_cpu = device == "cpu" or (device == "auto" and _asked(environment, "ACCELERATE_USE_CPU"))
-    return torch.cuda.is_available() and not on_cpu
 
 
 def build_accelerator(recipe: Recipe) -> Accelerator:
@@ -116,13 +106,13 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
         RecipeError: The machine does not have what the recipe asks for.
         LauncherError: The processes do not come together.
     """
-    settings, has_gpu = recipe.train, _has_gpu(recipe, os.environ)
+    settings, on_gpu = recipe.train, has_gpu(recipe, os.environ)
     if settings.device in ("cuda", "mps") and not getattr(torch, settings.device).is_available():
         raise RecipeError(f"train.device is {settings.device}, which this machine does not have; use auto")
     precision = resolved_precision(recipe)
-    if precision == "fp16" and not has_gpu:
+    if precision == "fp16" and not on_gpu:
         raise RecipeError("train.precision is fp16, which needs a GPU; on this machine use bf16 or fp32")
-    if has_gpu:
+    if on_gpu:
         torch.backends.cudnn.benchmark = True
     set_seed(settings.seed)
     new_states()
@@ -141,7 +131,21 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise LauncherError(f"accelerate cannot start the training here: {first}") from error
     check_engine(accelerator)
+    check_equal_precision(accelerator, precision)
     return accelerator
+
+
+def check_equal_precision(accelerator: Accelerator, precision: str) -> None:
+    """Refuses processes that have chosen different precisions, as their CPUs differ.
+
+    Raises:
+        LauncherError: On all processes.
+    """
+    found = sorted(set(gather_object([precision]))) if accelerator.num_processes > 1 else [precision]
+    if len(found) > 1:
+        raise LauncherError(
+            f"train.precision is auto and comes to {' and '.join(found)}, as the processes run on different CPUs: set train.precision"
+        )
 
 
 @contextmanager

@@ -1,28 +1,29 @@
 """The training loop."""
 
 import contextlib
-import math
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
-from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..atomic import write_json, write_text, writing
-from ..errors import CheckpointError, TrainingError
-from ..nn.distributed import all_mean
+from ..errors import CheckpointError
 from ..progress import LongTask
 from ..recipe.published import FILE, OWN_FILE, published_yaml
 from ..signals import Interrupted, stopping_at_once
-from .baseline import CONDITIONS, Evaluate, evaluate_method, evaluate_untrained, forget_kept, scores_at_start
+from .baseline import (
+    CONDITIONS,
+    EVALUATION_ROWS,
+    Evaluate,
+    evaluate_method,
+    evaluate_untrained,
+    forget_kept,
+    scores_at_start,
+)
 from .build import Training
 from .checkpoint_files import read_state
-from .collapse import CollapseWatch, spread
 from .cut_captions import CutCaptions
 from .early_stopping import NOTE as STOPPING
 from .early_stopping import EarlyStopping
@@ -33,10 +34,10 @@ from .length import NOTE as LENGTH
 from .length import SECONDS
 from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
+from .meter import Meter
 from .record import record
 from .same_data import DATA
 from .state_watch import StateWatch
-from .step import StepResult
 from .timed import decide_length
 from .tracking import Tracking
 
@@ -105,7 +106,7 @@ def take_steps(
         while step < training.total_steps:
             progress = training.progress(step)
             micro_batches = (meter.wait(batches) for _ in range(recipe.train.accumulation))
-            with first_step(step == meter.first, recipe.train.compile):
+            with first_step(meter, step == meter.first, recipe.train.compile):
                 done = optimizer_step(micro_batches, progress)
             state.look()
             step += 1
@@ -126,11 +127,14 @@ def take_steps(
             meter.advance()
             if evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0:
                 watch.settle()
-                meter.show(scores := evaluate_method(evaluate, training))
+                with meter.aside():
+                    scores = evaluate_method(evaluate, training)
+                meter.show(scores)
                 tracking.log({"eval": scores}, step)
             if saves:
                 watch.settle()
-                saved = save(training, step, notes, meter.images_per_second, losses)
+                with meter.aside(), LongTask("writing a checkpoint"):
+                    saved = save(training, step, notes, meter.images_per_second, losses)
             if stop and not last:
                 text = f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same command resumes from there"
                 raise Interrupted(stop, text)
@@ -143,15 +147,20 @@ def steps_between_checkpoints(training: Training) -> int:
     return max(training.total_steps // _CHECKPOINTS, 1) if timed else training.loader.steps_per_epoch
 
 
-def first_step(is_first: bool, compiles: bool) -> contextlib.AbstractContextManager:
-    """Tells of a first step that takes long, and why it may.
+@contextlib.contextmanager
+def first_step(meter: Meter, is_first: bool, compiles: bool) -> Iterator[None]:
+    """Tells of a first step that takes long, and why it may; it stays out of the time left.
 
     Args:
+        meter: The progress bar.
         is_first: Whether it is the first of this start of the run.
         compiles: Whether torch compiles the model in it.
     """
-    doing = "the first step, in which torch compiles the model" if compiles else "the first step"
-    return LongTask(doing) if is_first else contextlib.nullcontext()
+    if not is_first:
+        yield
+        return
+    with meter.aside(), LongTask("the first step" + ", in which torch compiles the model" * compiles):
+        yield
 
 
 def save(training: Training, step: int, notes: dict[str, Any], images_per_second: float, losses: LossRange) -> Path:
@@ -177,6 +186,8 @@ def begin(
         tracking.start(recipe.track, training.output.name, recipe.to_dict(), step, training.total_steps, run_id)
     if evaluate:
         notes.setdefault(CONDITIONS, evaluate.conditions)
+    if limits := getattr(evaluate, "limits", None):
+        notes[EVALUATION_ROWS] = limits
     if evaluate and recipe.eval.baselines and "untrained" not in notes:
         with LongTask("evaluating the encoder before the training"):
             notes |= scores_at_start(evaluate, training)
@@ -223,76 +234,3 @@ def start(
             write_json(output / "environment.json", describe_environment())
     accelerator.wait_for_everyone()
     return step, notes
-
-
-class Meter(contextlib.AbstractContextManager):
-    """The progress bar, and what a log line holds: losses, learning rate, speed and the share of time spent waiting for data.
-
-    Args:
-        training: The run.
-        step: Steps done before.
-    """
-
-    def __init__(self, training: Training, step: int):
-        self.training = training
-        self.bar = tqdm(
-            total=training.total_steps,
-            initial=step,
-            desc=training.output.name,
-            unit="step",
-            disable=not training.accelerator.is_main_process,
-            dynamic_ncols=True,
-        )
-        self.images_per_second = 0.0
-        self.begun = self.since = time.perf_counter()
-        self.first = self.step = step
-        self.waited = 0.0
-        self.collapse = CollapseWatch(training.method, training.recipe.method.name)
-
-    def __exit__(self, *_) -> None:
-        self.bar.close()
-
-    def wait(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The next micro-batch; the time until it is there counts as waiting."""
-        before = time.perf_counter()
-        batch = next(batches)
-        self.waited += time.perf_counter() - before
-        return batch
-
-    def log(self, done: StepResult, step: int) -> dict[str, float]:
-        """Means over micro-batches and processes, how far the embeddings are spread, and the speed since the last log."""
-        outputs, lr = done.outputs, done.lr
-        names = sorted(outputs[0].metrics or {})
-        if other := [sorted(o.metrics or {}) for o in outputs if sorted(o.metrics or {}) != names]:
-            raise TrainingError(
-                f"the micro-batches of step {step} have different metrics, {names} and {other[0]}: a method gives the same in "
-                "every step"
-            )
-        rows = [torch.stack([o.loss.float(), *(o.metrics[n].float() for n in names)]) for o in outputs]
-        spread_out = spread(done.embeddings)
-        means = torch.cat([torch.stack(rows).mean(dim=0), *(value.view(1) for value in spread_out.values())])
-        values = dict(zip(["loss", *names, *spread_out], all_mean(means).tolist()))
-        self.warn(self.collapse.look(values, step / self.training.total_steps))
-        now = time.perf_counter()
-        batch_size = self.training.recipe.train.batch_size
-        speed = (step - self.step) * batch_size / (now - self.since)
-        self.images_per_second = (step - self.first) * batch_size / (now - self.begun)
-        waiting = self.waited / (now - self.since)
-        self.since, self.step, self.waited = now, step, 0.0
-        self.bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {lr:.2e}, {speed:,.0f} img/s")
-        epoch = round(step / self.training.loader.steps_per_epoch, 4)
-        return {"epoch": epoch, **values, "lr": lr, "images_per_second": round(speed, 1), "waiting": round(waiting, 4)}
-
-    def warn(self, text: str | None) -> None:
-        """Prints what is to be said, if anything is, above the bar."""
-        if text:
-            self.bar.write(text)
-
-    def advance(self) -> None:
-        """One step further."""
-        self.bar.update()
-
-    def show(self, scores: dict[str, float]) -> None:
-        """Prints an evaluation above the bar."""
-        text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value))
-        self.bar.write(f"step {self.bar.n}: {text}")

@@ -6,8 +6,9 @@ import torch
 
 from .build import Training
 from .environment import describe_environment
+from .precision import SETUPS
 
-START, SETUPS = "start", "setups"
+START = "start"
 
 
 def record(training: Training, step: int, notes: dict[str, Any]) -> None:

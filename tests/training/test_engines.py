@@ -1,5 +1,7 @@
 """What a launcher may ask for, and runs beside other accelerators in one Python process."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -9,7 +11,7 @@ from tiny_runs import metrics
 import hfcontrast.run
 from hfcontrast.errors import LauncherError
 from hfcontrast.recipe import load_recipe
-from hfcontrast.training import engines
+from hfcontrast.training import engines, precision
 from hfcontrast.training.build import build_training
 
 LAUNCHED = {  # what `accelerate launch` sets by default
@@ -117,9 +119,9 @@ def test_runs_of_different_precision_in_one_process_beside_an_accelerator_of_the
         state._shared_state = {}
     mine = Accelerator(cpu=True, mixed_precision="no", gradient_accumulation_steps=3)
     short = ("train.steps=2", "eval.baselines=false")
-    for number, precision in enumerate(("bf16", "fp32")):
+    for number, kind in enumerate(("bf16", "fp32")):
         output = tmp_path / f"run{number}"
-        hfcontrast.run.run(recipe(*short, f"train.precision={precision}", f"train.output={output}"))
+        hfcontrast.run.run(recipe(*short, f"train.precision={kind}", f"train.output={output}"))
         assert [values["step"] for values in metrics(output) if "loss" in values] == [1, 2]
         assert mine.mixed_precision == "no" and mine.gradient_state.num_steps == 3
         assert Accelerator(cpu=True, gradient_accumulation_steps=3).mixed_precision == "no"  # the user's next one
@@ -136,3 +138,70 @@ def test_trainings_that_live_at_once_keep_their_precision(recipe, tmp_path):
         assert training.accelerator.mixed_precision == {torch.bfloat16: "bf16", torch.float32: "no"}[kind]
         with training.accelerator.autocast():
             assert torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype == kind
+
+
+AMX, BF16, OLDER = {"amx_bf16", "avx512_bf16"}, {"avx512_bf16", "avx2"}, {"avx2", "avx512f"}
+
+
+@pytest.mark.parametrize(
+    "features, limit, named",
+    [
+        (AMX, "", "AMX"),
+        (AMX, "ALL", "AMX"),
+        (BF16, "AVX512_CORE_BF16", "AVX512-BF16"),
+        (BF16, "AVX512_CORE", None),
+        (OLDER, "", None),
+        (set(), "", None),
+    ],
+)
+def test_auto_is_bf16_on_cpus_that_gain_from_it(features, limit, named, recipe, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_features", lambda: features)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    auto = recipe("train.precision=auto")
+    assert precision.bf16_feature() == named
+    found = precision.resolved_precision(auto)
+    assert found == ("bf16" if named else "fp32")
+    told = precision.about_precision(auto, found)
+    assert told is None if named is None else f"bf16, which this CPU computes faster ({named})" in told
+    assert precision.resolved_precision(recipe("train.precision=fp32")) == "fp32"
+    assert precision.about_precision(recipe("train.precision=bf16"), "bf16") is None
+
+
+@pytest.mark.parametrize(
+    "backbone, found",
+    [
+        ("{model_type: vit, hidden_size: 64, num_attention_heads: 2, image_size: 16, patch_size: 4}", "fp32"),
+        ("{model_type: vit, hidden_size: 192, num_attention_heads: 3, image_size: 16, patch_size: 4}", "bf16"),
+        ("{model_type: resnet, embedding_size: 8, hidden_sizes: [8, 16], depths: [1, 1]}", "bf16"),
+        ("timm/resnet18", "bf16"),
+    ],
+)
+def test_narrow_transformers_stay_in_full_precision(backbone, found, recipe, monkeypatch):
+    monkeypatch.setattr(precision, "bf16_feature", lambda: "AMX")
+    assert precision.resolved_precision(recipe(f"backbone={backbone}")) == found
+
+
+def test_a_resumed_run_keeps_its_precision(recipe, monkeypatch, tmp_path, capsys):
+    """On a CPU that gains from bf16 one that was begun on another, also by a version that did not note it, and the other way round."""
+    longer = recipe("train.steps=6")
+    hfcontrast.run.run(recipe("train.steps=4"))
+    monkeypatch.setattr(precision, "bf16_feature", lambda *_: "AMX")
+    assert precision.resolved_precision(longer) == "fp32"
+    checkpoints = build_training(longer).checkpoints
+    notes = checkpoints.notes(checkpoints.newest())
+    checkpoints.replace_notes(checkpoints.newest(), {key: v for key, v in notes.items() if key != "setups"})
+    assert precision.resolved_precision(longer) == "fp32"
+    other = recipe("train.steps=4", f"train.output={tmp_path / 'other'}")
+    hfcontrast.run.run(other)
+    assert "precision: bf16, which this CPU computes faster (AMX)" in capsys.readouterr().out
+    monkeypatch.setattr(precision, "bf16_feature", lambda *_: None)
+    assert precision.resolved_precision(other) == "bf16" and "as before" in precision.about_precision(other, "bf16")
+    assert precision.resolved_precision(recipe("train.output=")) == "fp32"
+
+
+def test_processes_of_different_cpus_are_refused(recipe, monkeypatch):
+    accelerator = SimpleNamespace(num_processes=2)
+    monkeypatch.setattr(engines, "gather_object", lambda own: [*own, "fp32"])
+    engines.check_equal_precision(accelerator, "fp32")
+    with pytest.raises(LauncherError, match="comes to bf16 and fp32, as the processes run on different CPUs"):
+        engines.check_equal_precision(accelerator, "bf16")

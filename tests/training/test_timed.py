@@ -9,6 +9,10 @@ from test_every_method import METHODS, state, tiny
 from test_resume import assert_same_end, wait_for_step
 from tiny_runs import Run, run
 
+from hfcontrast import run_budget
+from hfcontrast.evaluation import budget
+from hfcontrast.recipe import load_recipe
+from hfcontrast.run_training import run_training
 from hfcontrast.training import timed
 from hfcontrast.training.build import build_training
 from hfcontrast.training.length import Clock
@@ -117,3 +121,23 @@ def test_killed_and_resumed_it_is_the_run_of_as_many_steps(processes, recipe_fil
     left_alone = run(recipe, alone, f"train.steps={steps}", "data.cache=true", processes=processes)
     assert left_alone.code == 0, left_alone.output
     assert_same_end(folder, alone)
+
+
+def test_the_evaluation_keeps_to_a_fifth_of_the_time(recipe_file, tmp_path, seconds, monkeypatch, capsys):
+    """0.05 s for each image and two encodings: 60 of the 64 + 32 images for a fifth of 45 s, told and kept by a resumed run."""
+    seconds(2.0)
+    monkeypatch.setattr(budget, "FEWEST", 4)
+    monkeypatch.setattr(run_budget, "measured_cost", lambda *_: budget.Cost(0.05, 0.05, 0.0, 0.0))
+    recipe = load_recipe(
+        recipe_file("simclr"), [f"train.output={tmp_path / 'run'}", "train.minutes=0.75", "eval.every="]
+    )
+    run_training(recipe)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    count = result["counts"]["knn_accuracy"]
+    used = count["train_images"] + count["test_images"]
+    assert used * 0.15 <= 9 and used * 0.15 > 0.7 * 9
+    told = f"on {count['test_images']} of 355 test images, by {count['train_images']} of 200 train images"
+    assert told in capsys.readouterr().out
+    monkeypatch.setattr(run_budget, "measured_cost", lambda *_: budget.Cost(1.0, 1.0, 0.0, 0.0))
+    run_training(recipe)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["counts"] == result["counts"]

@@ -1,14 +1,19 @@
 """Curves of a run that was killed and started again: every step once, in one run, under its name."""
 
+import io
 import json
 import sys
+from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm import tqdm
 
 from hfcontrast.recipe.sections import TrackSection
+from hfcontrast.training import meter
 from hfcontrast.training.tracking import Tracking, read_metrics
 
 
@@ -74,3 +79,22 @@ def test_lines_that_are_no_log_are_passed_over(tmp_path):
     _start(tmp_path, 5, 6, to=[])
     kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kept == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+
+
+def test_what_is_no_step_stays_out_of_the_time_left(monkeypatch):
+    """Ten steps of a second each, and 100 s for a first step or an evaluation before them: 90 s are left."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: clock.now)
+    monkeypatch.setattr(meter.time, "time", lambda: clock.now)
+    monkeypatch.setattr(meter, "tqdm", partial(tqdm, file=io.StringIO(), mininterval=0))
+    monkeypatch.delenv("TQDM_DISABLE")
+    named = SimpleNamespace(method=SimpleNamespace(name="simclr"))
+    parts = {"accelerator": SimpleNamespace(is_main_process=True), "output": Path("run"), "method": None}
+    with meter.Meter(SimpleNamespace(total_steps=100, recipe=named, **parts), 0) as told:
+        with told.aside():
+            clock.now += 100
+        for _ in range(10):
+            clock.now += 1
+            told.advance()
+        assert told.bar.format_dict["elapsed"] == 10
+        assert told.bar.format_dict["rate"] == pytest.approx(1.0)
