@@ -44,6 +44,7 @@ from .tracking import Tracking
 BEFORE = "stopped before the first step; the same command starts over"
 _CHECKPOINTS = 10  # of a run for a time
 Stopping = EarlyStopping | None
+INSIDE = "stopped after step {} of {}, saved in {}; the same command resumes from there"
 AFTER = "stopped after the last step, which is saved; the same command evaluates and publishes"
 
 
@@ -108,8 +109,8 @@ def take_steps(
             micro_batches = (meter.wait(batches) for _ in range(recipe.train.accumulation))
             with first_step(meter, step == meter.first, recipe.train.compile):
                 done = optimizer_step(micro_batches, progress)
-            state.look()
             step += 1
+            state.look()
             losses.add(done.loss)
             stop = watch.step(step, done.loss)
             if stopping and stopping.due(step):
@@ -121,23 +122,20 @@ def take_steps(
             if training.accelerator.num_processes > 1 and (logs or saves):
                 loader.count_together(gather_object)
             cut_off = captions.count(step) if logs or saves else {}
-            if logs:
+            evaluates = evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0
+            if logs or evaluates or saves:
                 watch.settle()
+            if logs:
                 tracking.log(meter.log(done, step) | cut_off, step)
             meter.advance()
-            if evaluate and not last and recipe.eval.every and step % recipe.eval.every == 0:
-                watch.settle()
+            if evaluates:
                 with meter.aside():
-                    scores = evaluate_method(evaluate, training)
-                meter.show(scores)
+                    meter.show(scores := evaluate_method(evaluate, training))
                 tracking.log({"eval": scores}, step)
             if saves:
-                watch.settle()
-                with meter.aside(), LongTask("writing a checkpoint"):
-                    saved = save(training, step, notes, meter.images_per_second, losses)
+                saved = save(training, step, notes, meter, losses)
             if stop and not last:
-                text = f"stopped after step {step} of {training.total_steps}, saved in {saved}; the same command resumes from there"
-                raise Interrupted(stop, text)
+                raise Interrupted(stop, INSIDE.format(step, training.total_steps, saved))
     return watch.asked
 
 
@@ -163,13 +161,14 @@ def first_step(meter: Meter, is_first: bool, compiles: bool) -> Iterator[None]:
         yield
 
 
-def save(training: Training, step: int, notes: dict[str, Any], images_per_second: float, losses: LossRange) -> Path:
+def save(training: Training, step: int, notes: dict[str, Any], meter: Meter, losses: LossRange) -> Path:
     """Writes a checkpoint with the run's notes, brought up to date; returns its folder."""
     notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(training.accelerator.device))
-    notes["images_per_second"] = images_per_second
+    notes["images_per_second"] = meter.images_per_second
     notes[LENGTH], notes[SECONDS] = training.length.note(), round(training.clock.spent(), 1)
     notes[NOTE] = losses.note()
-    saved = training.checkpoints.save(step, training.loader.state_dict(), notes)
+    with meter.aside(), LongTask("writing a checkpoint"):
+        saved = training.checkpoints.save(step, training.loader.state_dict(), notes)
     forget_kept(training)
     return saved
 
