@@ -86,10 +86,15 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     if options.images is not None:
         from .planning.plan import plan_run
 
-        return plan_run(options.images, recipe, overrides, options.time, options.kind, options.common)
+        return plan_run(options.images, recipe, overrides, options.time, options.kind, options.common, options.weights)
     if options.kind is not None:
         raise RecipeError("--kind chooses the views for --images FOLDER: name the folder, or set views in the recipe")
     timed = [] if options.time is None else [f"train.minutes={options.time:g}"]
+    if options.weights is not None:
+        from .planning.released import refuse_twice, weights_override
+
+        refuse_twice({override.partition("=")[0].strip() for override in overrides}, options.weights)
+        timed.append(weights_override(recipe, options.weights))
     return load_recipe(recipe, [*timed, *overrides], common=options.common)  # before the libraries are imported
 
 

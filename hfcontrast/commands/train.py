@@ -19,6 +19,12 @@ def run(args: argparse.Namespace) -> int | None:
     from ..run import main
 
     time = None if args.time is None else f"{args.time}m"
-    options = {"--common": args.common, "--images": args.images, "--time": time, "--kind": args.kind}
+    options = {
+        "--common": args.common,
+        "--images": args.images,
+        "--from": args.weights,
+        "--time": time,
+        "--kind": args.kind,
+    }
     given = [word for name, value in options.items() if value is not None for word in (name, value)]
     return main([*given, *([args.recipe] if args.recipe is not None else []), *args.overrides])

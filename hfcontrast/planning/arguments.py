@@ -23,13 +23,20 @@ class Given(NamedTuple):
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares --images, --time and --kind."""
+    """Declares --images, --from, --time and --kind."""
     group = parser.add_argument_group("a folder of images, without a recipe")
     group.add_argument(
         "--images",
         metavar="FOLDER",
         type=local_path,
         help="train on these images: a folder, with class folders or without, or an archive of one; the recipe is chosen, and said",
+    )
+    group.add_argument(
+        "--from",
+        dest="weights",
+        metavar="WEIGHTS",
+        type=local_path,
+        help="train these released weights further, by the recipe photos/continue: a name on the Hub such as facebook/dinov2-small, or a folder",
     )
     group.add_argument(
         "--time", metavar="TIME", type=minutes, help="how long to train: 30m, 2h, 1h30m (default: 30m, with --images)"

@@ -17,6 +17,8 @@ from .choice import Choice, choose, recipe_for
 from .images import look, source_of
 from .kinds import AUTO, KINDS
 from .machine import this_machine
+from .released import RECIPE as RELEASED
+from .released import check_resumed, for_released_weights, refuse_twice, weights_override
 from .telling import five_lines
 
 LENGTHS = frozenset({"train.epochs", "train.steps", "train.minutes"})
@@ -30,6 +32,7 @@ def plan_run(
     minutes: float | None = None,
     kind: str | None = None,
     common: str | None = None,
+    weights: str | None = None,
 ) -> Recipe:
     """The recipe of a run on a folder of images, which is new or resumed.
 
@@ -40,23 +43,29 @@ def plan_run(
         minutes: What ``--time`` says.
         kind: What ``--kind`` says.
         common: A file with settings that recipes share.
+        weights: What ``--from`` says: released weights to start from.
 
     Raises:
         HFContrastError: The images cannot be trained on, or the output folder holds another run.
     """
     given = _given(overrides)
     _check_given(given.keys(), images, minutes)
+    if weights is not None:
+        refuse_twice(set(given), weights)
     source = source_of(images)
     output = given.get("train.output") or os.path.join("outputs", run_name(images))
     if (former := _begun(Path(output))) is not None:
         timed = [] if minutes is None else [f"train.minutes={minutes:g}"]
-        return _resumed(Path(output), former, images, source, recipe, [*timed, *overrides], kind)
+        return _resumed(Path(output), former, images, source, recipe, [*timed, *overrides], kind, weights)
+    if weights is not None:
+        overrides, recipe = [weights_override(recipe, weights), *overrides], recipe or RELEASED
     machine = this_machine(given.get("train.device", "auto"))
     file = recipe_file(recipe if recipe is not None else recipe_for(machine))
     where = [*(f"data.{key}={value}" for key, value in source.items()), f"train.output={output}"]
     base = load_recipe(file, [*where, *overrides], common=common)
     facts = look(base.data.source(), images)
     chosen = choose(facts, machine, base, minutes, kind, _length(base, given.keys()))
+    chosen = for_released_weights(chosen, facts, machine, base, minutes)
     own = [f"{key}={json.dumps(value)}" for key, value in _without_given(chosen, given.keys()).items()]
     found = load_recipe(file, [*where, *own, *overrides], common=common)
     if is_first_process():
@@ -133,6 +142,7 @@ def _resumed(
     recipe: str | None,
     overrides: list[str],
     kind: str | None,
+    weights: str | None,
 ) -> Recipe:
     """The recipe of a run that has begun, with what was chosen then.
 
@@ -145,7 +155,9 @@ def _resumed(
     there = before.data.data_dir or before.data.path
     if os.path.realpath(there) != os.path.realpath(source.get("data_dir", source["path"])):
         raise CheckpointError(f"{folder} holds a run on other images ({there}): {advice}")
-    if recipe is not None:
+    if weights is not None:
+        check_resumed(before, weights)
+    elif recipe is not None:
         asked = load_recipe(recipe_file(recipe), [f"data.path={source['path']}"], check=False)
         if (asked.method.name, asked.backbone.written) != (before.method.name, before.backbone.written):
             raise CheckpointError(

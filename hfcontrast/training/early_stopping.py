@@ -137,7 +137,7 @@ class EarlyStopping:
     def why_worse(self, figures: dict[str, float]) -> str | None:
         """Why an encoder counts as worse than the best one, as the end of a sentence; None where it does not."""
         start, settings = self.state["start"], self.settings
-        if not figures:
+        if "rankme" not in figures:
             return "its features are not finite"
         if figures["rankme"] < settings.min_rank * start["rankme"]:
             return f"RankMe fell from {start['rankme']:.1f} to {figures['rankme']:.1f}"

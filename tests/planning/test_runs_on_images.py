@@ -102,6 +102,39 @@ def test_overrides_go_before_what_was_chosen(birds, tmp_path, monkeypatch):
     assert recipe.views["view_1"]["hue"] == 0.2 and recipe.views["view_1"]["saturation"] == 0
 
 
+def test_released_weights_are_trained_further(birds, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipe = plan_run("birds", None, ["train.device=cpu"], weights="facebook/dinov2-small")
+    assert recipe.backbone.pretrained == "facebook/dinov2-small" and recipe.backbone.freeze_batch_norm
+    assert recipe.early_stopping.every == "auto" and recipe.views["view"]["size"] == 112
+    assert 0 < recipe.optim.freeze_encoder_steps < recipe.optim.warmup_steps <= 200
+    told = capsys.readouterr().out.splitlines()
+    assert "photos/continue" in told[2] and "30 minutes, about 1,500 passes" in told[3]
+    slower = plan_run(
+        "birds", None, ["train.device=cpu", "train.output=c"], minutes=0.5, weights="facebook/dinov2-small"
+    )
+    assert slower.train.minutes == 0.5
+    other = plan_run(
+        "birds", "photos/dino_vit", ["train.device=cpu", "train.output=b"], weights="timm/resnet50.tv_in1k"
+    )
+    assert (other.method.name, other.backbone.pretrained) == ("dino", "timm/resnet50.tv_in1k")
+    mine = ["train.device=cpu", "views.all.size=64", "optim.warmup_steps=7", "train.epochs=3"]
+    own = plan_run("birds", None, mine, weights="facebook/dinov2-small")
+    assert (own.views["view"]["size"], own.optim.warmup_steps, own.train.epochs) == (64, 7, 3)
+    with pytest.raises(RecipeError, match="--from a/b says what to start from, and so does backbone"):
+        plan_run("birds", None, ["backbone=timm/resnet18"], weights="a/b")
+
+
+def test_a_run_from_other_weights_is_not_resumed(birds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = plan_run("birds", None, ["train.device=cpu"], weights="facebook/dinov2-small")
+    (tmp_path / "outputs/birds/checkpoints/step_000000001").mkdir(parents=True)
+    recipe.save(tmp_path / "outputs/birds/recipe.yaml")
+    assert plan_run("birds", None, [], weights="facebook/dinov2-small").backbone == recipe.backbone
+    with pytest.raises(CheckpointError, match="started from facebook/dinov2-small, not from facebook/dinov2-base"):
+        plan_run("birds", None, [], weights="facebook/dinov2-base")
+
+
 def test_gray_images_are_found(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     images_in(tmp_path / "a", gray=True)  # as RGB
