@@ -36,6 +36,7 @@ class DataSource:
         caption_column: Column with the captions; None looks for it.
         open_addresses: Whether addresses that rows hold instead of images are opened.
         max_pixels: Pixels of an image at most.
+        window: The values of grays of more than 8 bits that become black and white.
         image_key: Which image of an archive's samples, where they have several.
     """
 
@@ -51,6 +52,7 @@ class DataSource:
     open_addresses: bool = False
     max_pixels: int = 89_478_485
     image_key: str | None = None
+    window: tuple[float, float] | None = None
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of ``load_rows``."""
@@ -103,7 +105,11 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", metavar="N", type=count, default=64, help="images encoded at once (default: 64)"
     )
-    data = parser.add_argument_group("data, as in a recipe")
+    _add_data(parser.add_argument_group("data, as in a recipe"))
+
+
+def _add_data(data: argparse._ArgumentGroup) -> None:
+    """Declares how the data are read."""
     data.add_argument("--name", help="configuration of the data set")
     data.add_argument(
         "--data-dir",
@@ -139,6 +145,13 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
         default=DataSource.max_pixels,
         help="pixels of an image above which it counts as unreadable (default: 89478485)",
     )
+    data.add_argument(
+        "--window",
+        metavar=("LOW", "HIGH"),
+        nargs=2,
+        type=float,
+        help="values of grays of more than 8 bits that become black and white, as data.window of the training",
+    )
 
 
 def as_options(text: str) -> str:
@@ -148,7 +161,8 @@ def as_options(text: str) -> str:
         text: The sentence.
     """
     text = _SETTING.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] == '=' else ''}", text)
-    return text.replace("--open-addresses is true", "--open-addresses is given").replace("data.path", "PATH")
+    text = text.replace("data.window", "--window").replace("data.path", "PATH")
+    return text.replace("--open-addresses is true", "--open-addresses is given")
 
 
 @contextlib.contextmanager
@@ -193,7 +207,21 @@ def data_source(args: argparse.Namespace) -> DataSource:
         args.open_addresses,
         args.max_pixels,
         args.image_key,
+        window_of(args.window),
     )
+
+
+def window_of(given: list[float] | None) -> tuple[float, float] | None:
+    """``--window`` as ``load_rows`` takes it.
+
+    Raises:
+        HFContrastError: The darkest value is not below the brightest.
+    """
+    if given is None:
+        return None
+    if not given[0] < given[1]:
+        raise HFContrastError(f"--window {given[0]:g} {given[1]:g}: the darkest value is to be below the brightest one")
+    return given[0], given[1]
 
 
 def data_files(given: list[str] | None) -> str | list[str] | dict[str, str | list[str]] | None:

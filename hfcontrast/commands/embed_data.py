@@ -210,6 +210,7 @@ def continue_manifest(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         "data.image_key": None,
         "data.open_addresses": False,
         "data.max_pixels": MAX_PIXELS,
+        "data.window": None,
         "data.fingerprint": options.get("data.fingerprint"),
     }
     before = manifest.get("options", {})

@@ -25,7 +25,12 @@ class UnreadableImage(UnreadableRow):
     """An image cannot be opened or decoded."""
 
 
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None = None) -> Image.Image:
+Window = tuple[float, float]
+
+
+def decode_image(
+    data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None = None, window: Window | None = None
+) -> Image.Image:
     """Decodes an image file to RGB, turned upright after its EXIF orientation.
 
     Transparent pixels are composited on white, 16-bit grays are scaled to 8 bits, of an animation the first frame is
@@ -36,6 +41,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None
         max_pixels: Width times height at most.
         detail: How many times smaller the image may be decoded, divided by the square root of its pixels, where the format allows
             it (JPEG, by 2, 4 or 8); None decodes it as it is.
+        window: The values of grays of more than 8 bits that become black and white, with all others between or clipped; None: the
+            range of the format.
 
     Raises:
         UnreadableImage: The bytes are not an image, are a damaged one, a larger one, or one more than 100 times as long as wide.
@@ -48,7 +55,7 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS, detail: float | None
         if (factor := draft_factor(image, detail)) > 1:
             image.draft(None, (image.width // factor, image.height // factor))
         image.load()
-        return _to_rgb(_upright(image))
+        return _to_rgb(_upright(image), window)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:  # of twice as many pixels
@@ -95,20 +102,22 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, window: Window | None) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _DEEP_MODES:
-        return Image.fromarray(_to_8_bits(image)).convert("RGB")
+        return Image.fromarray(_to_8_bits(image, window)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """Grays of 16 or 32 bits, or floats; the last two by the range that their values show they are in."""
+def _to_8_bits(image: Image.Image, window: Window | None) -> np.ndarray:
+    """Grays of 16 or 32 bits, or floats; without a window the last two by the range that their values show they are in."""
     pixels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
+    if window is not None:
+        return np.clip(np.rint((pixels - window[0]) * (255 / (window[1] - window[0]))), 0, 255).astype(np.uint8)
     top = pixels.max(initial=0)
     if image.mode.startswith("I;16"):
         scale = 255 / 65535

@@ -41,6 +41,7 @@ class ImageReader:
         addresses: Whether any address that a row names is opened.
         local: Whether files of this machine are: the data set itself is on it.
         places: What the addresses and files of the data set itself begin with; they are opened always.
+        window: The values of grays of more than 8 bits that become black and white; None: the range of the format.
         detail: The square root of an image's pixels times this is how many times smaller it may be decoded; None: not at all.
     """
 
@@ -49,6 +50,7 @@ class ImageReader:
     local: bool = True
     places: tuple[str, ...] = ()
     detail: float | None = None
+    window: tuple[float, float] | None = None
 
     def read(self, image: dict | bytes | None) -> bytes:
         """The encoded bytes of an undecoded image value of ``datasets`` (``Image(decode=False)``).
@@ -87,7 +89,7 @@ class ImageReader:
         Raises:
             UnreadableImage: It cannot be read or decoded.
         """
-        return decode_image(self.read(value), self.max_pixels, self.detail)
+        return decode_image(self.read(value), self.max_pixels, self.detail, self.window)
 
     def pixels(self, value: dict | bytes | None) -> np.ndarray:
         """As ``image``, as a writable (H, W, 3) uint8 array."""

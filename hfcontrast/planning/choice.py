@@ -82,6 +82,8 @@ def choose(
     for name, view in recipe.views.items():
         changed = {key: value for key, value in KINDS[kind].views.items() if key in view and view[key] != value}
         settings |= {f"views.{name}.{key}": value for key, value in changed.items()}
+    if facts.window is not None:
+        settings["data.window"] = list(facts.window)
     batch = batch_size(facts.count, machine, recipe.train.batch_size)
     if batch != recipe.train.batch_size:
         settings["train.batch_size"] = batch

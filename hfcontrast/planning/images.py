@@ -23,6 +23,7 @@ from ..progress import LongTask
 FEWEST = 16  # images that anything is trained on
 _SAMPLE = 64  # images that are opened
 _SHRUNK = 64  # pixels a side, at which colors are looked at
+_VALUES = 10_000  # pixels of an image whose values are looked at
 _TABLES = (".parquet", ".arrow", ".csv", ".json", ".jsonl")
 _DEEP = ("I", "F")  # and all modes that begin with I;16
 _GRAY = 6  # levels of 255 by which the channels of a pixel may differ
@@ -43,6 +44,7 @@ class ImageFacts:
         smallest: The shorter side of one of the smallest images (the tenth part is smaller), in pixels.
         gray: Share of the images without color.
         deep: Share of the images with more than 8 bits a channel.
+        window: The values of those that the darkest and brightest thousandth lie beyond; None without such images.
         portrait: Share of those that are higher than wide.
         turned: Share of those that lie on their side, and are turned upright by what the camera has noted.
         unreadable: Share of the images that cannot be opened.
@@ -57,6 +59,7 @@ class ImageFacts:
     smallest: int = 224
     gray: float = 0.0
     deep: float = 0.0
+    window: tuple[float, float] | None = None
     portrait: float = 0.0
     turned: float = 0.0
     unreadable: float = 0.0
@@ -125,6 +128,7 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
         int(np.quantile([min(one["size"]) for one in read], 0.1)),
         _share(read, "gray"),
         _share(read, "deep"),
+        _window([one["values"] for one in read if one["values"] is not None]),
         float(np.mean([one["size"][0] < one["size"][1] for one in read])),
         _share(read, "turned"),
         1 - len(read) / len(seen),
@@ -143,15 +147,29 @@ def _seen(rows: Rows, place: int) -> dict[str, Any] | None:
         with Image.open(io.BytesIO(data)) as image:
             mode, (width, height) = image.mode, image.size
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            image.draft("RGB", (_SHRUNK, _SHRUNK))
-            image.thumbnail((_SHRUNK, _SHRUNK))
             deep = mode in _DEEP or mode.startswith("I;16")
-            pixels = None if deep or mode in ("L", "1", "LA") else np.asarray(image.convert("RGB")).astype(int)
+            values = np.asarray(image).astype(float).ravel() if deep else None
+            image.draft("RGB", (_SHRUNK, _SHRUNK))
+            colors = not (deep or mode in ("L", "1", "LA"))
+            if colors:
+                image.thumbnail((_SHRUNK, _SHRUNK))
+            pixels = np.asarray(image.convert("RGB")).astype(int) if colors else None
     except (UnreadableImage, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     colored = pixels is not None and (np.ptp(pixels, axis=-1) > _GRAY).mean() > _COLORED
     size = (height, width) if turned else (width, height)
-    return {"size": size, "gray": not colored, "deep": deep, "turned": turned}
+    return {"size": size, "gray": not colored, "deep": deep, "turned": turned, "values": values}
+
+
+def _window(values: list[np.ndarray]) -> tuple[float, float] | None:
+    """The range of the values of some images, without the darkest and brightest thousandth of them."""
+    if not values:
+        return None
+    some = np.concatenate([image[:: max(len(image) // _VALUES, 1)] for image in values])
+    low, high = np.quantile(some[np.isfinite(some)], [0.001, 0.999]).tolist()
+    if high > 1:  # whole numbers, unless they are shares
+        low, high = float(np.floor(low)), float(np.ceil(high))
+    return (low, high) if low < high else None
 
 
 def _captions(source: Mapping[str, Any]) -> str | None:

@@ -55,7 +55,11 @@ def images_in_words(facts: ImageFacts) -> str:
         parts[0] += " without labels"
     parts.append("gray" if facts.all_gray else "color" if facts.gray < 0.05 else f"{facts.gray:.0%} gray")
     if facts.deep:
-        parts.append("more than 8 bits a channel")
+        shown = (
+            facts.window
+            and f", of which the values {facts.window[0]:,g} to {facts.window[1]:,g} are used (data.window)"
+        )
+        parts.append(f"more than 8 bits a channel{shown or ''}")
     lying = "portrait" if facts.portrait > 0.9 else "landscape" if facts.portrait < 0.1 else ""
     square = facts.width == facts.height
     parts.append(f"{facts.width} x {facts.height} px in the middle" + (f", {lying}" if lying and not square else ""))

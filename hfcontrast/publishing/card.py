@@ -113,6 +113,7 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
         "loading_arguments": ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
         "pooler_note": _POOLER_NOTE if lines.other_pooler and not pairs else "",
         "size": size,
+        "window": training.recipe.data.window,
         "resize": round(size / ratio),
         "padding": "max_length" if pairs and training.captions.pad_to_max else "longest",
         "max_length": training.captions.max_length if pairs else None,

@@ -143,7 +143,8 @@ class Recipe(BaseModel):
         own = {name: getattr(self.eval, name) for name in SourceFields.model_fields}
         if self.eval.path is None:
             own = {name: getattr(self.data, name) if value is None else value for name, value in own.items()}
-        return own | {name: getattr(self.data, name) for name in ("streaming", "open_addresses", "max_pixels")}
+        shared = ("streaming", "open_addresses", "max_pixels", *self.data.decoded_by())
+        return own | {name: getattr(self.data, name) for name in shared}
 
     @property
     def released_weights(self) -> tuple[str, ...]:

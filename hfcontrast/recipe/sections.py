@@ -83,6 +83,11 @@ class DataSection(SourceFields):
         description="Open addresses (http://..., file://...) that rows hold instead of images, and files of this machine that a data set "
         "from elsewhere names. The data set's own files are always opened; anything else is an unreadable row.",
     )
+    window: tuple[float, float] | None = Field(
+        None,
+        description="The values of grays of more than 8 bits (16-bit PNG and TIFF, floats) that become black and white, such as [0, 4095] of a "
+        "12-bit camera; what lies beyond is clipped. Null: the range of the format. `hfcontrast train --images` measures it.",
+    )
     shuffle_block: Count = Field(1024, description="Rows that are shuffled together when streaming.")
     epoch_rows: Count | None = Field(
         None, description="Rows that count as one epoch; null: all (a stream of unknown length needs a number)."
@@ -97,12 +102,18 @@ class DataSection(SourceFields):
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if (self.mean is None) != (self.std is None):
             yield ("std" if self.std is None else "mean"), "mean and std go together: give both or neither"
+        if self.window is not None and not self.window[0] < self.window[1]:
+            yield "window", f"the darkest value is to be below the brightest one, got {list(self.window)}"
         if self.streaming and self.cache is True:
             yield "cache", "a stream cannot be kept in memory; use cache: auto, or streaming: false"
 
+    def decoded_by(self) -> tuple[str, ...]:
+        """Settings on decoding that are not the default: what depends on others is as it was without them."""
+        return ("window",) * (self.window is not None)
+
     def source(self) -> dict[str, Any]:
         """What `hfcontrast.data` needs to open the training rows, as keyword arguments."""
-        own = {*SourceFields.model_fields, "split", "streaming", "open_addresses", "max_pixels"}
+        own = {*SourceFields.model_fields, "split", "streaming", "open_addresses", "max_pixels", *self.decoded_by()}
         return {name: getattr(self, name) for name in sorted(own)}
 
 

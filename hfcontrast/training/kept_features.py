@@ -188,6 +188,7 @@ def keep_features(
             "frozen": frozen.fingerprint,
             "crops": _crop_facts(own, views),
             "detail": repr(detail_of(views)),  # of decoded JPEGs
+            **({"window": list(recipe.data.window)} if recipe.data.window else {}),
             "seed": recipe.train.seed,
             "normalization": [augmentation.mean, augmentation.std],
             "precision": accelerator.mixed_precision,

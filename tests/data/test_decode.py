@@ -133,3 +133,15 @@ def test_a_format_of_a_plugin_names_its_package(data, told, monkeypatch):
 
 def refuse(file):
     raise UnidentifiedImageError("cannot identify image file")
+
+
+def test_a_window_keeps_the_depth_of_deep_grays_and_leaves_others_alone():
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    deep = save(Image.fromarray(values), "PNG")
+    assert len(np.unique(decode_pixels(deep))) == 17  # of the whole 16 bits, a camera of 12 has a sixteenth
+    whole = np.asarray(decode_image(deep, window=(0, 4095)))[..., 0]
+    assert len(np.unique(whole)) == 256 and whole[0, 0] == 0 and whole[-1, -1] == 255
+    inner = np.asarray(decode_image(deep, window=(1000, 2000)))[..., 0].ravel()
+    assert inner[1000] == 0 and inner[1500] in (127, 128) and (inner[2000:] == 255).all() and not inner[:1000].any()
+    color = save(Image.fromarray(np.full((4, 4, 3), 77, np.uint8)), "PNG")
+    assert (np.asarray(decode_image(color, window=(0, 10))) == 77).all()

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import CheckpointError, DataError, HFContrastError, RecipeError
 from hfcontrast.planning.arguments import given_of, minutes
 from hfcontrast.planning.images import look, source_of
 from hfcontrast.planning.plan import plan_run, run_name
+from hfcontrast.recipe import load_recipe
 from hfcontrast.run import main
 
 
@@ -163,6 +165,24 @@ def test_what_files_say_of_images_is_seen(tmp_path):
     assert facts.count == 26 and facts.captions == "text"
     assert facts.deep == facts.turned == pytest.approx(0.2) and facts.portrait == pytest.approx(0.4)
     assert facts.unreadable == pytest.approx(1 / 26)
+
+
+def test_deep_grays_keep_their_depth_by_a_window_that_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans").mkdir()
+    for number in range(18):
+        values = np.arange(500, 4100, 2, dtype=np.uint16).reshape(40, 45)
+        Image.fromarray(values).save(tmp_path / f"scans/{number:02}.png")
+    recipe = plan_run("scans", None, ["train.device=cpu"])
+    assert recipe.data.window == (503, 4095) or recipe.data.window == pytest.approx((503, 4095), abs=3)
+    assert "gray, more than 8 bits a channel, of which the values 50" in capsys.readouterr().out
+    rows = load_rows(**recipe.data.source())
+    assert len(np.unique(rows.reader.pixels(rows.dataset[0]["image"]))) > 250
+    assert recipe.evaluation_source()["window"] == recipe.data.window
+    assert "window" not in load_recipe("photos/simclr", ["data.data_dir=scans"]).evaluation_source()
+    assert plan_run("scans", None, ["train.device=cpu", "data.window=[0, 65535]"]).data.window == (0, 65535)
+    with pytest.raises(RecipeError, match="the darkest value is to be below"):
+        plan_run("scans", None, ["data.window=[5, 5]"])
 
 
 def test_archives_and_held_out_folders_are_taken(birds, tmp_path):

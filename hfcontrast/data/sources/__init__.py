@@ -33,6 +33,7 @@ def load_rows(
     columns: Columns | Sequence[str] = (),
     open_addresses: bool = False,
     max_pixels: int = MAX_PIXELS,
+    window: tuple[float, float] | None = None,
     **keywords: Unpack[_RowKeywords],
 ) -> Rows:
     """Opens one split of a data set.
@@ -47,6 +48,7 @@ def load_rows(
         open_addresses: Whether addresses that rows hold instead of images are opened, and of a data set from elsewhere files of
             this machine; files and addresses of the data set itself always are.
         max_pixels: Pixels of an image at most; a larger one cannot be read.
+        window: The values of grays of more than 8 bits that become black and white; None: the range of the format.
         keywords: The fields of ``Source`` and ``Columns``, as said above.
 
     Raises:
@@ -61,7 +63,8 @@ def load_rows(
         if rows.captions and opened.listed is not None:
             opened = opened.listed()
             rows = _rows(opened, source, description, columns, rest)
-    reader = ImageReader(max_pixels, open_addresses, *places_of(source.path, source.data_dir, source.data_files))
+    places = places_of(source.path, source.data_dir, source.data_files)
+    reader = ImageReader(max_pixels, open_addresses, *places, window=window)
     return replace(
         rows,
         reader=reader,
