@@ -51,10 +51,12 @@ class KeptFeatures:
         crops: As given.
     """
 
+    _values: np.memmap
+    _done: np.memmap
+
     def __init__(self, folder: Path, frozen: FrozenFeatures, rows: int, crops: int, views: int):
         self.folder, self.frozen, self.crops = folder, frozen, crops
         self._shape = (rows, crops, views, frozen.size)
-        self._values: np.ndarray | None = None
 
     @property
     def bytes(self) -> int:
