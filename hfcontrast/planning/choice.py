@@ -22,8 +22,6 @@ FULL_MEMORY = 16 * 2**30  # bytes of a GPU that the recipes' batches fit in
 STEPS_IN_AN_EPOCH = 4  # at least: a batch is that much smaller than the data
 SMALLEST_BATCH = 16
 MOST_EPOCHS = 2000  # more passes over the same images teach nothing more
-WARMUP = 0.05  # share of the steps
-LONGEST_WARMUP = 1000  # steps
 CHECKPOINT_STEPS = 200  # between two checkpoints at least, where a length is named: an epoch may be a few steps
 FEW_EPOCHS = 20  # below which more time is advised
 
@@ -99,8 +97,6 @@ def choose(
         settings["train.checkpoint_every"] = max(in_epoch, CHECKPOINT_STEPS)
     else:
         settings["train.minutes"] = float(f"{taken:.4g}")
-    steps = max(round(epochs * in_epoch), 1)
-    settings["optim.warmup_steps"] = max(min(round(WARMUP * steps), LONGEST_WARMUP), 1)
     if epochs < FEW_EPOCHS and recipe.method.options.get("freeze_last_layer_epochs"):
         settings["method.freeze_last_layer_epochs"] = 0
     return Choice(settings, kind, epochs, taken, capped=not length and taken < given)

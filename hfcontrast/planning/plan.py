@@ -116,8 +116,6 @@ def _without_given(chosen: Choice, keys: Collection[str]) -> dict[str, object]:
     settings = {key: value for key, value in chosen.settings.items() if key not in keys}
     if LENGTHS.intersection(keys):
         settings.pop("train.minutes", None)
-    if "optim.warmup_epochs" in keys:
-        settings.pop("optim.warmup_steps", None)
     for_all = {key.removeprefix("views.all.") for key in keys if key.startswith("views.all.")}
     whole = {"views", "views.all"}.intersection(keys)
     return {

@@ -44,6 +44,10 @@ class OptimSection(Section):
     warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
         None, description="The same in optimizer steps, instead of warmup_epochs."
     )
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="The same as a share of all steps, as many as the run had first: for a run whose length train.minutes decides.",
+    )
     schedule: Literal["cosine", "constant", "drops"] = Field(
         "cosine", description="The learning rate after the warm-up; drops: constant between the epochs of lr_drops."
     )
@@ -98,8 +102,10 @@ class OptimSection(Section):
         return scaled_lr(self.lr, self.scale_lr, global_batch)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        if self.warmup_steps is not None and self.warmup_epochs > 0:
-            yield "warmup_steps", "warmup_steps and warmup_epochs are both set: keep one of them"
+        used = {"warmup_epochs": self.warmup_epochs > 0, "warmup_steps": self.warmup_steps is not None}
+        names = [name for name, its in (used | {"warmup_share": self.warmup_share is not None}).items() if its]
+        if len(names) > 1:
+            yield names[1], f"{names[1]} and {names[0]} are both set: keep one of them"
         if (self.schedule == "drops") != bool(self.lr_drops):
             missing = "lr_drops" if self.schedule == "drops" else "schedule"
             yield missing, "schedule: drops and lr_drops, the epochs of the drops, go together: give both or neither"

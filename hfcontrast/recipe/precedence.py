@@ -9,7 +9,7 @@ from .renamed import rename_keys
 
 SHARED = "common.yaml"  # the file beside recipes that `compare` reads for the settings that they share
 # Several ways to set one thing: one of them, where it takes precedence, removes the other.
-_ALTERNATIVES = (("train", "epochs", "steps", "minutes"), ("optim", "warmup_epochs", "warmup_steps"))
+_ALTERNATIVES = (("train", "epochs", "steps", "minutes"), ("optim", "warmup_epochs", "warmup_steps", "warmup_share"))
 _WHOLE = {"backbone"}  # settings of one architecture mean nothing to another
 
 

@@ -16,7 +16,7 @@ def learning_rate(
     it stood; warm-up and drops are where they are.
     """
     peak = scaled_lr(settings.lr, settings.scale_lr, global_batch)
-    warmup = min(warmup_steps(settings, steps_per_epoch), total_steps)
+    warmup = min(warmup_steps(settings, steps_per_epoch, lengths[0][1] if lengths else total_steps), total_steps)
     if step < warmup:
         return peak * step / warmup
     if settings.schedule == "constant":
@@ -28,8 +28,10 @@ def learning_rate(
     return cosine(peak, settings.min_lr, (step - warmup) / max(total_steps - warmup, 1))
 
 
-def warmup_steps(settings, steps_per_epoch: int) -> int:
-    """Steps over which the learning rate rises."""
+def warmup_steps(settings, steps_per_epoch: int, total_steps: int = 0) -> int:
+    """Steps over which the learning rate rises; of a share, that of all steps that the run had first."""
+    if settings.warmup_share is not None:
+        return round(settings.warmup_share * total_steps)
     if settings.warmup_steps is not None:
         return settings.warmup_steps
     return round(settings.warmup_epochs * steps_per_epoch)

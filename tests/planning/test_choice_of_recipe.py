@@ -40,12 +40,10 @@ def test_settings_are_sensible_for_any_count_and_time(recipes, count, minutes, n
     if recipe.optim.scale_lr == "none":
         lr = chosen.settings.get("optim.lr", recipe.optim.lr)
         assert lr == pytest.approx(recipe.optim.lr * math.sqrt(batch / recipe.train.batch_size), rel=0.05)
-    steps = chosen.epochs * (count // batch)
     assert chosen.epochs <= MOST_EPOCHS and chosen.minutes <= minutes
     assert chosen.capped == (chosen.minutes < minutes)
-    assert 1 <= chosen.settings["optim.warmup_steps"] <= max(0.06 * steps, 1)
     fixed = choose(ImageFacts(count), machine, recipe, minutes, None, {"steps": 60})
-    assert fixed.settings["optim.warmup_steps"] == 3 and "train.minutes" not in fixed.settings and not fixed.capped
+    assert "train.minutes" not in fixed.settings and not fixed.capped
     assert fixed.settings["train.checkpoint_every"] >= count // batch
 
 

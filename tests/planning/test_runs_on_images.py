@@ -247,7 +247,7 @@ def test_a_run_is_made_and_resumed_with_what_was_chosen_for_it(birds, tmp_path, 
     written = Path("outputs/birds/checkpoints/recipe.yaml").read_text()
     images_in(birds / "crow", 13)  # the plan would be another one: a run is resumed by the one that it began with
     (birds / "crow/012.png").unlink()
-    monkeypatch.setattr("hfcontrast.planning.choice.WARMUP", 0.9)
+    monkeypatch.setattr("hfcontrast.planning.choice.SMALLEST_BATCH", 8)
     recipe = plan_run("birds", None, own)
     assert "is resumed with the recipe that was chosen for it" in capsys.readouterr().out
     assert recipe.to_yaml() == written
@@ -259,7 +259,7 @@ def test_a_run_is_made_and_resumed_with_what_was_chosen_for_it(birds, tmp_path, 
     with pytest.raises(CheckpointError, match="holds a run with other views than those of --kind gray"):
         plan_run("birds", None, own, kind="gray")
     shutil.rmtree("outputs/birds/checkpoints")  # nothing is left to resume
-    assert plan_run("birds", None, own).optim.warmup_steps != recipe.optim.warmup_steps
+    assert plan_run("birds", None, own).train.batch_size == 8 != recipe.train.batch_size
 
 
 def test_a_folder_that_may_hold_anything_is_told_from_one_of_tables(tmp_path):

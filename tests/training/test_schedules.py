@@ -86,3 +86,12 @@ def test_both_reach_the_groups_they_are_for():
     model["head"].weight.grad = torch.ones(3, 3)
     optimizer.step()
     assert torch.equal(model["head"].weight, before)  # the first step of a warm-up has the rate 0
+
+
+def test_a_warm_up_may_be_a_share_of_the_steps_that_the_run_had_first():
+    settings = OptimSection(lr=1.0, warmup_share=0.1, scale_lr="none")
+    assert [learning_rate(settings, step, 100, 10, 1) for step in (0, 5, 10)] == [0.0, 0.5, 1.0]
+    assert learning_rate(settings, 1, 20, 10, 1) == 0.5
+    assert learning_rate(settings, 5, 400, 10, 1, ((0, 100), (50, 400))) == 0.5  # made longer later
+    with pytest.raises(ValueError, match="warmup_share and warmup_steps are both set"):
+        OptimSection(warmup_share=0.1, warmup_steps=3)
