@@ -267,6 +267,7 @@ def test_real_trainings(recipe_file, tmp_path, monkeypatch, capsys):
     assert "patches of 4 px" in runs["three"]["error"]
     assert "raw_pixels" in runs["one"]["result"]["scores"] and "raw_pixels" not in runs["two"]["result"]["scores"]
     assert [row["name"] for row in found["rows"]] == [
+        "chance",
         "raw pixels (one, two)",
         "untrained encoder (one)",
         "untrained encoder (two)",
@@ -301,6 +302,9 @@ def test_finished_runs_are_evaluated_by_more_without_being_trained(recipe_file, 
         name, result, former = run["name"], run["result"], before[run["name"]]
         tuned = {stage: result["scores"][stage].pop("finetune_accuracy") for stage in ("untrained", "trained")}
         assert all(0 < accuracy <= 1 for accuracy in tuned.values())
+        assert result["scores"]["chance"].pop("finetune_accuracy") == former["scores"]["chance"]["knn_accuracy"]
+        for words in ("verdict", "conclusions", "causes", "beats_baselines", "chance_answers", "measured_on"):
+            result.pop(words, None), former.pop(words, None)  # they speak of the new figure too
         assert result["counts"].pop("finetune_accuracy")["test_images"] == 32
         assert result == former  # scores, images/s and peak memory are what they were; raw pixels too
         assert [line for line in tiny_runs.metrics(out / name) if "loss" in line] == [

@@ -104,8 +104,9 @@ def test_from_a_single_image_those_that_refuse_it_would_not_learn(name):
     assert not learns or name in CAN_BE_COMPUTED, found
 
 
-# A single image gives these a loss, but not what it stands for: a distribution, a balance over prototypes, negatives.
-CAN_BE_COMPUTED = {"lejepa", "swav", "siglip", "simclr_v2", "deepcluster_v2"}
+# A single image gives these a loss, but not what it stands for: a distribution, a balance over prototypes, negatives, targets that
+# are normalized over a batch.
+CAN_BE_COMPUTED = {"lejepa", "swav", "siglip", "simclr_v2", "deepcluster_v2", "distill"}
 
 
 def test_a_method_says_a_number():
