@@ -4,13 +4,14 @@ import io
 import math
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 DAMAGE = b"hfcontrast: damaged archive: "  # how the image of a row begins that stands for what an archive has lost
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; from here on Pillow warns of decompression bombs
 _MAX_RATIO = 100  # resizing the short side of a line of pixels to that of a view would make an image of gigabytes
 _ORIENTATION = 0x0112  # EXIF tag
+_SAMPLES_PER_PIXEL = 277  # TIFF tag
 # How files begin that plugins of Pillow open: HEIC behind the size of its first box, JPEG XL bare or in boxes.
 _HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"))
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
@@ -62,7 +63,7 @@ def decode_image(
         raise UnreadableImage(f"more pixels than data.max_pixels, {max_pixels:,}: {error}") from error
     except UnidentifiedImageError as error:  # whose message has an address in memory
         package = "pillow-heif" if data[4:].startswith(_HEIC) else "pillow-jxl-plugin" if data.startswith(_JXL) else ""
-        hint = f" without another package: pip install {package}" if package else ""
+        hint = f" without another package: pip install {package}" if package else _many_channels(data)
         raise UnreadableImage(f"cannot be decoded: no format that Pillow knows{hint}") from error
     except Exception as error:  # Pillow raises anything on damaged files: OSError, SyntaxError, ...
         raise UnreadableImage(f"cannot be decoded: {type(error).__name__}: {error}") from error
@@ -92,6 +93,23 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise UnreadableImage(f"{width} x {height} pixels are more than data.max_pixels, {max_pixels:,}")
     if max(width, height) > _MAX_RATIO * min(width, height):
         raise UnreadableImage(f"{width} x {height} pixels: more than {_MAX_RATIO} times as long as wide")
+
+
+def _many_channels(data: bytes) -> str:
+    """That a TIFF has more channels than are read; empty for anything else."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        channels = int(tags.get(_SAMPLES_PER_PIXEL, 1))
+    except Exception:  # no TIFF, or a damaged one
+        return ""
+    return (
+        f": a TIFF of {channels} channels, of which gray and color are read, with or without transparency"
+        if channels > 4
+        else ""
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -14,7 +14,6 @@ from PIL import Image
 from ..data.decode import UnreadableImage
 from ..data.held_out import held_out_sources
 from ..data.image_formats import ending_of, image_endings
-from ..data.image_reader import ImageReader
 from ..data.sources import Rows, load_rows
 from ..data.sources.unpacking import is_archive
 from ..errors import DataError
@@ -115,9 +114,11 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
         )
     with LongTask(f"looking at the images of {folder}"):
         seen = [_seen(rows, place) for place in np.unique(np.linspace(0, count - 1, _SAMPLE).astype(int)).tolist()]
-    read = [one for one in seen if one is not None]
+    read = [one for one in seen if not isinstance(one, str)]
     if not read:
-        raise DataError(f"--images {folder}: none of {len(seen)} images that were tried can be opened")
+        raise DataError(
+            f"--images {folder}: none of {len(seen)} images that were tried can be used; the first one {seen[0]}"
+        )
     width, height = np.median([one["size"] for one in read], axis=0).astype(int).tolist()
     return ImageFacts(
         count,
@@ -140,10 +141,13 @@ def _share(seen: list[dict[str, Any]], name: str) -> float:
     return float(np.mean([one[name] for one in seen]))
 
 
-def _seen(rows: Rows, place: int) -> dict[str, Any] | None:
-    """What the file of an image says, and whether its pixels have a color; None where it cannot be opened."""
+def _seen(rows: Rows, place: int) -> dict[str, Any] | str:
+    """What the file of an image says, and whether its pixels have a color; the cause where it cannot be opened."""
     try:
-        data = ImageReader.read(rows.reader, rows.dataset[place]["image"])
+        data = rows.reader.read(rows.dataset[place]["image"])
+    except UnreadableImage as error:
+        return str(error)
+    try:
         with Image.open(io.BytesIO(data)) as image:
             mode, (width, height) = image.mode, image.size
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -154,8 +158,12 @@ def _seen(rows: Rows, place: int) -> dict[str, Any] | None:
             if colors:
                 image.thumbnail((_SHRUNK, _SHRUNK))
             pixels = np.asarray(image.convert("RGB")).astype(int) if colors else None
-    except (UnreadableImage, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+    except Exception:  # Pillow raises anything; the decoder says what is wrong
+        try:
+            rows.reader.image(rows.dataset[place]["image"])
+        except UnreadableImage as error:
+            return str(error)
+        return "cannot be opened"
     colored = pixels is not None and (np.ptp(pixels, axis=-1) > _GRAY).mean() > _COLORED
     size = (height, width) if turned else (width, height)
     return {"size": size, "gray": not colored, "deep": deep, "turned": turned, "values": values}

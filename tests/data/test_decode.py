@@ -1,6 +1,7 @@
 """Every kind of image file comes out as upright RGB; what cannot be read is an UnreadableImage that says why."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -145,3 +146,12 @@ def test_a_window_keeps_the_depth_of_deep_grays_and_leaves_others_alone():
     assert inner[1000] == 0 and inner[1500] in (127, 128) and (inner[2000:] == 255).all() and not inner[:1000].any()
     color = save(Image.fromarray(np.full((4, 4, 3), 77, np.uint8)), "PNG")
     assert (np.asarray(decode_image(color, window=(0, 10))) == 77).all()
+
+
+def test_a_tiff_of_many_bands_is_refused_with_their_number():
+    tags = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 122, 277: 5, 278: 2, 279: 20}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    data = b"II*\0" + struct.pack("<I", 8) + directory + bytes(20)
+    with pytest.raises(UnreadableImage, match="a TIFF of 5 channels, of which gray and color are read"):
+        decode_image(data)
