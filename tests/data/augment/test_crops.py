@@ -6,6 +6,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from hfcontrast.data.augment import crops
 from hfcontrast.data.augment.crops import CropCutter
 from hfcontrast.data.augment.definition import cut_crop
 from hfcontrast.data.augment.draws import draw_views
@@ -74,3 +75,19 @@ def test_cutter_fills_its_rows_only():
             for number in range(draws[key].boxes.shape[1]):
                 box, flips = draws[key].boxes[row, number].tolist(), draws[key].flips[row, number].tolist()
                 assert torch.equal(buffers[key][row + 1, number], cut_crop(image, box, size, mode, *flips))
+
+
+def test_crops_are_cut_on_one_thread(monkeypatch):
+    """On busy cores the threads of a crop of 0.1 ms wait for each other; those of the training are as many as before."""
+    seen = []
+    monkeypatch.setattr(crops, "cut_crop", lambda *given: seen.append(torch.get_num_threads()) or cut_crop(*given))
+    view = View(size=24)
+    draws = draw_views((view,), 0, 0, np.array([5]), np.array([400]), np.array([500]))
+    cutter = CropCutter((view,))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        cutter.cut([image_of(400, 500)], draws, cutter.allocate(1), 0)
+        assert torch.get_num_threads() == 2 and set(seen) == {1}
+    finally:
+        torch.set_num_threads(before)
