@@ -89,7 +89,8 @@ def evaluate_model(
     for name, (evaluator, own) in chosen.items():
         require(rows.lacks(evaluator.needs_with(own), opened.model), name, rows, HINTS)
         evaluator.check(opened.model, rows, own)
-    figures = dict(zip(("scores", "counts", "chance"), evaluate_tasks(opened, rows, chosen), strict=True))
+    found_figures = evaluate_tasks(opened, rows, chosen, with_features=tasks is None)
+    figures = dict(zip(("scores", "counts", "chance"), found_figures, strict=True))
     return {"model": model, "revision": opened.revision} | _described(found, rows) | figures
 
 
@@ -136,8 +137,17 @@ def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
     return told
 
 
-def evaluate_tasks(opened: OpenedModel, rows: EvaluationRows, tasks: Chosen) -> tuple[dict[str, dict[str, Any]], ...]:
-    """The figures of all tasks, and what is measured beside them of features that are there anyway; the numbers behind them; chance."""
+def evaluate_tasks(
+    opened: OpenedModel, rows: EvaluationRows, tasks: Chosen, with_features: bool = False
+) -> tuple[dict[str, dict[str, Any]], ...]:
+    """The figures of all tasks, and what is measured beside them of features; the numbers behind them; chance.
+
+    Args:
+        opened: The model.
+        rows: The rows.
+        tasks: The tasks.
+        with_features: Whether features that no task needs are computed for it, where they are not there anyway.
+    """
     scores: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, Any]] = {}
     chance: dict[str, dict[str, Any]] = {}
@@ -156,7 +166,7 @@ def evaluate_tasks(opened: OpenedModel, rows: EvaluationRows, tasks: Chosen) -> 
             evaluate(name, evaluator, own)
         labeled = any(LABELS in evaluator.needs_with(own) for evaluator, own in tasks.values())
         for name, evaluator in evaluators().items():
-            if evaluator.beside and name not in tasks and (rows.remembered or labeled):
+            if evaluator.beside and name not in tasks and (with_features or rows.remembered or labeled):
                 evaluate(name, evaluator, evaluator.settings_class())
                 scores = {name: scores.pop(name)} | scores
     return scores, counts, chance

@@ -14,7 +14,7 @@ import torch
 import transformers
 import yaml
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..checksums import finished, new_fingerprint
@@ -22,6 +22,7 @@ from ..encoders.families import family_of
 from ..encoders.features import encode
 from ..encoders.finite_weights import not_finite
 from ..encoders.pretrained import missing_keys, reason
+from ..encoders.released_tokenizer import ReleasedTokenizer
 from ..encoders.suitability import require_encoder
 from ..encoders.two_towers import is_two_towers, text_features
 from ..errors import ArgumentError, DataError, HFContrastError
@@ -74,7 +75,7 @@ class OpenedModel:
         Raises:
             HFContrastError: It has none.
         """
-        return self._load(AutoTokenizer, "tokenizer")
+        return self._load(ReleasedTokenizer, "tokenizer")
 
     @cached_property
     def tuned(self) -> Tuned:

@@ -16,6 +16,7 @@ from ..data.stream_errors import read_rows
 from ..data.tokenizer import train_tokenizer
 from ..encoders.families import family_of_type
 from ..encoders.pretrained import read_pretrained
+from ..encoders.released_tokenizer import ReleasedTokenizer
 from ..errors import RecipeError
 from ..progress import LongTask
 from ..recipe import Recipe
@@ -93,7 +94,7 @@ def load_tokenizer(name: str, setting: str, recipe: Recipe) -> PreTrainedTokeniz
     weights = recipe.backbone.weights_of("text")
     revision = weights.revision if weights and setting == f"backbone.{weights.argument}" else None
     problem = "has no tokenizer that can be loaded (name one in text.tokenizer, or leave both out and one is trained on the captions)"
-    tokenizer = read_pretrained(AutoTokenizer, name, setting, revision, problem)
+    tokenizer = read_pretrained(ReleasedTokenizer, name, setting, revision, problem)
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         lack = "is not a fast one" if not tokenizer.is_fast else "has no padding token"
         raise RecipeError(f"{setting}: the tokenizer of {name!r} {lack}: take another, with text.tokenizer")

@@ -226,7 +226,11 @@ def saved(folder, **splits: Dataset) -> DataSource:
 def test_data_without_labels_names_or_captions(clip_folder, vit_folder, tmp_path):
     bare = colored(6).select_columns(["image", "number"]).rename_column("number", "size_of_it")
     source = saved(tmp_path / "bare", test=bare)
-    assert evaluate_model(clip_folder, source)["scores"].keys() == {"label-free"}  # which needs neither
+    assert evaluate_model(clip_folder, source)["scores"].keys() == {"features", "label-free"}  # which need neither
+    captioned = colored(6).rename_column("captions", "text").select_columns(["image", "text"])
+    told = saved(tmp_path / "told", test=captioned)
+    assert list(evaluate_model(clip_folder, told)["scores"]) == ["features", "retrieval"]
+    assert list(evaluate_model(clip_folder, told, tasks=["retrieval"])["scores"]) == ["retrieval"]
     for task in ("knn", "zero-shot"):
         with pytest.raises(DataError, match="has no labels"):
             evaluate_model(clip_folder, source, tasks=[task])

@@ -24,6 +24,7 @@ from hfcontrast.data.sources.archive_trees import (
 from hfcontrast.data.sources.folders import is_described, is_hidden
 from hfcontrast.data.sources.folders.layout import split_named
 from hfcontrast.data.sources.source import Source
+from hfcontrast.data.sources.tars_beside_tables import tars_beside_tables
 from hfcontrast.data.sources.unpacking import (
     ENDINGS,
     IMAGES,
@@ -58,7 +59,9 @@ def unpacked(source: Source, depth: int = 0) -> Source:
     """
     archives = _archives(source)
     if not archives:
-        return _unpacked_tree(source, depth)
+        place = _folder(source)[0] if source.path != FORMAT else ""
+        tars = tars_beside_tables(place) if place else None
+        return tars or _unpacked_tree(source, depth)
     kinds = {content_of(archive) for archive in archives.values()}
     own = [source.path, source.data_dir, *([*archives.values()] if source.data_files else [])]
     # Itself, or an archive that it is in, and not its folder.
