@@ -19,6 +19,7 @@ SHARED = "common.yaml"  # which is no recipe
 FOLDERS = {
     "photos": "your own images: hfcontrast train --images FOLDER chooses among these",
     "": "generated images, in minutes on a CPU: to see a method run",
+    "cifar10": "twelve methods on CIFAR-10 under one encoder and one budget, for hfcontrast compare",
     "comparison": "all methods under one encoder and one budget, for hfcontrast compare",
     "imagenet": "the papers' settings on ImageNet-1k",
     "web_pairs": "the papers' settings on images with text from the web",
