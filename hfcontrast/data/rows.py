@@ -46,7 +46,7 @@ class Rows:
         not_used: How many files or images of the source are no rows of any split, by cause.
         unreadable: The rows of the split that an evaluation could not read so far, by their names, each with the cause.
         whole: The rows of which these are some; None where they are all that were opened.
-        known: The fingerprint, once it was computed.
+        known: The fingerprint, once it was computed, and what was said of the rows.
     """
 
     dataset: Dataset | IterableDataset

@@ -125,7 +125,7 @@ def find_held_out(source: Mapping[str, Any], train: Rows | None, train_split: st
         if folder is None:
             found = HeldOut(train, tests, split, split)
         else:
-            named = replace(tests, description=f"{folder} ({tests.description})")
+            named = replace(tests, description=f"{folder} (split {split})")
             found = HeldOut(train, named, split, f"folder {folder.name} beside it", own=False)
         if fit_together(train, tests):
             return found

@@ -31,10 +31,21 @@ class OtherRows:
     def __init__(self, make: Callable[..., Batches] | None, source: Mapping[str, Any], split: str | None):
         self.make, self.source, self.split = make, dict(source), split
         self.name: Callable[..., str] = path_of
-        self._opened: dict[str, tuple[Rows, Batches, DataSet | None]] = {}
+        self._opened: dict[str, tuple[Rows, Batches, tuple[dict[str, Any], str]]] = {}
 
-    def open(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches, DataSet | None]:
-        """Rows, their batches, and what they are; None where these are the test rows, perhaps by another column of labels.
+    def data_of(self, own: Mapping[str, Any], split: str | None = None) -> DataSet | None:
+        """What :meth:`open` gives rows of; None where these are the test rows, perhaps by another column of labels.
+
+        Args:
+            own: As for :meth:`open`.
+            split: The same.
+        """
+        rows, _, (source, split) = self._open(own, split)
+        same = split == self.split and all(source.get(key) == self.source.get(key) for key in _PLACE)
+        return None if same else data_set_of(rows, source, split, self.name)
+
+    def open(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches]:
+        """Rows and their batches.
 
         Args:
             own: What differs from where the test rows come from, as arguments of ``load_rows``; None where nothing does.
@@ -43,6 +54,10 @@ class OtherRows:
         Raises:
             DataError: They cannot be opened.
         """
+        return self._open(own, split)[:2]
+
+    def _open(self, own: Mapping[str, Any], split: str | None) -> tuple[Rows, Batches, tuple[dict[str, Any], str]]:
+        """The same, and from where they were opened: the arguments of ``load_rows``, and the split."""
         named = json.dumps([dict(own), split], sort_keys=True, default=str)
         if named not in self._opened:
             changed = {name: value for name, value in own.items() if value is not None}
@@ -54,7 +69,5 @@ class OtherRows:
             if split is None:
                 source, split = first_held_out(source)
             rows = load_rows(**source, split=split)
-            same = split == self.split and all(source.get(key) == self.source.get(key) for key in _PLACE)
-            data = None if same else data_set_of(rows, source, split, self.name)
-            self._opened[named] = rows, self.make(rows), data
+            self._opened[named] = rows, self.make(rows), (source, split)
         return self._opened[named]

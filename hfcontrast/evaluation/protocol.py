@@ -116,6 +116,20 @@ class Chance:
     value: float
     answer: str | None = None
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the figure is always 100 %: any encoder has it."""
+        return certain(self.value)
+
+
+def certain(chance: float | None) -> bool:
+    """Whether a share is 100 % by chance, so that it says nothing of an encoder.
+
+    Args:
+        chance: What it is by chance; None where that is not known.
+    """
+    return chance is not None and chance >= 1 - 1e-9
+
 
 @dataclass(frozen=True)
 class Scores:

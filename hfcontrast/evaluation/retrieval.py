@@ -33,6 +33,8 @@ from .zero_shot import require_text_tower
 
 logger = logging.getLogger(__name__)
 
+_WITHOUT = "images without captions"  # what is known of rows once it was said
+
 CaptionBatches = Callable[[], Iterable[tuple[Tensor, list[list[str]]]]]
 
 
@@ -49,6 +51,7 @@ class Retrieval:
         counts: ``images``, ``texts`` and, where some repeat, ``unique_texts`` of the last evaluation, over all processes; those with
             features that are not finite, which count as not found, are ``nonfinite_images`` and ``nonfinite_texts``, and texts that are
             longer than the model takes ``texts_cut_off``.
+        uncaptioned: How many of the images have no caption that can be used.
         chance: What the recall of the last evaluation would be in a random order, by its names.
     """
 
@@ -58,7 +61,7 @@ class Retrieval:
         self.ks = tuple(ks)
         self.batch_size = batch_size
         self.counts: dict[str, int] = {}
-        self._cut_off = 0
+        self.uncaptioned = self._cut_off = 0
         self.chance: dict[str, Chance] = {}
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
@@ -82,6 +85,7 @@ class Retrieval:
         except ValueError as error:
             raise DataError(f"there is no image with a caption to evaluate: {error}") from error
         own = (owners >= 0).nonzero()[:, 0]
+        self.uncaptioned = len(images) - len(owners[own].unique())
         self.chance = of_retrieval(len(images), len(texts), owners[own], own, self.ks)
         if repeated > REPEATED:
             beside = unique_text_recall(images, texts, owners, identity, self.ks)
@@ -131,7 +135,8 @@ def caption_batches(
 ) -> Iterator[tuple[Tensor, list[list[str]]]]:
     """Images with their captions, in order; images that cannot be read are left out with their captions.
 
-    Captions that are empty or not UTF-8 are left out; an image may then have none. One warning at the end counts both.
+    Captions that are empty or not UTF-8 are left out; an image may then have none. One warning at the end of the first evaluation of these
+    rows counts both.
 
     Args:
         rows: Rows that were opened with their captions.
@@ -141,7 +146,7 @@ def caption_batches(
     Yields:
         Pixel values (B, C, H, W) and the captions of each of the B images.
     """
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     without = 0
     names = rows.dataset.column_names or list(rows.dataset.features)
     places = rows.places()
@@ -152,21 +157,22 @@ def caption_batches(
             try:
                 images.append(rows.reader.image(row["image"]))
             except UnreadableImage as error:
-                unreadable.append(f"{row_name(place, row['image'])}: {error}")
+                unreadable[row_name(place, row["image"])] = str(error)
                 continue
             captions.append(_usable(captions_of(row, rows.captions)))
             without += not captions[-1]
         if images:
             yield transform(images), captions
-    for count, what in (
-        (
-            len(unreadable),
-            f"left out, as {'it' if len(unreadable) == 1 else 'they'} cannot be read, e.g. {'; '.join(unreadable[:3])}",
-        ),
-        (without, f"{'has' if without == 1 else 'have'} no usable caption"),
-    ):
-        if count:
-            logger.warning("%s: %s %s", rows.description, counted(count, "images"), what)
+    new = [f"{name}: {cause}" for name, cause in unreadable.items() if name not in rows.unreadable]
+    rows.unreadable.update(unreadable)
+    if new:
+        they = "it" if len(new) == 1 else "they"
+        what = f"left out, as {they} cannot be read, e.g. {'; '.join(new[:3])}"
+        logger.warning("%s: %s %s", rows.description, counted(len(new), "images"), what)
+    if without and rows.known.get(_WITHOUT) != str(without):
+        rows.known[_WITHOUT] = str(without)
+        has = "has" if without == 1 else "have"
+        logger.warning("%s: %s %s no usable caption", rows.description, counted(without, "images"), has)
 
 
 def _usable(value: Any) -> list[str]:

@@ -36,7 +36,7 @@ def _figures() -> tuple[Figure, ...]:
 class RetrievalEvaluator(Evaluator):
     """Recall at 1, 5 and 10 and the median rank between images and their captions, for models with a text tower.
 
-    Recall at as many as there are candidates, which is always 100 %, is left out.
+    Figures that any encoder has are left out: recall at as many as there are candidates, or where all of these are right, is always 100 %.
     """
 
     name = "retrieval"
@@ -49,17 +49,22 @@ class RetrievalEvaluator(Evaluator):
     task_name = "retrieval"
 
     def evaluate(self, encoder, rows, settings):
+        from .recall import UNIQUE
         from .retrieval import Retrieval
 
         retrieval = Retrieval(rows.captioned(), rows.tokenizer, KS, settings.text_batch_size)
         figures = retrieval(encoder)
-        images, texts = retrieval.counts["images"], retrieval.counts["texts"]
-        sizes = {"image_to_text_r{}": texts, "text_to_image_r{}": images, "text_to_image_r{}_unique_texts": images}
-        sizes["image_to_text_r{}_unique_texts"] = retrieval.counts.get("unique_texts", texts)
-        trivial = {name.format(k) for name, size in sizes.items() for k in KS[1:] if k >= size}
+        trivial = {name for name, one in retrieval.chance.items() if one.says_nothing}
+        trivial |= {
+            name.replace("_r1", "_median_rank") for name in trivial if name.removesuffix(UNIQUE).endswith("_r1")
+        }
         found = {name: value for name, value in figures.items() if name not in trivial}
         everything = getattr(rows.test_rows, "num_rows", None)
         counts = retrieval.counts | ({"of_images": everything} if everything is not None else {})
+        if without := retrieval.uncaptioned:  # an image without a caption is a candidate, but no query
+            own = {"images": counts["images"] - without, "of_images": counts.get("of_images", counts["images"])}
+            own["uncaptioned_images"] = without
+            counts |= {name: own for name in found if name.startswith("image_to_text")}
         return Scores(found, counts=counts, chance=retrieval.chance)
 
     def explain(self, settings, names):

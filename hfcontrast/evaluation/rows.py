@@ -209,11 +209,11 @@ class EvaluationRows:
 
     def others(self, own: Mapping[str, Any], split: str | None = None) -> tuple[Rows, Batches]:
         """Rows of another split or data set and their batches, prepared in the same way; see :meth:`.other_rows.OtherRows.open`."""
-        return self._others.open(own, split)[:2]
+        return self._others.open(own, split)
 
     def data_of(self, own: Mapping[str, Any], split: str | None = None) -> DataSet | None:
         """What :meth:`others` gives rows of; None where these are the test rows."""
-        return self._others.open(own, split)[2]
+        return self._others.data_of(own, split)
 
     def call(self, data: DataSet, name: Callable[..., str]) -> None:
         """Names the data: what the test rows are, and a function that gives the names of others (see :func:`.data_sets.data_set_of`)."""

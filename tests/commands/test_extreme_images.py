@@ -138,7 +138,7 @@ def test_extreme_images_are_read_alike_or_counted(folder, shown, vit_folder, tmp
         opened = load_rows("parquet", data_files=f"{folder}/train.parquet", streaming=streaming)
         found = torch.cat([batch for batch, *_ in evaluation_batches(opened, transform, 7)])
         assert torch.equal(found, pixels)
-    assert f"{bad} images of parquet (split train) left out" in caplog.text
+    assert f"{bad} images of {folder}/train.parquet (split train) left out" in caplog.text
     # embed
     source = DataSource("parquet", data_files=f"{folder}/train.parquet")
     manifest = embed(vit_folder, source, tmp_path / "out", batch_size=8)

@@ -12,9 +12,12 @@ from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.errors import DataError, HFContrastError
 from hfcontrast.evaluation import ranks, recall
+from hfcontrast.evaluation.counts import told_numbers
 from hfcontrast.evaluation.inputs import as_rows, image_transform
 from hfcontrast.evaluation.recall import Ranks, retrieval_recall, unique_text_recall, unique_texts
+from hfcontrast.evaluation.registry import get_evaluator
 from hfcontrast.evaluation.retrieval import Retrieval, caption_batches, retrieve_rows
+from hfcontrast.evaluation.rows import prepared_rows
 from tests.evaluation.conftest import colored, tiny_clip, tiny_processor, tiny_siglip
 
 
@@ -288,6 +291,35 @@ def test_captions_that_are_empty_or_missing(processor, caplog):
     (_, first), (_, second) = caption_batches(rows, image_transform(processor), 3)
     assert first == [["red"], [], []] and second == [["big red"], [], ["blue"]]
     assert "3 images have no usable caption" in caplog.text
+
+
+def evaluated(model, processor, captions):
+    """The evaluator's figures of images with these captions, after a second evaluation."""
+    data = colored(len(captions)).remove_columns("caption").add_column("caption", captions)
+    own = as_rows(data, caption_column="caption", captioned=True)
+    limits = {"max_train": None, "max_test": None}
+    rows = prepared_rows(None, own, processor, size=16, batch_size=5, tokenizer=processor, **limits)
+    evaluator = get_evaluator("retrieval")
+    return [evaluator.evaluate(model, rows, evaluator.settings_class()) for _ in range(2)][1]
+
+
+def test_what_any_encoder_has_is_left_out(model, processor):
+    found = evaluated(model, processor, ["red"] * 12)  # one text among the unique ones, which belongs to all images
+    assert found.counts["unique_texts"] == 1 and found.chance["text_to_image_r1_unique_texts"].value == 1
+    assert {name.rpartition("_r")[0] for name in found.figures if "median" not in name} == {
+        "image_to_text",
+        "text_to_image",
+    }
+    assert not [name for name in found.figures if name.endswith("unique_texts")]
+    found = evaluated(model, processor, ["red", "", ""])
+    assert found.figures.keys() == {"text_to_image_r1", "text_to_image_median_rank"}
+
+
+def test_images_without_a_caption_are_no_queries_and_named_once(model, processor, caplog):
+    found = evaluated(model, processor, ["", "red", "blue", "green red", "a", "big", "small"])
+    assert told_numbers(found.counts_of("image_to_text_r1")) == "6 of 7 images, 6 texts, 1 uncaptioned image"
+    assert told_numbers(found.counts_of("text_to_image_r1")) == "7 images, 6 texts"
+    assert caplog.text.count("1 image has no usable caption") == 1
 
 
 def test_modes_come_back(model, processor):

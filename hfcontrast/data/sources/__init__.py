@@ -55,7 +55,7 @@ def load_rows(
         DataError: The path, split or a column does not exist, or the split is empty.
     """
     source, rest = _source_of(path, keywords)
-    description = f"{source.path} (split {split})"
+    description = f"{source.title(split)} (split {split})"
     with LongTask(f"opening {description}"):
         source = as_table(unpacked(source))
         opened = _kind_of(source).open_split(source, split, streaming)
@@ -82,7 +82,7 @@ def _rows(
     """The columns that are wanted of an opened split."""
     num_rows = None if opened.sizes is None else sum(opened.sizes)
     if num_rows == 0:
-        where = f": {source.data_dir or source.data_files} holds no images" if source.path == "imagefolder" else ""
+        where = ": it holds no images" if source.path == "imagefolder" else ""
         raise DataError(f"{description} is empty{where}")
     rows = rows_of(opened.dataset, num_rows, description, columns=columns, **keywords)
     starts = tuple(itertools.accumulate(opened.sizes[:-1], initial=0)) if rows.streaming and opened.sizes else None

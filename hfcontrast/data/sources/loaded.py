@@ -23,7 +23,7 @@ from hfcontrast.data.sources.folders import is_described, listing_of, no_images
 from hfcontrast.data.sources.own_split import alone, with_own_labels
 from hfcontrast.data.sources.row_counts import count_rows
 from hfcontrast.data.sources.slices import unknown_split
-from hfcontrast.data.sources.source import Opened, Source, each_pattern, require_one_split, split_names
+from hfcontrast.data.sources.source import FORMATS, Opened, Source, each_pattern, require_one_split, split_names
 from hfcontrast.data.stream_errors import LOADING_ERRORS, error_text
 from hfcontrast.errors import DataError
 from hfcontrast.hub import reaching_hub
@@ -35,7 +35,6 @@ _NOTHING = "corresponds to no data"  # what datasets says of a split that it has
 _NONE_FOUND = (datasets.data_files.EmptyDatasetError, datasets.exceptions.DataFilesNotFoundError)
 _TABLES = ("parquet", "arrow", "json", "csv")
 _TEXTS = ("text", "pdffolder", "xml")  # what folders may hold that have no images
-_FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of whatever lies in the working directory
 
 
 def takes(source: Source) -> bool:
@@ -134,10 +133,10 @@ def _check_local(source: Source) -> None:
     chained = [name for name in _local_names(source) if "::" in name]
     if chained:
         raise DataError(f"{chained[0]} has :: in it, which stands for what is inside of an archive: rename it")
-    folder = source.data_dir if source.path in _FORMATS else None
+    folder = source.data_dir if source.path in FORMATS else None
     if folder is not None and not is_address(folder) and not os.path.exists(folder):
         raise DataError(f"data.data_dir {folder} does not exist")
-    if source.path in _FORMATS and source.data_dir is None and source.data_files is None:
+    if source.path in FORMATS and source.data_dir is None and source.data_files is None:
         raise DataError(f"{source.path} is a format, not a data set: say where the files are, data_dir or data_files")
 
 
@@ -238,9 +237,7 @@ def _explain(error: Exception, source: Source, split: str) -> str:
     try:
         names = _split_names(source)
     except (*LOADING_ERRORS, DataError):
-        hint = (
-            "" if os.path.exists(source.path) or source.path in _FORMATS else " (there is no such folder here either)"
-        )
+        hint = "" if os.path.exists(source.path) or source.path in FORMATS else " (there is no such folder here either)"
         return f"{source.path} cannot be opened as a data set{hint}: {cause}"
     if unknown := sorted(set(split_names(split)) - set(names)):
         return str(unknown_split(source.path, unknown[0], names))

@@ -13,6 +13,8 @@ from datasets import Dataset, IterableDataset
 from hfcontrast.errors import DataError
 from hfcontrast.paths import local_path
 
+FORMATS = ("imagefolder", "parquet", "webdataset", "arrow", "json", "csv")  # of files of any place
+
 
 @dataclass(frozen=True)
 class Source:
@@ -37,6 +39,20 @@ class Source:
     def folder(self) -> Path:
         """The path as a folder of this machine, whether there is one or not."""
         return Path(local_path(self.path))
+
+    def title(self, split: str) -> str:
+        """What messages call it: its path; files of a format by their folder, or by the first file of a split.
+
+        Args:
+            split: The split, or an expression of several.
+        """
+        if self.path not in FORMATS:
+            return str(self.path)
+        files = self.data_files
+        if isinstance(files, dict):
+            files = files.get(split_names(split)[0]) or next(iter(files.values()), None)
+        first = files if isinstance(files, str) or not files else files[0]
+        return str(self.data_dir or first or self.path)
 
     def resolved(self) -> "Source":
         """The source with its local paths as this machine has them (see ``local_path``)."""
