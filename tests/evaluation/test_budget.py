@@ -40,5 +40,7 @@ def test_everything_is_measured():
         return Batches(load_rows("builtin/digits", split="test"), 40, transform=transform, batch_size=16, size=8)
 
     encoder, _ = color_rows()
+    drawn = torch.get_rng_state()
     cost = budget.measured_cost(batches, encoder, classes=10, width=budget.widths_of(encoder, 8, True, 2)[0])
     assert all(value > 0 for value in vars(cost).values())
+    assert torch.equal(drawn, torch.get_rng_state())
