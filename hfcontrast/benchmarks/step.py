@@ -164,12 +164,18 @@ def prepared(training: Training, raw: dict[str, Any]) -> dict[str, Any]:
 def floor(training: Training, batch: dict[str, Tensor]) -> None:
     """The bare encoder on the same crops: forward and backward, each size in one pass; the teacher's forward where there is one.
 
-    Of two towers both, the captions too.
+    Of two towers both, the captions too; of a locked one whose features are kept nothing.
     """
     method, accelerator = training.method, training.accelerator
+    released = {
+        view.key: method.view_encoders[view.name] for view in training.views if view.name in method.view_encoders
+    }
     pixels = {name: value for name, value in batch.items() if name in training.augmentation.keys}
-    first = next(iter(pixels))
+    seen = {name: pixels.pop(name) for name in released if name in pixels}
+    first = next(iter(pixels), "")
     with accelerator.autocast():
+        for name, value in seen.items():
+            getattr(method, released[name])(value.flatten(0, 1))
         features = [encode(method.encoder, value.flatten(0, 1)) for value in pixels.values()]
         if "input_ids" in batch:
             features.append(text_features(method.encoder, batch["input_ids"], batch.get("attention_mask")))

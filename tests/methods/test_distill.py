@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hfcontrast.benchmarks.step import floor
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.encoders.released import open_released
@@ -222,3 +223,16 @@ def test_the_teachers_own_copy_of_a_size_that_it_cannot_take_is_refused(tmp_path
     odd = recipe(tmp_path / "run", "", method={"teacher": patches}, views={"teacher": {"size": 20}})
     with pytest.raises(RecipeError, match="view 'teacher' is 20 px, but encoder 'vit' cuts patches of 8 px"):
         build_training(odd)
+
+
+def test_the_floor_of_a_benchmark_has_the_teachers_pass_over_its_own_view(tmp_path):
+    training = build_training(recipe(tmp_path / "run", released(tmp_path / "teacher")))
+    batch = training.augmentation(next(training.loader.iter_from(0)), "cpu")
+    sizes = {"teacher": [], "student": []}
+    for name, model in (("teacher", training.method.teacher.model), ("student", training.method.encoder)):
+        model.register_forward_pre_hook(
+            lambda _, args, kwargs, seen=sizes[name]: seen.append((args or list(kwargs.values()))[0].shape[-1]),
+            with_kwargs=True,
+        )
+    floor(training, batch)
+    assert sizes == {"teacher": [32], "student": [16, 8]}
