@@ -37,7 +37,7 @@ class EarlyStoppingSection(Section):
         description="Share of the RankMe of the start below which an encoder counts as worse, whatever else is measured.",
     )
     min_shared: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.2,
+        0.4,
         description="Share of an image's nearest neighbors at the start that it has to keep; with fewer, and measured without labels, an "
         "encoder counts as worse.",
     )

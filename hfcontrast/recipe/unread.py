@@ -37,6 +37,9 @@ def unread_settings(recipe: Recipe, captions: bool) -> list[str]:
     elif recipe.text.tokenizer is not None:
         reason = "text.tokenizer names a tokenizer that is trained already"
         found |= {("text", name): reason for name in ("vocab_size", "training_captions") if name in text}
+    if recipe.early_stopping.every is None:
+        reason = "early_stopping.every is null: nothing is measured"
+        found |= {("early_stopping", name): reason for name in sorted(given(recipe.early_stopping) - {"every"})}
     if not recipe.track.to:
         reason = "track.to names no tracker"
         found |= {("track", name): reason for name in ("project", "run_name") if name in given(recipe.track)}

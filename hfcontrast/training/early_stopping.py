@@ -19,7 +19,8 @@ from .step import OptimizerStep
 
 NOTE = "early_stopping"  # what the notes of a checkpoint call it
 FILE = "best.safetensors"  # of a checkpoint
-MEASUREMENTS = 20  # of a run, where it says auto
+_MEASUREMENTS, _FEWEST = 20, 4  # of a run, where it says auto
+_SHARE = 0.1  # of a run for a time that they may take
 KNN, LABEL_FREE = "knn", "label_free"
 _FIGURES = {KNN: "knn", LABEL_FREE: "view_agreement"}
 START, END, BEST = "start", "end", "best"
@@ -33,6 +34,25 @@ class Monitor(Protocol):
     def begin(self, encoder: PreTrainedModel) -> None: ...
 
     def __call__(self, encoder: PreTrainedModel) -> dict[str, float]: ...
+
+
+def seconds_of_measurements(notes: dict[str, Any], every: Any, minutes: float) -> tuple[float, float]:
+    """The time that the measurements of a run for a time take: seconds in all, of ``auto``, and seconds of each step.
+
+    Args:
+        notes: Those of the run; for ``auto`` they get the number of measurements.
+        every: ``early_stopping.every``.
+        minutes: The time of the run.
+    """
+    state = notes.get(NOTE) or {}
+    seconds = state.get("seconds", 0.0)
+    if not seconds or every is None:
+        return 0.0, 0.0
+    if every != "auto":
+        return 0.0, seconds / every
+    if "every" not in state:
+        state["count"] = min(max(int(_SHARE * 60 * minutes / seconds), _FEWEST), _MEASUREMENTS)
+    return state.get("count", _MEASUREMENTS) * seconds, 0.0
 
 
 class EarlyStopping:
@@ -157,7 +177,8 @@ class EarlyStopping:
         """Steps between two measurements; fixed once the length of the run is."""
         if "every" not in self.state:
             asked = self.settings.every
-            self.state["every"] = max(self.training.total_steps // MEASUREMENTS, 1) if asked == "auto" else asked
+            count = self.state.get("count", _MEASUREMENTS)
+            self.state["every"] = max(self.training.total_steps // count, 1) if asked == "auto" else asked
         return self.state["every"]
 
     def write(self, folder: Path) -> None:

@@ -20,8 +20,7 @@ from ..progress import LongTask, duration
 from .baseline import SECONDS as EVALUATION
 from .build import Training
 from .checkpoint_files import restore_random_states
-from .early_stopping import MEASUREMENTS
-from .early_stopping import NOTE as STOPPING
+from .early_stopping import seconds_of_measurements
 from .notices import phases_missed_in
 
 _WARM_UP = 2  # steps that are not counted: compilation, first allocations
@@ -74,11 +73,9 @@ def kept_for_evaluation(training: Training, notes: dict[str, Any]) -> tuple[floa
     if before is None:
         before = _UNKNOWN_EVALUATION * 60 * training.recipe.train.minutes / (1 + (settings.baselines is True))
     kept = before * (1 + (settings.baselines is True))
-    measuring = notes.get(STOPPING, {}).get("seconds", 0.0)
-    every = training.recipe.early_stopping.every
-    kept += MEASUREMENTS * measuring if every == "auto" else 0.0
-    each = measuring / every if isinstance(every, int) else 0.0
-    return kept, each + (before / settings.every if settings.every else 0.0)
+    minutes = training.recipe.train.minutes
+    measured, each = seconds_of_measurements(notes, training.recipe.early_stopping.every, minutes)
+    return kept + measured, each + (before / settings.every if settings.every else 0.0)
 
 
 def seconds_per_step(training: Training, step: int, limit: float) -> float:

@@ -9,8 +9,9 @@ from test_every_method import Crash, state, tiny
 
 from hfcontrast.errors import CheckpointError
 from hfcontrast.publishing.told import told_early_stopping
+from hfcontrast.recipe.unread import unread_settings
 from hfcontrast.training.build import build_training
-from hfcontrast.training.early_stopping import NOTE, EarlyStopping
+from hfcontrast.training.early_stopping import NOTE, EarlyStopping, seconds_of_measurements
 from hfcontrast.training.loop import train
 
 
@@ -148,6 +149,22 @@ def test_the_section_is_no_other_recipe_while_it_is_off(tmp_path):
     assert recipe.fingerprint().hash == before
     recipe.early_stopping.every = "auto"
     assert recipe.fingerprint().hash != before
+
+
+def test_a_run_for_a_time_measures_no_more_than_a_tenth_of_it():
+    state = {"seconds": 10.0}
+    assert seconds_of_measurements({NOTE: state}, "auto", 20) == (120.0, 0.0) and state["count"] == 12
+    assert seconds_of_measurements({NOTE: {"seconds": 0.1}}, "auto", 20)[0] == pytest.approx(2.0)
+    assert seconds_of_measurements({NOTE: {"seconds": 10.0}}, 50, 20) == (0.0, 0.2)
+    assert seconds_of_measurements({}, "auto", 20) == (0.0, 0.0)
+
+
+def test_settings_that_nothing_reads_are_told(tmp_path):
+    recipe = tiny("simclr", tmp_path)
+    recipe.early_stopping.patience = 5
+    assert any("early_stopping.patience is 5 and has no effect" in text for text in unread_settings(recipe, False))
+    recipe.early_stopping.every = 3
+    assert not any("early_stopping" in text for text in unread_settings(recipe, False))
 
 
 def test_auto_measures_a_twentieth_of_the_run(tmp_path):
