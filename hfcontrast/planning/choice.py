@@ -96,7 +96,7 @@ def choose(
         epochs = length["epochs"] if "epochs" in length else length["steps"] / in_epoch
         settings["train.checkpoint_every"] = max(in_epoch, CHECKPOINT_STEPS)
     else:
-        settings["train.minutes"] = float(f"{taken:.4g}")
+        settings["train.minutes"] = given if taken == given else float(f"{taken:.2g}")
     if epochs < FEW_EPOCHS and recipe.method.options.get("freeze_last_layer_epochs"):
         settings["method.freeze_last_layer_epochs"] = 0
     return Choice(settings, kind, epochs, taken, capped=not length and taken < given)

@@ -138,9 +138,9 @@ def too_few_steps(facts: RunFacts) -> Cause | None:
     if facts.minutes:
         more = f"train.minutes={facts.minutes * times:g}"
     else:
-        more = f"train.steps={facts.steps * times}"
+        more = f"train.steps={max(facts.steps * times, ENOUGH_STEPS)}"
     what = (
-        f"{facts.steps:,} steps, {_number(facts.epochs)} passes over the images, are few"
+        f"{facts.steps:,} steps, {_passes(facts.epochs)} over the images, are few"
         if need > 1
         else "a longer training learns more"
     )
@@ -271,5 +271,6 @@ RULES: tuple[Callable[[RunFacts], Cause | None], ...] = (
 )
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+def _passes(count: float) -> str:
+    number = f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
+    return f"{number} pass{'es' * (number != '1')}"

@@ -62,7 +62,7 @@ def test_baselines_that_are_not_beaten_are_found_and_said():
             "have collapsed: .* [(]a larger batch[)]",
             "optim.lr=0.00067",
         ),
-        ({"steps": 120, "epochs": 5}, "120 steps, 5 passes over the images, are few", "train.steps=1920"),
+        ({"steps": 120, "epochs": 5}, "120 steps, 5 passes over the images, are few", "train.steps=2000"),
         ({"steps": 900, "epochs": 40, "minutes": 10}, "900 steps, 40 passes", "train.minutes=40"),
         ({"losses": [5.0] * 100}, "the loss hardly fell, from 5 to 5", "optim.lr=0.00067"),
         ({"test_images": 40}, "40 test images show differences from 22 points on, and this one is of 3.0", None),
@@ -116,7 +116,7 @@ def test_what_is_to_be_tried_is_a_recipe_that_loads(name):
 def test_a_command_resumes_the_run_or_trains_beside_it():
     few, color = likeliest_causes(facts(steps=120, epochs=5, views={"view": VIEW}))[:2]
     assert command_for(few, Path("outputs/my birds")) == (
-        "hfcontrast train 'outputs/my birds/checkpoints/recipe.yaml' train.steps=1920"
+        "hfcontrast train 'outputs/my birds/checkpoints/recipe.yaml' train.steps=2000"
     )
     assert command_for(color, Path("outputs/b")).startswith(
         "hfcontrast train outputs/b/checkpoints/recipe.yaml train.output=outputs/b-2 views.view.hue=0.0 "
