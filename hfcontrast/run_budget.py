@@ -63,6 +63,5 @@ def _measured(
         cost = measured_cost(batches, encoder, classes, max(widths))
     except DataError:  # which the evaluation says
         return most[0], most[1]
-    return affordable_rows(
-        cost, *most, SHARE * 60 * recipe.train.minutes, widths=widths, probe="linear" in tasks, encodings=encodings
-    )
+    limit, probe = SHARE * 60 * recipe.train.minutes, "linear" in tasks
+    return affordable_rows(cost, most[0], most[1], limit, widths, probe, encodings)

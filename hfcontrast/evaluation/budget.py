@@ -76,7 +76,7 @@ def affordable_rows(
     share = 1.0
     for _ in range(_STEPS):
         rows = [count if share == 1 else max(_rounded(share * count), min(FEWEST, count)) for count in (train, test)]
-        if cost.seconds(*rows, widths, probe, encodings) <= limit:
+        if cost.seconds(rows[0], rows[1], widths, probe, encodings) <= limit:
             break
         share *= 0.8
     return rows[0], rows[1]
