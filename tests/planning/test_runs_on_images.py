@@ -16,7 +16,7 @@ from hfcontrast.planning.arguments import given_of, minutes
 from hfcontrast.planning.images import look, source_of
 from hfcontrast.planning.plan import plan_run, run_name
 from hfcontrast.recipe import load_recipe
-from hfcontrast.run import main
+from hfcontrast.run import add_run_arguments, main, recipe_of
 
 
 def images_in(folder, count=20, gray=False, size=(40, 30), mode="RGB"):
@@ -275,3 +275,13 @@ def test_a_folder_that_may_hold_anything_is_told_from_one_of_tables(tmp_path):
     assert source_of(str(tmp_path / "hub"))["path"] == "imagefolder"
     with pytest.raises(DataError):
         source_of(str(tmp_path / "no"))
+
+
+def test_released_weights_without_a_folder_of_images(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    where = [f"data.data_dir={tmp_path}", "backbone.lora={r: 4}"]
+    recipe = recipe_of(parser.parse_args(["photos/continue", *where, "--from", "timm/vit_small_patch16_224.dino"]))
+    assert recipe.backbone.pretrained == "timm/vit_small_patch16_224.dino" and recipe.backbone.lora.r == 4
+    with pytest.raises(RecipeError, match="so does backbone.pretrained"):
+        recipe_of(parser.parse_args(["photos/continue", "backbone.pretrained=a/b", "--from", "c/d"]))
