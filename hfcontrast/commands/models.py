@@ -19,7 +19,7 @@ from transformers.utils import cached_file
 
 from ..checksums import finished, new_fingerprint
 from ..encoders.families import family_of
-from ..encoders.features import encode
+from ..encoders.features import encode, require_color
 from ..encoders.finite_weights import not_finite
 from ..encoders.pretrained import missing_keys, reason
 from ..encoders.released_tokenizer import ReleasedTokenizer
@@ -110,11 +110,12 @@ class OpenedModel:
         Raises:
             HFContrastError: The model cannot encode what its image processor makes.
         """
-        if not self.reads_texts:  # those are called in their own way
-            try:
+        try:
+            if not self.reads_texts:  # those are called in their own way
                 require_encoder(self.model.config)
-            except ArgumentError as error:
-                raise HFContrastError(f"{self.name}: {error}") from error
+            require_color(self.model)
+        except ArgumentError as error:
+            raise HFContrastError(f"{self.name}: {error}") from error
         transform = image_transform(self.image_processor)
         try:
             pixels = transform([Image.new("RGB", (64, 64))])

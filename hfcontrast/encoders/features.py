@@ -171,10 +171,7 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
             f"{where} is {size} px, but encoder '{name}' cuts patches of {patch} px: "
             f"use a multiple, such as {max(size // patch, 1) * patch} or {max(size // patch + 1, 2) * patch}"
         )
-    if (channels := family_of(tower).channels(tower)) != _CHANNELS:
-        raise ArgumentError(
-            f"encoder '{name}' takes images of {channels} channels, but {where} has {_CHANNELS}: leave the number out"
-        )
+    require_color(encoder)
     problem = family_of(tower).size_problem(tower, size)
     parameter = next(encoder.parameters())
     try:
@@ -186,6 +183,22 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         hint = family_of(tower).size_hint
         why = f": {problem}" if problem else f" ({error})"
         raise ArgumentError(f"{where} is {size} px, which encoder '{name}' cannot take{why}{hint}") from error
+
+
+def require_color(encoder: PreTrainedModel) -> None:
+    """Refuses an encoder of images that have another number of channels than all views have.
+
+    Raises:
+        ArgumentError: It has.
+    """
+    tower = getattr(encoder, "vision_model", encoder) if is_two_towers(encoder) else encoder
+    if (channels := family_of(tower).channels(tower)) != _CHANNELS:
+        name = getattr(tower.config, "architecture", None) or tower.config.model_type
+        raise ArgumentError(
+            f"encoder '{name}' takes images of {channels} {'channel' if channels == 1 else 'channels'} (num_channels, in timm in_chans), and "
+            f"images are read in color, with {_CHANNELS}: take weights for color images, which gray ones are read as too, or leave the number "
+            "out of an architecture"
+        )
 
 
 def patch_size(encoder: PreTrainedModel) -> int | None:

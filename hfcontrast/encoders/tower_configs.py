@@ -117,6 +117,13 @@ def text_fields(config_class: type[PreTrainedConfig], given: dict[str, Any], tex
     return fields
 
 
+def longest_text(config: PreTrainedConfig) -> int | None:
+    """Tokens of a text at most that a text tower takes; None where its configuration does not say."""
+    family, positions = family_of_type(config.model_type), getattr(config, "max_position_embeddings", None)
+    extra = (config.pad_token_id or 0) + 1 if family.positions_after_padding else 0
+    return None if positions is None else positions - extra
+
+
 def adapt_to_tokenizer(config: PreTrainedConfig, text: Any, name: str) -> None:
     """Fits the configuration of a text tower with released weights to the tokenizer that is used with it.
 
@@ -127,13 +134,9 @@ def adapt_to_tokenizer(config: PreTrainedConfig, text: Any, name: str) -> None:
         ArgumentError: Its texts are longer than the tower can take.
     """
     family = family_of_type(config.model_type)
-    extra = (config.pad_token_id or 0) + 1 if family.positions_after_padding else 0
-    positions = getattr(config, "max_position_embeddings", None)
-    length = fact(text, "max_length")
-    if positions is not None and length is not None and length > positions - extra:
-        raise ArgumentError(
-            f"text.max_length is {length}, but {name} takes at most {positions - extra} tokens: lower it"
-        )
+    longest, length = longest_text(config), fact(text, "max_length")
+    if longest is not None and length is not None and length > longest:
+        raise ArgumentError(f"text.max_length is {length}, but {name} takes at most {longest} tokens: lower it")
     if (entries := fact(text, "vocab_size")) is not None and entries > config.vocab_size:
         config.vocab_size = entries
         for token in ("bos_token_id", "pad_token_id"):

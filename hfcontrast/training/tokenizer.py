@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import Accelerator
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..atomic import atomic_folder
 from ..data.captions import CaptionReader, all_captions, captions_of
@@ -17,6 +17,7 @@ from ..data.tokenizer import train_tokenizer
 from ..encoders.families import family_of_type
 from ..encoders.pretrained import read_pretrained
 from ..encoders.released_tokenizer import ReleasedTokenizer
+from ..encoders.tower_configs import longest_text
 from ..errors import RecipeError
 from ..progress import LongTask
 from ..recipe import Recipe
@@ -54,7 +55,7 @@ def build_captions(recipe: Recipe, rows: Rows, accelerator: Accelerator) -> Capt
     else:
         tokenizer = _trained(recipe, rows, accelerator, mask=not full_length)
     stated = tokenizer.model_max_length if tokenizer.model_max_length < _NO_LIMIT else _usual_length(full_length)
-    length = recipe.text.max_length or stated  # what a tokenizer states is a hint: the text tower says what it takes
+    length = recipe.text.max_length or min(stated, _longest_text(recipe) or stated)  # a tokenizer's is but a hint
     tokenizer.model_max_length = length  # what a user of the published folder gets with truncation=True
     tokenizer.padding_side = (
         "right"  # padded on the left, a text's positions would depend on its neighbors in the batch
@@ -72,13 +73,26 @@ def text_facts(captions: CaptionReader) -> TextFacts:
 
 def is_siglip(recipe: Recipe) -> bool:
     """Whether the text tower is SigLIP's, which looks at the last of ``max_length`` tokens and at no mask."""
-    if weights := recipe.backbone.weights_of("text"):
-        try:
-            config = read_pretrained(AutoConfig, weights.name, f"backbone.{weights.argument}", weights.revision)
-        except RecipeError:
-            return False  # loading it reports the error
-        return family_of_type(getattr(config, "text_config", config).model_type).pads_texts
+    if recipe.backbone.weights_of("text"):
+        config = _text_config(recipe)
+        return config is not None and family_of_type(config.model_type).pads_texts
     return family_of_type((recipe.backbone.text or recipe.backbone).model_type).pads_texts
+
+
+def _text_config(recipe: Recipe) -> PreTrainedConfig | None:
+    """The configuration of a text tower with released weights; None where there are none, or where loading it will report an error."""
+    weights = recipe.backbone.weights_of("text")
+    try:
+        config = weights and read_pretrained(AutoConfig, weights.name, f"backbone.{weights.argument}", weights.revision)
+    except RecipeError:
+        return None
+    return getattr(config, "text_config", config)
+
+
+def _longest_text(recipe: Recipe) -> int | None:
+    """Tokens of a text at most that a text tower with released weights takes."""
+    config = _text_config(recipe)
+    return None if config is None else longest_text(config)
 
 
 def _usual_length(siglip: bool) -> int:

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, CLIPConfig, CLIPModel, ViTConfig, ViTImageProcessor, ViTModel
 
+from hfcontrast.commands.models import open_model
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
 from hfcontrast.encoders.released import open_released
-from hfcontrast.errors import ArgumentError
+from hfcontrast.errors import ArgumentError, HFContrastError
 from hfcontrast.publishing.export import export_encoder
 from hfcontrast.publishing.processor import timm_settings
 from hfcontrast.testing import TINY_TOWERS
@@ -113,3 +114,11 @@ def test_random_weights_are_always_the_same_and_draw_nothing_from_the_callers_ge
 def test_what_cannot_be_a_teacher_is_refused(written, told):
     with pytest.raises(ArgumentError, match=told):
         open_released(written)
+
+
+def test_encoders_of_gray_images_are_refused(tmp_path):
+    ViTModel(ViTConfig(num_channels=1, **VIT), add_pooling_layer=False).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    for use in (lambda: open_released(str(tmp_path)), lambda: open_model(str(tmp_path)).image_width()):
+        with pytest.raises(HFContrastError, match="'vit' takes images of 1 channel .*take weights for color images"):
+            use()

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from accelerate import Accelerator
 from datasets import load_from_disk
 from PIL import Image
 from test_every_method import CLIP, SIGLIP, Crash
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, pipeline
 
 from hfcontrast.data.sources import load_rows
 from hfcontrast.data.tokenizer import train_tokenizer
@@ -15,6 +16,7 @@ from hfcontrast.recipe import load_recipe
 from hfcontrast.run_training import run_training
 from hfcontrast.training.build import build_training
 from hfcontrast.training.loop import train
+from hfcontrast.training.tokenizer import build_captions
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,14 @@ def test_an_explicit_length_that_the_tower_does_not_take_is_refused(pairs, token
     backbone = {**CLIP, "text_config": {**CLIP["text_config"], "max_position_embeddings": 20}}
     with pytest.raises(RecipeError, match="max_position_embeddings is 20, but texts have up to 40 tokens"):
         build_training(recipe_of(pairs, tmp_path, backbone=backbone, tokenizer=tokenizer_folder, max_length=40))
+
+
+def test_without_a_length_texts_are_as_long_as_released_weights_take(pairs, tmp_path):
+    tower = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    text = {**tower, "vocab_size": 600, "max_position_embeddings": 20, "eos_token_id": 599}
+    vision = {**tower, "image_size": 16, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(tmp_path)
+    train_tokenizer(["a thing"], 600, 77).save_pretrained(tmp_path)
+    recipe = recipe_of(pairs, tmp_path / "run", backbone={"pretrained": str(tmp_path)}, max_length=None)
+    rows = load_rows(pairs, captioned=True)
+    assert build_captions(recipe, rows, Accelerator(cpu=True)).max_length == 20

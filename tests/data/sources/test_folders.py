@@ -232,6 +232,11 @@ def test_labels_and_further_images_in_metadata(tree):
     "text, message",
     [
         ("filename,caption\n1.png,x\n", "has no column file_name, which says .* its columns are filename, caption"),
+        ("file_name;caption\n1.png;x\n", "its columns are file_name;caption: separate them by commas, and not by ';'"),
+        (
+            "file_name,caption\n9.png,x\nb/8,x\nb/1,x\n",
+            "3 names in .*metadata.csv are no files there, such as '9.png': .* such as 1.png",
+        ),
         ("file_name,caption\n../1.png,x\n", r"names the file '\.\./1\.png'"),
         ("file_name,caption\n/etc/passwd,x\n", "within its folder"),
         ('file_name,caption\n"1.png,x\n', "metadata.csv cannot be read"),
@@ -240,6 +245,46 @@ def test_labels_and_further_images_in_metadata(tree):
 def test_mistakes_in_metadata_are_named(tree, text, message):
     with pytest.raises(DataError, match=message):
         load_rows(str(tree("1.png", **{"metadata.csv": text})))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a/1", "a/2", "b/3"),  # as tables of ids name them
+        ("a/1.jpg", "a/2.PNG", "b/3.jpeg"),  # converted, and on a disk that takes capitals for small letters
+        ("A/1.png", "a/2.png", "b/3"),
+        ("1.png", "2.png", "3.png"),  # beside their folder
+        ("x/1", "x/2", "x/3.JPG"),  # moved
+    ],
+)
+def test_images_that_metadata_names_otherwise_than_their_files(tree, names, caplog):
+    root = tree("a/1.png", "a/2.png", "b/3.png", **{"metadata.csv": captioned(names)})
+    assert captions(root) == {"a/1.png": names[0], "a/2.png": names[1], "b/3.png": names[2]}
+    assert f"in {root}/metadata.csv" in caplog.text and "the only image" in caplog.text
+
+
+def test_metadata_above_splits_may_lack_the_endings(tree):
+    names = [f"{split}/{name}" for split in ("train", "test") for name in "12"]
+    root = tree(*(f"{name}.png" for name in names), **{"metadata.csv": captioned(names)})
+    for split in ("train", "test"):
+        assert captions(root, split=split) == {f"{split}/{name}.png": f"{split}/{name}" for name in "12"}
+
+
+def test_a_name_that_may_mean_two_images_means_none(tree, caplog):
+    root = tree("1.png", "2.png", "2.jpg", "x/3.png", **{"metadata.csv": captioned(["1.png", "2", "3"])})
+    assert captions(root) == {"1.png": "1.png", "2": "2", "3": "3"}
+    assert "2 names in" in caplog.text and "are no files there, such as '2'" in caplog.text
+
+
+def captioned(names) -> str:
+    """A table of metadata in which each name is its own caption."""
+    return "file_name,caption\n" + "".join(f"{name},{name}\n" for name in names)
+
+
+def captions(root, **options):
+    """The caption of each image by its path within the folder."""
+    rows = load_rows("imagefolder", data_dir=str(root), captioned=True, **options)
+    return {os.path.relpath(row["image"]["path"], os.path.realpath(root)): row["caption"] for row in rows.dataset}
 
 
 def test_a_folder_without_images(tree):

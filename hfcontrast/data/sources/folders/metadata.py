@@ -55,6 +55,7 @@ def read_metadata(path: str, folder: str, opened: Callable[[str], str]) -> Metad
     if not named:
         raise DataError(
             f"{path} has no column {_FILE}, which says which image a row is of; its columns are {', '.join(table.column_names)}"
+            f"{_separated(path, table.column_names)}"
         )
     if not _is_text(table, named[0]):
         raise DataError(f"column {_FILE} of {path} holds no names of files but {table.schema.field(_FILE).type}")
@@ -82,6 +83,12 @@ def _read(path: str) -> pyarrow.Table:
         return pyarrow.parquet.read_table(path)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error_text(error)}") from error
+
+
+def _separated(path: str, columns: list[str]) -> str:
+    """What to do about a table whose one column seems to be several, as it is not separated by commas."""
+    other = next((sign for sign in (";", "\t", "|") if sign in columns[0]), None) if len(columns) == 1 else None
+    return f": separate them by commas, and not by {other!r}" if path.endswith(".csv") and other else ""
 
 
 def _is_text(table: pyarrow.Table, column: str) -> bool:

@@ -13,6 +13,7 @@ from datasets.table import InMemoryTable
 from hfcontrast.data.sources.folders.layout import Layout
 from hfcontrast.data.sources.folders.listing import Listing
 from hfcontrast.data.sources.folders.metadata import IMAGE, Metadata, read_metadata
+from hfcontrast.data.sources.folders.named_files import found_files
 from hfcontrast.data.sources.folders.partial_labels import complete_labels
 from hfcontrast.data.sources.folders.repeated import first_rows, refuse_twice
 from hfcontrast.errors import DataError
@@ -46,9 +47,13 @@ def rows_of_split(listing: Listing, layout: Layout, name: str) -> Rows:
     """
     split = layout.splits[name]
     files = _taken(listing.files, split.rows)
-    found = _metadata(listing, layout, name, files)
+    sentences: list[str] = []
+    found = _metadata(listing, layout, name, files, sentences)
     if found is None:
-        return Rows(_dataset({IMAGE: files}, Features({IMAGE: Image()}), split.labels, layout.classes))
+        return Rows(
+            _dataset({IMAGE: files}, Features({IMAGE: Image()}), split.labels, layout.classes),
+            sentences=tuple(sentences),
+        )
     table, features, key = found
     row = pyarrow.compute.index_in(table[key], value_set=files)
     unlisted = np.ones(len(files), dtype=bool)
@@ -56,7 +61,7 @@ def rows_of_split(listing: Listing, layout: Layout, name: str) -> Rows:
     further = files.filter(pyarrow.array(unlisted))
     listed = len(table)
     table = pyarrow.concat_tables([table, pyarrow.table({key: further})], promote_options="default")
-    labels, sentences = None, []
+    labels = None
     if split.labels is not None:
         numbers = row.fill_null(len(files)).to_numpy()
         labels = np.concatenate([np.append(split.labels, -1)[numbers], split.labels[unlisted]])
@@ -91,8 +96,10 @@ def _taken(files: pyarrow.ChunkedArray, rows: np.ndarray) -> pyarrow.ChunkedArra
     return files.take(pyarrow.array(rows))
 
 
-def _metadata(listing: Listing, layout: Layout, name: str, files: pyarrow.ChunkedArray) -> Metadata | None:
-    """The metadata of a split: of the tables in its folders, and of its files in tables above all splits."""
+def _metadata(
+    listing: Listing, layout: Layout, name: str, files: pyarrow.ChunkedArray, sentences: list[str]
+) -> Metadata | None:
+    """The metadata of a split: of the tables in its folders, and of its files in tables above all splits; adds what is to be said of it."""
     parts: list[Metadata] = []
     places: list[str] = []
     inside = {split: part.folders for split, part in layout.splits.items()}
@@ -101,7 +108,10 @@ def _metadata(listing: Listing, layout: Layout, name: str, files: pyarrow.Chunke
         owners = [split for split, folders in inside.items() if folder.startswith(folders)]
         if owners and name not in owners:
             continue
-        found = read_metadata(listing.path(within), folder, listing.path)
+        found, told = found_files(
+            read_metadata(listing.path(within), folder, listing.path), listing, folder, listing.path(within)
+        )
+        sentences += told
         if not owners or len(owners) > 1:
             rows = pyarrow.compute.index_in(found.table[found.key], value_set=files)
             order = pyarrow.compute.sort_indices(rows).slice(0, len(rows) - rows.null_count)
