@@ -16,9 +16,10 @@ from .evaluation.counts import titles_by_numbers, told_counts
 from .lock import release
 from .paths import quoted
 from .progress import LongTask
-from .publishing.card import PREDICTIONS, build_card, card_figures, score_table, table_remarks
+from .publishing.card import PREDICTIONS, build_card
 from .publishing.export import save_published
 from .publishing.result import FILE, build_result, named_scores, write_result
+from .publishing.tables import card_figures, score_table, table_remarks
 from .publishing.told import told_early_stopping
 from .publishing.usage import usage
 from .publishing.verdict import verdict_of, without_classes
@@ -160,6 +161,6 @@ def print_scores(training: Training, notes: dict[str, Any], evaluated_on: str, c
         titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}
         for told, names in titles_by_numbers(titles, notes.get("counts", {})).items():
             console.print(f"{', '.join(names)}: {told}")
-        for sentence in table_remarks(notes, released=training.weights is not None):
+        for sentence in table_remarks(notes):
             console.print(sentence)
     return bool(rows)

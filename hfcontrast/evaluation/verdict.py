@@ -1,8 +1,9 @@
 """What is said of baselines, chance among them: the sentences of the screen, of cards, of ``result.json`` and of ``compare``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from .protocol import certain
 from .registry import figures_of
 
 # The baselines of ``scores`` in ``result.json``, in the order of tables, and how sentences call them.
@@ -36,7 +37,7 @@ class Above:
 def baselines_above(scores: Mapping[str, Mapping[str, float]], encoder: str = "trained") -> list[Above]:
     """The figures by which a baseline is better than an encoder, as far as tables show a difference.
 
-    Figures of which neither larger nor smaller values are better (the spread of features) are not compared.
+    Figures of which neither larger nor smaller values are better (the spread of features), and those that are 100 % by chance, are not compared.
 
     Args:
         scores: ``scores`` of ``result.json``: by the names of :data:`BASELINES` and that of the encoder, figures by their keys.
@@ -53,7 +54,7 @@ def baselines_above(scores: Mapping[str, Mapping[str, float]], encoder: str = "t
         others = scores.get(baseline) or {}
         for key, figure in figures.items():
             value, other = own.get(key), others.get(key)
-            if value is None or other is None:
+            if value is None or other is None or certain((scores.get("chance") or {}).get(key)):
                 continue
             better = other > value if figure.higher_is_better else other < value
             texts = figure.text(other), figure.text(value)
@@ -63,7 +64,11 @@ def baselines_above(scores: Mapping[str, Mapping[str, float]], encoder: str = "t
 
 
 def told_baselines_above(
-    scores: Mapping[str, Mapping[str, float]], name: str = "the trained encoder", encoder: str = "trained"
+    scores: Mapping[str, Mapping[str, float]],
+    name: str = "the trained encoder",
+    encoder: str = "trained",
+    titles: Mapping[str, str] | None = None,
+    left_out: Collection[str] = (),
 ) -> list[str]:
     """The same as sentences, one for each baseline; empty where no baseline is better.
 
@@ -71,21 +76,28 @@ def told_baselines_above(
         scores: As for :func:`baselines_above`.
         name: How sentences call the encoder.
         encoder: As for :func:`baselines_above`.
+        titles: How sentences call the figures, by their keys; None: by their titles.
+        left_out: Keys of figures of which nothing is said.
     """
-    above, sentences = baselines_above(scores, encoder), []
+    above, sentences = [one for one in baselines_above(scores, encoder) if one.key not in left_out], []
     for baseline, who in BASELINES.items():
-        parts = [f"{one.title} {one.of_baseline} against {one.of_encoder}" for one in above if one.baseline == baseline]
+        parts = [
+            f"{(titles or {}).get(one.key, one.title)} {one.of_baseline} against {one.of_encoder}"
+            for one in above
+            if one.baseline == baseline
+        ]
         if parts:
             sentences.append(f"{who} scores above {name}: {'; '.join(parts)}.")
     return sentences
 
 
-def told_answers(answers: Mapping[str, str], titles: Mapping[str, str]) -> str:
+def told_answers(answers: Mapping[str, str], titles: Mapping[str, str], where: str = "") -> str:
     """Which class chance is of, where the classes are unequal, as a sentence; empty where they are equal.
 
     Args:
         answers: The most frequent class, by the keys of figures.
         titles: Of the figures that are shown, by their keys.
+        where: Which data the test images are of, where a table has several.
     """
     by_answer: dict[str, list[str]] = {}
     for key, title in titles.items():
@@ -94,4 +106,6 @@ def told_answers(answers: Mapping[str, str], titles: Mapping[str, str]) -> str:
     parts = [
         f"{answer!r}" + (f" ({', '.join(names)})" if len(by_answer) > 1 else "") for answer, names in by_answer.items()
     ]
-    return f"Chance: always the most frequent class, {', '.join(parts)}." if parts else ""
+    return (
+        f"Chance{f' on {where}' if where else ''}: always the most frequent class, {', '.join(parts)}." if parts else ""
+    )

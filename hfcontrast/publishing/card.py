@@ -1,20 +1,16 @@
 """The model card that a run writes beside the encoder."""
 
 import inspect
-from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
 from ..encoders.families import family_of
 from ..encoders.features import feature_size
 from ..evaluation.counts import titles_by_numbers, told_counts
-from ..evaluation.data_sets import DataSet
-from ..evaluation.protocol import Evaluator, Figure
 from ..evaluation.registry import figures_of
-from ..evaluation.verdict import told_answers, told_baselines_above
 from ..methods.registry import installed
 from ..recipe import Recipe
 from ..recipe.published import Replaced, published_values
@@ -29,6 +25,7 @@ from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from .facts import base_models, hub_data, relation, run_facts, takes_labels
 from .result import named_scores
+from .tables import CARD, model_index, score_table, table_remarks
 from .teachers import passed_on, told_teacher
 from .told import (
     told_data,
@@ -45,10 +42,8 @@ from .usage import usage
 from .verdict import concluding
 
 _NOT_EVALUATED = "This export was not evaluated: `hfcontrast evaluate` with this folder does it."
-CARD = "card"  # where figures are shown, as evaluators declare it
 PREDICTIONS = "predictions.png"  # the method's predictions for a few images, if it has any
 _PIPELINE_TOKENS = 64
-_WIDEST = 4  # scores beside each other
 _POOLER_NOTE = (
     "Use the features above, not the `pooler_output` of this model: it is not what was trained and evaluated."
 )
@@ -78,7 +73,10 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         base_model=base_models(facts) or None,
         base_model_relation=relation(facts),
         datasets=hub_data(facts) or None,
-        eval_results=model_index(evaluated_on, notes.get("trained", {}), notes.get("measured_on") or {}) or None,
+        eval_results=model_index(
+            evaluated_on, notes.get("trained", {}), notes.get("measured_on") or {}, notes.get("chance", {})
+        )
+        or None,
     )
     card = ModelCard.from_template(
         data,
@@ -138,8 +136,8 @@ def _evaluation_text(
         "columns": columns,
         "scores": rows,
         "remarks": [
-            *table_remarks(notes, released),
-            *concluding(training, notes, named_scores(notes, released), labels),
+            *table_remarks(notes),
+            *concluding(notes, named_scores(notes, released), labels),
         ],
         "explained": explained(training.recipe, notes.get("trained", {}), notes.get("counts", {})),
         "evaluated_on": evaluated_on,
@@ -220,77 +218,3 @@ def explained(recipe: Recipe, scores: dict[str, float], counts: dict[str, dict[s
                 evaluator.explain(settings, names) + (f" Measured on {'; '.join(parts)}." if parts else "")
             )
     return sentences
-
-
-def score_table(notes: dict[str, Any], released: bool = False) -> tuple[list[str], list[list[str]]]:
-    """The table of results: its columns, and rows for chance, raw pixels, the encoder before the training, the trained one.
-
-    There is no row without scores. With more than four kinds of scores these are the rows, and the encoders the columns.
-
-    Args:
-        notes: Of the run.
-        released: Whether it started from released weights, so that its encoder was not untrained.
-    """
-    encoders = {
-        "chance": notes.get("chance"),
-        "raw pixels": notes.get("raw_pixels"),
-        "starting point" if released else "untrained encoder": notes.get("untrained"),
-        "trained encoder": notes.get("trained"),
-    }
-    found = [scores for scores in encoders.values() if scores]
-    kinds = card_figures(key for scores in found for key in scores)
-    shown = {name: scores for name, scores in encoders.items() if scores and any(key in scores for key in kinds)}
-    rows = [
-        [name, *(figure.text(scores.get(key)) for key, (_, figure) in kinds.items())] for name, scores in shown.items()
-    ]
-    others = (notes.get("measured_on") or {}).get("others", {})
-    columns = ["features", *(titled(figure, others.get(key)) for key, (_, figure) in kinds.items())]
-    if len(kinds) > _WIDEST:  # many scores of few encoders read better below each other
-        columns, *rows = map(list, zip(columns, *rows))
-    return columns, rows
-
-
-def titled(figure: Figure, data: dict[str, Any] | None) -> str:
-    """The heading of a figure, with the data where it was measured on others than the run's test images."""
-    return figure.title if data is None else f"{figure.title} on {DataSet(**data).title}"
-
-
-def table_remarks(notes: dict[str, Any], released: bool = False) -> list[str]:
-    """Sentences on that table: which class chance answers, and which baselines score above the trained encoder.
-
-    Args:
-        notes: Of the run.
-        released: As in :func:`score_table`.
-    """
-    titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("chance", {})).items()}
-    answers = told_answers(notes.get("chance_answers", {}), titles)
-    return [*([answers] if answers else []), *told_baselines_above(named_scores(notes, released))]
-
-
-def card_figures(keys: Iterable[str]) -> dict[str, tuple[Evaluator, Figure]]:
-    """The figures that cards show, with the evaluator that measured them, by their keys in scores, in the order of tables."""
-    return {key: found for key, found in figures_of(keys).items() if CARD in found[1].shown_in}
-
-
-def model_index(evaluated_on: str, scores: dict[str, float], measured_on: dict[str, Any]) -> list[EvalResult]:
-    """The figures for the Hub's model index, each under the data that it was measured on."""
-    own = {"name": evaluated_on, "split": None} if not measured_on.get("test") else measured_on["test"]
-    found = []
-    for key, (evaluator, figure) in card_figures(scores).items():
-        other = measured_on.get("others", {}).get(key)
-        data = other or own
-        found.append(
-            EvalResult(
-                task_type=evaluator.task_type,
-                task_name=evaluator.task_name,
-                dataset_type=data["name"],
-                dataset_name=DataSet(**other).title if other else evaluated_on,
-                dataset_config=data.get("config"),
-                dataset_split=data["split"],
-                dataset_revision=data.get("revision"),
-                metric_type=figure.hub_metric,
-                metric_name=figure.title,
-                metric_value=round(scores[key], 4),
-            )
-        )
-    return found

@@ -10,7 +10,6 @@ import torch
 
 from ..atomic import write_json
 from ..checksums import finished, new_fingerprint
-from ..evaluation.verdict import told_baselines_above
 from ..recipe.published import published_values
 from ..training.build import Training
 from ..training.cut_captions import NOTE
@@ -50,8 +49,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``length_changes``: where the length was changed on
         resuming, with the steps ``from`` which and ``to`` which; ``minutes`` that all starts took together until the last step; ``scores`` of ``chance``, ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
-        as they were evaluated, by the keys that evaluators declare; ``verdict``: sentences on baselines that score above the trained
-        encoder; ``beats_baselines``, ``conclusions``, ``causes``: see :meth:`~.verdict.Verdict.facts`; ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
+        as they were evaluated, by the keys that evaluators declare; ``verdict``: whether it ``beats_baselines``, ``sentences``, ``causes``
+        (see :meth:`~.verdict.Verdict.facts`); ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
         labeled data train images there were, how many ``shared_rows`` (test rows as well) and ``near_duplicates`` of test images were
         left out of the latter, ``unlabeled`` images of both, ``trained_on``: how many test rows the encoder was trained on too, or ``all``, and ``not_classified``: why nothing was, where all train rows are test rows;
         ``counts``: the numbers behind each of
@@ -76,8 +75,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "length_changes": list(training.length.changes),
         "minutes": round(notes.get(SECONDS, 0.0) / 60, 2),
         "scores": scores,
-        "verdict": told_baselines_above(scores),
-        **verdict_of(training, notes, scores).facts(),
+        "verdict": verdict_of(training, notes, scores).facts(),
         "chance_answers": notes.get("chance_answers", {}),
         "evaluated_on": evaluated_on,
         "evaluation": notes["evaluation"],

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..evaluation.protocol import Figure, certain
 from ..evaluation.registry import figures_of
-from ..evaluation.verdict import BASELINES
+from ..evaluation.verdict import BASELINES, told_baselines_above
 from ..recipe.published import OWN_FILE
 from ..training.build import Training
 from ..training.collapse import features_collapsed
@@ -29,12 +30,13 @@ class Verdict(NamedTuple):
 
     Attributes:
         beaten: Whether the encoder beats all baselines by all headline figures; None where none was compared.
-        conclusions: Which it does not beat; without labels, what the figures mean. Empty where all is well and nothing to be explained.
+        sentences: Which it does not beat, by headline figures and by others; without labels, what the figures mean. Empty where all is well
+            and nothing to be explained. They are those of cards too, so that none has advice.
         causes: The likeliest causes, where it does not.
     """
 
     beaten: bool | None
-    conclusions: list[str]
+    sentences: list[str]
     causes: list[Cause]
 
     def lines(self, output: Path) -> list[str]:
@@ -43,7 +45,7 @@ class Verdict(NamedTuple):
         Args:
             output: The run's folder.
         """
-        found = [*self.conclusions]
+        found = [*self.sentences]
         if self.causes:
             found.append("Likeliest causes, by the facts of this run:")
         for number, cause in enumerate(self.causes, start=1):
@@ -51,25 +53,16 @@ class Verdict(NamedTuple):
             found.append(f"{number}. {cause.text}{f'; try: {command}' if command else ''}")
         return found
 
-    def sentences(self) -> list[str]:
-        """As a card has them, without paths."""
-        causes = [
-            f"{cause.text}{f' (to try: `{shlex.join(cause.overrides)}`)' if cause.overrides else ''}"
-            for cause in self.causes
-        ]
-        told = [f"Likeliest causes, by the facts of this run: {'; '.join(causes)}."] if causes else []
-        return [*self.conclusions, *told]
-
     def facts(self) -> dict[str, Any]:
         """As ``result.json`` has it.
 
         Returns:
-            ``beats_baselines``: whether it beats all of them by all headline figures, null where none was compared; ``conclusions``: which
+            ``beats_baselines``: whether it beats all of them by all headline figures, null where none was compared; ``sentences``: which
             it does not, or what figures without labels mean; ``causes``: the likeliest ones (``cause``, ``try``: settings, ``resumes``:
             whether the same run goes on with them).
         """
         causes = [{"cause": cause.text, "try": cause.overrides, "resumes": cause.resumes} for cause in self.causes]
-        return {"beats_baselines": self.beaten, "conclusions": self.conclusions, "causes": causes}
+        return {"beats_baselines": self.beaten, "sentences": self.sentences, "causes": causes}
 
 
 def verdict_of(training: Training, notes: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> Verdict:
@@ -80,26 +73,47 @@ def verdict_of(training: Training, notes: Mapping[str, Any], scores: Mapping[str
         notes: Its notes.
         scores: ``scores`` of ``result.json``.
     """
-    lost = not_beaten(scores)
-    told = [told_not_beaten(scores, lost)] if lost else []
-    if AGREEMENT in scores.get("trained", {}):
-        told.insert(0, told_label_free(scores, notes.get("counts", {})))
-    if not lost:
-        compared = any(name in scores for name in BASELINES if name != "chance")
-        return Verdict(True if compared and scores.get("trained") else None, told, [])
-    return Verdict(False, told, likeliest_causes(facts_of(training, notes, scores, lost)))
+    lost, told = not_beaten(scores), told_sentences(scores, notes.get("counts", {}))
+    if lost:
+        return Verdict(False, told, likeliest_causes(facts_of(training, notes, scores, lost)))
+    others = [scores.get(name) or {} for name in BASELINES if name != "chance"]
+    compared = any(key in other for other in others for key in headlines(scores))
+    return Verdict(True if compared else None, told, [])
 
 
-def concluding(
-    training: Training, notes: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]], labels: str | None
-) -> list[str]:
-    """What a card concludes from its table; arguments as for :func:`verdict_of`.
+def told_sentences(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What figures without labels mean, and which baselines are not beaten by headline figures, or are better by others.
 
     Args:
+        scores: ``scores`` of ``result.json``.
+        counts: The numbers behind the trained encoder's figures.
+    """
+    lost = not_beaten(scores)
+    unlabeled = [told_label_free(scores, counts)] if AGREEMENT in scores.get("trained", {}) else []
+    own = [told_not_beaten(scores, lost)] if lost else []
+    return [*unlabeled, *own, *told_baselines_above(scores, left_out=lost)]
+
+
+def headlines(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
+    """The headline figures of a trained encoder that can be compared, by their keys: those that are 100 % by chance say nothing."""
+    return {
+        key: figure
+        for key, (evaluator, figure) in figures_of(scores.get("trained") or {}).items()
+        if evaluator and figure.headline and figure.higher_is_better
+        if not certain((scores.get("chance") or {}).get(key))
+    }
+
+
+def concluding(notes: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]], labels: str | None) -> list[str]:
+    """What a card concludes from its table.
+
+    Args:
+        notes: Of the run.
+        scores: ``scores`` of ``result.json``.
         labels: The fact of this name of the data.
     """
     nothing = [told_nothing(notes["evaluation"], labels)] if without_classes(notes) else []
-    return [*nothing, *verdict_of(training, notes, scores).sentences()]
+    return [*nothing, *told_sentences(scores, notes.get("counts", {}))]
 
 
 def without_classes(notes: Mapping[str, Any]) -> bool:
@@ -114,9 +128,7 @@ def not_beaten(scores: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]
         scores: ``scores`` of ``result.json``.
     """
     own, found = scores.get("trained") or {}, {}
-    for key, (evaluator, figure) in figures_of(own).items():
-        if evaluator is None or not figure.headline or not figure.higher_is_better:
-            continue
+    for key, figure in headlines(scores).items():
         names = [
             name
             for name in BASELINES
@@ -161,7 +173,7 @@ def told_label_free(scores: Mapping[str, Mapping[str, float]], counts: Mapping[s
     if RANKME in own:
         was = f", before {before[RANKME]:.1f}" if before and RANKME in before else ""
         text += f"; its features use some {own[RANKME]:.1f} directions (RankMe{was}), 1 would be a collapse"
-    return f"{text}. Whether they tell apart what matters to you, some dozens of labeled images per class would show (class folders in eval.path)."
+    return f"{text}. Whether they tell apart what matters to you, some dozens of labeled images per class would show."
 
 
 def facts_of(

@@ -9,9 +9,12 @@ from hfcontrast.publishing.causes import RULES, RunFacts, likeliest_causes
 from hfcontrast.publishing.verdict import (
     Verdict,
     command_for,
+    concluding,
+    headlines,
     not_beaten,
     told_label_free,
     told_not_beaten,
+    told_sentences,
     without_classes,
 )
 from hfcontrast.recipe import load_recipe
@@ -124,7 +127,26 @@ def test_a_command_resumes_the_run_or_trains_beside_it():
     lines = Verdict(False, ["It does not."], [few, color]).lines(Path("outputs/b"))
     assert lines[:2] == ["It does not.", "Likeliest causes, by the facts of this run:"]
     assert lines[2].startswith("1. 120 steps, 5 passes over the images, are few; try: hfcontrast train outputs/b/")
-    assert "outputs" not in " ".join(Verdict(False, ["It does not."], [few, color]).sentences())
+    told = Verdict(False, ["It does not."], [few, color]).facts()
+    assert told["beats_baselines"] is False and told["sentences"] == ["It does not."]
+    assert told["causes"][0] == {"cause": few.text, "try": ["train.steps=1920"], "resumes": True}
+
+
+def test_a_baseline_is_said_once_and_a_card_has_no_advice():
+    scores = SCORES | {"untrained": {"knn_accuracy": 0.4, "image_to_text_r5": 0.4}}
+    scores["trained"] = SCORES["trained"] | {"image_to_text_r5": 0.2}  # no headline figure
+    assert told_sentences(scores, {}) == [
+        "The trained encoder does not beat its baselines: kNN accuracy 42.0 % (raw pixels 45.0 %).",
+        "The untrained encoder scores above the trained encoder: image→text R@5 40.0 % against 20.0 %.",
+    ]
+    notes = {"trained": scores["trained"], "evaluation": {"train_images": 9}}
+    assert concluding(notes, scores, "unused") == told_sentences(scores, {})
+
+
+def test_figures_that_are_100_percent_by_chance_are_not_compared():
+    scores = SCORES | {"chance": {"knn_accuracy": 1.0}, "raw_pixels": {"knn_accuracy": 0.6}}
+    assert not_beaten(scores) == {} and headlines(scores).keys() == {"linear_accuracy"}
+    assert told_sentences(scores, {}) == []
 
 
 def test_figures_without_labels_are_explained_beside_those_of_before():
