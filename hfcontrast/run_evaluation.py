@@ -6,11 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel
 
 from .data.sources import Rows, load_rows
-from .data.sources.source import split_names
 from .encoders.new_adapters import adapter_settings
 from .encoders.two_towers import is_two_towers
 from .errors import RecipeError, under
@@ -27,6 +25,7 @@ from .recipe import Recipe
 from .recipe.published import data_name
 from .recipe.tasks import evaluation_tasks
 from .run_budget import within_time
+from .run_overlap import without_labeled_fifth
 from .training.baseline import CODE
 from .training.build import Training
 from .training.build_method import published_size
@@ -53,11 +52,14 @@ class OpenedRows:
         self.rows: Rows | None = None
         self.found: HeldOut | None = None
 
-    def __call__(self, rows: Rows) -> None:
+    def __call__(self, rows: Rows) -> Rows:
         """Opens the rows that are held out of others, and refuses those that lack what a task of `eval.tasks` needs.
 
         Args:
-            rows: The rows that are trained on.
+            rows: The rows of the training split.
+
+        Returns:
+            Those to train on: without the fifth that is held out, where the method reads labels.
 
         Raises:
             DataError: They cannot be opened, or lack something.
@@ -74,21 +76,7 @@ class OpenedRows:
                     one = EvaluationRows(Described(described))
                     none = LABELS in needed and not described.has_labels()
                     require(one.lacks(needed, None) or [LABELS] * none, f"eval.tasks.{name}", one, _HINTS)
-
-    def trained_on(self) -> int | str | None:
-        """How many of the test rows the encoder is trained on too: ``all``, as where a fifth is held out of the classifiers alone; None: not known."""
-        found, split = self.found, self.recipe.data.split
-        if self.recipe.eval.path is not None or not found.own:
-            return 0
-        if found.split in (None, split):
-            return "all"
-        if not set(split_names(found.split)) & set(split_names(split)):
-            return 0
-        trained, tests = self.rows.identities(), found.test.identities()
-        if trained is None or tests is None:
-            return None
-        count = int(np.isin(tests, trained).sum())
-        return "all" if count == len(tests) else count
+        return without_labeled_fifth(self.recipe, rows, self.found)
 
 
 def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEvaluation, str, Any, float]:
@@ -98,7 +86,7 @@ def build_evaluation(training: Training, opened: OpenedRows) -> tuple[OnlineEval
         training: The run.
         opened: Its rows, opened.
     """
-    recipe = training.recipe
+    recipe, opened.rows = training.recipe, training.rows
     size = published_size(recipe, training.views)
     ratio = published_ratio(recipe.publish, size)
     encoder = training.method.export_encoder()

@@ -12,12 +12,13 @@ from rich.table import Table
 from .atomic import write_text, writing
 from .console import plain_console
 from .errors import RecipeError
-from .evaluation.counts import titles_by_numbers, told_counts
+from .evaluation.counts import titles_by_numbers, told_counts, told_overlap
 from .lock import release
 from .paths import quoted
 from .progress import LongTask
 from .publishing.card import PREDICTIONS, build_card
 from .publishing.export import save_published
+from .publishing.facts import takes_labels
 from .publishing.result import FILE, build_result, named_scores, write_result
 from .publishing.tables import card_figures, score_table, table_remarks
 from .publishing.told import told_early_stopping
@@ -26,6 +27,7 @@ from .publishing.verdict import verdict_of, without_classes
 from .recipe import Recipe
 from .run_early_stopping import build_early_stopping
 from .run_evaluation import OpenedRows, build_evaluation
+from .run_overlap import trained_on
 from .run_visualization import write_predictions
 from .signals import AT_ANY_TIME, stopping_at_once
 from .training.build import Training, build_training
@@ -83,7 +85,11 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
     notes = train(training, evaluation, stopping)
     notes["evaluation"], notes["counts"] = evaluation.counts, evaluation.numbers
     notes["chance"], notes["chance_answers"] = evaluation.chance, evaluation.answers
-    notes["evaluation"] = {**notes["evaluation"], "trained_on": opened.trained_on()}
+    overlap = {
+        "trained_on": trained_on(training, opened.found, notes.get(STOPPING)),
+        "test_rows": opened.found.test.num_rows,
+    }
+    notes["evaluation"] = {**notes["evaluation"], **overlap}
     notes["measured_on"] = evaluation.measured_on
     with stopping_at_once(AFTER):
         if recipe.eval.baselines is True:
@@ -157,6 +163,9 @@ def print_scores(training: Training, notes: dict[str, Any], evaluated_on: str, c
         for row in rows:
             table.add_row(*row, style="bold" if row[0].startswith("trained") else None)
         console.print(f"Evaluated on {evaluated_on}: {told_counts(notes['evaluation'])}")
+        labels = ("used" if takes_labels(training) else "unused") if training.rows.labeled else None
+        if told := told_overlap(notes["evaluation"], labels):
+            console.print(told)
         console.print(table)
         titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}
         for told, names in titles_by_numbers(titles, notes.get("counts", {})).items():

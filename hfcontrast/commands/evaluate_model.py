@@ -28,6 +28,7 @@ from .arguments import DataSource
 from .evaluated_tasks import HINTS, check_tasks, choose_rows, possible_tasks, with_train_rows
 from .models import OpenedModel, open_model
 from .tasks import Chosen, read_tasks
+from .trained_rows import told_trained_rows
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def evaluate_model(
         ``evaluation``: how many images had a label and how many had none; ``scores``: for each task the figures and what they were
         found with; shares are in [0, 1]; ``counts``: for each figure of each task the numbers behind it, such as ``test_images``,
         ``of_test_images`` (from which they were taken, where that is known), ``train_images``, ``images`` and ``texts`` of a gallery, and ``k``; ``chance``:
-        what a figure is by chance (``value``), and the class always answered (``answer``) where these are unequal; ``measured_on``: the test rows.
+        what a figure is by chance (``value``), and the class always answered (``answer``) where these are unequal; ``measured_on``: the test rows; ``trained_on``:
+        of a run that was, or may have been, trained on these rows too, a sentence that says so.
 
     Raises:
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
@@ -91,7 +93,7 @@ def evaluate_model(
         evaluator.check(opened.model, rows, own)
     found_figures = evaluate_tasks(opened, rows, chosen, with_features=tasks is None)
     figures = dict(zip(("scores", "counts", "chance"), found_figures, strict=True))
-    return {"model": model, "revision": opened.revision} | _described(found, rows) | figures
+    return {"model": model, "revision": opened.revision} | _described(model, found, rows) | figures
 
 
 def _prepared(
@@ -125,7 +127,7 @@ def _prepared(
     return rows
 
 
-def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
+def _described(model: str, found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
     """What a report says of the rows, after the evaluation."""
     told: dict[str, Any] = {"test": found.test.description, "judged": found.test.description}
     if rows.train is not None:
@@ -134,6 +136,8 @@ def _described(found: HeldOut, rows: EvaluationRows) -> dict[str, Any]:
     told["measured_on"] = {"test": asdict(rows.data)} if rows.data else {}
     if {"train_images", "unknown_classes", "nonfinite_test_images"} & rows.counts.keys():
         told["evaluation"] = rows.counts
+    if rows.data and (trained := told_trained_rows(model, found.test, rows.data)):
+        told["trained_on"] = trained
     return told
 
 
@@ -225,6 +229,8 @@ def print_report(report: Mapping[str, Any]) -> None:
         )
     against += told_labels(report.get("evaluation", {}))
     console.print(f"{report['model']}, evaluated on {report['test']}{against}")
+    if told := report.get("trained_on"):
+        console.print(told)
     counts = report.get("counts", {})
     numbers = [counts.get(task, {}).get(name, {}) for task, values in report["scores"].items() for name in values]
     chance = {

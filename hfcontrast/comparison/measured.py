@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..evaluation.counts import told_overlap
 from .plan import PlannedRun
 
 _DIGITS = 8  # of a fingerprint
@@ -57,11 +58,31 @@ def unequal_evaluations(runs: Sequence[PlannedRun]) -> list[str]:
         measured, text = result.get("measured_on") or {}, result.get("text") or {}
         values = {name: part(measured) for name, part in _PARTS.items()}
         values |= {f"code of {name}": own["code"] for name, own in measured.get("evaluators", {}).items()}
+        values |= {"labels in the training": (result.get("data") or {}).get("labels")}
         values |= {"tokens of a text": text.get("max_length"), "tokenizer": text.get("tokenizer")}
         for name, value in values.items():
             if value is not None:
                 found.setdefault(name, {})[str(value)] = None
     return [f"{name} ({', '.join(values)})" for name, values in found.items() if len(values) > 1]
+
+
+def told_trained_on(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Which recipes learned from labels, and which encoders were trained on the images that they are evaluated on.
+
+    Args:
+        runs: As :func:`.table.summarize` has them.
+    """
+    learners: dict[str, None] = {}
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        result = run["result"] or {}
+        labels = (result.get("data") or {}).get("labels")
+        if labels == "used":
+            learners[run["name"]] = None
+        if told := told_overlap(result.get("evaluation") or {}, labels):
+            found.setdefault(told, {})[run["name"]] = None
+    lines = [f"Learned from the labels of the training images: {', '.join(learners)}."] if learners else []
+    return lines + [f"{', '.join(names)}: {told[0].lower()}{told[1:]}" for told, names in found.items()]
 
 
 def _named(result: dict[str, Any]) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from ..console import plain_console
 from ..evaluation.counts import told_labels, told_numbers
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import told_answers
-from .measured import unequal_evaluations
+from .measured import told_trained_on, unequal_evaluations
 from .plan import PlannedRun, unequal_settings
 from .rows import baseline_rows, recipe_rows, verdicts
 
@@ -124,6 +124,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     lines = ["Scores are those of the last step." + _about_seeds(summary)]
     evaluated = (result["evaluated_on"] + told_labels(result.get("evaluation", {})) for result in results)
     lines += [f"Evaluated on {told}." for told in dict.fromkeys(evaluated)]
+    lines += told_trained_on(summary["runs"])
     known = {column: told[0] for column, told in numbers_by_column(summary["rows"]).items() if len(told) == 1}
     titles = {column: figure.title for column, (_, figure) in figures_of(known).items()}
     lines += [

@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from hfcontrast.data.batches import BatchBuilder, Sample
 from hfcontrast.data.cache_filling import CacheFilling
 from hfcontrast.data.decode import UnreadableRow
+from hfcontrast.data.epoch_order import epoch_order
 from hfcontrast.data.keyed_random import uniforms
 from hfcontrast.data.row_reader import RowReader
 from hfcontrast.errors import DataError
@@ -102,8 +103,7 @@ class MapBatches(IterableDataset):
 
     def _permutation(self, epoch: int) -> torch.Tensor:
         if (order := self._orders.get(epoch)) is None:
-            seed = int(uniforms(self.builder.seed, epoch, np.zeros(1, np.uint64), _REPLACEMENT, 1)[0, 0] * 2**53)
-            order = torch.randperm(self.reader.num_rows, generator=torch.Generator().manual_seed(seed))
+            order = epoch_order(self.builder.seed, epoch, self.reader.num_rows)
             # That of the epoch before is still asked for, by the thread or by what it is ahead of.
             self._orders = {known: kept for known, kept in self._orders.items() if abs(known - epoch) == 1} | {
                 epoch: order

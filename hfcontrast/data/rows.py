@@ -100,6 +100,7 @@ class Rows:
         Args:
             further: Whether captions and other further columns count, beside images and labels; those of a stream always do.
         """
+        further = further and not {"image", "label"}.issuperset(self.dataset.column_names or ("all",))
         name = "all columns" if further else "images and labels"
         if name not in self.known:
             self.known[name] = self._fingerprint(further)

@@ -9,12 +9,11 @@ from .protocol import Chance
 from .recall import Ranks
 
 
-def of_classes(labels: Tensor, known: Tensor | None, name: Callable[[int], str], top: int = 1) -> Chance | None:
-    """The accuracy of always answering the class that most test images have.
+def of_classes(labels: Tensor, name: Callable[[int], str], top: int = 1) -> Chance | None:
+    """The accuracy of always answering the class that most test images have, whichever the train images have.
 
     Args:
         labels: (M,) of the test images, below 0 where there is none.
-        known: (N,) classes that can be answered, such as the labels of the train images; None: all.
         name: Gives the name of a class.
         top: How many classes may be named.
 
@@ -24,10 +23,7 @@ def of_classes(labels: Tensor, known: Tensor | None, name: Callable[[int], str],
     classes, counts = labels[labels >= 0].unique(return_counts=True)
     if not len(classes):
         return None
-    can = torch.ones_like(counts, dtype=torch.bool) if known is None else torch.isin(classes, known)
-    if not can.any():
-        return Chance(0.0)
-    answered = counts.masked_fill(~can, 0).sort(descending=True, stable=True)
+    answered = counts.sort(descending=True, stable=True)
     share = float(answered.values[:top].sum()) / int(counts.sum())
     unequal = top == 1 and bool((counts != counts[0]).any())
     return Chance(share, name(int(classes[answered.indices[0]])) if unequal else None)

@@ -165,3 +165,23 @@ def told_labels(counts: Mapping[str, Any]) -> str:
             f"{', '.join(names[:_NAMED])}{more}"
         )
     return text
+
+
+def told_overlap(evaluation: Mapping[str, Any], labels: str | None) -> str | None:
+    """That an encoder was, or may have been, trained on its test images too; None where it was not, or where nothing is noted.
+
+    Args:
+        evaluation: What an evaluation counted: ``trained_on``, how many of ``test_rows`` rows, or ``all``; None is not known.
+        labels: Whether the training ``used`` their labels or left them ``unused``; None where there are none.
+    """
+    count = evaluation.get("trained_on", 0)
+    if count == 0:
+        return None
+    seen = f", {'their labels included' if labels == 'used' else 'without their labels'}" if labels else ""
+    if count is None:
+        return f"The encoder may have been trained on some or all of these test images too{seen}."
+    rows = evaluation.get("test_rows")
+    some = "all of these test images"
+    if count != "all":
+        some = f"{count:,} of the {rows:,} test rows" if rows else f"{count:,} of the test rows"
+    return f"The encoder was trained on {some} too{seen}."

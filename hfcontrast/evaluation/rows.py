@@ -193,7 +193,7 @@ class EvaluationRows:
             labels: (M,) of the test images of all processes.
             train_labels: (N,) of the train images, or of their classes.
         """
-        self.chance = of_classes(labels, train_labels, name := self.class_names().name)
+        self.chance = of_classes(labels, name := self.class_names().name)
         if bool((train_labels >= 0).any()) and len(unknown := unknown_labels(labels, train_labels)):
             self.counts |= unknown_counts(unknown, name)
 

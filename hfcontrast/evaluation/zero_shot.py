@@ -196,7 +196,7 @@ class ZeroShot:
             scores["mean_per_class"] = mean_class_accuracy(image_features, classes, labels)
         except ValueError as error:
             raise DataError(str(error)) from error
-        self.chance = {f"top{k}": of_classes(labels, None, self.class_names.__getitem__, k) for k in self.top}
+        self.chance = {f"top{k}": of_classes(labels, self.class_names.__getitem__, k) for k in self.top}
         self.chance["mean_per_class"] = Chance(1 / class_count(labels))
         return scores
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ..encoders.families import family_of
 from ..encoders.features import feature_size
-from ..evaluation.counts import titles_by_numbers, told_counts
+from ..evaluation.counts import titles_by_numbers, told_counts, told_overlap
 from ..evaluation.registry import figures_of
 from ..methods.registry import installed
 from ..recipe import Recipe
@@ -31,7 +31,6 @@ from .told import (
     told_data,
     told_early_stopping,
     told_nothing,
-    told_overlap,
     told_setups,
     told_source,
     told_start,

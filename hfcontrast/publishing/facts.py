@@ -1,6 +1,5 @@
 """The facts of a run that its card tells and ``result.json`` keeps: weights, data, what was left out, what it was computed on."""
 
-import inspect
 from collections import Counter
 from typing import Any
 
@@ -8,6 +7,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..data.unreadable import kind_of
+from ..methods.contract.arguments import reads_labels
 from ..recipe.published import data_kind, data_name
 from ..training.build import Training
 from ..training.record import SETUPS, START
@@ -55,7 +55,7 @@ def data_facts(training: Training) -> dict[str, Any]:
     Returns:
         ``name``, without paths; ``kind``: ``hub``, ``built-in``, ``local``, ``address`` or ``memory``; ``config``, ``split`` and
         ``revision`` as in the recipe; ``rows``: how many there are, null where a stream does not say; ``streaming``; ``epochs``: passes
-        over them; ``labels``: ``used``, ``unused``, or null where there are none; ``unreadable``: how many of the rows that were read
+        over them; ``held_out``: how many rows of the split are not trained on, as the method reads labels and is evaluated on them; ``fingerprint``: of the images and labels, null where nothing is known of a stream; ``labels``: ``used``, ``unused``, or null where there are none; ``unreadable``: how many of the rows that were read
         were left out, by cause; ``not_used``: how many files or images of the source are no rows, by cause.
     """
     settings, rows = training.recipe.data, training.rows
@@ -70,6 +70,8 @@ def data_facts(training: Training) -> dict[str, Any]:
         "split": settings.split,
         "revision": settings.revision,
         "rows": rows.num_rows,
+        "held_out": 0 if rows.whole is None else (rows.whole.num_rows or 0) - (rows.num_rows or 0),
+        "fingerprint": rows.fingerprint(further=False),
         "streaming": rows.streaming,
         "epochs": round(training.total_steps / training.loader.steps_per_epoch, 4),
         "labels": labels,
@@ -80,7 +82,7 @@ def data_facts(training: Training) -> dict[str, Any]:
 
 def takes_labels(training: Training) -> bool:
     """Whether the method has learned from the labels of the rows."""
-    return "labels" in inspect.signature(type(training.method).objective).parameters and training.rows.labeled
+    return reads_labels(type(training.method)) and training.rows.labeled
 
 
 def hub_data(facts: dict[str, Any]) -> list[str]:

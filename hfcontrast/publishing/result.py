@@ -52,7 +52,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         as they were evaluated, by the keys that evaluators declare; ``verdict``: whether it ``beats_baselines``, ``sentences``, ``causes``
         (see :meth:`~.verdict.Verdict.facts`); ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
         labeled data train images there were, how many ``shared_rows`` (test rows as well) and ``near_duplicates`` of test images were
-        left out of the latter, ``unlabeled`` images of both, ``trained_on``: how many test rows the encoder was trained on too, or ``all``, and ``not_classified``: why nothing was, where all train rows are test rows;
+        left out of the latter, ``unlabeled`` images of both, ``trained_on``: how many of the ``test_rows`` the encoder was trained on too, ``all``, or null where that is not known, and ``not_classified``: why nothing was, where all train rows are test rows;
         ``counts``: the numbers behind each of
         the trained encoder's scores, by the same keys (``test_images`` and ``of_test_images``, from which they were taken, ``k`` ...);
         ``measured_on``: the data (``test``, ``train``: ``name``, ``split``, ``config``, ``revision``, ``rows`` and their ``fingerprint``), its limits,

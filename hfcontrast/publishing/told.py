@@ -91,6 +91,10 @@ def told_data(facts: Mapping[str, Any], steps: int, batch_size: int) -> list[str
     else:
         text += f", of which {counted(read, 'images')} were read"
     found = [f"{text}."]
+    if held_out := facts.get("held_out"):
+        found.append(
+            f"Further {counted(held_out, 'images')} of the split, those of the evaluation, were held out of the training, as it learned from labels."
+        )
     if facts["labels"]:
         found.append(
             "The training learned from its labels."
@@ -179,21 +183,6 @@ def told_early_stopping(state: Mapping[str, Any] | None) -> list[str]:
     if state["stopped_at"] is not None:
         found.append(f"The training was ended early, at step {state['stopped_at']:,}.")
     return found
-
-
-def told_overlap(evaluation: Mapping[str, Any], labels: str | None) -> str | None:
-    """That an encoder has seen its test images in the training; None where it has not, as far as is known.
-
-    Args:
-        evaluation: The fact ``evaluation``.
-        labels: That of the training data.
-    """
-    count = evaluation.get("trained_on")
-    if not count:
-        return None
-    which = "all of these test images" if count == "all" else f"{count:,} of the test split's images"
-    seen = "their labels included" if labels == "used" else "without their labels"
-    return f"The encoder was trained on {which} too, {seen}." if labels else f"The encoder was trained on {which} too."
 
 
 def told_nothing(evaluation: Mapping[str, Any], labels: str | None) -> str:

@@ -35,7 +35,7 @@ from .length import Clock, Length, planned_length
 from .output_folder import check_same_run, make_output_folder, occupy
 from .prepare import build_cache, prepare
 from .required_rows import check_required_rows
-from .same_data import check_same_data
+from .same_data import begun_on, check_same_data
 from .starting_point import StartingPoint
 from .step import OptimizerStep
 from .tokenizer import build_captions, text_facts
@@ -122,12 +122,13 @@ class Training:
         return FrozenEncoder(self.method, steps, self.start.loaded if self.start else ()) if steps else None
 
 
-def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = None) -> Training:
+def build_training(recipe: Recipe, check_rows: Callable[[Rows], Rows] | None = None) -> Training:
     """Builds a training; makes the output folder, but writes nothing in it yet.
 
     Args:
         recipe: A resolved recipe.
-        check_rows: Gets the rows as soon as they are open, before anything expensive is done with them.
+        check_rows: Gets the rows as soon as they are open, before anything expensive is done with them, and returns those to train on.
+            A run that was begun on all of them before there was such a choice is resumed on all.
 
     Raises:
         RecipeError: The recipe asks for what cannot be built.
@@ -148,9 +149,9 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], None] | None = N
         **recipe.data.source(), captioned=needs_captions(method_class), tensors=needed_columns(method_class)
     )
     check_required_rows(rows, method_class, recipe.method.name)
-    if check_rows is not None:
-        check_rows(rows)
     checkpoints = Checkpoints(output / "checkpoints", accelerator, settings.keep_checkpoints)
+    if check_rows is not None and (kept := check_rows(rows)) is not rows and not begun_on(rows, checkpoints):
+        rows = kept
     data = check_same_data(rows, checkpoints, labels_matter=needs_labels(method_class) or "labels" in rows.tensors)
     captions = build_captions(recipe, rows, accelerator) if rows.captions else None
     views, (mean, std) = recipe.resolved_views(method_class), color_statistics(recipe)

@@ -44,6 +44,18 @@ def check_same_data(rows: Rows, checkpoints: Checkpoints, labels_matter: bool = 
     return now
 
 
+def begun_on(rows: Rows, checkpoints: Checkpoints) -> bool:
+    """Whether a run has a checkpoint that was written on as many rows as these, or before their number was noted.
+
+    Args:
+        rows: The rows.
+        checkpoints: Those of the run.
+    """
+    newest = checkpoints.newest()
+    before = checkpoints.notes(newest).get(DATA) if newest else {"rows": None}
+    return before is None or (newest is not None and before.get("rows") == rows.num_rows)
+
+
 def _described(data: dict[str, Any]) -> str:
     rows = "an unknown number of rows" if data.get("rows") is None else f"{data['rows']} rows"
     return f"{rows} with fingerprint {(data.get('fingerprint') or 'unknown')[:20]}"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hfcontrast.comparison import rows as rows_of
+from hfcontrast.comparison.measured import told_trained_on
 from hfcontrast.comparison.plan import plan
 from hfcontrast.comparison.table import as_markdown, notes, print_table, summarize, table_cells, write_table
 
@@ -233,3 +234,17 @@ def test_figures_of_different_data_have_columns_of_their_own(runs):
     del runs[1].result["measured_on"]  # of an earlier version, by the same name
     runs[1].result["evaluated_on"] = "digits (test)"
     assert "kNN accuracy, %" in table_cells(summary := summarize(runs, []))[0] and summary["unequal"] == []
+
+
+def test_what_learned_from_labels_and_what_was_trained_on_test_rows_is_told():
+    def run(name, labels, trained_on):
+        evaluation = {"trained_on": trained_on, "test_rows": 8}
+        return {"name": name, "result": {"data": {"labels": labels}, "evaluation": evaluation}}
+
+    runs = [run("a", "unused", "all"), run("b", "unused", "all"), run("c", "used", 3), {"name": "d", "result": None}]
+    assert told_trained_on(runs) == [
+        "Learned from the labels of the training images: c.",
+        "a, b: the encoder was trained on all of these test images too, without their labels.",
+        "c: the encoder was trained on 3 of the 8 test rows too, their labels included.",
+    ]
+    assert told_trained_on([run("a", "unused", 0)]) == []

@@ -15,15 +15,13 @@ from hfcontrast.evaluation.verdict import baselines_above, told_answers, told_ba
 from tests.evaluation.conftest import tiny_clip
 
 
-def test_chance_is_the_most_frequent_class_that_can_be_answered():
+def test_chance_is_the_class_that_most_test_images_have():
     labels = torch.tensor([0, 0, 0, 1, 2, 2, -1])
-    assert of_classes(labels, None, str).value == 0.5 and of_classes(labels, None, str).answer == "0"
-    some = of_classes(labels, torch.tensor([1, 2, 2]), "class {}".format)
-    assert some.value == pytest.approx(2 / 6) and some.answer == "class 2"
-    assert of_classes(labels, None, str, top=2).value == pytest.approx(5 / 6)
-    equal = of_classes(torch.tensor([3, 4, 3, 4]), None, str)
+    assert of_classes(labels, str).value == 0.5 and of_classes(labels, str).answer == "0"
+    assert of_classes(labels, str, top=2).value == pytest.approx(5 / 6)
+    equal = of_classes(torch.tensor([3, 4, 3, 4]), str)
     assert (equal.value, equal.answer) == (0.5, None)
-    assert of_classes(labels, torch.tensor([7]), str).value == 0 and of_classes(torch.tensor([-1]), None, str) is None
+    assert of_classes(torch.tensor([-1]), str) is None
 
 
 def test_chance_of_recall_is_that_of_all_orders():
@@ -50,6 +48,16 @@ def test_evaluators_give_chance_of_their_rows():
     assert online.answers == {"knn_accuracy": "0", "linear_accuracy": "0"}
     told = told_answers(online.answers, {"knn_accuracy": "kNN accuracy"})
     assert told == "Chance: always the most frequent class, '0'."
+
+
+def test_chance_does_not_depend_on_the_classes_of_the_train_images():
+    labels = torch.tensor([0] * 7 + [1] * 3)
+    rows = FeatureRows((torch.randn(6, 2), torch.tensor([1, 1, 1, 2, 2, 2])), (torch.randn(10, 2), labels))
+    knn = get_evaluator("knn")
+    online = OnlineEvaluation(rows, {"knn": Task(knn, knn.settings_class())})
+    online(tiny_clip())
+    assert online.chance == {"knn_accuracy": pytest.approx(0.7)} and online.answers == {"knn_accuracy": "0"}
+    assert online.counts["unknown_class_test_images"] == 7
 
 
 def test_no_baseline_above_the_trained_encoder_is_without_a_sentence():

@@ -139,7 +139,7 @@ EXPECTED = {
     "of timm": (RANDOM, [*SAYS_RANDOM, "With timm alone"], ["LoRA", "released"]),
     "of a stream": ({"data": {"streaming": True, "labels": None, "kind": "local", "name": "shard.parquet"}}, ["`shard.parquet`, files of the machine that trained"], ["its labels"]),
     "of a folder without labels": ({"data": {"labels": None, "rows": 22, "not_used": {"files that are no images": 1}}}, ["`flat`, files of the machine", "22 images", "files that are no images (1)"], ["its labels", "| kNN"]),
-    "of a folder with labels": ({"data": {"labels": "unused", "name": "classes"}, "evaluation": {"trained_on": "all"}}, ["The encoder was trained on all of these test images too, without their labels.", "did not see its labels"], ["labels included"]),
+    "of a folder with labels": ({"data": {"labels": "unused", "name": "classes"}, "evaluation": {"test_rows": 8}}, ["of the 8 test rows too, without their labels.", "did not see its labels"], ["labels included"]),
     "with labels": ({"data": {"labels": "used"}}, ["trained with\nlabels", "The training learned from its labels."], ["did not see", "without\nlabels"]),
     "resumed": (RANDOM, [*SAYS_RANDOM], ["resumed in another environment"]),
     "of a data set in memory": ({"data": {"kind": "memory", "rows": 24}}, ["a data set that was open in Python", "load_recipe(RECIPE, dataset=...)"], ["memory/"]),

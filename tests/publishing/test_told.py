@@ -3,12 +3,12 @@
 import pytest
 
 from hfcontrast.data.unreadable import kind_of
+from hfcontrast.evaluation.counts import told_overlap
 from hfcontrast.evaluation.protocol import Figure
 from hfcontrast.publishing.facts import base_models, hub_data, relation
 from hfcontrast.publishing.told import (
     told_data,
     told_nothing,
-    told_overlap,
     told_setups,
     told_start,
     told_versions,
@@ -70,10 +70,12 @@ def test_the_rows_of_a_run(changes, steps, expected):
 
 
 def test_what_was_evaluated_on_the_rows_of_the_training_or_not_at_all():
-    assert told_overlap({"trained_on": 0}, "unused") is None and told_overlap({"trained_on": None}, None) is None
+    assert told_overlap({"trained_on": 0}, "unused") is None and told_overlap({}, None) is None
+    assert "may have been trained on some or all" in told_overlap({"trained_on": None}, None)
     assert "all of these test images too, their labels included" in told_overlap({"trained_on": "all"}, "used")
     assert (
-        told_overlap({"trained_on": 1200}, None) == "The encoder was trained on 1,200 of the test split's images too."
+        told_overlap({"trained_on": 1200, "test_rows": 5000}, None)
+        == "The encoder was trained on 1,200 of the 5,000 test rows too."
     )
     assert told_nothing({"not_classified": "all rows are test rows"}, "unused") == "All rows are test rows."
     counts = {"test_images": 7}

@@ -435,6 +435,7 @@ def test_a_folder_beside_the_trained_one_is_evaluated_on_and_its_images_are_no_n
         "test_classes": 2,
         "shared_rows": 0,
         "trained_on": 0,
+        "test_rows": 8,
     }
     numbers = json.loads((tmp_path / "run/result.json").read_text())["counts"]["knn_accuracy"]
     assert numbers == {"test_images": 8, "of_test_images": 8, "train_images": 40, "of_train_images": 42, "k": 20}

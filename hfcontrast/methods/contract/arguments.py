@@ -19,6 +19,12 @@ def needs_labels(method_class: "type[Method]") -> bool:
     return own() if own else labels_required(method_class)
 
 
+def reads_labels(method_class: "type[Method]") -> bool:
+    """Whether ``embed`` or ``objective`` takes ``labels``, be it as an argument with a default."""
+    steps = (method_class.embed, method_class.objective)
+    return needs_labels(method_class) or any("labels" in inspect.signature(step).parameters for step in steps)
+
+
 def needs_captions(method_class: "type[Method]") -> bool:
     """Whether ``embed`` or ``objective`` has ``input_ids``, the tokens of captions, as an argument without default."""
     own = overridden(method_class, "needs_captions")
