@@ -73,8 +73,7 @@ def evaluate_model(
         ``evaluation``: how many images had a label and how many had none; ``scores``: for each task the figures and what they were
         found with; shares are in [0, 1]; ``counts``: for each figure of each task the numbers behind it, such as ``test_images``,
         ``of_test_images`` (from which they were taken, where that is known), ``train_images``, ``images`` and ``texts`` of a gallery, and ``k``; ``chance``:
-        what a figure is by chance (``value``), and the class always answered (``answer``) where these are unequal; ``measured_on``: the test rows; ``trained_on``:
-        of a run that was, or may have been, trained on these rows too, a sentence that says so.
+        what a figure is by chance (``value``), and the class always answered (``answer``) where these are unequal; ``measured_on``: the test rows; ``trained_on``: whether a run was trained on them, if so.
 
     Raises:
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
@@ -91,9 +90,9 @@ def evaluate_model(
     for name, (evaluator, own) in chosen.items():
         require(rows.lacks(evaluator.needs_with(own), opened.model), name, rows, HINTS)
         evaluator.check(opened.model, rows, own)
-    found_figures = evaluate_tasks(opened, rows, chosen, with_features=tasks is None)
-    figures = dict(zip(("scores", "counts", "chance"), found_figures, strict=True))
-    return {"model": model, "revision": opened.revision} | _described(model, found, rows) | figures
+    figures = evaluate_tasks(opened, rows, chosen, with_features=tasks is None)
+    named = dict(zip(("scores", "counts", "chance"), figures, strict=True))
+    return {"model": model, "revision": opened.revision} | _described(model, found, rows) | named
 
 
 def _prepared(
