@@ -586,3 +586,17 @@ def test_settings_that_came_later_leave_the_hashes_of_older_recipes():
     for change in ("optim.layer_decay=0.9", "optim.no_decay=[positions]", "data.max_pixels=1000", "data.workers=0"):
         free = change == "data.workers=0"
         assert (load_recipe(recipe, [change]).fingerprint().hash == "4d1ea1b675f3e19c") is free
+
+
+def test_weights_beside_an_architecture_say_what_to_give(recipe_file):
+    file = recipe_file(RECIPE.replace("backbone: timm/resnet18", "backbone: {model_type: resnet, depths: [1]}"))
+    [problem] = problems(file, "backbone.pretrained=some/model")
+    assert "backbone.model_type: weights bring their architecture" in problem
+    assert "'backbone={pretrained: some/model}'" in problem
+
+
+def test_a_folder_instead_of_a_recipe(tmp_path):
+    with pytest.raises(
+        RecipeError, match=f"no recipes in it; a folder of images is trained on with --images {tmp_path}"
+    ):
+        load_recipe(tmp_path)

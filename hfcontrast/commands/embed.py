@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs it."""
     from ..console import plain_console
+    from ..errors import HFContrastError
     from ..evaluation.counts import counted
     from ..nn.distributed import rank
-    from .embed_data import embed, failures
+    from .embed_data import embed, failures, nothing_embedded
     from .launched import joined_processes
     from .models import quiet_libraries
 
@@ -65,5 +66,7 @@ def run(args: argparse.Namespace) -> None:
         console.print(
             f"Complete: {args.output}, {counted(manifest['rows'], 'rows')} in {counted(len(manifest['parts']), 'files')}{failures(manifest)}"
         )
+        if nothing := nothing_embedded(manifest):
+            raise HFContrastError(f"{args.output}: {nothing}")
         files = quoted(Path(glob.escape(args.output)) / "*.parquet")
         console.print(f'Load them: load_dataset("parquet", data_files={files}, split="train")')

@@ -263,3 +263,12 @@ def failures(part: dict[str, Any]) -> str:
     examples = as_options("; ".join(part.get("examples", [])))
     null = f"{told} (null)" if told else ""
     return cut_off + null + (f"; e.g. {examples}" if examples else "")
+
+
+def nothing_embedded(manifest: dict[str, Any]) -> str:
+    """That no image of any row has an embedding, and no caption either; empty where one has, or where only texts are embedded."""
+    rows, what = manifest["rows"], manifest["options"]["what"]
+    captions = manifest["unusable_captions"] + manifest["nonfinite_captions"]
+    if not rows or what == "texts" or manifest["unreadable_images"] + manifest["nonfinite_images"] < rows:
+        return ""
+    return "" if what != "images" and captions < rows else f"not one of {counted(rows, 'rows')} could be embedded"

@@ -26,6 +26,7 @@ from hfcontrast.errors import DataError
 logger = logging.getLogger(__name__)
 
 _NAMES = ("label", "labels", "cls")
+_LIKE_LABELS = ("label", "class", "categor", "target")  # in the names of columns that may hold labels and are not taken
 _LOOKED_AT = 100  # rows of a stream that decide whether a column holds labels
 _WANTED = (
     "labels are numbers without fractions, texts, truth values, one-hot lists or class labels, of which each image has one: name another "
@@ -183,6 +184,11 @@ def _looked_for(dataset: Dataset | IterableDataset, description: str) -> LabelCo
             logger.warning(
                 "column %r of %s is not used as labels: it holds %s, which is not a class label, whole number or text",
                 named, description, described(features[named], named),
+            )  # fmt: skip
+        elif near := [name for name in features if kinds[name] and any(word in name.lower() for word in _LIKE_LABELS)]:
+            logger.warning(
+                "no column of %s is called label, and so it has no labels: data.label_column=%s takes those of column %r%s",
+                description, near[0], near[0], f", others may be {', '.join(near[1:])}" if near[1:] else "",
             )  # fmt: skip
         return None
     found = LabelColumn((column,), str(kinds[column]), False)

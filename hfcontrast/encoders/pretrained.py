@@ -1,5 +1,6 @@
 """Reading released models: their code is never run, and errors are one sentence."""
 
+import os
 import re
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +17,12 @@ _OF_TOKENIZERS = {
     "protobuf": "google.protobuf",
 }  # the extra `text`: package -> module
 _LIBRARY = re.compile(r"requires the ([\w.-]+) library but it was not found")  # as transformers says it
+_LACKING = re.compile(r"local directory with the same name.* (\w+\.json) file", re.DOTALL)
+_NO_TYPE = re.compile(r"Unrecognized model in (.+?)\. Should have a `model_type` key")
+_OF_SAFETENSORS = {
+    "header too large": "its file of weights is none, such as a pointer of git-lfs in its place (git lfs pull fetches the file)",
+    "file not fully covered": "its file of weights is cut off or damaged: download it again",
+}
 _CODE = "trust_remote_code"  # stands in transformers' error where a model needs code that it brings along
 
 
@@ -73,6 +80,16 @@ def reason(error: Exception, remedy: str = "take a model that transformers knows
         return f"its tokenizer needs the package {missing[0]}, which is not installed: pip install 'hfcontrast[text]'"
     if found := _LIBRARY.search(str(error)):
         return f"it needs the package {found[1]}, which is not installed: pip install {found[1]}"
+    if found := _LACKING.search(str(error)):
+        return f"there is no {found[1]} in it: copy the one that the weights were published with"
+    if (
+        (found := _NO_TYPE.search(str(error)))
+        and os.path.isdir(found[1])
+        and not os.path.exists(f"{found[1]}/config.json")
+    ):
+        return "there is no config.json in it: name the folder of a model as save_pretrained writes it"
+    if found := next((text for sign, text in _OF_SAFETENSORS.items() if sign in str(error)), None):
+        return found
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
         line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__}: {line or 'no message'}"

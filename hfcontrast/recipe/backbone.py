@@ -36,6 +36,9 @@ def check_backbone(backbone: str | dict[str, Any]) -> list[Problem]:
         ]
         problems += _check_types(backbone["lora"], LORA, ("backbone", "lora"))
     rest = {name: value for name, value in backbone.items() if name not in ADAPTATION}
+    if isinstance(rest.get("pretrained"), str) and "model_type" in rest:
+        text = "weights bring their architecture with them, so that nothing else can be given beside pretrained: give the weights as a whole"
+        return [Problem(("backbone", "model_type"), f"{text}, 'backbone={{pretrained: {rest['pretrained']}}}'")]
     problems += _check_mapping(rest, ("backbone",), (*WEIGHTS, *ADAPTATION) if "pretrained" in rest else ())
     return problems or _contradictions(backbone)
 

@@ -17,7 +17,11 @@ def missing(file: Path) -> str:
     """
     if file.is_dir():
         names = _listed(_recipes_in(file))
-        hint = f"name one of its recipes: {names}" if names else "there are no recipes in it"
+        hint = (
+            f"name one of its recipes: {names}"
+            if names
+            else f"there are no recipes in it; a folder of images is trained on with --images {file}"
+        )
         return f"{file}: is a folder, expected a recipe file; {hint}"
     text, folder = f"{file}: no such recipe", file.parent
     local = folder.is_dir() and any(_nearest(file, _recipes_in(there)) for there in (folder, folder / _RECIPES))

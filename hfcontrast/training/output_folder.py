@@ -13,6 +13,7 @@ from ..lock import hold
 from ..recipe import Recipe, load_recipe
 from ..recipe.fingerprint import LENGTH, same_but_length
 from ..recipe.published import own_recipe
+from ..recipe.same_places import with_paths_of
 from ..renamed import without_warnings
 
 # What says that an encoder has been published in a folder, or was about to be.
@@ -93,9 +94,10 @@ def check_same_run(recipe: Recipe, output: Path) -> Recipe | None:
         )
     with without_warnings():
         old = load_recipe(former, former=True)
-    if recipe.fingerprint().hash in (old.fingerprint().hash, _result_hash(output)):
+    renamed = with_paths_of(old, recipe)
+    if recipe.fingerprint().hash in (old.fingerprint().hash, renamed.fingerprint().hash, _result_hash(output)):
         return old
-    if checkpoints and same_but_length(old, recipe):
+    if checkpoints and (same_but_length(old, recipe) or same_but_length(renamed, recipe)):
         return old
     changes = old.difference(recipe)
     if checkpoints:  # with which another length is none of the reasons

@@ -426,3 +426,11 @@ def test_labels_beyond_signed_integers_are_kept(vit_folder, tmp_path):
             vit_folder, DataSource("parquet", data_files=str(tmp_path / "data.parquet"), streaming=streaming), output
         )
         assert pyarrow.parquet.read_table(output / "part-00000.parquet")["label"].to_pylist() == labels
+
+
+def test_data_of_which_no_row_can_be_embedded_is_an_error(vit_folder, tmp_path, capsys):
+    (tmp_path / "data.jsonl").write_text('{"image": "gone.png"}\n' * 3)
+    arguments = ["embed", vit_folder, str(tmp_path / "data.jsonl"), "--output", str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr()
+    assert "3 unreadable images" in told.out and "not one of 3 rows could be embedded" in told.err

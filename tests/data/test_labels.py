@@ -189,3 +189,11 @@ def test_columns_without_labels(values, feature, told, streaming, caplog):
 def test_a_column_of_nothing(streaming, caplog):
     assert not labeled([None] * 6, None, streaming, label_column="label").labeled
     assert "column 'label' of the test rows holds no value: no image has a label" in caplog.text
+
+
+def test_columns_that_may_be_labels_are_named(caplog):
+    images = [{"bytes": data, "path": None} for data in pictures(4)]
+    columns = {"image": images, "fine_label": [0, 1, 0, 1], "coarse_label": [0, 0, 0, 0], "labelled_by": [{"a": 1}] * 4}
+    rows = open_rows(Dataset.from_dict(columns).cast_column("image", Image()), 4, "the rows")
+    assert not rows.labeled
+    assert "data.label_column=fine_label takes those of column 'fine_label', others may be coarse_label" in caplog.text

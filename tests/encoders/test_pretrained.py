@@ -111,7 +111,7 @@ def fewer_layers(folder):
 
 
 DAMAGES = {
-    "cut": (cut, "cannot be loaded.*: SafetensorError"),
+    "cut": (cut, "cannot be loaded.*: its file of weights is cut off or damaged: download it again"),
     "empty": (lambda folder: (folder / "model.safetensors").write_bytes(b""), "cannot be loaded"),
     "noise": (lambda folder: (folder / "model.safetensors").write_bytes(bytes(range(256)) * 9), "cannot be loaded"),
     "gone": (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded"),
@@ -155,3 +155,28 @@ def test_a_package_that_a_tokenizer_needs_is_named_with_its_extra(package, libra
     assert f"needs the package {package}, which is not installed: pip install 'hfcontrast[text]'" in pretrained.reason(
         error
     )
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        (
+            "Can't load image processor for 'x'. [...] make sure you don't have a local directory with the same name. Otherwise, make sure 'x' "
+            "is the correct path to a directory containing a preprocessor_config.json file",
+            "there is no preprocessor_config.json in it",
+        ),
+        ("Error while deserializing header: header too large", "such as a pointer of git-lfs"),
+        ("Error while deserializing header: incomplete metadata, file not fully covered", "cut off or damaged"),
+    ],
+)
+def test_what_libraries_say_of_files_is_told_plainly(text, told):
+    assert told in pretrained.reason(OSError(text))
+
+
+def test_folders_that_are_no_models_and_damaged_weights_are_named(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(HFContrastError, match="such as a pointer of git-lfs"):
+        open_model(str(folder))
+    (folder / "config.json").rename(folder / "modules.json")
+    with pytest.raises(HFContrastError, match="there is no config.json in it"):
+        open_model(str(folder))
