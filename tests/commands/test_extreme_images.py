@@ -1,7 +1,6 @@
 """Extreme images are read alike by training, evaluation, `embed` and the published processor beside a card's lines, or counted with a reason."""
 
 import io
-import re
 import struct
 import zlib
 from importlib.resources import files
@@ -12,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset, Features
 from datasets import Image as ImageColumn
+from jinja2 import Template
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
@@ -100,7 +100,7 @@ def folder(tmp_path_factory) -> str:
 def shown():
     """For each readable image its pixel values by the lines of a card and the processor, and its features."""
     text = files("hfcontrast.publishing").joinpath("card_template.md").read_text(encoding="utf-8")
-    lines = re.search(r"def decode.*?(?=\n\{%)", text, re.S)[0]
+    lines = Template(text).make_module({"window": None}).decode()
     names: dict = {}
     exec("import numpy as np\nfrom PIL import Image, ImageOps\n" + lines, names)
 
