@@ -18,7 +18,7 @@ from ..evaluation.data_sets import data_set_of
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
 from ..evaluation.protocol import LABELS, Evaluator
-from ..evaluation.registry import evaluators, figures_of
+from ..evaluation.registry import evaluators
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
 from ..evaluation.verdict import told_answers, told_baselines_above
 from ..nn.distributed import world_size
@@ -260,6 +260,6 @@ def chance_remarks(report: Mapping[str, Any]) -> list[str]:
         scores["chance"][key], scores["trained"][key] = one["value"], report["scores"][task][name]
         if one["answer"] is not None:
             answers[key] = one["answer"]
-    titles = {key: figure.title for key, (_, figure) in figures_of(scores["chance"]).items()}
+    titles = {key: f"{task} {name.replace('_', ' ')}" for (task, name), key in keys.items()}  # as the table has them
     told = told_answers(answers, titles)
-    return [*([told] if told else []), *told_baselines_above(scores, "the model")]
+    return [*([told] if told else []), *told_baselines_above(scores, "the model", titles=titles)]

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..atomic import json_text, write_text, writing
 from ..console import plain_console
-from ..evaluation.counts import told_labels, told_numbers
+from ..evaluation.counts import counted, told_labels, told_numbers
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import told_answers
 from .measured import told_trained_on, unequal_evaluations
@@ -132,7 +132,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
         for told in dict.fromkeys(known.values())
     ]
     machines = (
-        f"{r['device']}, {r['processes']} process(es) with {r['threads']} thread(s), {r['precision']}, "
+        f"{r['device']}, {counted(r['processes'], 'processes')} with {counted(r['threads'], 'threads')}, {r['precision']}, "
         f"torch {r['versions'].get('torch')}"
         for r in results
     )
@@ -141,11 +141,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if any(who.trains for who in found):
         lines += dict.fromkeys(who.caveat for who in found if who.caveat)
     lines += verdicts(summary["rows"])
-    answers: dict[str, str] = {}
-    for result in results:
-        answers = result.get("chance_answers", {}) | answers
-    headings = {key: figure.title for key, (_, figure) in figures_of(answers).items() if SHOWN in figure.shown_in}
-    lines += [told] if (told := told_answers(answers, headings)) else []
+    lines += _answers(results)
     if summary["unequal"]:
         lines.append(f"Not the same in all runs: {', '.join(summary['unequal'])}.")
     if summary["overrides"]:
@@ -154,6 +150,22 @@ def notes(summary: dict[str, Any]) -> list[str]:
         if run["error"]:
             lines.append(f"{run['name']}, seed {run['seed']}, failed: {run['error']}")
     return lines
+
+
+def _answers(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Which class chance answers; where that is not the same on all data, of each by itself."""
+    by_data: dict[str, dict[str, str]] = {}
+    for result in results:
+        own = by_data.setdefault(result["evaluated_on"], {})
+        own |= result.get("chance_answers", {}) | own
+    several = any(own != answers for own in by_data.values() for answers in by_data.values())
+    titles = {
+        key: figure.title
+        for key, (_, figure) in figures_of(key for own in by_data.values() for key in own).items()
+        if SHOWN in figure.shown_in
+    }
+    told = [told_answers(answers, titles, data if several else "") for data, answers in by_data.items()]
+    return [sentence for sentence in dict.fromkeys(told) if sentence]
 
 
 def _about_seeds(summary: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def control_tokens(tokenizer: Any) -> list[str]:
     """
     found = []
     for name in dict.fromkeys(tokenizer.all_special_tokens):
-        ids = tokenizer(name, add_special_tokens=False, split_special_tokens=True).input_ids
+        ids = tokenizer(name, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
         if tokenizer.convert_tokens_to_ids(name) in ids:
             found.append(name)
     return found

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 _NAMED = 5  # classes in a sentence
+_ON_ES = ("processes", "classes")
 _PLURALS = (
     "images",
     "rows",
@@ -15,6 +16,7 @@ _PLURALS = (
     "prompts",
     "files",
     "near-duplicates",
+    "threads",
 )  # evaluators may count things whose singular is not known
 
 
@@ -91,6 +93,8 @@ def counted(count: int, what: str) -> str:
         count: How many.
         what: The plural.
     """
+    if count == 1 and what.endswith(_ON_ES):
+        return f"1 {what.removesuffix('es')}"
     return f"{count:,} {what.removesuffix('s') if count == 1 and what.endswith(_PLURALS) else what}"
 
 

@@ -154,7 +154,9 @@ def _cut_off(tokenizer: Any, texts: list[str], encoded: Any) -> list[bool]:
     """Which of the texts have more tokens than were taken of them."""
     if encoded.encodings is not None:
         return [bool(one.overflowing) for one in encoded.encodings]
-    whole = tokenizer(texts, split_special_tokens=True).input_ids  # of tokenizers in Python, which do not say it
+    whole = tokenizer(
+        texts, split_special_tokens=True, verbose=False
+    ).input_ids  # of tokenizers in Python, which do not say it
     return [len(tokens) > encoded["input_ids"].shape[1] for tokens in whole]
 
 

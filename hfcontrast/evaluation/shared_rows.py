@@ -42,6 +42,11 @@ def _same_stream(train: Rows, test: Rows) -> bool:
 
 
 def _none_left(train: Rows, test: Rows) -> str:
+    if train.description == test.description:
+        return (
+            f"{test.description} cannot be evaluated on by classifiers that are fitted to the same rows: choose another split to evaluate on, "
+            "or other train rows"
+        )
     return (
         f"all rows of {train.description} are rows of {test.description} as well, so no classifier can be fitted to them: choose another split "
         "to evaluate on, or other train rows"

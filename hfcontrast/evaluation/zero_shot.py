@@ -276,7 +276,7 @@ def class_names_of(rows: Rows, given: Sequence[str] | None = None) -> list[str]:
     """The names of the classes of labeled rows: those that are given, else their own.
 
     Raises:
-        DataError: There are no labels, no names, or too few or too many of them.
+        DataError: There are no labels, no names, too few or too many of them, or two classes are given one name.
     """
     if not rows.labeled:
         raise DataError(
@@ -289,5 +289,9 @@ def class_names_of(rows: Rows, given: Sequence[str] | None = None) -> list[str]:
     if given is None and rows.class_names is None:
         raise DataError(f"the labels of {rows.description} are numbers without names: say what the classes are called")
     if given is not None and rows.class_names is not None and len(given) != len(rows.class_names):
-        raise DataError(f"{rows.description} has {len(rows.class_names)} classes, but {len(given)} names are given")
+        one = f"; {given[0]!r} is one name: give each by itself" if len(given) == 1 and "," in given[0] else ""
+        names = "1 name is" if len(given) == 1 else f"{len(given)} names are"
+        raise DataError(f"{rows.description} has {len(rows.class_names)} classes, but {names} given{one}")
+    if given is not None and (doubled := next((name for name in given if given.count(name) > 1), None)) is not None:
+        raise DataError(f"two classes are called {doubled!r}, which no prompt tells apart: give each a name of its own")
     return list(rows.class_names if given is None else given)

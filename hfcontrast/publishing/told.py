@@ -87,7 +87,9 @@ def told_data(facts: Mapping[str, Any], steps: int, batch_size: int) -> list[str
     if rows is not None and read < rows:
         text += f", of which {read:,} were read"
     elif rows is not None:
-        text += f", each read {facts['epochs']:g} times on average" if facts["epochs"] != 1 else ", each read once"
+        text += (
+            f", each read {_times(facts['epochs'])} times on average" if facts["epochs"] != 1 else ", each read once"
+        )
     else:
         text += f", of which {counted(read, 'images')} were read"
     found = [f"{text}."]
@@ -107,6 +109,11 @@ def told_data(facts: Mapping[str, Any], steps: int, batch_size: int) -> list[str
     if facts["not_used"]:
         found.append(f"Not part of the data: {told_causes(facts['not_used'])}.")
     return found
+
+
+def _times(count: float) -> str:
+    """How many times, with a decimal below 10."""
+    return f"{count:,.0f}" if count >= 10 else f"{round(count, 1):g}"
 
 
 def told_source(facts: Mapping[str, Any]) -> str:
@@ -194,8 +201,8 @@ def told_nothing(evaluation: Mapping[str, Any], labels: str | None) -> str:
     """
     if not evaluation:
         return "It was not evaluated."
-    if reason := evaluation.get("not_classified"):
-        return f"{reason[0].upper()}{reason[1:]}."
+    if evaluation.get("not_classified"):
+        return "Nothing was classified: all labeled images that a classifier could be fitted to are test images."
     if doubled := evaluation.get("near_duplicates"):
         return f"All {doubled:,} labeled train images are near-duplicates of test images: nothing was classified."
     return "Nothing was classified" + (", as the data has no labels." if labels is None else ".")

@@ -44,10 +44,13 @@ def unread_settings(recipe: Recipe, captions: bool) -> list[str]:
         reason = "track.to names no tracker"
         found |= {("track", name): reason for name in ("project", "run_name") if name in given(recipe.track)}
     return [
-        f"{section}.{name} is {_shown(getattr(getattr(recipe, section), name))} and has no effect: {reason}"
+        f"{section}.{name} is {shown(getattr(getattr(recipe, section), name))} and has no effect: {reason}"
         for (section, name), reason in found.items()
     ]
 
 
-def _shown(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+def shown(value: object) -> object:
+    """A value as recipes have it, without settings that are null."""
+    if isinstance(value, dict):
+        return {name: shown(inner) for name, inner in value.items() if inner is not None}
+    return [shown(inner) for inner in value] if isinstance(value, list | tuple) else value

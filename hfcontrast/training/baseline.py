@@ -20,6 +20,7 @@ SECONDS = "evaluation_seconds"  # what notes call the time that the evaluation b
 EVALUATION_ROWS = "evaluation_rows"  # and the limits of its rows, where a time has set them
 _FILE = "checkpoints/untrained.json"  # until the first checkpoint has it
 CONDITIONS = "conditions"  # what the notes of a checkpoint call those of the evaluations until then
+IMAGES = "images"  # the kind of conditions that all scores depend on
 ROWS, CODE = (
     "rows",
     "code.",
@@ -106,8 +107,10 @@ def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path)
     notes = copy.deepcopy(former)
     conditions = notes.get("untrained_conditions")
     before = notes.get(CONDITIONS, conditions)
-    if before is not None and (kinds := changed_kinds(before, evaluate.conditions)):
-        training.accelerator.print(f"warning: {_CHANGED.format(', '.join(kinds))}", file=sys.stderr)
+    if before is not None and changed_kinds(before, evaluate.conditions):
+        training.accelerator.print(
+            f"warning: {_CHANGED.format(', '.join(told_changes(before, evaluate.conditions)))}", file=sys.stderr
+        )
         if training.accelerator.is_main_process:
             set_evaluations_aside(training.output / "metrics.jsonl")
     known = notes.get("untrained", {})
@@ -127,6 +130,41 @@ def evaluate_untrained(evaluate: Evaluate, training: Training, checkpoint: Path)
 def changed_kinds(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The kinds of conditions that are in both and not the same."""
     return [kind for kind, own in json.loads(json.dumps(now)).items() if before.get(kind, own) != own]
+
+
+def told_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between former conditions and today's, as recipes call it; the rows themselves where no setting explains it.
+
+    Args:
+        before: The former conditions.
+        now: Today's.
+    """
+    now, found = json.loads(json.dumps(now)), []
+    for kind in changed_kinds(before, now):
+        old, new = before[kind], now[kind]
+        if kind == IMAGES:
+            found += _of_images(old, new)
+        elif kind.startswith(CODE):
+            found.append(f"the code of {kind.removeprefix(CODE).replace('_', '-')}")
+        elif kind != ROWS:
+            task, both = f"eval.tasks.{kind.replace('_', '-')}", isinstance(old, dict) and isinstance(new, dict)
+            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)] if both else []
+            found += [f"{task}.{key}" for key in keys] or [task]
+    return found or ["the rows themselves"]
+
+
+def _of_images(old: Any, new: Any) -> list[str]:
+    """The same of the conditions of all images: their source, limits and preparation."""
+    try:
+        ((name, source, count, *limits), prepared), ((new_name, new_source, new_count, *new_limits), now) = old, new
+        keys = [f"eval.{key}" for key in {**source, **new_source} if source.get(key) != new_source.get(key)]
+        found = keys or ["eval.split"] * (name != new_name)
+        pairs = zip(("eval.max_train", "eval.max_test"), limits, new_limits, strict=False)
+        found += [setting for setting, was, wanted in pairs if was != wanted]
+        found += ["the preparation of the images"] * (prepared != now)
+        return found or ["the number of rows" if count != new_count else "how rows are drawn"]
+    except (AttributeError, TypeError, ValueError):  # of a version that noted something else
+        return ["the images"]
 
 
 def fully_equal(before: dict[str, Any], now: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ class Length:
         changes: Where it was changed between two starts: ``{"step": ..., "from": ..., "to": ...}``.
         minutes: ``train.minutes``, where that has decided.
         seconds_per_step: What was measured then.
+        asked: The steps that are asked for at this start, where more are done; None: not fewer.
         stopped: The step at which early stopping has ended the run; None: it has not.
         pending: Whether a time (``train.minutes``) is still to decide on the steps, when their speed has been measured.
     """
@@ -33,6 +34,7 @@ class Length:
     seconds_per_step: float | None = None
     pending: bool = False
     stopped: int | None = None
+    asked: int | None = None
 
     def progress(self, step: int, steps_per_epoch: int, seed: int) -> Progress:
         """What methods and schedules are told of the time after some steps."""
@@ -71,19 +73,23 @@ class Length:
         Args:
             reached: Steps done.
         """
+        asked = f"{_steps(self.asked)} {'is' if self.asked == 1 else 'are'} asked for" if self.asked else ""
+        if asked and self.steps == reached and (not self.changes or self.changes[-1]["to"] != self.changes[-1]["step"]):
+            return f"{asked}, but the run has done its {_steps(self.steps)}: it stays at these, and is evaluated and published again"
         if not self.changes or self.changes[-1]["step"] != reached:
             return None
         step, before, now = (self.changes[-1][name] for name in ("step", "from", "to"))
-        told = f"the run is now {now:,} steps long instead of {before:,}, of which {step:,} are done"
+        told = f"the run is now {_steps(now)} long instead of {before:,}, of which {step:,} are done"
         if now == step:
+            told += f", as {asked}" if asked else ""
             return f"{told}: it ends here, and is evaluated and published as it is"
         schedules = "its schedules (learning rate, momentum of teachers ...)"
         if now > before and self.progress(step, 1, 0).fraction > 1 - ENDED:
             return (
-                f"{told}: {schedules} had ended, or nearly, and within {max(round(RETURN * (now - step)), 1):,} steps go back to where they stand "
+                f"{told}: {schedules} had ended, or nearly, and within {_steps(max(round(RETURN * (now - step)), 1))} go back to where they stand "
                 "in a run of this length"
             )
-        return f"{told}: what is left of {schedules} is stretched over the {now - step:,} steps to go"
+        return f"{told}: what is left of {schedules} is stretched over the {_steps(now - step)} to go"
 
     def history(self) -> str:
         """How the length came about, as sentences for cards; empty where the recipe alone has fixed it."""
@@ -104,12 +110,18 @@ class Length:
     def note(self) -> dict[str, Any]:
         """As JSON, for checkpoints."""
         given = {name: value for name, value in vars(self).items() if value not in (None, (), False)}
+        given.pop("asked", None)  # of this start alone
         return given | ({"changes": list(self.changes)} if self.changes else {})
 
     @classmethod
     def from_note(cls, note: dict[str, Any]) -> "Length":
         """What :meth:`note` gave."""
         return cls(**note | {"changes": tuple(note.get("changes", ()))})
+
+
+def _steps(count: int) -> str:
+    """A number of steps in words."""
+    return f"{count:,} step{'s' * (count != 1)}"
 
 
 @dataclass
@@ -156,8 +168,11 @@ def planned_length(recipe: Recipe, former: Recipe | None, checkpoints: Checkpoin
         before = Length(fixed)
     if before.stopped is not None or before.steps == wanted or (minutes is not None and before.minutes == minutes):
         return before
+    if minutes is None and wanted < before.steps <= step:
+        return replace(before, asked=wanted)
     if NOTE not in notes:  # the folder's recipe.yaml is about to be replaced
         checkpoints.replace_notes(newest, notes | {NOTE: before.note()})
     if minutes is not None:
         return replace(before, pending=True)
-    return replace(before.changed(step, wanted), minutes=None, seconds_per_step=None)
+    asked = wanted if wanted < step else None
+    return replace(before.changed(step, wanted), minutes=None, seconds_per_step=None, asked=asked)

@@ -94,6 +94,17 @@ def test_train_rows_that_are_test_rows_are_counted_below_the_table(runs):
     assert told in notes(summarize(runs, []))
 
 
+def test_chance_is_said_of_each_data_where_its_answers_differ(runs):
+    def told():
+        return [line for line in notes(summarize(runs, [])) if line.startswith("Chance")]
+
+    for run in runs[:2]:
+        run.result["chance_answers"] = {"knn_accuracy": "c"}
+    assert told() == ["Chance: always the most frequent class, 'c'."]
+    runs[1].result |= {"evaluated_on": "other (test)", "chance_answers": {}}
+    assert told() == ["Chance on builtin/digits (test): always the most frequent class, 'c'."]
+
+
 def test_fine_tuning_has_a_column_and_a_note_where_it_was_evaluated(runs):
     remark = "kNN understates masked image modeling"
     assert not any(remark in line for line in notes(summarize(runs, [])))
@@ -119,7 +130,7 @@ def test_the_files(runs, tmp_path):
     for expected in (
         "- two, seed 0, failed: the pictures | are gone",
         "- Evaluated on builtin/digits (test).",
-        "- Trained on cpu, 1 process(es) with 1 thread(s), fp32, torch 2.99.",
+        "- Trained on cpu, 1 process with 1 thread, fp32, torch 2.99.",
         "- Overrides: train.steps=3",
         "mean ± standard deviation",
     ):

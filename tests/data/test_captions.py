@@ -1,5 +1,6 @@
 """Captions: which one is read is a function of seed, epoch and sample; what cannot be read is counted and named."""
 
+import copy
 import io
 import json
 import tarfile
@@ -9,9 +10,16 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, tokenization_utils_base
 
-from hfcontrast.data.captions import CaptionReader, UnusableCaption, captions_of, find_captions, usable_captions
+from hfcontrast.data.captions import (
+    CaptionReader,
+    UnusableCaption,
+    captions_of,
+    control_tokens,
+    find_captions,
+    usable_captions,
+)
 from hfcontrast.data.loader import TrainLoader
 from hfcontrast.data.sources import load_rows
 from hfcontrast.data.tokenizer import train_tokenizer
@@ -231,6 +239,15 @@ def test_control_tokens_within_captions_are_text(tokenizer):
     )
     plain = reader.tokenize(["a red thing"])[0]["input_ids"].tolist()
     assert plain == tokenizer(["a red thing"]).input_ids  # no other text changes
+
+
+def test_looking_for_control_tokens_gives_no_warning_of_long_texts(tokenizer, monkeypatch):
+    told: list = []
+    monkeypatch.setattr(tokenization_utils_base.logger, "warning", lambda *given, **_: told.append(given))
+    tokenizer = copy.deepcopy(tokenizer)  # the warning comes once for each
+    tokenizer.model_max_length = 1  # a control token's name has more as text
+    control_tokens(tokenizer)
+    assert not told
 
 
 def test_control_tokens_that_are_pieces_of_a_vocabulary_are_text():

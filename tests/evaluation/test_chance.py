@@ -87,7 +87,7 @@ def test_a_model_below_chance_is_said(capsys):
     report = {"model": "m", "test": "data (split test)", "scores": {"knn": {"accuracy": 0.4, "k": 5}}, "chance": chance}
     assert chance_remarks(report) == [
         "Chance: always the most frequent class, 'cat'.",
-        "Chance scores above the model: kNN accuracy 50.0 % against 40.0 %.",
+        "Chance scores above the model: knn accuracy 50.0 % against 40.0 %.",
     ]
     print_report(report)
     out = capsys.readouterr().out

@@ -233,6 +233,10 @@ def test_what_cannot_be_classified_is_reported(model, processor):
     with pytest.raises(DataError, match="numbers without names"):
         classify_rows(model, processor, numbers)
     assert "top1" in classify_rows(model, processor, numbers, class_names=NAMES)
+    with pytest.raises(DataError, match="two classes are called 'red', which no prompt tells apart"):
+        classify_rows(model, processor, data, class_names=["red", "red", "blue", "gray"])
+    with pytest.raises(DataError, match="4 classes, but 1 name is given; 'red,green' is one name: give each by itself"):
+        classify_rows(model, processor, data, class_names=["red,green"])
     with pytest.raises(DataError, match="4 classes, but 2 names"):
         classify_rows(model, processor, data, class_names=["a", "b"])
     with pytest.raises(DataError, match="label 3 has no class"):

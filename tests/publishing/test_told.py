@@ -56,6 +56,8 @@ def test_weights_that_were_loaded_in_part_and_towers_of_different_origin():
     "changes, steps, expected",
     [
         ({}, 20, "100 images, each read 2 times on average"),
+        ({"epochs": 1.3333}, 14, "100 images, each read 1.3 times on average"),
+        ({"epochs": 1333.3333}, 14000, "100 images, each read 1,333 times on average"),
         ({"epochs": 1}, 10, "100 images, each read once"),
         ({"epochs": 0.5}, 5, "100 images, of which 50 were read"),
         ({"rows": None}, 5, "a stream of unknown length, of which 50 images were read"),
@@ -77,7 +79,8 @@ def test_what_was_evaluated_on_the_rows_of_the_training_or_not_at_all():
         told_overlap({"trained_on": 1200, "test_rows": 5000}, None)
         == "The encoder was trained on 1,200 of the 5,000 test rows too."
     )
-    assert told_nothing({"not_classified": "all rows are test rows"}, "unused") == "All rows are test rows."
+    told = told_nothing({"not_classified": "all rows of x are test rows: choose another split"}, "unused")
+    assert told == "Nothing was classified: all labeled images that a classifier could be fitted to are test images."
     counts = {"test_images": 7}
     assert told_nothing(counts, None) == "Nothing was classified, as the data has no labels."
     assert (

@@ -1,6 +1,7 @@
 """Runs that are made longer or shorter on the way: schedules go on from where they stand, and everything says so."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,7 +56,14 @@ def test_a_run_says_what_becomes_of_it():
     assert "stretched over the 360 steps to go" in longer.about(40) and longer.about(50) is None
     assert "within 10 steps go back" in length.changed(100, 200).about(100)
     assert "it ends here" in length.changed(40, 30).about(40) and length.changed(40, 30).steps == 40
+    assert "within 1 step go back" in length.changed(100, 105).about(100)
     assert "at step 40 from 100 to 400 steps" in longer.history()
+    kept = Length(100, asked=30)  # of a run that is finished
+    assert kept.about(100) == (
+        "30 steps are asked for, but the run has done its 100 steps: it stays at these, and is evaluated and published again"
+    )
+    assert kept.history() == "" and Length.from_note(kept.note()) == Length(100)
+    assert "as 1 step is asked for: it ends here" in replace(length.changed(40, 1), asked=1).about(40)
     assert Length.from_note(json.loads(json.dumps(longer.note()))) == longer
 
 

@@ -14,7 +14,7 @@ from hfcontrast.evaluation.registry import code_of
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run_training import run_training
 from hfcontrast.training import loop
-from hfcontrast.training.baseline import changed_kinds, fully_equal, set_evaluations_aside
+from hfcontrast.training.baseline import changed_kinds, fully_equal, set_evaluations_aside, told_changes
 
 NOW = {"images": ["digits", 7], "knn": [20, 0.07], "rows": ["a", "b"], "code.knn": "1"}
 
@@ -31,6 +31,29 @@ NOW = {"images": ["digits", 7], "knn": [20, 0.07], "rows": ["a", "b"], "code.knn
 )
 def test_what_has_changed_is_named(changes, kinds):
     assert changed_kinds(NOW, NOW | changes) == kinds and fully_equal(NOW, NOW | changes) == (not kinds)
+
+
+def test_what_has_changed_is_called_as_recipes_call_it():
+    source = {"path": "a", "data_dir": None}
+    images = [["a (test)", source, [80, 20], None, 100], [32, 0.9, [0.5], [0.5]]]
+    before = {"images": images, "rows": ["x", None, "y"], "knn": {"k": 20, "temperature": 0.07}, "code.zero_shot": "1"}
+
+    def told(of_source=None, prepared=None, **changes):
+        now = [of_source or images[0], prepared or images[1]]
+        return told_changes(before, before | {"images": now} | changes)
+
+    assert told(["a (test)", source, [80, 20], None, 50]) == ["eval.max_test"]
+    other = ["b (test)", source | {"path": "b"}, [80, 30], 60, 100]
+    assert told(other, rows=["z", None, "y"]) == ["eval.path", "eval.max_train"]
+    assert told(["a (dev)", source, [80, 10], None, 100]) == ["eval.split"]
+    assert told([*images[0], "drawn by class"]) == ["how rows are drawn"]
+    assert told(prepared=[64, 0.9, [0.5], [0.5]]) == ["the preparation of the images"]
+    assert told(rows=["z", None, "y"]) == ["the rows themselves"]
+    assert told(knn={"k": 5, "temperature": 0.07}) == ["eval.tasks.knn.k"]
+    assert told(**{"code.zero_shot": "2"}) == ["the code of zero-shot"]
+    assert told_changes({"images": ["digits", 64]}, {"images": ["digits", 8]}) == [
+        "the images"
+    ]  # of an earlier version
 
 
 @pytest.mark.parametrize("lacking", ["rows", "code.knn"])

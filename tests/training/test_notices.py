@@ -207,6 +207,11 @@ def test_settings_that_are_read_are_not_named():
     assert [s.split()[0] for s in unread_settings(with_texts, captions=True)] == ["text.vocab_size"]
 
 
+def test_what_is_shown_of_a_setting_is_what_it_has():
+    (sentence,) = unread_settings(recipe(eval={"zero_shot": [{"task": "x", "split": "test"}]}), captions=False)
+    assert "'task': 'x'" in sentence and "'split': 'test'" in sentence and "None" not in sentence
+
+
 def test_kinds_of_parameters_that_the_model_has_not_are_named():
     method = build(get_method("simclr"))  # with a DINOv2 of transformers
     (sentence,) = missing_kinds(method, ["class_token", "relative_positions", "projector.0"])
