@@ -90,6 +90,10 @@ def select_columns(
     """
     for column in columns:
         if column not in dataset.features:
+            if (top := column.partition(".")[0]) in dataset.features:
+                raise DataError(
+                    f"{column!r} is a field of column {top!r} of {description}, and columns are kept as a whole: name {top!r}"
+                )
             raise DataError(missing_column(column, list(dataset.features), description))
     image = image_column or _find_image(dataset.features, description)
     if image not in dataset.features:

@@ -270,6 +270,12 @@ def test_metadata_above_splits_may_lack_the_endings(tree):
         assert captions(root, split=split) == {f"{split}/{name}.png": f"{split}/{name}" for name in "12"}
 
 
+def test_a_column_of_splits_in_metadata_is_named(tree, caplog):
+    table = "file_name,caption,split\n1.png,x,train\n2.png,y,test\n"
+    assert len(captions(tree("1.png", "2.png", **{"metadata.csv": table}))) == 2
+    assert "column split of the metadata of" in caplog.text and "(train, test) makes no splits" in caplog.text
+
+
 def test_a_name_that_may_mean_two_images_means_none(tree, caplog):
     root = tree("1.png", "2.png", "2.jpg", "x/3.png", **{"metadata.csv": captioned(["1.png", "2", "3"])})
     assert captions(root) == {"1.png": "1.png", "2": "2", "3": "3"}

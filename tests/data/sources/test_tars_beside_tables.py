@@ -9,6 +9,7 @@ import pytest
 from hfcontrast import console
 from hfcontrast.data import available_splits, load_rows
 from hfcontrast.data.sources.tars_beside_tables import tars_beside_tables
+from hfcontrast.errors import DataError
 from tests.data.conftest import pictures
 from tests.data.sources.test_archives import write
 
@@ -53,3 +54,8 @@ def test_other_folders_are_read_as_before(folder, change):
         images = pyarrow.array(IMAGES[:3], type=pyarrow.binary())
         pyarrow.parquet.write_table(pyarrow.table({"image": images, "url": ["x"] * 3}), table)
     assert tars_beside_tables(str(folder)) is None
+
+
+def test_fields_of_a_column_are_kept_with_it(folder):
+    with pytest.raises(DataError, match="'json.url' is a field of column 'json' .* kept as a whole: name 'json'"):
+        load_rows(str(folder), columns=["json.url"])

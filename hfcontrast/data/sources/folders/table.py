@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image
 from datasets.fingerprint import generate_random_fingerprint
 from datasets.table import InMemoryTable
 
-from hfcontrast.data.sources.folders.layout import Layout
+from hfcontrast.data.sources.folders.layout import Layout, split_named
 from hfcontrast.data.sources.folders.listing import Listing
 from hfcontrast.data.sources.folders.metadata import IMAGE, Metadata, read_metadata
 from hfcontrast.data.sources.folders.named_files import found_files
@@ -19,6 +19,7 @@ from hfcontrast.data.sources.folders.repeated import first_rows, refuse_twice
 from hfcontrast.errors import DataError
 
 _LABEL = "label"
+_SPLIT, _MOST_SPLITS = "split", 8
 _LABELS = (_LABEL, "labels", "cls")  # columns of metadata that go before the folders
 
 
@@ -61,6 +62,11 @@ def rows_of_split(listing: Listing, layout: Layout, name: str) -> Rows:
     further = files.filter(pyarrow.array(unlisted))
     listed = len(table)
     table = pyarrow.concat_tables([table, pyarrow.table({key: further})], promote_options="default")
+    if values := _splits_in(table):
+        told = f"column {_SPLIT} of the metadata of {listing.place} ({', '.join(values)}) makes no splits, all its rows are in {name}"
+        sentences.append(
+            f"{told}: put the images of each into a folder of that name, or name its files in data.data_files"
+        )
     labels = None
     if split.labels is not None:
         numbers = row.fill_null(len(files)).to_numpy()
@@ -132,6 +138,15 @@ def _metadata(
     except pyarrow.ArrowException as error:
         raise DataError(f"the columns of {' and '.join(places)} do not fit together: {error}") from error
     return Metadata(table, features, parts[0].key)
+
+
+def _splits_in(table: pyarrow.Table) -> list[str]:
+    """The names of several splits that a column of metadata has; empty where there is no such column."""
+    if _SPLIT not in table.column_names:
+        return []
+    values = table[_SPLIT].unique().drop_null().slice(0, _MOST_SPLITS).to_pylist()
+    named = all(isinstance(value, str) and split_named(value) for value in values)
+    return values if named and len(values) > 1 else []
 
 
 def _may_be_labels(table: pyarrow.Table, column: str) -> bool:
