@@ -242,7 +242,7 @@ def test_data_that_changed_is_refused_and_older_manifests_are_resumed(tmp_path):
 def test_fingerprints_of_an_earlier_version_are_not_compared_and_it_is_reported(tmp_path, caplog):
     before = {"data.rows": 36, "data.fingerprint": "0" * 32, "model_digest": "f" * 32}
     now = before | {"data.fingerprint": "blake2b:1", "model_digest": "blake2b:2"}
-    now |= {"data.open_addresses": False, "data.max_pixels": 89_478_485, "data.image_key": None}
+    now |= {"data.open_addresses": False, "data.max_pixels": 89_478_485, "data.image_key": None, "data.window": None}
     embed.write_manifest({"options": before, "parts": [], "complete": False}, tmp_path)
     assert embed.continue_manifest(tmp_path, now)["options"] == now
     assert "data.fingerprint and model_digest of" in caplog.text and "an earlier version wrote it" in caplog.text
