@@ -21,7 +21,7 @@ from .publishing.export import save_published
 from .publishing.facts import takes_labels
 from .publishing.result import FILE, build_result, named_scores, write_result
 from .publishing.tables import card_figures, score_table, table_remarks
-from .publishing.told import told_early_stopping
+from .publishing.told import told_early_stopping, told_nothing
 from .publishing.usage import usage
 from .publishing.verdict import verdict_of, without_classes
 from .recipe import Recipe
@@ -121,8 +121,8 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     """Prints the table at the end of a run."""
     console = plain_console(soft_wrap=True)
     has_scores = print_scores(training, notes, evaluated_on, console)
-    if reason := notes["evaluation"].get("not_classified"):
-        console.print(f"{reason[0].upper()}{reason[1:]}.")
+    if notes["evaluation"].get("not_classified"):  # why, a warning has said before the training
+        console.print(told_nothing(notes["evaluation"], None))
     elif not has_scores and (doubled := notes["evaluation"].get("near_duplicates")):
         console.print(
             f"All {doubled:,} labeled train images are near-duplicates of images of {evaluated_on}: nothing was classified; eval.path "

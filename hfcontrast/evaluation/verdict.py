@@ -96,7 +96,7 @@ def told_answers(answers: Mapping[str, str], titles: Mapping[str, str], where: s
 
     Args:
         answers: The most frequent class, by the keys of figures.
-        titles: Of the figures that are shown, by their keys.
+        titles: Of the figures that are shown, by their keys. Where not all have one answer, each answer is followed by those that have it.
         where: Which data the test images are of, where a table has several.
     """
     by_answer: dict[str, list[str]] = {}
@@ -104,7 +104,8 @@ def told_answers(answers: Mapping[str, str], titles: Mapping[str, str], where: s
         if key in answers:
             by_answer.setdefault(answers[key], []).append(title)
     parts = [
-        f"{answer!r}" + (f" ({', '.join(names)})" if len(by_answer) > 1 else "") for answer, names in by_answer.items()
+        f"{answer!r}" + (f" ({', '.join(names)})" if not titles.keys() <= answers.keys() or len(by_answer) > 1 else "")
+        for answer, names in by_answer.items()
     ]
     return (
         f"Chance{f' on {where}' if where else ''}: always the most frequent class, {', '.join(parts)}." if parts else ""

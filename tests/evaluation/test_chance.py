@@ -48,6 +48,8 @@ def test_evaluators_give_chance_of_their_rows():
     assert online.answers == {"knn_accuracy": "0", "linear_accuracy": "0"}
     told = told_answers(online.answers, {"knn_accuracy": "kNN accuracy"})
     assert told == "Chance: always the most frequent class, '0'."
+    several = {"knn_accuracy": "kNN accuracy", "zero_shot_label": "zero-shot label"}  # of which one has equal classes
+    assert told_answers(online.answers, several) == "Chance: always the most frequent class, '0' (kNN accuracy)."
 
 
 def test_chance_does_not_depend_on_the_classes_of_the_train_images():
