@@ -129,7 +129,7 @@ def test_a_command_resumes_the_run_or_trains_beside_it():
     assert lines[2].startswith("1. 120 steps, 5 passes over the images, are few; try: hfcontrast train outputs/b/")
     told = Verdict(False, ["It does not."], [few, color]).facts()
     assert told["beats_baselines"] is False and told["sentences"] == ["It does not."]
-    assert told["causes"][0] == {"cause": few.text, "try": ["train.steps=1920"], "resumes": True}
+    assert told["causes"][0] == {"cause": few.text, "try": few.overrides, "resumes": True}
 
 
 def test_a_baseline_is_said_once_and_a_card_has_no_advice():
