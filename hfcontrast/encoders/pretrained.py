@@ -17,7 +17,7 @@ _OF_TOKENIZERS = {
     "protobuf": "google.protobuf",
 }  # the extra `text`: package -> module
 _LIBRARY = re.compile(r"requires the ([\w.-]+) library but it was not found")  # as transformers says it
-_LACKING = re.compile(r"local directory with the same name.* (\w+\.json) file", re.DOTALL)
+_LACKING = re.compile(r"for '([^']+)'.*local directory with the same name.* (\w+\.json) file", re.DOTALL)
 _NO_TYPE = re.compile(r"Unrecognized model in (.+?)\. Should have a `model_type` key")
 _OF_SAFETENSORS = {
     "header too large": "its file of weights is none, such as a pointer of git-lfs in its place (git lfs pull fetches the file)",
@@ -81,7 +81,10 @@ def reason(error: Exception, remedy: str = "take a model that transformers knows
     if found := _LIBRARY.search(str(error)):
         return f"it needs the package {found[1]}, which is not installed: pip install {found[1]}"
     if found := _LACKING.search(str(error)):
-        return f"there is no {found[1]} in it: copy the one that the weights were published with"
+        above = os.path.dirname(os.path.normpath(found[1]))
+        if above and os.path.isdir(found[1]) and os.path.exists(os.path.join(above, found[2])):
+            return f"there is no {found[2]} in it, but in the folder above: name {above}"
+        return f"there is no {found[2]} in it: copy the one that the weights were published with"
     if (
         (found := _NO_TYPE.search(str(error)))
         and os.path.isdir(found[1])

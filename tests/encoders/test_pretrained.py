@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTModel
 
-from hfcontrast.commands.models import open_model
+from hfcontrast.commands.models import OpenedModel, open_model
 from hfcontrast.encoders import build_encoder, pretrained
 from hfcontrast.encoders.config import Backbone
 from hfcontrast.encoders.encoder_with_head import EncoderWithHeadConfig, EncoderWithHeadModel
@@ -177,6 +177,11 @@ def test_folders_that_are_no_models_and_damaged_weights_are_named(folder):
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(HFContrastError, match="such as a pointer of git-lfs"):
         open_model(str(folder))
+    (folder.parent / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(
+        HFContrastError, match=f"no preprocessor_config.json in it, but in the folder above: name {folder.parent}"
+    ):
+        _ = OpenedModel(None, str(folder), None, {}).image_processor
     (folder / "config.json").rename(folder / "modules.json")
     with pytest.raises(HFContrastError, match="there is no config.json in it"):
         open_model(str(folder))
