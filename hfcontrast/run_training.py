@@ -12,7 +12,7 @@ from rich.table import Table
 from .atomic import write_text, writing
 from .console import plain_console
 from .errors import RecipeError
-from .evaluation.counts import titles_by_numbers, told_counts, told_overlap
+from .evaluation.counts import titles_by_numbers, told_counts, told_overlap, told_series
 from .lock import release
 from .paths import quoted
 from .progress import LongTask
@@ -165,6 +165,8 @@ def print_scores(training: Training, notes: dict[str, Any], evaluated_on: str, c
         console.print(f"Evaluated on {evaluated_on}: {told_counts(notes['evaluation'])}")
         labels = ("used" if takes_labels(training) else "unused") if training.rows.labeled else None
         if told := told_overlap(notes["evaluation"], labels):
+            console.print(told)
+        if told := told_series(notes["evaluation"]):
             console.print(told)
         console.print(table)
         titles = {key: figure.title for key, (_, figure) in card_figures(notes.get("counts", {})).items()}

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..console import plain_console
 from ..evaluation.calling import call_evaluate
-from ..evaluation.counts import counted, told_labels, told_numbers
+from ..evaluation.counts import counted, told_labels, told_numbers, told_series
 from ..evaluation.data_sets import data_set_of
 from ..evaluation.held_out import HeldOut
 from ..evaluation.inputs import image_transform
@@ -229,6 +229,8 @@ def print_report(report: Mapping[str, Any]) -> None:
     against += told_labels(report.get("evaluation", {}))
     console.print(f"{report['model']}, evaluated on {report['test']}{against}")
     if told := report.get("trained_on"):
+        console.print(told)
+    if told := told_series(report.get("evaluation", {})):
         console.print(told)
     counts = report.get("counts", {})
     numbers = [counts.get(task, {}).get(name, {}) for task, values in report["scores"].items() for name in values]

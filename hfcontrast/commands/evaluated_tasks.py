@@ -9,7 +9,7 @@ from ..console import warn_once
 from ..data.sources import Rows, available_splits, load_rows
 from ..data.sources.source import split_names
 from ..errors import DataError, HFContrastError
-from ..evaluation.held_out import HeldOut, check_same_classes, held_out_rows, hold_out_a_fifth
+from ..evaluation.held_out import HeldOut, check_same_classes, held_out_rows, hold_out_a_fifth, labeled_as
 from ..evaluation.protocol import CAPTIONS, CLASS_NAMES, LABELS, TEXT_TOWER, TRAIN, Evaluator
 from ..evaluation.rows import Described, EvaluationRows, further_columns, require
 from ..evaluation.zero_shot import require_text_tower
@@ -77,6 +77,13 @@ def with_train_rows(data: DataSource, tasks: Chosen, found: HeldOut, train_split
     train = found.train
     if train is None:
         train = load_rows(**data.keywords(), split=train_split)
+    train = labeled_as(found.test, train, data.keywords(), train_split)
+    classified = any({TRAIN, LABELS} <= evaluator.needs_with(own) for evaluator, own in tasks.values())
+    if classified and found.test.labeled and not train.labeled:
+        raise DataError(
+            f"{train.description} has no labels, so {found.test.description} cannot be classified by its images: name their column in "
+            "--label-column, or another --train-split"
+        )
     check_same_classes(train, found.test)
     return replace(found, train=train)
 

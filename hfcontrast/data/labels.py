@@ -221,6 +221,11 @@ def _are_classes(dataset: Dataset, column: str) -> bool:
     return True
 
 
+def texts_among(features: Features) -> str | None:
+    """The column of texts that would have been looked at for labels; None where there is none."""
+    return next((name for name in _NAMES if kind_of(features.get(name)) == "texts"), None)
+
+
 def _different(dataset: Dataset, column: str) -> list[Any]:
     values = dataset.select_columns([column]).with_format("arrow")[:][column]
     return pyarrow.compute.unique(values).to_pylist()

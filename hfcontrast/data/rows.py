@@ -13,6 +13,7 @@ from hfcontrast.data.columns import ColumnKeywords, Columns, in_archive, locate_
 from hfcontrast.data.fingerprint import fingerprint_of_rows, fingerprint_of_some
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.data.label_numbers import LabelNumbers
+from hfcontrast.data.labels import texts_among
 from hfcontrast.data.row_identities import of_files
 from hfcontrast.data.stream_errors import reading
 from hfcontrast.data.tensor_columns import check_tensor_columns
@@ -45,6 +46,7 @@ class Rows:
         conditions: What the rows of a stream fulfill, one after the other: of their place among those that fulfill the former.
         not_used: How many files or images of the source are no rows of any split, by cause.
         unreadable: The rows of the split that an evaluation could not read so far, by their names, each with the cause.
+        not_labels: The column whose texts were not taken for labels, as rows seldom share one; None where there is none.
         whole: The rows of which these are some; None where they are all that were opened.
         known: The fingerprint, once it was computed, and what was said of the rows.
     """
@@ -68,6 +70,7 @@ class Rows:
     conditions: tuple[Callable[[int], bool], ...] = ()
     not_used: Mapping[str, int] = field(default_factory=dict, compare=False)
     unreadable: dict[str, str] = field(default_factory=dict, compare=False)
+    not_labels: str | None = field(default=None, compare=False)
     whole: "Rows | None" = field(default=None, compare=False, repr=False)
     known: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -199,10 +202,13 @@ def rows_of(
                 raise
     check_tensor_columns(dataset.features, chosen.tensors, description)
     wanted = (*chosen.further, *chosen.tensors, *(captions[:1] if captions else ()))
+    features = dataset.features
     dataset, kept, numbers = select_columns(dataset, description, chosen.image, chosen.label, wanted)
     label = dataset.features.get("label")
+    not_labels = texts_among(features) if label is None and chosen.label is None else None
     class_names = list(label.names) if isinstance(label, ClassLabel) else None
     further = tuple(column for column in kept if column in (*chosen.further, *chosen.tensors))
     streaming = isinstance(dataset, IterableDataset)
     tensors = tuple(chosen.tensors)
-    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, tensors, labels=numbers)
+    own = {"tensors": tensors, "labels": numbers, "not_labels": not_labels}
+    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, **own)

@@ -145,6 +145,26 @@ def told_counts(counts: Mapping[str, Any]) -> str:
     return text + told_labels(counts)
 
 
+def told_series(counts: Mapping[str, Any]) -> str | None:
+    """What near-duplicates are, of which an evaluation by train images left out some or none; None of one without train images.
+
+    Args:
+        counts: What it counted.
+    """
+    if not (train := counts.get("train_images")):
+        return None
+    doubled = counts.get("near_duplicates", 0)
+    told = (
+        f"{counted(doubled, 'train images')} {'was' if doubled == 1 else 'were'} left out as near-duplicates, which have the pixels or the perceptual hash of a "
+        "test image; crops of a test image, or further images of its series, are not found so, and flatter"
+    )
+    if doubled > train:
+        told += f"; by the {train:,} that remained, figures say little"
+    elif train < counts.get("test_classes", 0):
+        told += f"; by {counted(train, 'train images')} for {counts['test_classes']:,} classes, figures say little"
+    return f"{told}."
+
+
 def told_labels(counts: Mapping[str, Any]) -> str:
     """What was left out of an evaluation but near-duplicates, and what counts as wrong, as the end of a sentence; mostly empty."""
     kinds = {kind: counts.get(f"unlabeled_{kind}_images") for kind in ("test", "train")}

@@ -1,5 +1,6 @@
 """Which rows are held out to evaluate on: a split that is named, else a held-out one, a folder beside the trained one, or a fifth."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,8 @@ from ..data.held_out import held_out_sources, in_fifth
 from ..data.sources import Rows, load_rows
 from ..data.subsets import HELD_OUT, drawn_rows
 from ..errors import DataError
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLES = 3  # of classes in a message
 
@@ -63,11 +66,12 @@ def held_out_rows(
     """
     wanted: dict[str, Any] = {"captioned": captioned, "columns": columns}
     if split is not None:
-        test = load_rows(**source, split=split, **wanted)
-        return HeldOut(_fitting(train(), test), test, split, split)
+        rows = train()
+        test = labeled_as(rows, load_rows(**source, split=split, **wanted), source, split, **wanted)
+        return HeldOut(_fitting(labeled_as(test, rows, source, train_split), test), test, split, split)
     rows = train()
     if found := find_held_out(source, rows, train_split, **wanted):
-        return replace(found, train=_fitting(rows, found.test))
+        return replace(found, train=_fitting(labeled_as(found.test, rows, source, train_split), found.test))
     if rows is None:  # which says what there is instead
         rows = load_rows(**source, split=train_split, **wanted)
     return hold_out_a_fifth(rows, train_split) if fifth else HeldOut(None, rows, None, f"all of {train_split}")
@@ -89,6 +93,26 @@ def hold_out_a_fifth(rows: Rows, train_split: str) -> HeldOut:
         train, test = rows.select(np.delete(np.arange(len(labels)), chosen)), rows.select(chosen)
     test = replace(test, description=f"{rows.description}, a fifth of it")
     return HeldOut(train, test, None, f"a fifth of {train_split}")
+
+
+def labeled_as(first: Rows | None, rows: Any, source: Mapping[str, Any], split: str, **options: Any) -> Any:
+    """Rows with the labels that they were not thought to have, where those that belong to them have some.
+
+    Texts of which few rows share one, as where a split has one image of each class, are labels if those of the other split are.
+
+    Args:
+        first: The rows that belong to them.
+        rows: The rows; None stays None.
+        source: Where they come from, as arguments of ``load_rows``.
+        split: Their split.
+        options: Further ones.
+    """
+    if first is None or rows is None or not first.labeled or rows.labeled or rows.not_labels is None:
+        return rows
+    logger.warning(
+        "column %r of %s is used as labels all the same, as that of %s is", rows.not_labels, rows.description, first.description
+    )  # fmt: skip
+    return load_rows(**{**source, "label_column": rows.not_labels}, split=split, **options)
 
 
 def _fitting(train: Rows | None, test: Rows) -> Rows | None:
@@ -117,7 +141,7 @@ def find_held_out(source: Mapping[str, Any], train: Rows | None, train_split: st
         if folder is None and split == train_split:
             continue
         try:
-            tests = load_rows(**other, split=split, **options)
+            tests = labeled_as(train, load_rows(**other, split=split, **options), other, split, **options)
         except DataError:
             if folder is None:
                 raise

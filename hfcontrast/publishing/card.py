@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from ..encoders.families import family_of
 from ..encoders.features import feature_size
-from ..evaluation.counts import titles_by_numbers, told_counts, told_overlap
+from ..evaluation.counts import titles_by_numbers, told_counts, told_overlap, told_series
 from ..evaluation.registry import figures_of
 from ..methods.registry import installed
 from ..recipe import Recipe
@@ -130,7 +130,9 @@ def _evaluation_text(
         "constant_loss": constant_loss(notes, training.total_steps),
         "collapsed": features_collapsed(notes),
         "trained_on": notes["evaluation"].get("trained_on"),
-        "overlap": told_overlap(notes["evaluation"], labels),
+        "overlap": " ".join(
+            filter(None, (told_overlap(notes["evaluation"], labels), told_series(notes["evaluation"])))
+        ),
         "nothing": told_nothing(notes["evaluation"], labels) if notes["evaluation"] else _NOT_EVALUATED,
         "columns": columns,
         "scores": rows,

@@ -2,7 +2,7 @@
 
 import torch
 
-from hfcontrast.evaluation.counts import class_count, label_counts, told_counts, told_labels, told_numbers
+from hfcontrast.evaluation.counts import class_count, label_counts, told_counts, told_labels, told_numbers, told_series
 
 
 def test_images_without_a_label_are_counted_apart():
@@ -40,3 +40,12 @@ def test_where_none_has_a_label_all_are_evaluated_on():
     counts = label_counts(torch.tensor([-1, -1]), torch.tensor([0]), near_duplicates=0)
     assert counts["test_images"] == 2
     assert told_labels({"test_images": 5}) == ""
+
+
+def test_what_near_duplicates_are_and_that_few_train_images_say_little():
+    assert told_series({"test_images": 3}) is None
+    told = told_series({"train_images": 40, "near_duplicates": 0, "test_classes": 3})
+    assert told.startswith("0 train images were left out as near-duplicates") and told.endswith("and flatter.")
+    told = told_series({"train_images": 1, "near_duplicates": 39, "test_classes": 3})
+    assert told.endswith("; by the 1 that remained, figures say little.")
+    assert told_series({"train_images": 2, "test_classes": 3}).endswith("; by 2 train images for 3 classes, figures say little.")
