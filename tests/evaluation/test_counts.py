@@ -48,4 +48,6 @@ def test_what_near_duplicates_are_and_that_few_train_images_say_little():
     assert told.startswith("0 train images were left out as near-duplicates") and told.endswith("and flatter.")
     told = told_series({"train_images": 1, "near_duplicates": 39, "test_classes": 3})
     assert told.endswith("; by the 1 that remained, figures say little.")
-    assert told_series({"train_images": 2, "test_classes": 3}).endswith("; by 2 train images for 3 classes, figures say little.")
+    assert told_series({"train_images": 2, "test_classes": 3}).endswith(
+        "; by 2 train images for 3 classes, figures say little."
+    )
