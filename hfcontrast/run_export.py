@@ -16,6 +16,8 @@ from .atomic import write_text, writing
 from .encoders.two_towers import is_two_towers
 from .errors import CheckpointError
 from .lock import release
+from .methods.contract.arguments import reads_labels
+from .methods.registry import get_method
 from .progress import LongTask
 from .publishing.card import build_card
 from .publishing.export import save_published
@@ -24,6 +26,7 @@ from .publishing.told import UNFINISHED
 from .recipe import Recipe, load_recipe
 from .recipe.published import OWN_FILE, own_recipe
 from .renamed import without_warnings
+from .run_evaluation import OpenedRows
 from .training.build import Training, build_training
 from .training.build_method import published_size
 from .training.engines import own_states
@@ -127,7 +130,8 @@ def _export(recipe: Recipe, copied: Path, output: Path, step: int, folder: Path)
     recipe.train.device, recipe.train.precision, recipe.train.compile = "cpu", "fp32", False
     recipe.data.cache, recipe.data.workers = False, 0
     try:
-        training = build_training(recipe)
+        labels = reads_labels(get_method(recipe.method.name))  # then a fifth may be held out of the training
+        training = build_training(recipe, OpenedRows(recipe) if labels else None)
         total = training.total_steps
         _, _, notes = training.checkpoints.load(training.checkpoints.newest())
     finally:

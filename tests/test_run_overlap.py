@@ -14,6 +14,7 @@ from hfcontrast.methods.contract.arguments import reads_labels
 from hfcontrast.methods.simclr import SimCLR
 from hfcontrast.methods.supcon import SupCon
 from hfcontrast.recipe import load_recipe
+from hfcontrast.run_export import export_checkpoint
 from hfcontrast.run_training import run_training
 from hfcontrast.training.build import build_training
 from hfcontrast.training.loop import train
@@ -72,6 +73,8 @@ def test_a_method_that_reads_labels_is_not_trained_on_the_fifth_that_it_is_evalu
     assert "too, their labels" not in capsys.readouterr().out
     report = evaluate_model(str(tmp_path / "run"), DataSource("imagefolder", data_dir=str(folder)), device="cpu")
     assert "trained_on" not in report
+    exported = export_checkpoint(tmp_path / "run")
+    assert "Further 8 images of the split" in (exported / "README.md").read_text()
 
 
 def test_a_run_with_labels_that_was_begun_on_all_rows_is_resumed_on_them(folder, tmp_path, capsys):

@@ -62,7 +62,7 @@ ALLOWED = {
     "run_overlap": {"methods", "data", "recipe", "training", "evaluation"},
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing", "run_budget", "run_overlap"},
     "run_early_stopping": {*LIBRARY, "recipe", "training", "evaluation", "run_evaluation"},
-    "run_export": {"encoders", "recipe", "training", "publishing"},
+    "run_export": {"encoders", "methods", "recipe", "training", "publishing", "run_evaluation"},
     "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
     "run_training": {
         *LIBRARY,

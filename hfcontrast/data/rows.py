@@ -210,5 +210,5 @@ def rows_of(
     further = tuple(column for column in kept if column in (*chosen.further, *chosen.tensors))
     streaming = isinstance(dataset, IterableDataset)
     tensors = tuple(chosen.tensors)
-    own = {"tensors": tensors, "labels": numbers, "not_labels": not_labels}
-    return Rows(dataset, num_rows, class_names, streaming, description, further, captions, **own)
+    rows = Rows(dataset, num_rows, class_names, streaming, description, further, captions, tensors, labels=numbers)
+    return replace(rows, not_labels=not_labels)
