@@ -108,7 +108,7 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     _add_data(parser.add_argument_group("data, as in a recipe"))
 
 
-def _add_data(data: argparse._ArgumentGroup) -> None:
+def _add_data(data: Any) -> None:  # a group of a parser, whose class has no public name
     """Declares how the data are read."""
     data.add_argument("--name", help="configuration of the data set")
     data.add_argument(

@@ -120,9 +120,9 @@ def _compare(output: Path, data: DataSource, notes: dict[str, Any], told: str, o
     card = (output / "README.md").read_text(encoding="utf-8")
     lines = re.findall(r"^ *(?:image_)?features = (.+?)  # ", card, re.MULTILINE)
     outcome.line, outcome.pipeline = (*lines, None)[:2]
-    last = told.rstrip().rpartition("features: ")[2]
+    last = re.search(r"^Load it: .*features: (.+)$", told, re.MULTILINE)[1]
     if last.replace("pixel_values=pixel_values", "**images") != outcome.line.replace(_INTERPOLATED, ""):
-        outcome.problems.append("the run's last line names other features than the card")
+        outcome.problems.append("the run's line names other features than the card")
 
 
 def embedding_of(output: Path) -> np.ndarray:

@@ -139,7 +139,7 @@ def test_what_is_wrong_with_one_hides_no_other(plugin):
     plugin("plug-none", "no-evaluator = plug_none:X", plug_none="class X: ...")
     with pytest.warns(UserWarning) as caught:
         known = registry.evaluators()
-    assert list(known) == ["knn", "linear", "finetune", "zero-shot", "retrieval", "features"]
+    assert list(known) == ["knn", "linear", "finetune", "zero-shot", "retrieval", "label-free", "features"]
     told = "\n".join(str(item.message) for item in caught)
     for words in ("No module named 'not_there_at_all'", "is malformed", "expected a subclass of hfcontrast.evaluation"):
         assert words in told
@@ -394,7 +394,7 @@ def test_a_setting_of_before_is_a_short_form():
     )
     spelled = {"knn": {"k": 5, "temperature": 0.1}, "linear": {}, "finetune": {"epochs": 2}}
     assert tasks(tasks={**spelled, "zero-shot": False, "retrieval": False}) == short
-    assert [*short] == ["knn", "linear", "finetune", "features"]
+    assert [*short] == ["knn", "linear", "finetune", "label-free", "features"]
     assert tasks(knn_k=5, tasks={"knn": {"temperature": 0.2}})["knn"].model_dump() == {"k": 5, "temperature": 0.2}
     assert tasks(knn_k=5, tasks={"knn": {"k": 7}})["knn"].k == 7
     assert "linear" not in tasks(linear_probe=True, tasks={"linear": False}) and "linear" in tasks(
