@@ -58,7 +58,8 @@ def compare(
 
 def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path, jobs: int = 1) -> int:
     """Trains the runs that are not finished, and writes the table after each; returns the exit code of :func:`compare`."""
-    pixels, started = Pixels(runs), []
+    pixels = Pixels(runs)
+    started: list[PlannedRun] = []
 
     def train(number: int, run: PlannedRun) -> None:
         if not processes.stopped_by:

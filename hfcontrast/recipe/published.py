@@ -97,9 +97,9 @@ def published_values(recipe: "Recipe") -> Replaced:
                     paths |= {form: new for form in forms if os.sep in form.strip(os.sep)}
     for section, inner in values.items():
         values[section] = _swept(inner, (section,), names)
-    for key, revision in _revisions(recipe).items():
+    for path_of_weights, revision in _revisions(recipe).items():
         holder = values
-        for part in key[:-1]:
+        for part in path_of_weights[:-1]:
             holder = holder[part]
         holder["revision"] = revision
     return Replaced(values, names, paths)

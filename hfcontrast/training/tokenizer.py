@@ -82,8 +82,10 @@ def is_siglip(recipe: Recipe) -> bool:
 def _text_config(recipe: Recipe) -> PreTrainedConfig | None:
     """The configuration of a text tower with released weights; None where there are none, or where loading it will report an error."""
     weights = recipe.backbone.weights_of("text")
+    if weights is None:
+        return None
     try:
-        config = weights and read_pretrained(AutoConfig, weights.name, f"backbone.{weights.argument}", weights.revision)
+        config = read_pretrained(AutoConfig, weights.name, f"backbone.{weights.argument}", weights.revision)
     except RecipeError:
         return None
     return getattr(config, "text_config", config)
