@@ -38,7 +38,7 @@ class ImageFacts:
         count: How many there are.
         classes: The names of their classes; None without labels.
         captions: The column with captions; None without.
-        width: Of the image in the middle, in pixels.
+        width: Median of the widths, in pixels.
         height: The same.
         smallest: The shorter side of one of the smallest images (the tenth part is smaller), in pixels.
         gray: Share of the images without color.

@@ -62,7 +62,7 @@ def images_in_words(facts: ImageFacts) -> str:
         parts.append(f"more than 8 bits a channel{shown or ''}")
     lying = "portrait" if facts.portrait > 0.9 else "landscape" if facts.portrait < 0.1 else ""
     square = facts.width == facts.height
-    parts.append(f"{facts.width} x {facts.height} px in the middle" + (f", {lying}" if lying and not square else ""))
+    parts.append(f"{facts.width} x {facts.height} px at the median" + (f", {lying}" if lying and not square else ""))
     if facts.unreadable:
         parts.append(f"{facts.unreadable:.0%} of a sample cannot be opened")
     if facts.captions:
