@@ -77,14 +77,7 @@ def unpacked(source: Source, depth: int = 0) -> Source:
     if depth == _DEPTH:
         raise DataError(f"{' and '.join(archives.values())} is in {_DEPTH} archives: unpack them")
     folder = folders[""] if "" in folders else link_folders(folders)
-    packed = " and ".join(archives.values())
-    warn_once(
-        logger,
-        f"the files of {packed} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked",
-    )
-    if source.path == FORMAT:
-        return unpacked(replace(source, data_dir=folder, data_files=None), depth + 1)
-    return unpacked(replace(source, path=folder, data_dir=None), depth + 1)
+    return _read_from(folder, source, " and ".join(archives.values()), len(archives), depth)
 
 
 def _unpacked_tree(source: Source, depth: int) -> Source:
@@ -106,9 +99,13 @@ def _unpacked_tree(source: Source, depth: int) -> Source:
         return source
     archives, folder = list(tree.folders), unpack_tree(tree)
     named = " and ".join(archives) if len(archives) < _FEW else f"the {len(archives)} archives in {place}"
+    return _read_from(folder, source, named, len(archives), depth)
+
+
+def _read_from(folder: str, source: Source, named: str, count: int, depth: int) -> Source:
+    """The source with the folder that archives were unpacked to in their place, and what is packed in that; says so."""
     warn_once(
-        logger,
-        f"the files of {named} are read from {folder}, where {'it was' if len(archives) == 1 else 'they were'} unpacked",
+        logger, f"the files of {named} are read from {folder}, where {'it was' if count == 1 else 'they were'} unpacked"
     )
     if source.path == FORMAT:
         return unpacked(replace(source, data_dir=folder, data_files=None), depth + 1)
