@@ -1,4 +1,4 @@
-"""What is chosen for a run that goes on from released weights, whose encoders are larger than those of recipes/photos."""
+"""What is chosen for a run that trains released weights further, whose encoders are larger than those of recipes/photos."""
 
 from dataclasses import replace
 

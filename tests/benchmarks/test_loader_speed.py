@@ -5,13 +5,13 @@ import torch
 from hfcontrast.benchmarks.loader import loader_speed, torchvision_chain_speed
 from hfcontrast.data import load_rows
 from hfcontrast.view import View
-from tests.data.conftest import pictures, rows_of
+from tests.data.conftest import encoded_images, rows_of
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def test_rows_that_cannot_be_read_are_passed_over():
-    rows = rows_of([*pictures(130), b"broken"])
+    rows = rows_of([*encoded_images(130), b"broken"])
     views = (View(size=8),)
     assert all(speed(rows, views, MEAN, STD, 0.01) > 0 for speed in (loader_speed, torchvision_chain_speed))
 

@@ -15,7 +15,7 @@ from hfcontrast.commands.embed_data import embed
 from hfcontrast.data import TrainLoader, evaluation_batches, load_rows
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
 VIEWS = (View(size=8),)
 FEATURES = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
@@ -37,7 +37,7 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> dict:
     """Arguments that open 40 rows in two files, with every kind of row that holds no image that can be read."""
-    folder, images = tmp_path_factory.mktemp("rows"), pictures(40)
+    folder, images = tmp_path_factory.mktemp("rows"), encoded_images(40)
     rows = [{"image": BROKEN.get(i, {"bytes": images[i], "path": None}), "label": i % 2} for i in range(40)]
     for number in (0, 1):
         table = pyarrow.Table.from_pylist(rows[20 * number : 20 * number + 20], schema=FEATURES.arrow_schema)

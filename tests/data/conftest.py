@@ -20,7 +20,7 @@ def png(pixels: np.ndarray, **options) -> bytes:
     return buffer.getvalue()
 
 
-def pictures(count: int, seed: int = 0) -> list[bytes]:
+def encoded_images(count: int, seed: int = 0) -> list[bytes]:
     """Smooth images of different sizes and forms."""
     rng = np.random.default_rng(seed)
     result = []
@@ -53,7 +53,7 @@ def views() -> tuple[View, ...]:
 
 @pytest.fixture(scope="session")
 def map_rows() -> Rows:
-    return rows_of(pictures(50))
+    return rows_of(encoded_images(50))
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def shards(tmp_path_factory) -> str:
     """A folder of four parquet files with 20, 17, 23 and 20 rows."""
     folder = tmp_path_factory.mktemp("shards")
     first = 0
-    dataset = rows_of(pictures(80, seed=1)).dataset
+    dataset = rows_of(encoded_images(80, seed=1)).dataset
     for number, count in enumerate((20, 17, 23, 20)):
         part = dataset.select(range(first, first + count))
         part.to_parquet(folder / f"train-{number:05d}-of-00004.parquet")

@@ -13,7 +13,7 @@ from hfcontrast.data import TrainLoader
 from hfcontrast.data import cache as cache_module
 from hfcontrast.data.cache import DecodedRows, about_cache, allowed_bytes, make_cache
 from hfcontrast.data.decode import decode_pixels
-from tests.data.conftest import pictures, rows_of
+from tests.data.conftest import encoded_images, rows_of
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_what_finds_no_place_is_decoded_again(map_rows, views, workers, monkeypa
 
 
 def test_unreadable_rows_are_tried_once_ahead_and_told_when_they_are_needed(views, decoded):
-    rows = rows_of([*pictures(19), b"broken"])
+    rows = rows_of([*encoded_images(19), b"broken"])
     loader = TrainLoader(rows, views, batch_size=5, workers=0, cache=True, max_unreadable=0.2)
     loader.fill_cache()
     assert len(decoded) == 20 and loader._reader.cache.finished and not loader.unreadable

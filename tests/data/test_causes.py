@@ -19,9 +19,9 @@ from hfcontrast.data.sources import available_splits, load_rows
 from hfcontrast.data.stream_errors import read_rows
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-PNG = pictures(1)[0]
+PNG = encoded_images(1)[0]
 
 
 def parquet(path, count=8, **columns):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hfcontrast.data import Rows, evaluation_batches, load_rows
 from hfcontrast.errors import DataError
-from tests.data.conftest import pictures, rows_of
+from tests.data.conftest import encoded_images, rows_of
 
 
 def shrink(images) -> torch.Tensor:
@@ -24,7 +24,7 @@ def shrink(images) -> torch.Tensor:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_rows_in_order_without_the_unreadable(workers, streaming, caplog):
-    images = pictures(22)
+    images = encoded_images(22)
     images[3] = images[16] = images[17] = images[18] = images[19] = b"broken"
     rows = rows_of(images)
     if streaming:
@@ -50,7 +50,7 @@ def test_limit_and_rows_without_labels(streaming):
 
 def test_global_randomness_is_left_alone():
     before = torch.get_rng_state()
-    list(evaluation_batches(rows_of(pictures(4)), shrink, 2, workers=1))
+    list(evaluation_batches(rows_of(encoded_images(4)), shrink, 2, workers=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -8,11 +8,11 @@ from datasets import Dataset, Features, Image, Value
 
 from hfcontrast.data import load_rows
 from hfcontrast.data.fingerprint import fingerprint_of_rows, fingerprints_of_earlier_labels
-from tests.data.conftest import pictures, rows_of
+from tests.data.conftest import encoded_images, rows_of
 
 
 def folder(path, count: int = 12):
-    for number, data in enumerate(pictures(count)):
+    for number, data in enumerate(encoded_images(count)):
         place = path / ("cat", "dog")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number:02d}.png").write_bytes(data)
@@ -30,15 +30,15 @@ def test_of_a_folder(tmp_path, streaming):
     shutil.copytree(tmp_path / "first", tmp_path / "renamed")
     (tmp_path / "renamed" / "cat" / "00.png").rename(tmp_path / "renamed" / "cat" / "99.png")
     shutil.copytree(tmp_path / "first", tmp_path / "resized")
-    (tmp_path / "resized" / "cat" / "02.png").write_bytes(pictures(2)[1])
+    (tmp_path / "resized" / "cat" / "02.png").write_bytes(encoded_images(2)[1])
     shutil.copytree(tmp_path / "first", tmp_path / "more")
-    (tmp_path / "more" / "dog" / "99.png").write_bytes(pictures(1)[0])
+    (tmp_path / "more" / "dog" / "99.png").write_bytes(encoded_images(1)[0])
     others = [fingerprint(tmp_path / name) for name in ("renamed", "resized", "more")]
     assert len({first, *others}) == 4 and None not in others
 
 
 def test_of_rows_with_bytes(tmp_path):
-    images = pictures(20)
+    images = encoded_images(20)
     rows = rows_of(images)
     first = rows.fingerprint()
     rows.dataset.to_parquet(tmp_path / "a.parquet")
@@ -80,7 +80,7 @@ def test_of_labels_without_a_negative_number(kind, values):
 
 def test_labels_that_earlier_versions_did_not_find(tmp_path):
     """By a folder deeper than the class, or none where images lie at several depths."""
-    for number, data in enumerate(pictures(8)):
+    for number, data in enumerate(encoded_images(8)):
         place = tmp_path / "deep" / ("cat", "dog")[number % 2] / "abcd"[number % 4]
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number}.png").write_bytes(data)

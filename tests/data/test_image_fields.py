@@ -5,9 +5,9 @@ from datasets import Dataset, Features, Image, Value
 
 from hfcontrast.data.rows import rows_of
 from hfcontrast.errors import DataError
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-IMAGES = [*pictures(2), b"no image"]
+IMAGES = [*encoded_images(2), b"no image"]
 
 
 def opened(values, features=None, streaming=False, **columns):

@@ -19,7 +19,7 @@ from hfcontrast.data.image_reader import detail_of
 from hfcontrast.data.row_reader import row_name
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures, rows_of
+from tests.data.conftest import encoded_images, rows_of
 
 VIEWS = (View(size=8),)
 
@@ -41,7 +41,7 @@ def server():
             asked.append(self.path)
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(pictures(1)[0])
+            self.wfile.write(encoded_images(1)[0])
 
         do_HEAD = do_GET
 
@@ -58,7 +58,7 @@ def server():
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet", "image feature"])
 def test_addresses_in_rows_are_not_opened(tmp_path, server, kind, streaming):
     address, asked = server
-    (tmp_path / "a.png").write_bytes(pictures(1)[0])
+    (tmp_path / "a.png").write_bytes(encoded_images(1)[0])
     paths = [f"{address}/1.png", (tmp_path / "a.png").as_uri(), f"zip://a::{address}/2.zip", str(tmp_path / "a.png")]
     rows = Dataset.from_dict({"image": paths})
     if kind == "csv":
@@ -87,7 +87,7 @@ def test_addresses_in_rows_are_not_opened(tmp_path, server, kind, streaming):
 
 
 def test_what_belongs_to_a_data_set_is_opened(tmp_path):
-    data = pictures(1)[0]
+    data = encoded_images(1)[0]
     for name in ("own/a.png", "other/b.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(data)
@@ -110,7 +110,7 @@ def test_what_belongs_to_a_data_set_is_opened(tmp_path):
 
 def test_large_images_count_as_unreadable():
     line, large = encoded(4000, 1, "PNG"), encoded(400, 300, "PNG")
-    rows = replace(rows_of([*pictures(30), line, large]), reader=ImageReader(max_pixels=100_000))
+    rows = replace(rows_of([*encoded_images(30), line, large]), reader=ImageReader(max_pixels=100_000))
     for cache in (False, True):
         loader = TrainLoader(rows, VIEWS, batch_size=8, workers=0, cache=cache, max_unreadable=0.1)
         for _ in zip(range(4), loader):
@@ -156,7 +156,7 @@ def test_an_evaluation_keeps_few_decoded_images(monkeypatch):
         seen.append(sum(image.width * image.height for image in images))
         return torch.tensor([np.asarray(image).mean() for image in images])
 
-    rows = rows_of(pictures(20))
+    rows = rows_of(encoded_images(20))
     (few,) = list(evaluation_batches(rows, transform, 20))
     assert max(seen) < 5_000 + 50 * 50
     monkeypatch.undo()

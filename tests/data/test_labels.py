@@ -14,9 +14,9 @@ from hfcontrast.data.rows import rows_of as open_rows
 from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-IMAGES = [{"bytes": data, "path": None} for data in pictures(6)]
+IMAGES = [{"bytes": data, "path": None} for data in encoded_images(6)]
 
 
 def labeled(values, feature=None, streaming=False, column="label", **options):
@@ -192,7 +192,7 @@ def test_a_column_of_nothing(streaming, caplog):
 
 
 def test_columns_that_may_be_labels_are_named(caplog):
-    images = [{"bytes": data, "path": None} for data in pictures(4)]
+    images = [{"bytes": data, "path": None} for data in encoded_images(4)]
     columns = {"image": images, "fine_label": [0, 1, 0, 1], "coarse_label": [0, 0, 0, 0], "labelled_by": [{"a": 1}] * 4}
     rows = open_rows(Dataset.from_dict(columns).cast_column("image", Image()), 4, "the rows")
     assert not rows.labeled

@@ -17,7 +17,7 @@ from hfcontrast.data.augment.draws import draw_views
 from hfcontrast.data.decode import decode_pixels
 from hfcontrast.errors import CheckpointError, DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures, rows_of
+from tests.data.conftest import encoded_images, rows_of
 
 
 def take(loader: TrainLoader, count: int) -> list[dict]:
@@ -153,7 +153,7 @@ BAD = {3: b"no image", 17: b"\0", 30: None}
 
 @pytest.fixture(scope="module")
 def damaged():
-    images = pictures(50)
+    images = encoded_images(50)
     for row, data in BAD.items():
         images[row] = data
     images[41] = images[40][: len(images[40]) // 2]
@@ -202,7 +202,7 @@ def test_the_count_of_unreadable_rows_is_resumed(damaged, views):
 
 
 def test_missing_labels_are_minus_one(views):
-    rows = rows_of(pictures(6))
+    rows = rows_of(encoded_images(6))
     dataset = rows.dataset.map(lambda row, number: {"label": None if number == 2 else row["label"]}, with_indices=True)
     rows = type(rows)(dataset, 6, rows.class_names, False, "rows")
     batch = take(TrainLoader(rows, views, batch_size=6, workers=0), 1)[0]

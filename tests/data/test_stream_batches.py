@@ -14,7 +14,7 @@ from hfcontrast.data import Rows, TrainLoader, load_rows
 from hfcontrast.data.unreadable import UnreadableRows
 from hfcontrast.errors import CheckpointError, DataError
 from hfcontrast.view import View
-from tests.data.conftest import FEATURES, pictures, rows_of
+from tests.data.conftest import FEATURES, encoded_images, rows_of
 
 VIEW = (View(count=2, size=12, brightness=0.5, blur=0.5),)
 ROWS = 80
@@ -122,7 +122,7 @@ def test_a_stream_has_the_views_of_the_same_rows_by_number(shards, stream_rows):
 
 
 def test_shards_of_unknown_length_number_their_rows_themselves():
-    rows = stream_of(pictures(12), shards=3)
+    rows = stream_of(encoded_images(12), shards=3)
     expected = [shard << 32 | offset for shard in range(3) for offset in range(4)]
     for options in ({}, {"workers": 2}):
         found = keyed(take(loader_of(rows, batch_size=4, epoch_rows=12, **options), 9))
@@ -130,7 +130,7 @@ def test_shards_of_unknown_length_number_their_rows_themselves():
 
 
 def test_equal_images_have_views_of_their_own():
-    image = pictures(1)[0]
+    image = encoded_images(1)[0]
     batch = take(loader_of(stream_of([image] * 8, shards=2), batch_size=8, epoch_rows=8), 1)[0]
     assert len({crops.numpy().tobytes() for crops in batch["pixel_values"]}) == 8
 
@@ -164,7 +164,7 @@ def test_resuming_in_one_object_and_twice(stream_rows):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_resuming_where_processes_share_shards(rank):
     """Three shards for two processes: each reads them all and takes every other row."""
-    rows = stream_of(pictures(40), shards=3)
+    rows = stream_of(encoded_images(40), shards=3)
     options = {"num_processes": 2, "process_index": rank, "epoch_rows": 40, "batch_size": 8}
     expected = take(loader_of(rows, **options), 14)
     for stop in (1, 5, 9):
@@ -180,7 +180,7 @@ def test_resuming_other_kinds_of_streams(tmp_path, streaming):
     if streaming == "builtin":
         rows = load_rows("builtin/digits", split="test", streaming=True)
     elif streaming == "imagefolder":
-        for number, data in enumerate(pictures(30)):
+        for number, data in enumerate(encoded_images(30)):
             (tmp_path / "abc"[number % 3]).mkdir(exist_ok=True)
             (tmp_path / "abc"[number % 3] / f"{number}.png").write_bytes(data)
         rows = load_rows(str(tmp_path), streaming=True)
@@ -196,7 +196,7 @@ def test_resuming_other_kinds_of_streams(tmp_path, streaming):
 
 
 def _webdataset(folder) -> Rows:
-    images = pictures(30)
+    images = encoded_images(30)
     for shard in range(2):
         with tarfile.open(folder / f"train-{shard}.tar", "w") as tar:
             for number in range(shard, 30, 2):
@@ -210,7 +210,7 @@ def _webdataset(folder) -> Rows:
 def test_workers_are_clipped_to_the_shards(stream_rows):
     assert loader_of(stream_rows, workers=9).workers == 4
     assert loader_of(stream_rows, workers=9, num_processes=2).workers == 2
-    assert loader_of(stream_of(pictures(6), shards=1), workers=3, batch_size=2, epoch_rows=6).workers == 1
+    assert loader_of(stream_of(encoded_images(6), shards=1), workers=3, batch_size=2, epoch_rows=6).workers == 1
 
 
 def test_a_state_fits_only_its_own_division(stream_rows):
@@ -233,7 +233,7 @@ def test_a_state_fits_only_its_own_division(stream_rows):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_rows_are_left_out_and_named(workers):
-    images = pictures(60)
+    images = encoded_images(60)
     images[5], images[44], images[50] = b"broken", images[44][:50], None
     rows = stream_of(images, paths=[f"{number}.png" if number == 5 else None for number in range(60)])
     loader = loader_of(rows, workers=workers, epoch_rows=60, max_unreadable=0.1)
@@ -243,7 +243,7 @@ def test_unreadable_rows_are_left_out_and_named(workers):
 
 
 def test_too_many_unreadable_rows_stop_the_run():
-    images = pictures(60)
+    images = encoded_images(60)
     images[::10] = [bytes([number]) * 9 for number in range(6)]
     loader = loader_of(stream_of(images), epoch_rows=60)
     with pytest.raises(DataError, match=r"6 of 60 rows of the stream cannot be read"):
@@ -253,7 +253,7 @@ def test_too_many_unreadable_rows_stop_the_run():
 @pytest.mark.parametrize("streaming", [False, True])
 def test_rows_without_an_image_are_counted_one_by_one(streaming):
     """Half of the rows hold none: too many as soon as enough rows were seen."""
-    images = [image if number % 2 else None for number, image in enumerate(pictures(400))]
+    images = [image if number % 2 else None for number, image in enumerate(encoded_images(400))]
     rows = stream_of(images) if streaming else rows_of(images)
     loader = loader_of(rows, epoch_rows=400, shuffle_block=64, cache=False)
     with pytest.raises(DataError, match=r"\d+ of \d{3} rows of the (test rows|stream) cannot be read, more than"):
@@ -273,7 +273,7 @@ def test_unreadable_rows_are_counted_over_all_processes():
 
 
 def test_a_streams_unreadable_rows_are_counted_over_all_processes():
-    images = pictures(60)
+    images = encoded_images(60)
     images[::10] = [b"broken"] * 6
     options = {"num_processes": 2, "epoch_rows": 60, "max_unreadable": 0.099}
     loaders = [loader_of(stream_of(images), process_index=rank, **options) for rank in (0, 1)]
@@ -300,14 +300,14 @@ def test_sizes(stream_rows):
     with pytest.raises(DataError, match="set data.epoch_rows"):
         TrainLoader(stream_rows, VIEW, batch_size=4)
     assert loader_of(stream_rows, batch_size=12).steps_per_epoch == 6
-    known = stream_of(pictures(10), shards=2)
+    known = stream_of(encoded_images(10), shards=2)
     assert TrainLoader(known, VIEW, batch_size=4, workers=0).steps_per_epoch == 2
     with pytest.raises(DataError, match="a batch larger than the data"):
         TrainLoader(known, VIEW, batch_size=12)
 
 
 def test_rows_without_labels_and_with_other_columns():
-    images = [{"bytes": data, "path": None} for data in pictures(12)]
+    images = [{"bytes": data, "path": None} for data in encoded_images(12)]
     dataset = Dataset.from_dict({"image": images, "text": list("abcdefghijkl")})
     dataset = dataset.cast_column("image", Image(decode=False)).to_iterable_dataset(num_shards=2)
     batch = take(loader_of(Rows(dataset, 12, None, True, "rows", ("text",)), epoch_rows=12, batch_size=12), 1)[0]
@@ -336,7 +336,7 @@ def test_a_stream_without_images_is_not_read_to_its_end(monkeypatch):
 
 def test_a_later_pass_may_begin_with_a_shard_that_cannot_be_read(monkeypatch):
     monkeypatch.setattr("hfcontrast.data.stream_batches._NONE_AT_FIRST", 10)
-    images = pictures(80)
+    images = encoded_images(80)
     images[60:] = [b"broken"] * 20  # the last of four shards: of seed 0 the first one in the third pass
     loader = loader_of(stream_of(images), batch_size=4, seed=0, max_unreadable=0.4)
     take(loader, 60)

@@ -10,7 +10,7 @@ from hfcontrast.data import TrainLoader
 from hfcontrast.data.sources import rows_of
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import FEATURES, pictures
+from tests.data.conftest import FEATURES, encoded_images
 
 COUNT = 12
 COLUMNS = {
@@ -23,7 +23,7 @@ COLUMNS = {
 
 
 def rows(names, streaming=False, **changed):
-    columns = {"image": [{"bytes": data, "path": None} for data in pictures(COUNT)], "label": [1, 2, 0] * 4}
+    columns = {"image": [{"bytes": data, "path": None} for data in encoded_images(COUNT)], "label": [1, 2, 0] * 4}
     features = {"depth": Value("float64"), "boxes": List(Value("int32")), "matrix": List(List(Value("float32")))}
     features |= {"indoors": Value("bool"), "tag": Value("string")}
     dataset = Dataset.from_dict(columns | COLUMNS | changed, features=Features(FEATURES | features))

@@ -13,9 +13,9 @@ from hfcontrast.data import TrainLoader, load_rows
 from hfcontrast.data.image_reader import ImageReader
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-IMAGES = pictures(24)
+IMAGES = encoded_images(24)
 BOTH = pytest.mark.parametrize("streaming", [False, True])
 
 

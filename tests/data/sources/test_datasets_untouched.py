@@ -12,14 +12,14 @@ from datasets.packaged_modules.webdataset.webdataset import WebDataset
 from datasets.utils.file_utils import ArchiveIterable
 
 from hfcontrast.data import load_rows
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
 
 @pytest.fixture
 def files(tmp_path):
     """Arguments that open an archive of six samples."""
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for number, data in enumerate(pictures(6)):
+        for number, data in enumerate(encoded_images(6)):
             for name, content in ((f"{number}.png", data), (f"{number}.cls", b"1")):
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)

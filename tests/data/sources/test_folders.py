@@ -12,9 +12,9 @@ from hfcontrast.data.sources import folders
 from hfcontrast.data.sources.folders import listing as listings
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-IMAGE = pictures(1)[0]
+IMAGE = encoded_images(1)[0]
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ from datasets import Dataset
 
 from hfcontrast.data import Source, available_splits, load_rows
 from hfcontrast.errors import DataError
-from tests.data.conftest import FEATURES, pictures
+from tests.data.conftest import FEATURES, encoded_images
 
 
 def write_parquet(folder):
     folder.mkdir(parents=True)
-    columns = {"image": [{"bytes": image, "path": None} for image in pictures(3)], "label": [0, 1, 2]}
+    columns = {"image": [{"bytes": image, "path": None} for image in encoded_images(3)], "label": [0, 1, 2]}
     Dataset.from_dict(columns, features=FEATURES).to_parquet(folder / "rows.parquet")
 
 
@@ -41,7 +41,7 @@ def test_a_folder_with_any_name_is_opened(tmp_path, name):
 def test_files_that_rows_name_are_opened_in_such_a_folder(tmp_path):
     folder = tmp_path / "a [1] # é"
     folder.mkdir()
-    for number, image in enumerate(pictures(3)):
+    for number, image in enumerate(encoded_images(3)):
         (folder / f"{number}.png").write_bytes(image)
     (folder / "rows.csv").write_text("image\n" + "".join(f"{folder}/{number}.png\n" for number in range(3)))
     for files in (f"{folder}/rows.csv", f"{folder}/*.csv"):

@@ -5,9 +5,9 @@ from datasets import ClassLabel, Dataset, Features, Image
 
 from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import DataError
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-PNG = pictures(1)[0]
+PNG = encoded_images(1)[0]
 ANIMALS = ["cat", "dog", "owl"] * 2
 
 

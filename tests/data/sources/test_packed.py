@@ -14,9 +14,9 @@ from hfcontrast.data import available_splits, load_rows
 from hfcontrast.data.held_out import held_out_sources
 from hfcontrast.data.sources import unpacking
 from hfcontrast.errors import DataError
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-IMAGES = pictures(6)
+IMAGES = encoded_images(6)
 CLASSES = {f"{name}/{i}.png": IMAGES[i] for name in ("cat", "dog") for i in range(3)}
 SAMPLES = {f"{i}.{ending}": data for i in range(6) for ending, data in (("png", IMAGES[i]), ("cls", b"1"))}
 

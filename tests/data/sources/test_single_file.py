@@ -9,9 +9,9 @@ import pytest
 
 from hfcontrast.data.sources import available_splits, load_rows
 from hfcontrast.errors import DataError
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 
-PNG = pictures(1)[0]
+PNG = encoded_images(1)[0]
 
 
 @pytest.fixture

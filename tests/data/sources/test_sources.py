@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from hfcontrast.data import TrainLoader, available_splits, load_rows
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
-from tests.data.conftest import pictures, rows_of
+from tests.data.conftest import encoded_images, rows_of
 
 VIEWS = (View(size=8),)
 
@@ -23,7 +23,7 @@ def first_batch(rows, **options):
 def folder(tmp_path_factory):
     """An imagefolder with two classes and two splits."""
     root = tmp_path_factory.mktemp("folder")
-    for number, data in enumerate(pictures(12)):
+    for number, data in enumerate(encoded_images(12)):
         place = root / ("train" if number < 8 else "test") / ("cat", "dog")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{number}.png").write_bytes(data)
@@ -64,7 +64,7 @@ def test_parquet_keeps_features(shards):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_webdataset(tmp_path, streaming):
     with tarfile.open(tmp_path / "train-000.tar", "w") as tar:
-        for number, data in enumerate(pictures(6)):
+        for number, data in enumerate(encoded_images(6)):
             for name, content in ((f"{number}.png", data), (f"{number}.cls", str(number % 3).encode())):
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)
@@ -79,7 +79,7 @@ def archive(path, count: int, first: int = 0, kind: str = "png", broken=()) -> l
     """Writes a tar of images with .cls; returns where each sample begins."""
     starts = []
     with tarfile.open(path, "w") as tar:
-        for number, data in enumerate(pictures(count, seed=first), first):
+        for number, data in enumerate(encoded_images(count, seed=first), first):
             starts.append(tar.offset)
             ending = kind if isinstance(kind, str) else kind[number % len(kind)]
             data = b"broken" if number in broken else data
@@ -147,7 +147,7 @@ def test_a_broken_image_in_an_archive_ends_no_stream(tmp_path, monkeypatch):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_labels_in_fields_and_as_texts(tmp_path, streaming, caplog):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for number, data in enumerate(pictures(6)):
+        for number, data in enumerate(encoded_images(6)):
             meta = b'{"place": {"label": %d, "name": "%s"}}' % (number % 3, [b"owl", b"cat"][number % 2])
             for name, content in ((f"{number}.jpg", data), (f"{number}.json", meta), (f"{number}.cls", meta[-6:-3])):
                 entry = tarfile.TarInfo(name)
@@ -168,7 +168,7 @@ def test_labels_in_fields_and_as_texts(tmp_path, streaming, caplog):
 
 
 def test_a_column_of_texts_called_label(saved, caplog):
-    images = [{"bytes": data, "path": None} for data in pictures(6)]
+    images = [{"bytes": data, "path": None} for data in encoded_images(6)]
     features = Features({"image": Image(), "label": Value("string")})
     words = ["b", "a", None, "b", "c", "b"]
     rows = saved(Dataset.from_dict({"image": images, "label": words}, features=features))
@@ -191,7 +191,7 @@ def test_archives_with_several_kinds_of_images(tmp_path, streaming):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_saved_to_disk(tmp_path, streaming):
-    dataset = rows_of(pictures(10)).dataset
+    dataset = rows_of(encoded_images(10)).dataset
     dataset.save_to_disk(tmp_path / "one")
     DatasetDict(train=dataset, test=dataset.select(range(3))).save_to_disk(tmp_path / "several")
     assert load_rows(str(tmp_path / "one"), streaming=streaming).num_rows == 10
@@ -213,7 +213,7 @@ def test_built_in(streaming):
 
 
 def test_columns_are_found_renamed_and_dropped(saved):
-    images = [{"bytes": data, "path": None} for data in pictures(4)]
+    images = [{"bytes": data, "path": None} for data in encoded_images(4)]
     columns = {
         "photo": images, "other": images, "kind": [0, 1, 0, 1], "size": [5, 6, 7, 8], "text": ["x", "y", "x", "z"],
     }  # fmt: skip
@@ -243,7 +243,7 @@ def test_columns_are_found_renamed_and_dropped(saved):
 
 
 def test_images_without_an_image_feature(saved):
-    dataset = Dataset.from_dict({"jpg": pictures(4), "cls": [3, 1, 2, 0]})
+    dataset = Dataset.from_dict({"jpg": encoded_images(4), "cls": [3, 1, 2, 0]})
     rows = saved(dataset)
     assert rows.dataset.features["image"] == Image(decode=False) and rows.dataset[0]["label"] == 3
     assert first_batch(rows)["pixel_values"].float().std() > 5

@@ -10,10 +10,10 @@ from hfcontrast import console
 from hfcontrast.data import available_splits, load_rows
 from hfcontrast.data.sources.tars_beside_tables import tars_beside_tables
 from hfcontrast.errors import DataError
-from tests.data.conftest import pictures
+from tests.data.conftest import encoded_images
 from tests.data.sources.test_archives import write
 
-IMAGES = pictures(6)
+IMAGES = encoded_images(6)
 
 
 @pytest.fixture
