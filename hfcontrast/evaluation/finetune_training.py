@@ -16,6 +16,7 @@ from ..encoders.layers import layer_distances, named_kinds
 from ..errors import under
 from ..nn.batch_norm import GlobalBatchNorm
 from ..nn.distributed import all_sum, rank, world_size
+from ..nn.random import generator_kept
 from ..nn.running_statistics import average_over_processes
 from ..nn.schedule import cosine
 from .features import join_processes
@@ -66,9 +67,8 @@ def finetune_accuracy(
     if not len(rows.labels):
         raise NoLabels("fine-tuning needs labeled images: there is none to train on")
     home = next(encoder.parameters()).device
-    devices = [home] if home.type == "cuda" else []
     with (
-        torch.random.fork_rng(devices=devices),
+        generator_kept(home),
         torch.enable_grad(),
         torch.autocast(home.type, enabled=False),
     ):

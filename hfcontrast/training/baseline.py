@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from ..atomic import write_json
+from ..nn.random import generator_kept
 from .build import Training
 from .environment import describe_environment
 from .tracking import set_evaluations_aside
@@ -49,8 +49,7 @@ class Evaluate(Protocol):
 
 def evaluate_method(evaluate: Evaluate, training: Training, thorough: bool = False) -> dict[str, float]:
     """Evaluates the encoder that would be published, leaving the training's random state and modes alone."""
-    devices = [training.accelerator.device] if training.accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with generator_kept(training.accelerator.device):
         return evaluate(training.method.export_encoder(), thorough)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import CheckpointError
+from ..nn.random import generator_kept
 from .build import Training
 from .step import OptimizerStep
 
@@ -98,7 +99,7 @@ class EarlyStopping:
             checkpoint: The checkpoint; None of a new run.
             notes: Those of the checkpoint.
         """
-        with self._undisturbed():
+        with generator_kept(self.training.accelerator.device):
             self.monitor.begin(self.training.method.export_encoder())
         if checkpoint is None:
             begun = time.monotonic()
@@ -191,14 +192,10 @@ class EarlyStopping:
         return self.training.recipe.optim.freeze_encoder_steps
 
     def _measure(self) -> dict[str, float]:
-        with self._undisturbed():
+        with generator_kept(self.training.accelerator.device):
             found: list[Any] = [self.monitor(self.training.method.export_encoder())]
         broadcast_object_list(found)  # the decision of one process
         return json.loads(json.dumps(found[0]))
-
-    def _undisturbed(self) -> Any:
-        device = self.training.accelerator.device
-        return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
     def _remember(self, step: int, figures: dict[str, float]) -> None:
         self.state |= {"best_step": step, "best": figures}

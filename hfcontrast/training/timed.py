@@ -4,6 +4,7 @@ The steps that are measured are taken back: a run that has decided on N steps is
 """
 
 import contextlib
+import copy
 import random
 import sys
 import time
@@ -113,7 +114,7 @@ def taken_back(training: Training) -> Iterator[None]:
     """A block whose steps leave no trace: weights, buffers, optimizer, random states and the position in the data are as before."""
     method, scaler = training.method, training.accelerator.scaler
     tensors = {name: value.detach().clone() for name, value in _tensors(method).items()}
-    optimizer = _copied(training.optimizer.state_dict())
+    optimizer = copy.deepcopy(training.optimizer.state_dict())
     scaling = scaler.state_dict() if scaler else None
     loader, states = training.loader.state_dict(), _random_states()
     modes = [(module, module.training) for module in method.modules()]
@@ -148,17 +149,6 @@ def _restore(method: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             now[name].copy_(tensors[name])
         else:
             setattr(module, own, tensors[name])
-
-
-def _copied(state: Any) -> Any:
-    """A copy of nested state with copies of its tensors."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {name: _copied(value) for name, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(_copied(value) for value in state)
-    return state
 
 
 def _random_states() -> dict[str, Any]:
