@@ -39,6 +39,7 @@ from .training.engines import own_states
 from .training.loop import AFTER, BEFORE, train
 from .training.loss_range import constant_loss
 from .training.notices import notices
+from .training.output_folder import missing_folders, remove_empty
 from .training.precision import about_precision
 from .training.record import precision_of
 
@@ -57,11 +58,14 @@ def run_training(recipe: Recipe) -> dict[str, Any]:
     datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)  # it logs errors that it then raises
     transformers.utils.logging.disable_progress_bar()  # of saving and loading; the training has its own
     joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    output = Path(recipe.train.output)
+    new = missing_folders(output)
     try:
         with own_states(), stopping_at_once(AT_ANY_TIME):
             return _run(recipe, leave=not joined)
     finally:
-        release(Path(recipe.train.output))
+        release(output)
+        remove_empty(new)  # of a run that was refused
 
 
 def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:

@@ -146,23 +146,27 @@ def told_counts(counts: Mapping[str, Any]) -> str:
 
 
 def told_series(counts: Mapping[str, Any]) -> str | None:
-    """What near-duplicates are, of which an evaluation by train images left out some or none; None of one without train images.
+    """What near-duplicates are, where an evaluation left out some, and that few train images say little; None where there is nothing to say.
+
+    How many there are is said by :func:`told_counts`.
 
     Args:
         counts: What it counted.
     """
     if not (train := counts.get("train_images")):
         return None
-    doubled = counts.get("near_duplicates", 0)
-    told = (
-        f"{counted(doubled, 'train images')} {'was' if doubled == 1 else 'were'} left out as near-duplicates, which have the pixels or the perceptual hash of a "
-        "test image; crops of a test image, or further images of its series, are not found so, and flatter"
-    )
+    doubled, told = counts.get("near_duplicates", 0), []
+    if doubled:
+        told.append(
+            "near-duplicates have the pixels or the perceptual hash of a test image; crops of a test image, or further images of its series, "
+            "are not found so, and flatter"
+        )
     if doubled > train:
-        told += f"; by the {train:,} that remained, figures say little"
+        told.append(f"by the {counted(train, 'train images')} that remained, figures say little")
     elif train < counts.get("test_classes", 0):
-        told += f"; by {counted(train, 'train images')} for {counts['test_classes']:,} classes, figures say little"
-    return f"{told}."
+        told.append(f"by {counted(train, 'train images')} for {counts['test_classes']:,} classes, figures say little")
+    text = "; ".join(told)
+    return f"{text[0].upper()}{text[1:]}." if text else None
 
 
 def told_labels(counts: Mapping[str, Any]) -> str:

@@ -15,8 +15,13 @@ from .machine import Machine
 METHOD = "simclr"  # of recipes/photos; what measures best on photographs in half an hour
 SIZES = {"cpu": "", "gpu": "_gpu", "gpus": "_multi_gpu"}  # what the names of its recipes end in
 SIZES_IN_WORDS = {"cpu": "a CPU", "gpu": "one GPU", "gpus": "several GPUs"}
+SMALL = 40  # pixels of the shorter side, up to which images are small: views of 64 px would be four times the work and show no more
+SMALL_SIZES = {"cpu": "_small", "gpu": "_small_gpu", "gpus": "_small_gpu"}  # for these
 # Images that a second of training takes, roughly, until the first steps are measured: of a CPU core, or a GPU.
 IMAGES_PER_SECOND = {"cpu": 200.0, "gpu": 3000.0, "gpus": 1500.0}
+VIEW_SIZES = (64, 128)  # sides of views that are tried before the recipe's, for images that are not small
+ENLARGED = 1.5  # times that the shorter side of the images may be of a view's
+SMALL_IMAGES_PER_SECOND = {"cpu": 800.0, "gpu": 12000.0, "gpus": 10000.0}
 MINUTES = 30.0  # without --time
 FULL_MEMORY = 16 * 2**30  # bytes of a GPU that the recipes' batches fit in
 STEPS_IN_AN_EPOCH = 4  # at least: a batch is that much smaller than the data
@@ -45,9 +50,20 @@ class Choice:
     capped: bool = False
 
 
-def recipe_for(machine: Machine) -> str:
-    """The name of the recipe for a machine."""
-    return f"photos/{METHOD}{SIZES[size_of(machine)]}"
+def recipe_for(machine: Machine, facts: ImageFacts | None = None) -> str:
+    """The name of the recipe for a machine.
+
+    Args:
+        machine: The machine.
+        facts: The images, which may be small; None as long as they have not been looked at.
+    """
+    sizes = SMALL_SIZES if facts is not None and small(facts) else SIZES
+    return f"photos/{METHOD}{sizes[size_of(machine)]}"
+
+
+def small(facts: ImageFacts) -> bool:
+    """Whether images are so small that views of 32 px show all of them."""
+    return min(facts.width, facts.height) <= SMALL
 
 
 def size_of(machine: Machine) -> str:
@@ -64,6 +80,7 @@ def choose(
     minutes: float | None = None,
     kind: str | None = None,
     length: Mapping[str, float] | None = None,
+    picked: bool = False,
 ) -> Choice:
     """Settings for images, machine and time.
 
@@ -74,12 +91,18 @@ def choose(
         minutes: What ``--time`` says.
         kind: What ``--kind`` says.
         length: ``epochs`` or ``steps``, where the command line fixes one of them: no time is chosen then.
+        picked: Whether the recipe was chosen too, and not named: then its views are no larger than the images need.
     """
     kind = (GRAY if facts.all_gray else PHOTOGRAPHS) if kind in (None, AUTO) else kind
     settings: dict[str, object] = {}
     for name, view in recipe.views.items():
         changed = {key: value for key, value in KINDS[kind].views.items() if key in view and view[key] != value}
         settings |= {f"views.{name}.{key}": value for key, value in changed.items()}
+    if picked:
+        fitting = view_size(facts)
+        settings |= {
+            f"views.{name}.size": fitting for name, view in recipe.views.items() if fitting and view["size"] > fitting
+        }
     if facts.window is not None:
         settings["data.window"] = list(facts.window)
     batch = batch_size(facts.count, machine, recipe.train.batch_size)
@@ -87,7 +110,10 @@ def choose(
         settings["train.batch_size"] = batch
         if recipe.optim.scale_lr == "none":  # adamw: by the square root (Malladi et al., 2022)
             settings["optim.lr"] = float(f"{recipe.optim.lr * math.sqrt(batch / recipe.train.batch_size):.2g}")
-    speed = IMAGES_PER_SECOND[size_of(machine)] * (machine.cores if machine.device == "cpu" else 1) * machine.processes
+    speeds = (
+        SMALL_IMAGES_PER_SECOND if max(view["size"] for view in recipe.views.values()) <= SMALL else IMAGES_PER_SECOND
+    )
+    speed = speeds[size_of(machine)] * (machine.cores if machine.device == "cpu" else 1) * machine.processes
     given, in_epoch = MINUTES if minutes is None else minutes, max(facts.count // batch, 1)
     possible = given * 60 * speed / facts.count
     epochs = min(possible, MOST_EPOCHS)
@@ -100,6 +126,11 @@ def choose(
     if epochs < FEW_EPOCHS and recipe.method.options.get("freeze_last_layer_epochs"):
         settings["method.freeze_last_layer_epochs"] = 0
     return Choice(settings, kind, epochs, taken, capped=not length and taken < given)
+
+
+def view_size(facts: ImageFacts) -> int | None:
+    """The side of views that shows all of images that are not large; None where the recipe's own is right."""
+    return next((size for size in VIEW_SIZES if min(facts.width, facts.height) <= ENLARGED * size), None)
 
 
 def batch_size(count: int, machine: Machine, full: int) -> int:

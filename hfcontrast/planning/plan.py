@@ -64,7 +64,10 @@ def plan_run(
     where = [*(f"data.{key}={value}" for key, value in source.items()), f"train.output={output}"]
     base = load_recipe(file, [*where, *overrides], common=common)
     facts = look(base.data.source(), images)
-    chosen = choose(facts, machine, base, minutes, kind, _length(base, given.keys()))
+    if recipe is None and (name := recipe_for(machine, facts)) != recipe_for(machine):
+        file = recipe_file(name)
+        base = load_recipe(file, [*where, *overrides], common=common)
+    chosen = choose(facts, machine, base, minutes, kind, _length(base, given.keys()), picked=recipe is None)
     chosen = for_released_weights(chosen, facts, machine, base, minutes)
     own = [f"{key}={json.dumps(value)}" for key, value in _without_given(chosen, given.keys()).items()]
     found = load_recipe(file, [*where, *own, *overrides], common=common)

@@ -1,7 +1,7 @@
 """The five lines that say what was chosen, and why."""
 
 from ..recipe import Recipe
-from .choice import FEW_EPOCHS, MOST_EPOCHS, SIZES_IN_WORDS, Choice, size_of
+from .choice import FEW_EPOCHS, MOST_EPOCHS, SIZES_IN_WORDS, SMALL, Choice, size_of, small
 from .images import ImageFacts
 from .kinds import KINDS
 from .machine import Machine
@@ -24,7 +24,8 @@ def five_lines(
     """
     settings = recipe.train
     size = next(iter(recipe.views.values()))["size"]
-    why = f", the one for {SIZES_IN_WORDS[size_of(machine)]}" if picked else ""
+    images = f" and images of at most {SMALL} px" if small(facts) else ""
+    why = f", the one for {SIZES_IN_WORDS[size_of(machine)]}{images}" if picked else ""
     length = f"{settings.epochs:g} epochs" if settings.epochs else f"{settings.steps} steps"
     if settings.minutes:
         length = f"{settings.minutes:g} minutes, about {_rounded(chosen.epochs)} passes over the images"

@@ -1,7 +1,10 @@
 """The output folder of a run: created, locked and checked before any time is spent on the data."""
 
+import contextlib
+import itertools
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -46,6 +49,19 @@ def make_output_folder(output: Path) -> None:
             raise RecipeError(
                 f"train.output: nothing can be written to {place} ({error.strerror}): choose another folder"
             ) from error
+
+
+def missing_folders(output: Path) -> list[Path]:
+    """A folder and those above it that do not exist yet, the innermost first."""
+    output = Path(os.path.abspath(output))
+    return list(itertools.takewhile(lambda one: not os.path.lexists(one), (output, *output.parents)))
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders, the innermost first, as long as there is nothing in them."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def occupy(output: Path, accelerator: Accelerator) -> None:

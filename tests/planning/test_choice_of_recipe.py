@@ -28,6 +28,20 @@ def test_the_recipe_is_that_of_the_machine():
     assert recipe_for(Machine("mps")) == recipe_for(Machine("cpu", processes=2)) == "photos/simclr"
 
 
+@pytest.mark.parametrize(
+    "width, height, cpu, gpu",
+    [(28, 28, 32, 32), (32, 200, 32, 32), (40, 40, 32, 32), (64, 64, 64, 64), (96, 120, 64, 64), (500, 375, 64, 128)],
+)
+def test_views_are_no_larger_than_the_images_need(width, height, cpu, gpu):
+    facts = ImageFacts(3000, width=width, height=height)
+    for machine, expected in ((CPU, cpu), (GPU, gpu)):
+        recipe = load_recipe(recipe_for(machine, facts))
+        settings = choose(facts, machine, recipe, picked=True).settings
+        assert settings.get("views.view.size", recipe.views["view"]["size"]) == expected
+    several = MACHINES["photos/simclr_multi_gpu"]
+    assert choose(facts, several, load_recipe("photos/simclr_multi_gpu")).settings.get("views.view.size") is None
+
+
 @pytest.mark.parametrize("count", [16, 77, 300, 3068, 100_000, 2_000_000])
 @pytest.mark.parametrize("minutes", [1.0, 30.0, 1440.0])
 @pytest.mark.parametrize("name", MACHINES)

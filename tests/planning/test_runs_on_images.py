@@ -19,7 +19,7 @@ from hfcontrast.recipe import load_recipe
 from hfcontrast.run import add_run_arguments, main, recipe_of
 
 
-def images_in(folder, count=20, gray=False, size=(40, 30), mode="RGB"):
+def images_in(folder, count=20, gray=False, size=(60, 48), mode="RGB"):
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(len(str(folder)))
     for number in range(count):
@@ -81,11 +81,25 @@ def test_five_lines_say_what_was_found_and_chosen(birds, tmp_path, monkeypatch, 
     recipe = plan_run("birds", None, ["train.device=cpu", "train.seed=3"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["images", "machine", "recipe", "length", "output"]
-    assert "24 in 2 classes (crow, gull)" in lines[0] and "color, 40 x 30 px" in lines[0] and "landscape" in lines[0]
+    assert "24 in 2 classes (crow, gull)" in lines[0] and "color, 60 x 48 px" in lines[0] and "landscape" in lines[0]
     assert "photos/simclr, the one for a CPU" in lines[2] and "photographs" in lines[2]
     assert (recipe.data.path, recipe.data.data_dir) == ("imagefolder", str(birds))
     assert recipe.train.output == "outputs/birds" and recipe.train.batch_size == 16 and recipe.train.seed == 3
     assert not Path("outputs").exists()
+
+
+def test_small_images_have_small_views_and_an_encoder_for_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images_in(tmp_path / "digits", size=(28, 28))
+    recipe = plan_run("digits", None, ["train.device=cpu"])
+    assert recipe.views["view"]["size"] == 32 and len(recipe.backbone.fields["hidden_sizes"]) == 3
+    assert (
+        "photos/simclr_small, the one for a CPU and images of at most 40 px: simclr at 32 px" in capsys.readouterr().out
+    )
+    named = plan_run("digits", "photos/simclr", ["train.device=cpu"])
+    assert named.views["view"]["size"] == 64
+    own = plan_run("digits", None, ["train.device=cpu", "views.all.size=48"])
+    assert own.views["view"]["size"] == 48
 
 
 def test_overrides_go_before_what_was_chosen(birds, tmp_path, monkeypatch):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from hfcontrast.commands import cli
-from hfcontrast.errors import RecipeError
+from hfcontrast.errors import DataError, RecipeError
 from hfcontrast.recipe import load_recipe
+from hfcontrast.run_training import run_training
 from hfcontrast.training import build as setup
 
 UNWRITABLE = Path("/proc/self/task")  # not even root can write here
@@ -56,6 +57,16 @@ def test_obstacles_of_a_run_are_reported_first(prepare, name, recipe_file, tmp_p
     with pytest.raises(RecipeError, match="train.output: nothing can be written to ") as error:
         setup.build_training(load_recipe(recipe_file("simclr"), [f"train.output={output}"]))
     assert f" {place} (" in str(error.value)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_refused_run_leaves_no_empty_folder(recipe_file, tmp_path, exists):
+    output, options = tmp_path / "runs/first", ["data.path=/no/such/folder"]
+    if exists:
+        output.mkdir(parents=True)
+    with pytest.raises(DataError):
+        run_training(load_recipe(recipe_file("simclr"), [f"train.output={output}", *options]))
+    assert output.exists() == (tmp_path / "runs").exists() == exists
 
 
 @needs_proc
