@@ -3,15 +3,30 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+PROBABILITIES = (  # of the operations of a view, as its fields are called
+    "horizontal_flip",
+    "vertical_flip",
+    "rotate",
+    "jitter",
+    "grayscale",
+    "sobel",
+    "blur",
+    "noise",
+    "solarize",
+    "cutout",
+)
+
 
 @dataclass(frozen=True)
 class View:
-    """A random crop with color augmentation, drawn for each (seed, epoch, sample, view).
+    """A random crop with augmentation, drawn for each (seed, epoch, sample, view).
 
-    The operations are applied in the order of the fields: crop and resize (antialiased), flips, color jitter (the four
-    in a random order, as in the papers), grayscale, blur, solarization; normalization follows. The meanings and ranges
-    are torchvision's (``RandomResizedCrop``, ``ColorJitter``, ``RandomGrayscale``, ``GaussianBlur``,
-    ``RandomSolarize``); a probability of 0 switches an operation off.
+    The operations are applied in this order: crop and resize (antialiased), flips, rotation, color jitter (the four in a
+    random order, as in the papers), grayscale, Sobel filters, blur, noise, solarization, normalization, cutout. The meanings
+    and ranges are torchvision's (``RandomResizedCrop``, ``ColorJitter``, ``RandomGrayscale``, ``GaussianBlur``, ``GaussianNoise``,
+    ``RandomSolarize``), those of the Sobel filters DeepCluster's (Caron et al., 2018) and those of cutout DeVries and Taylor's
+    (2017): with them this is every augmentation that SimCLR's figure 4 shows. A probability of 0 switches an operation off. Values
+    from black to white, or from one end of ``data.window`` to the other, count as 0..1.
 
     Args:
         name: What the recipe calls this view (``views.NAME.size=96``); unique within a method.
@@ -24,19 +39,31 @@ class View:
         interpolation: How the crop is resized.
         horizontal_flip: Probability of mirroring left to right.
         vertical_flip: Probability of mirroring top to bottom.
+        rotate: Probability of a rotation by 90, 180 or 270 degrees, each as often as the others.
         jitter: Probability that the color jitter (the next four) is applied at all.
         brightness: The factor is drawn from [max(0, 1 - brightness), 1 + brightness].
         contrast: As brightness, towards the image's mean gray.
         saturation: As brightness, towards the pixel's gray.
         hue: The shift is drawn from [-hue, hue] turns of the color circle, at most 0.5.
         grayscale: Probability of dropping the color.
+        sobel: Probability that the color is dropped and the gray image's gradients are taken (Sobel filters, edge pixels
+            repeated at the edges): red is half gray plus an eighth of the gradient to the right, green the same downwards, blue
+            half gray.
         blur: Probability of a Gaussian blur.
         blur_sigma: Range of the blur's standard deviation, in pixels of the resized crop.
+        noise: Probability of adding Gaussian noise, to each color of each pixel by itself; the sum is clipped.
+        noise_std: Range of the noise's standard deviation, in units of the range from black to white.
         solarize: Probability of inverting all values at or above the threshold.
         solarize_threshold: Threshold of the solarization, in 0..255.
-        crop_of: Another view whose crops these are too, box and flips, at this view's size and with its own color augmentation;
-            scale, ratio and flips of this one are then without effect. None: crops of its own.
-        repeat_after: Epochs after which the crops of an image (boxes and flips, not colors) come again: so many different ones
+        cutout: Probability of setting a square to 0 after the normalization, which is the mean color. Its center may be any pixel, and
+            what lies beyond the edges is cut off.
+        cutout_size: Side of that square, as a share of the crop's side; 0.5 is the paper's for CIFAR-10 (16 of 32 pixels).
+        unaugmented: So many of the crops, the last ones, are the whole image (its middle, where it is narrower or wider than
+            ``ratio`` allows), resized and without any of the operations. SimCLR's figure 5 compares augmentations on one
+            of two branches in this way.
+        crop_of: Another view whose crops these are too, box, flips and rotation, at this view's size and with its own color
+            augmentation; scale, ratio, flips and rotation of this one are then without effect. None: crops of its own.
+        repeat_after: Epochs after which the crops of an image (boxes, flips and rotations, not colors) come again: so many different ones
             each image has. None: every epoch has new ones.
 
     Raises:
@@ -52,16 +79,23 @@ class View:
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
+    rotate: float = 0.0
     jitter: float = 0.8
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
     grayscale: float = 0.0
+    sobel: float = 0.0
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    noise: float = 0.0
+    noise_std: tuple[float, float] = (0.05, 0.15)
     solarize: float = 0.0
     solarize_threshold: int = 128
+    cutout: float = 0.0
+    cutout_size: float = 0.5
+    unaugmented: int = 0
     crop_of: str | None = None
     repeat_after: int | None = None
 
@@ -69,7 +103,7 @@ class View:
         for field in fields(self):  # YAML and JSON give lists
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
-        for name in ("horizontal_flip", "vertical_flip", "jitter", "grayscale", "blur", "solarize"):
+        for name in PROBABILITIES:
             self._require(0 <= getattr(self, name) <= 1, name, "a probability between 0 and 1")
         for name in ("brightness", "contrast", "saturation"):
             self._require(getattr(self, name) >= 0, name, "0 or more")
@@ -80,6 +114,9 @@ class View:
         self._require(0 < self.ratio[0] <= self.ratio[1], "ratio", "a range (low, high) above 0")
         self._require(0 < self.blur_sigma[0] <= self.blur_sigma[1], "blur_sigma", "a range (low, high) above 0")
         self._require(0 <= self.solarize_threshold <= 255, "solarize_threshold", "between 0 and 255")
+        self._require(0 < self.noise_std[0] <= self.noise_std[1], "noise_std", "a range (low, high) above 0")
+        self._require(0 < self.cutout_size <= 1, "cutout_size", "a share of the side within (0, 1]")
+        self._require(self.unaugmented >= 0, "unaugmented", "0 or more")
         self._require(self.repeat_after is None or self.repeat_after >= 1, "repeat_after", "1 epoch or more, or null")
         self._require(self.interpolation in ("bilinear", "bicubic"), "interpolation", "bilinear or bicubic")
 

@@ -583,7 +583,11 @@ def test_settings_that_came_later_leave_the_hashes_of_older_recipes():
     recipe["train"] = {"epochs": 1}
     assert load_recipe(recipe).fingerprint().hash == "4d1ea1b675f3e19c"
     assert load_recipe(recipe, ["data.max_unreadable=0.2"]).fingerprint().hash == "4d1ea1b675f3e19c"
-    for change in ("optim.layer_decay=0.9", "optim.no_decay=[positions]", "data.max_pixels=1000", "data.workers=0"):
+    same = ["views.view.rotate=0", "views.view.noise_std=[0.05, 0.15]", "views.view.unaugmented=0"]
+    assert load_recipe(recipe, same).fingerprint().hash == "4d1ea1b675f3e19c"
+    views = ("views.view.rotate=0.1", "views.view.cutout_size=0.4", "views.view.unaugmented=1")
+    others = ("optim.layer_decay=0.9", "optim.no_decay=[positions]", "data.max_pixels=1000", "data.workers=0")
+    for change in (*views, *others):
         free = change == "data.workers=0"
         assert (load_recipe(recipe, [change]).fingerprint().hash == "4d1ea1b675f3e19c") is free
 

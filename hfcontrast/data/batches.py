@@ -86,7 +86,7 @@ class BatchBuilder:
             rows: How many.
 
         Returns:
-            For each key uint8 (rows, V, size, size, 3) and under ``{key}_color`` float32 (rows, V, 8); ``index``
+            For each key uint8 (rows, V, size, size, 3) and under ``{key}_color`` float32 (rows, V, 14); ``index``
             (rows,) int64; ``labels`` (rows,) int64 where the rows are labeled; ``input_ids`` and ``attention_mask``
             (rows, T) int64 where captions are read; further columns as lists, or as tensors (rows, ...) where a method
             takes them.

@@ -36,7 +36,7 @@ class TrainLoader:
     not on workers or processes. Of a stream the same holds for each row, but each process reads shards of its own, so which rows share a
     batch depends on how many there are.
 
-    A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_color`` float32 (B, V, 8) (both
+    A micro-batch is a dict: for each view key uint8 (B, V, H, W, 3), under ``{key}_color`` float32 (B, V, 14) (both
     for ``ColorAugmentation``), ``index`` (B,) int64 the position in the data set (of a stream whose shards' lengths are not
     known: the shard's number times 2**32 and the position in it), ``labels`` (B,) int64 where the rows have labels,
     ``input_ids`` and ``attention_mask`` (B, T) where captions are read, and the rows' further columns as lists, or as

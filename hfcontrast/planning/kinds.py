@@ -5,6 +5,7 @@ from typing import Any
 
 AUTO = "auto"
 PHOTOGRAPHS, GRAY = "photographs", "gray"
+LATER = frozenset({"rotate"})  # what runs of earlier versions have not, which are resumed all the same
 _NO_COLOR = {"saturation": 0.0, "hue": 0.0, "grayscale": 0.0, "solarize": 0.0}
 
 
@@ -32,8 +33,8 @@ KINDS: dict[str, Kind] = {
     ),
     "textures": Kind(
         "what has no up and down: textures, aerial and satellite images, microscopy in color",
-        {"horizontal_flip": 0.5, "vertical_flip": 0.5},
-        "crops, flips in both directions, color",
+        {"horizontal_flip": 0.5, "vertical_flip": 0.5, "rotate": 0.75},  # all eight orientations, each as often
+        "crops, flips in both directions, rotations by right angles, color",
     ),
     "documents": Kind(
         "pages, forms, drawings: what cannot be mirrored, and is read as a whole",

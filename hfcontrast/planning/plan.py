@@ -15,7 +15,7 @@ from ..recipe.published import FILE, own_recipe
 from ..renamed import without_warnings
 from .choice import Choice, choose, recipe_for
 from .images import look, source_of
-from .kinds import AUTO, KINDS
+from .kinds import AUTO, KINDS, LATER
 from .machine import this_machine
 from .released import RECIPE as RELEASED
 from .released import check_resumed, for_released_weights, refuse_twice, weights_override
@@ -165,8 +165,8 @@ def _resumed(
                 f"{folder} holds a run of {before.method.name} by another recipe than {recipe}: {advice}"
             )
     if kind not in (None, AUTO):
-        wanted = KINDS[kind].views.items()
-        if any(view.get(key, value) != value for view in before.views.values() for key, value in wanted):
+        wanted = {key: value for key, value in KINDS[kind].views.items() if key not in LATER}
+        if any(view.get(key, value) != value for view in before.views.values() for key, value in wanted.items()):
             raise CheckpointError(f"{folder} holds a run with other views than those of --kind {kind}: {advice}")
     found = load_recipe(former, overrides, former=True)
     found.train.output = str(folder)

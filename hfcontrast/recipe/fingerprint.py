@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PluginError
+from ..view import View
 from .renamed import with_old_names
 
 if TYPE_CHECKING:
@@ -27,7 +28,17 @@ LENGTH = (
     "steps",
     "minutes",
 )  # of ``train``: what may change between two starts, as schedules are then stretched
-_LATER_OF_VIEWS = ("crop_of", "repeat_after")
+_LATER_OF_VIEWS = (
+    "crop_of",
+    "repeat_after",
+    "rotate",
+    "sobel",
+    "noise",
+    "noise_std",
+    "cutout",
+    "cutout_size",
+    "unaugmented",
+)
 
 
 class Fingerprint(NamedTuple):
@@ -67,7 +78,8 @@ def same_but_length(old: "Recipe", new: "Recipe") -> bool:
 
 def _without_later(view: dict[str, Any]) -> dict[str, Any]:
     """The settings of a view without those that older recipes do not have, where they change nothing."""
-    return {name: value for name, value in view.items() if name not in _LATER_OF_VIEWS or value is not None}
+    defaults = {name: json.loads(json.dumps(getattr(View, name))) for name in _LATER_OF_VIEWS}
+    return {name: value for name, value in view.items() if name not in defaults or value != defaults[name]}
 
 
 def _first_names(method: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ EPOCH = "crop_epoch"  # the entry of a batch with the epochs in which its crops 
 _BLOCK = 64  # rows that are computed at once, whoever computes them: so that they are the same to the bit
 _FOLDER = "hfcontrast_features"
 _COLORS = ("brightness", "contrast", "saturation", "hue")
-_DISTORTIONS = ("grayscale", "blur", "solarize")
+_DISTORTIONS = ("grayscale", "sobel", "blur", "noise", "solarize", "cutout")
 _VERSION = 1  # of how they are computed
 
 
@@ -218,6 +218,9 @@ def _crop_facts(own: list[View], views: tuple[View, ...]) -> list[dict[str, Any]
     sources = [named[view.crop_of or view.name] for view in own]
     return [
         {name: getattr(source, name) for name in ("scale", "ratio", "horizontal_flip", "vertical_flip", "repeat_after")}
+        | {
+            name: value for name in ("rotate", "unaugmented") if (value := getattr(source, name))
+        }  # others stay where they are
         | {"size": view.size, "interpolation": view.interpolation, "numbers": numbers[source.name].tolist()}
         for view, source in zip(own, sources)
     ]

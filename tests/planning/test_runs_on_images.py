@@ -1,6 +1,7 @@
 """`hfcontrast train --images FOLDER`: what is found, said and written, and what is refused in one sentence."""
 
 import argparse
+import json
 import re
 import shutil
 import zipfile
@@ -244,6 +245,18 @@ def test_settings_that_say_the_same_twice_are_refused(birds):
     with pytest.raises(RecipeError, match="both|so does data.data_dir"):
         plan_run(str(birds), None, ["data.data_dir=x"])
     assert main(["photos/simclr", "--kind", "gray"]) == 2
+
+
+def test_a_run_on_textures_of_an_earlier_version_is_resumed_without_rotations(birds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = plan_run("birds", None, [], kind="textures")
+    assert recipe.views["view"]["rotate"] == 0.75
+    values = recipe.to_dict()
+    del values["views"]["view"]["rotate"]
+    folder = tmp_path / "outputs/birds/checkpoints"
+    (folder / "step_000001").mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(json.dumps(values))
+    assert plan_run("birds", None, [], kind="textures").views["view"]["rotate"] == 0
 
 
 def test_a_run_is_made_and_resumed_with_what_was_chosen_for_it(birds, tmp_path, monkeypatch, capsys):

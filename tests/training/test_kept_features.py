@@ -122,6 +122,7 @@ def test_a_run_on_kept_features_resumes_exactly(tmp_path):
     [
         (["views.view.repeat_after="], "views.view.repeat_after says, and it is null"),
         (["views.teacher.grayscale=0.2"], "view 'teacher', whose colors are drawn anew"),
+        (["views.teacher.noise=0.2"], "view 'teacher', whose colors are drawn anew"),
         (["views.teacher.hue=0.2"], "view 'teacher', whose colors are drawn anew"),
         (["data.streaming=true", "data.epoch_rows=72"], "rows that have numbers"),
         (["method={name: simclr}", "views={all: {size: 16}}"], "method 'simclr' has no frozen encoder here"),

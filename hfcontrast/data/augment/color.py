@@ -56,7 +56,7 @@ class ColorAugmentation:
 
         Args:
             batch: What a loader yields: for each key uint8 (B, V, H, W, 3) and, under ``{key}_color``, float32
-                (B, V, 8) parameters, both on the CPU; other tensors are only moved, other values passed on.
+                (B, V, 14) parameters, both on the CPU; other tensors are only moved, other values passed on.
             device: Where the method runs.
 
         Returns:

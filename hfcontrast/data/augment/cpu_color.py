@@ -10,22 +10,35 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from hfcontrast.data.augment.cpu_blur import blur_plane, kernel
+from hfcontrast.data.augment.cpu_filters import add_noise, cut_out, sobel
 from hfcontrast.data.augment.definition import GRAY_WEIGHTS
-from hfcontrast.data.augment.draws import BLUR, GRAYSCALE, JITTER_ORDERS, NEUTRAL, ORDER, SOLARIZE
-from hfcontrast.data.augment.execution import compile_loop
+from hfcontrast.data.augment.draws import (
+    BLUR,
+    CUTOUT_SIZE,
+    CUTOUT_X,
+    CUTOUT_Y,
+    GRAYSCALE,
+    JITTER_ORDERS,
+    NEUTRAL,
+    NOISE,
+    NOISE_KEY,
+    ORDER,
+    SOBEL,
+    SOLARIZE,
+)
+from hfcontrast.data.augment.execution import FASTMATH, compile_loop
 
-# Sums in another order, multiply-add, reciprocals: results differ in the last bits only. There is no NaN in pixels.
-_FASTMATH = {"reassoc", "contract", "arcp", "nsz", "nnan"}
 _GRAY = np.array(GRAY_WEIGHTS, dtype=np.float32)
 _ZERO, _ONE, _TWO, _FOUR, _SIX = (np.float32(v) for v in (0, 1, 2, 4, 6))
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _clip(value):
     return min(max(value, _ZERO), _ONE)
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _sum_block(values):
     total = _ZERO
     for i in range(values.size):
@@ -33,7 +46,7 @@ def _sum_block(values):
     return total
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _sum(values):
     total = 0.0
     for start in range(0, values.size, 1024):  # float32 within a block, float64 between blocks
@@ -41,7 +54,7 @@ def _sum(values):
     return total
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _load(pixels, red, green, blue):
     for i in range(red.size):
         red[i] = np.float32(pixels[3 * i]) / np.float32(255)
@@ -49,13 +62,13 @@ def _load(pixels, red, green, blue):
         blue[i] = np.float32(pixels[3 * i + 2]) / np.float32(255)
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _blend_constant(values, factor, constant):
     for i in range(values.size):
         values[i] = _clip(factor * values[i] + constant)
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _saturate(red, green, blue, factor):
     rest = _ONE - factor
     for i in range(red.size):
@@ -66,13 +79,13 @@ def _saturate(red, green, blue, factor):
         blue[i] = _clip(factor * b + gray)
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _channel(top, spread, turn):
     turn = turn - _SIX if turn >= _SIX else turn
     return top - spread * _clip(min(turn, _FOUR - turn))
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _shift_hue(red, green, blue, shift):
     shift = shift * _SIX
     for i in range(red.size):
@@ -90,7 +103,7 @@ def _shift_hue(red, green, blue, shift):
         blue[i] = _channel(top, spread, sextant + np.float32(1))
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _jitter(red, green, blue, operation, factor):
     if operation == 3:
         if factor != _ZERO:
@@ -108,7 +121,7 @@ def _jitter(red, green, blue, operation, factor):
         _blend_constant(blue, factor, constant)
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _to_gray(red, green, blue):
     for i in range(red.size):
         gray = _GRAY[0] * red[i] + _GRAY[1] * green[i] + _GRAY[2] * blue[i]
@@ -117,73 +130,7 @@ def _to_gray(red, green, blue):
         blue[i] = gray
 
 
-@compile_loop(_FASTMATH)
-def _weigh(source, center, step, size, weights, result):
-    """result[x] = sum over d of weights[abs(d)] * source[center + d * step + x]; weights[1:] come in fours."""
-    middle = source[center : center + size]
-    for x in range(size):
-        result[x] = weights[0] * middle[x]
-    for d in range(1, weights.size, 4):  # four at once, so that sums stay in registers
-        w1, w2, w3, w4 = weights[d], weights[d + 1], weights[d + 2], weights[d + 3]
-        low, high = center - d * step, center + d * step
-        a1, b1 = source[low : low + size], source[high : high + size]
-        a2, b2 = source[low - step : low - step + size], source[high + step : high + step + size]
-        a3, b3 = source[low - 2 * step : low - 2 * step + size], source[high + 2 * step : high + 2 * step + size]
-        a4, b4 = source[low - 3 * step : low - 3 * step + size], source[high + 3 * step : high + 3 * step + size]
-        for x in range(size):
-            first = w1 * (a1[x] + b1[x]) + w2 * (a2[x] + b2[x])
-            result[x] += first + (w3 * (a3[x] + b3[x]) + w4 * (a4[x] + b4[x]))
-
-
-@compile_loop(_FASTMATH)
-def _reflect(position, size):
-    position = abs(position)
-    position = position if position < size else 2 * (size - 1) - position
-    return min(max(position, 0), size - 1)  # beyond one reflection the weights are 0
-
-
-@compile_loop(_FASTMATH)
-def _blur_plane(plane, height, width, weights, wide, tall):
-    """Along the rows, then along the columns, each over the whole plane at once.
-
-    Both buffers have lines of ``pitch`` values, with room for the reflected pixels to the left and right in the one and
-    for reflected lines above and below in the other; what is computed across the ends of lines is not used.
-    """
-    reach = weights.size - 1
-    pitch = width + 2 * reach
-    for y in range(height):
-        row, line = plane[y * width : (y + 1) * width], wide[y * pitch : (y + 1) * pitch]
-        line[reach : reach + width] = row
-        for x in range(1, reach + 1):
-            line[reach - x] = row[_reflect(-x, width)]
-            line[reach + width - 1 + x] = row[_reflect(width - 1 + x, width)]
-    size = height * pitch - 2 * reach
-    _weigh(wide, reach, 1, size, weights, tall[reach * pitch :])
-    for y in range(1, reach + 1):
-        above, below = (reach - y) * pitch, (reach + height - 1 + y) * pitch
-        source = (reach + _reflect(-y, height)) * pitch
-        tall[above : above + width] = tall[source : source + width]
-        source = (reach + _reflect(height - 1 + y, height)) * pitch
-        tall[below : below + width] = tall[source : source + width]
-    _weigh(tall, reach * pitch, pitch, size, weights, wide)
-    for y in range(height):
-        plane[y * width : (y + 1) * width] = wide[y * pitch : y * pitch + width]
-
-
-@compile_loop(_FASTMATH)
-def _kernel(sigma, side):
-    """Weights from the center outwards, zeros at the end to make them come in fours."""
-    reach = min(int(np.ceil(np.float32(4) * sigma)), side - 1)
-    weights = np.zeros(1 + (reach + 3) // 4 * 4, dtype=np.float32)
-    total = 0.0
-    for d in range(reach + 1):
-        weight = np.exp(-0.5 * (d / sigma) ** 2)
-        total += weight if d == 0 else 2 * weight
-        weights[d] = weight
-    return weights / np.float32(total)
-
-
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _store_interleaved(red, green, blue, threshold, scale, shift, out):
     for i in range(red.size):
         r, g, b = red[i], green[i], blue[i]
@@ -195,14 +142,14 @@ def _store_interleaved(red, green, blue, threshold, scale, shift, out):
         out[3 * i + 2] = b * scale[2] + shift[2]
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _store_plane(values, threshold, scale, shift, out):
     for i in range(values.size):
         value = _ONE - values[i] if values[i] >= threshold else values[i]
         out[i] = value * scale + shift
 
 
-@compile_loop(_FASTMATH)
+@compile_loop(FASTMATH)
 def _augment_some(pixels, parameters, orders, height, width, scale, shift, interleaved, out):
     """Crops as rows: pixels (N, H * W * 3) uint8, out (N, H * W * 3) float32, interleaved or in planes."""
     size = height * width
@@ -219,21 +166,28 @@ def _augment_some(pixels, parameters, orders, height, width, scale, shift, inter
             _jitter(red, green, blue, operation, values[operation])
         if values[GRAYSCALE] > 0:
             _to_gray(red, green, blue)
+        if values[SOBEL] > 0:
+            sobel(red, green, blue, height, width)
         if values[BLUR] > 0:
-            weights = _kernel(values[BLUR], min(height, width))
-            if values[GRAYSCALE] > 0:
-                _blur_plane(red, height, width, weights, wide, tall)
+            weights = kernel(values[BLUR], min(height, width))
+            if values[GRAYSCALE] > 0 and values[SOBEL] == 0:
+                blur_plane(red, height, width, weights, wide, tall)
                 green[:] = red
                 blue[:] = red
             else:
                 for c in range(3):
-                    _blur_plane(planes[c], height, width, weights, wide, tall)
+                    blur_plane(planes[c], height, width, weights, wide, tall)
+        if values[NOISE] > 0:
+            add_noise(planes, size, values[NOISE], values[NOISE_KEY])
         if interleaved:
             _store_interleaved(red, green, blue, values[SOLARIZE], scale, shift, out[n])
         else:
             for c in range(3):
                 part = out[n, c * size : (c + 1) * size]
                 _store_plane(planes[c], values[SOLARIZE], scale[c], shift[c], part)
+        if values[CUTOUT_SIZE] > 0:
+            y, x, side = int(values[CUTOUT_Y]), int(values[CUTOUT_X]), int(values[CUTOUT_SIZE])
+            cut_out(out[n], height, width, interleaved, y, x, side)
 
 
 def compile_loop_of_colors() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from hfcontrast.data.augment.definition import cut_crop
+from hfcontrast.data.augment.definition import cut_crop, rotate
 from hfcontrast.data.augment.draws import Draws
 from hfcontrast.data.augment.execution import loops
 from hfcontrast.view import View
@@ -55,7 +55,8 @@ class CropCutter:
     ) -> None:
         compiled = loops("crops")
         for key, drawn in draws.items():
-            boxes, flips, modes, out = drawn.boxes.tolist(), drawn.flips.tolist(), self._modes[key], buffers[key]
+            boxes, flips, turns = drawn.boxes.tolist(), drawn.flips.tolist(), drawn.turns.tolist()
+            modes, out = self._modes[key], buffers[key]
             size, array = self.buffers[key][1], out.numpy()
             for row, image in enumerate(images):
                 for number, mode in enumerate(modes):
@@ -64,6 +65,8 @@ class CropCutter:
                         compiled.cut_small(image, *box, mode == "bicubic", *flip, array[start + row, number])
                     else:
                         out[start + row, number].copy_(cut_crop(image, box, size, mode, *flip))
+                    if turns[row][number]:
+                        array[start + row, number] = rotate(array[start + row, number], turns[row][number])
 
 
 @contextlib.contextmanager

@@ -4,6 +4,12 @@ Crops are those of torchvision's ``resized_crop`` on bytes: torch's own antialia
 Color operations are those of torchvision's v2 functional operations on float images, here in double precision and written for
 reading; the executions compute them for whole batches.
 
+Noise is that of torchvision's ``gaussian_noise`` with random numbers that depend on the crop's key and the pixel alone; cutout is that of
+DeVries and Taylor (2017, arXiv:1708.04552), zeros after the normalization; Sobel filters are those of DeepCluster (Caron et al., 2018,
+arXiv:1807.05520), which SimCLR studies too, with these deviations: gray weighs the colors as everywhere here instead of alike, gradients
+point to the right and down instead of to the left and up, edge pixels are repeated beyond the edges instead of zeros, and the two gradients are two of
+three channels in 0..1, so that an encoder of color images takes them.
+
 Deviation from torchvision: the kernel of the blur reaches ``ceil(4 sigma)`` pixels to each side (at most the crop's
 side less one) instead of a fixed size; what is cut off weighs less than 1e-4.
 """
@@ -20,16 +26,23 @@ from hfcontrast.data.augment.draws import (
     BLUR,
     BRIGHTNESS,
     CONTRAST,
+    CUTOUT_SIZE,
+    CUTOUT_X,
+    CUTOUT_Y,
     GRAYSCALE,
     HUE,
     JITTER_ORDERS,
     NEUTRAL,
+    NOISE,
+    NOISE_KEY,
     ORDER,
     SATURATION,
+    SOBEL,
     SOLARIZE,
 )
 
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
+MULTIPLIERS = (0x7FEB352D, 0x846CA68B)  # of the hash that noise is made of
 # The operators behind F.interpolate(antialias=True) without its checks, which take longer than a crop of 32 pixels.
 _RESIZE = {
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
@@ -64,12 +77,17 @@ def cut_crop(
     return pixels[0].permute(1, 2, 0)
 
 
+def rotate(pixels: np.ndarray, turns: int) -> np.ndarray:
+    """Turns a crop (size, size, 3) counterclockwise by so many times 90 degrees, into new memory."""
+    return np.ascontiguousarray(np.rot90(pixels, turns))
+
+
 def augment_color(pixels: Tensor, parameters: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """All color operations on one crop, in their order, and normalization.
 
     Args:
         pixels: (H, W, 3) uint8.
-        parameters: (8,), columns as in ``draws``.
+        parameters: (14,), columns as in ``draws``.
         mean: Mean of the normalization for each channel, for values in 0..1.
         std: Standard deviation of the normalization for each channel.
 
@@ -82,10 +100,18 @@ def augment_color(pixels: Tensor, parameters: Sequence[float], mean: Sequence[fl
             image = _JITTER[column](image, float(parameters[column]))
     if parameters[GRAYSCALE]:
         image = to_gray(image).expand_as(image)
+    if parameters[SOBEL]:
+        image = sobel(image)
     if parameters[BLUR]:
         image = blur(image, float(parameters[BLUR]))
+    if parameters[NOISE]:
+        image = (image + float(parameters[NOISE]) * noise(int(parameters[NOISE_KEY]), *image.shape[1:])).clamp(0, 1)
     image = torch.where(image >= float(parameters[SOLARIZE]), 1 - image, image)
-    return (image - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    image = (image - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    if parameters[CUTOUT_SIZE]:
+        y, x, side = (int(parameters[column]) for column in (CUTOUT_Y, CUTOUT_X, CUTOUT_SIZE))
+        image = cut_out(image, y, x, side)
+    return image
 
 
 def change_brightness(image: Tensor, factor: float) -> Tensor:
@@ -131,6 +157,45 @@ def blur(image: Tensor, sigma: float) -> Tensor:
         last = image.shape[axis] - 1
         padded = image.index_select(axis, torch.where(positions > last, 2 * last - positions, positions))
         image = (padded.unfold(axis, len(weights), 1) * weights).sum(-1)
+    return image
+
+
+def sobel(image: Tensor) -> Tensor:
+    """The gradients of the gray image to the right and down, (3, H, W) in 0..1: half plus an eighth of each; blue is half."""
+    gray = to_gray(image)[0]
+    padded = torch.nn.functional.pad(gray[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    height, width = gray.shape
+    result = torch.full_like(image, 0.5)
+    for y, weight in enumerate((1, 2, 1)):  # 3 lines, smoothed along the other axis
+        rows, columns = padded[y : y + height], padded[:, y : y + width]
+        result[0] += weight * (rows[:, 2:] - rows[:, :-2]) / 8
+        result[1] += weight * (columns[2:] - columns[:-2]) / 8
+    return result
+
+
+def noise(key: int, height: int, width: int) -> Tensor:
+    """(3, H, W) numbers of the standard normal distribution: Box and Muller's, of two hashes of the key and the place in (H, W, 3)."""
+    places = np.arange(height * width * 3, dtype=np.uint64).reshape(height, width, 3)
+    start = hashed(np.uint64(key))
+    first, second = (hashed((2 * places + half) ^ start) >> np.uint64(8) for half in (np.uint64(0), np.uint64(1)))
+    radius = np.sqrt(-2 * np.log((first + 1) / 2**24))  # of a uniform number in (0, 1]
+    return torch.from_numpy(radius * np.cos(2 * np.pi * second / 2**24)).permute(2, 0, 1)
+
+
+def hashed(values: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
+    """A hash of 32 bits (C. Wellons, 2018, "lowbias32")."""
+    mask = np.uint64(2**32 - 1)
+    values = values ^ (values >> np.uint64(16))
+    values = values * np.uint64(MULTIPLIERS[0]) & mask
+    values = values ^ (values >> np.uint64(15))
+    values = values * np.uint64(MULTIPLIERS[1]) & mask
+    return values ^ (values >> np.uint64(16))
+
+
+def cut_out(image: Tensor, y: int, x: int, side: int) -> Tensor:
+    """A copy with zeros in a square around a pixel, as far as it lies within the image."""
+    image, top, left = image.clone(), y - side // 2, x - side // 2
+    image[:, max(top, 0) : top + side, max(left, 0) : left + side] = 0
     return image
 
 

@@ -1,4 +1,4 @@
-"""What is drawn for each crop: its box, its flips and the parameters of its color augmentation, from (seed, epoch, sample, view)."""
+"""What is drawn for each crop: its box, flips and rotation and the parameters of its color augmentation, from (seed, epoch, sample, view)."""
 
 import math
 from itertools import permutations
@@ -14,13 +14,19 @@ _ATTEMPTS = 10  # of RandomResizedCrop, before it falls back to a central crop
 SUFFIX = "_color"  # of the batch key that has the color parameters of a key's crops
 # The columns of the color parameters of a crop; at its neutral value an operation changes nothing.
 BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER, GRAYSCALE, BLUR, SOLARIZE = range(8)
-PARAMETERS = 8
-NEUTRAL = np.array([1, 1, 1, 0, 0, 0, 0, 2], dtype=np.float32)  # sigma 0: no blur; threshold 2: nothing is above it
+SOBEL, NOISE, NOISE_KEY, CUTOUT_Y, CUTOUT_X, CUTOUT_SIZE = range(8, 14)
+PARAMETERS = 14
+# sigma 0: no blur; threshold 2: nothing is above it; deviation 0: no noise; side 0: nothing is cut out
+NEUTRAL = np.array([1, 1, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0], dtype=np.float32)
+KEYS = 2**24  # of the noise: as many whole numbers as float32 has without a gap
 JITTER_ORDERS = np.array(list(permutations(range(4))))  # (24, 4): the column of each stage of the color jitter
 
 # Which draw of a crop is used for what; the attempts at a crop box follow.
 _FLIPS, _JITTER, _FACTORS, _ORDER, _GRAY, _BLUR, _SIGMA, _SOLARIZE, _BOX = 0, 2, 3, 7, 8, 9, 10, 11, 12
 _DRAWS = _BOX + 4 * _ATTEMPTS
+# Further ones, which are drawn only where one of their operations is on: the others stay what they are.
+_ROTATE, _TURNS, _SOBEL, _NOISE, _STD, _KEY, _CUTOUT, _CENTER = range(_DRAWS, _DRAWS + 8)
+_ALL_DRAWS = _CENTER + 2
 
 
 class Draws(NamedTuple):
@@ -29,14 +35,18 @@ class Draws(NamedTuple):
     Attributes:
         boxes: (B, V, 4) int64: top, left, height, width of each crop in its image, in pixels.
         flips: (B, V, 2) bool: mirrored left to right, mirrored top to bottom.
-        color: (B, V, 8) float32: factors of brightness, contrast, saturation; hue shift in turns; number of the
+        color: (B, V, 14) float32: factors of brightness, contrast, saturation; hue shift in turns; number of the
             permutation in ``JITTER_ORDERS``; grayscale 0/1; sigma of the blur in pixels (0: none); threshold of the
-            solarization in 0..1 (2: none).
+            solarization in 0..1 (2: none); Sobel filters 0/1; standard deviation of the noise in 0..1 (0: none) and its key, a
+            whole number below ``KEYS``; row, column and side of the square that is cut out, in pixels (row and column of its
+            center; side 0: none).
+        turns: (B, V) int64: rotations by 90 degrees, counterclockwise, after the flips.
     """
 
     boxes: np.ndarray
     flips: np.ndarray
     color: np.ndarray
+    turns: np.ndarray
 
 
 def draw_views(
@@ -62,15 +72,18 @@ def draw_views(
     numbers = numbers_of(views)
     sources = {view.name: view for view in views}
     for view in views:
-        own = uniforms(seed, epoch, np.asarray(ids)[:, None], numbers[view.name][None, :], _DRAWS)
         source = sources[view.crop_of or view.name]
+        count = _ALL_DRAWS if view.sobel or view.noise or view.cutout or source.rotate else _DRAWS
+        own = uniforms(seed, epoch, np.asarray(ids)[:, None], numbers[view.name][None, :], count)
         drawn_in = epoch % source.repeat_after if source.repeat_after else epoch
         draws = own
         if source is not view or drawn_in != epoch:
-            draws = uniforms(seed, drawn_in, np.asarray(ids)[:, None], numbers[source.name][None, :], _DRAWS)
-        flips = draws[..., _FLIPS : _FLIPS + 2] < (source.horizontal_flip, source.vertical_flip)
-        boxes = _boxes(source, draws[..., _BOX:], np.asarray(heights)[:, None], np.asarray(widths)[:, None])
-        parts.setdefault(view.key, []).append(Draws(boxes, flips, _color_parameters(view, own)))
+            draws = uniforms(seed, drawn_in, np.asarray(ids)[:, None], numbers[source.name][None, :], count)
+        placed = _placed(source, draws, np.asarray(heights)[:, None], np.asarray(widths)[:, None])
+        color = _color_parameters(view, own)
+        if view.unaugmented:
+            color[:, -view.unaugmented :] = NEUTRAL
+        parts.setdefault(view.key, []).append(placed._replace(color=color))
     return {key: Draws(*(np.concatenate(a, axis=1) for a in zip(*part, strict=True))) for key, part in parts.items()}
 
 
@@ -81,6 +94,20 @@ def numbers_of(views: tuple[View, ...]) -> dict[str, np.ndarray]:
         found[view.name] = np.arange(first, first + view.count, dtype=np.uint64)
         first += view.count
     return found
+
+
+def _placed(view: View, draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> Draws:
+    """Boxes, flips and rotations, without colors."""
+    flips = draws[..., _FLIPS : _FLIPS + 2] < (view.horizontal_flip, view.vertical_flip)
+    boxes = _boxes(view, draws[..., _BOX:_DRAWS], heights, widths)
+    turns = np.zeros(flips.shape[:-1], dtype=np.int64)
+    if view.rotate:
+        turns = np.where(draws[..., _ROTATE] < view.rotate, 1 + np.floor(3 * draws[..., _TURNS]), 0).astype(np.int64)
+    if view.unaugmented:
+        last = slice(-view.unaugmented, None)
+        boxes[:, last] = _central_boxes(view, heights, widths)
+        flips[:, last], turns[:, last] = False, 0
+    return Draws(boxes, flips, np.empty(0), turns)
 
 
 def _boxes(view: View, draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
@@ -131,4 +158,14 @@ def _color_parameters(view: View, draws: np.ndarray) -> np.ndarray:
     # A hair below the threshold, so that pixels that equal it are inverted whatever the last bit of the division is.
     threshold = view.solarize_threshold / 255 - 1e-6
     parameters[..., SOLARIZE] = np.where(draws[..., _SOLARIZE] < view.solarize, threshold, NEUTRAL[SOLARIZE])
+    if view.sobel:
+        parameters[..., SOBEL] = draws[..., _SOBEL] < view.sobel
+    if view.noise:
+        low, high = view.noise_std
+        parameters[..., NOISE] = np.where(draws[..., _NOISE] < view.noise, low + (high - low) * draws[..., _STD], 0)
+        parameters[..., NOISE_KEY] = np.floor(draws[..., _KEY] * KEYS)
+    if view.cutout:
+        parameters[..., CUTOUT_Y : CUTOUT_X + 1] = np.floor(draws[..., _CENTER : _CENTER + 2] * view.size)
+        side = max(round(view.cutout_size * view.size), 1)
+        parameters[..., CUTOUT_SIZE] = np.where(draws[..., _CUTOUT] < view.cutout, side, 0)
     return parameters

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from hfcontrast.progress import LongTask
 
+# Sums in another order, multiply-add, reciprocals: results differ in the last bits only. There is no NaN in pixels.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz", "nnan"}
+
 
 def compile_loop(fastmath: bool | set[str] = False) -> Callable[[Callable], Any]:
     """Decorates a function that numba compiles at its first call, and keeps compiled for later processes.

@@ -6,15 +6,22 @@ The parameters are known on the CPU, so what concerns which crop is decided ther
 import numpy as np
 import torch
 
-from hfcontrast.data.augment.definition import GRAY_WEIGHTS
+from hfcontrast.data.augment import gpu_filters
+from hfcontrast.data.augment.definition import GRAY_WEIGHTS, hashed
 from hfcontrast.data.augment.draws import (
     BLUR,
     CONTRAST,
+    CUTOUT_SIZE,
+    CUTOUT_X,
+    CUTOUT_Y,
     GRAYSCALE,
     HUE,
     JITTER_ORDERS,
+    NOISE,
+    NOISE_KEY,
     ORDER,
     SATURATION,
+    SOBEL,
     SOLARIZE,
 )
 
@@ -31,7 +38,7 @@ def augment_color(
 
     Args:
         pixels: (N, H, W, 3) uint8.
-        parameters: (N, 8) float32 on the CPU, columns as in ``draws``.
+        parameters: (N, 14) float32 on the CPU, columns as in ``draws``.
         mean: Mean of the normalization.
         std: Standard deviation of the normalization.
         channels_last: Memory format of the result.
@@ -48,13 +55,20 @@ def augment_color(
             images = _jitter_stage(images, *stage)
         if plan.gray is not None:
             images = torch.where(plan.gray, _to_gray(images), images)
+        if plan.filtered is not None:
+            images.index_copy_(0, plan.filtered, gpu_filters.sobel(_to_gray(images.index_select(0, plan.filtered))))
         if plan.blurred is not None:
             images.index_copy_(0, plan.blurred, _blur(images.index_select(0, plan.blurred), plan.sigma))
+        if plan.noisy is not None:
+            images.index_copy_(0, plan.noisy, gpu_filters.add_noise(images.index_select(0, plan.noisy), *plan.noise))
         if plan.threshold is not None:
             images = torch.where(images >= plan.threshold, 1 - images, images)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         shift = plan.constant(mean)
-        return ((images - shift) / plan.constant(std)).contiguous(memory_format=memory_format)
+        images = (images - shift) / plan.constant(std)
+        if plan.squares is not None:
+            images = gpu_filters.cut_out(images, *plan.squares)
+        return images.contiguous(memory_format=memory_format)
 
 
 class _Plan:
@@ -69,6 +83,14 @@ class _Plan:
         self.blurred = self._send(blurred) if len(blurred) else None
         self.sigma = self._send(parameters[blurred, BLUR])[:, None, None] if len(blurred) else None
         self.threshold = self._column(parameters[:, SOLARIZE]) if solarized.any() else None
+        filtered, noisy = np.flatnonzero(parameters[:, SOBEL] > 0), np.flatnonzero(parameters[:, NOISE] > 0)
+        self.filtered = self._send(filtered) if len(filtered) else None
+        self.noisy = self._send(noisy) if len(noisy) else None
+        if len(noisy):
+            starts = np.asarray(hashed(parameters[noisy, NOISE_KEY].astype(np.uint64))).astype(np.int64)
+            self.noise = self._send(starts)[:, None, None, None], self._column(parameters[noisy, NOISE])
+        squares = (parameters[:, column] for column in (CUTOUT_Y, CUTOUT_X, CUTOUT_SIZE))
+        self.squares = tuple(map(self._column, squares)) if parameters[:, CUTOUT_SIZE].any() else None
 
     def _send(self, values: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(values))

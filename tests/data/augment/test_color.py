@@ -5,20 +5,27 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage, stats
 from torchvision.transforms.v2 import functional
 
 from hfcontrast.data.augment.color import ColorAugmentation
-from hfcontrast.data.augment.definition import augment_color
+from hfcontrast.data.augment.definition import augment_color, noise
 from hfcontrast.data.augment.draws import (
     BLUR,
     BRIGHTNESS,
     CONTRAST,
+    CUTOUT_SIZE,
+    CUTOUT_X,
+    CUTOUT_Y,
     GRAYSCALE,
     HUE,
     JITTER_ORDERS,
     NEUTRAL,
+    NOISE,
+    NOISE_KEY,
     ORDER,
     SATURATION,
+    SOBEL,
     SOLARIZE,
     draw_views,
 )
@@ -45,12 +52,32 @@ def torchvision(pixels: torch.Tensor, values: np.ndarray, mean, std) -> torch.Te
             image = ADJUST[column](image, float(values[column]))
     if values[GRAYSCALE]:
         image = functional.rgb_to_grayscale(image, num_output_channels=3)
+    if values[SOBEL]:
+        image = gradients(functional.rgb_to_grayscale(image)[0].numpy())
     if sigma := float(values[BLUR]):
         reach = min(math.ceil(4 * np.float32(sigma)), image.shape[-1] - 1)
         image = functional.gaussian_blur(image, [2 * reach + 1] * 2, [sigma] * 2)
+    if sigma := float(values[NOISE]):
+        with pytest.MonkeyPatch.context() as patch:
+            field = noise(int(values[NOISE_KEY]), *image.shape[1:]).float()
+            patch.setattr(torch, "randn_like", lambda _: field)  # where torchvision draws its own
+            image = functional.gaussian_noise(image, 0.0, sigma, clip=True)
     if values[SOLARIZE] <= 1:
         image = functional.solarize(image, float(values[SOLARIZE]))
-    return functional.normalize(image, list(mean), list(std))
+    image = functional.normalize(image, list(mean), list(std))
+    if side := int(values[CUTOUT_SIZE]):
+        # As in the authors' code, where sides are even: github.com/uoguelph-mlrg/Cutout, after the normalization.
+        (y, x), (height, width) = (int(values[CUTOUT_Y]), int(values[CUTOUT_X])), image.shape[1:]
+        top, bottom = np.clip(y - side // 2, 0, height), np.clip(y + side // 2, 0, height)
+        left, right = np.clip(x - side // 2, 0, width), np.clip(x + side // 2, 0, width)
+        image = functional.erase(image, top, left, bottom - top, right - left, torch.zeros(3, 1, 1))
+    return image
+
+
+def gradients(gray: np.ndarray) -> torch.Tensor:
+    """SciPy's Sobel filters of a gray image, as two of three channels in 0..1."""
+    across, down = (ndimage.sobel(gray, axis, mode="nearest") for axis in (1, 0))
+    return torch.from_numpy(np.stack([across / 8, down / 8, np.zeros_like(gray)]) + np.float32(0.5))
 
 
 def crops(count: int, side: int = 20) -> torch.Tensor:
@@ -87,6 +114,9 @@ OPERATIONS = {
     "hue": {HUE: [-0.5, -0.13, 0.5, 0.31, 1e-3]},
     "grayscale": {GRAYSCALE: [1.0]},
     "blur": {BLUR: [0.1, 0.25, 0.26, 0.7, 1.0, 2.0, 3.1, 8.0]},
+    "sobel": {SOBEL: [1.0]},
+    "noise": {NOISE: [0.02, 0.1, 0.5]},
+    "cutout": {CUTOUT_SIZE: [2, 10, 20, 60]},
     "solarize": {SOLARIZE: [128 / 255 - 1e-6, 1 / 255 - 1e-6, 255 / 255 - 1e-6, -1e-6]},
 }
 
@@ -96,6 +126,7 @@ OPERATIONS = {
 def test_each_operation(operation, backend):
     settings = [(column, value) for column, values in OPERATIONS[operation].items() for value in values] or [(ORDER, 0)]
     values = np.tile(NEUTRAL, (len(settings), 1))
+    values[:, NOISE_KEY], values[:, [CUTOUT_Y, CUTOUT_X]] = 2**24 - 1, [2, 15]
     for row, (column, value) in enumerate(settings):
         values[row, column] = value
     check(crops(len(settings)), values, backend, 2e-5)
@@ -142,6 +173,43 @@ def test_the_whole_chain_with_solarization(backend):
     assert ((result - expected).abs() > 1e-4).float().mean() < 1e-3
 
 
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("side", [2, 3, 17])
+def test_filters_noise_and_cutout_together(side, backend):
+    values = np.tile(NEUTRAL, (24, 1))
+    rng = np.random.default_rng(side)
+    values[::2, SOBEL], values[::3, GRAYSCALE], values[::4, BLUR] = 1, 1, 1.1
+    values[:, NOISE], values[:, NOISE_KEY] = rng.uniform(0.01, 0.3, 24), rng.integers(0, 2**24, 24)
+    values[:, CUTOUT_Y : CUTOUT_X + 1] = rng.integers(0, side, (24, 2))
+    values[:, CUTOUT_SIZE] = 2 * rng.integers(0, side, 24)
+    values[:, CONTRAST] = 1.2
+    pixels = torch.randint(0, 256, (24, 1, side, side, 3), dtype=torch.uint8)
+    check(pixels, values, backend, 1e-4, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    original = run(pixels, np.tile(NEUTRAL, (24, 1)), backend)
+    assert not torch.equal(run(pixels, values, backend), original)
+
+
+def test_noise_is_normal_and_depends_on_key_pixel_and_color():
+    fields = np.stack([noise(key, 40, 30).numpy() for key in (0, 1, 2**24 - 1)])
+    assert fields.shape == (3, 3, 40, 30)
+    for field in fields:
+        assert stats.kstest(field.ravel(), "norm").pvalue > 1e-3
+    several = np.concatenate([fields.reshape(9, -1), fields[0, :, ::-1].reshape(3, -1)])
+    several = np.concatenate([several, np.roll(fields[0], 1, axis=-1).reshape(3, -1)])
+    assert np.abs(np.corrcoef(several) - np.eye(15)).max() < 0.12  # of 1,200 numbers: four standard deviations
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_flat_images_have_no_gradients_and_cutout_is_the_mean_color(backend):
+    values = np.tile(NEUTRAL, (2, 1))
+    values[0, SOBEL], values[1, [CUTOUT_Y, CUTOUT_X, CUTOUT_SIZE]] = 1, [0, 7, 6]
+    mean = (0.4, 0.5, 0.6)
+    result = run(torch.full((2, 1, 8, 8, 3), 200, dtype=torch.uint8), values, backend, mean)
+    assert torch.allclose(result[0], 0.5 - torch.tensor(mean).view(3, 1, 1).expand(3, 8, 8), atol=1e-6)
+    cut = (result[1] == 0).all(0)
+    assert cut[:3, 4:].all() and cut.sum() == 12  # rows -3 to 2, columns 4 to 9
+
+
 def test_close_to_torchvision_on_bytes():
     """What users know from uint8 images, up to torchvision's rounding between the operations."""
     pixels = crops(1)
@@ -180,7 +248,8 @@ def test_memory_format_and_other_entries(backend, channels_last):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_result_depends_on_neither_batch_nor_threads(backend):
-    view = View(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, grayscale=0.3, blur=0.5, solarize=0.2)
+    color = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "grayscale": 0.3}
+    view = View(**color, sobel=0.3, blur=0.5, noise=0.5, solarize=0.2, cutout=0.5)
     sides = np.full(33, 20)
     values = draw_views((view,), 0, 0, np.arange(33), sides, sides)["pixel_values"].color[:, 0]
     pixels = crops(33)

@@ -55,6 +55,22 @@ def test_small_crops_are_the_same_bit_for_bit(size):
         assert np.array_equal(out, cut_crop(image, box, size, mode, *flips).numpy()), (box, mode)
 
 
+def test_crops_are_rotated_behind_their_flips():
+    view = View(size=16, rotate=1.0)
+    images = [image_of(40, 50)] * 12
+    draws = draw_views((view,), 0, 0, np.arange(12), np.full(12, 40), np.full(12, 50))
+    upright = {"pixel_values": draws["pixel_values"]._replace(turns=np.zeros((12, 1), dtype=np.int64))}
+    cutter = CropCutter((view,))
+    turned, before = cutter.allocate(12), cutter.allocate(12)
+    cutter.cut(images, draws, turned, 0)
+    cutter.cut(images, upright, before, 0)
+    turns = draws["pixel_values"].turns[:, 0].tolist()
+    assert set(turns) == {1, 2, 3}
+    for after, plain, number in zip(turned["pixel_values"][:, 0], before["pixel_values"][:, 0], turns):
+        expected = functional.rotate(plain.permute(2, 0, 1), 90 * number)
+        assert torch.equal(after.permute(2, 0, 1), expected)
+
+
 def test_cutter_fills_its_rows_only():
     views = (
         View(name="a", count=2, size=24),

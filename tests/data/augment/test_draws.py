@@ -1,6 +1,9 @@
 """The drawn numbers are uniform, depend on each of their four names, and give torchvision's distributions."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
@@ -9,12 +12,19 @@ from hfcontrast.data.augment.draws import (
     BLUR,
     BRIGHTNESS,
     CONTRAST,
+    CUTOUT_SIZE,
+    CUTOUT_X,
+    CUTOUT_Y,
     GRAYSCALE,
     HUE,
     JITTER_ORDERS,
+    KEYS,
     NEUTRAL,
+    NOISE,
+    NOISE_KEY,
     ORDER,
     SATURATION,
+    SOBEL,
     SOLARIZE,
     draw_views,
 )
@@ -108,3 +118,63 @@ def test_views_of_one_key_are_stacked_and_every_crop_is_its_own():
     for first in range(4):
         for second in range(first):
             assert not np.array_equal(crops[first], crops[second])
+
+
+# Drawn by the version before rotation, Sobel filters, noise and cutout.
+BOXES = [[[9, 22, 26, 33], [1, 28, 48, 61]]]
+FLIPS = [[[False, False], [False, False]]]
+COLORS = [0.712303, 1.0, 1.0, -0.025693, 12.0, 0.0, 0.241589, 2.0]
+NEW = {"rotate": 0.6, "sobel": 0.3, "noise": 0.4, "noise_std": (0.1, 0.3), "cutout": 0.7, "cutout_size": 0.25}
+
+
+def test_rotation_sobel_noise_and_cutout_have_their_probabilities_and_ranges():
+    drawn = draw(View(size=32, **NEW))
+    values = drawn.color[:, 0]
+    assert np.allclose(np.bincount(drawn.turns[:, 0], minlength=4) / len(IDS), (0.4, 0.2, 0.2, 0.2), atol=0.02)
+    for column, share in {SOBEL: 0.3, NOISE: 0.4, CUTOUT_SIZE: 0.7}.items():
+        assert abs((values[:, column] > 0).mean() - share) < 0.02
+    assert stats.kstest(values[values[:, NOISE] > 0, NOISE], "uniform", (0.1, 0.2)).pvalue > 1e-3
+    assert stats.kstest(values[:, NOISE_KEY], "uniform", (0, KEYS)).pvalue > 1e-3
+    assert set(values[:, CUTOUT_SIZE]) == {0, 8}
+    for column in (CUTOUT_Y, CUTOUT_X):
+        assert stats.chisquare(np.bincount(values[:, column].astype(int), minlength=32)).pvalue > 1e-3
+
+
+def test_they_shift_no_other_draw():
+    views = (View(name="a", count=2, brightness=0.4, blur=0.5, vertical_flip=0.5), View(name="b", key="other"))
+    arguments = 3, 5, IDS[:50], np.full(50, 60), np.full(50, 90)
+    before, after = (draw_views((view, views[1]), *arguments) for view in (views[0], replace(views[0], **NEW)))
+    assert all(np.array_equal(a, b) for a, b in zip(before["other"], after["other"]))
+    one, other = before["pixel_values"], after["pixel_values"]
+    assert np.array_equal(one.boxes, other.boxes) and np.array_equal(one.flips, other.flips)
+    assert np.array_equal(one.color[..., :SOBEL], other.color[..., :SOBEL])
+    assert not one.turns.any() and (one.color[..., SOBEL:] == 0).all() and other.turns.any()
+
+
+def test_what_is_drawn_stays_for_ever():
+    """Runs that are resumed, and figures that are published, rest on these numbers."""
+    view = View(count=2, brightness=0.4, hue=0.1, blur=0.5)
+    drawn = draw_views((view,), 7, 3, np.array([5]), np.array([60]), np.array([90]))["pixel_values"]
+    assert drawn.boxes.tolist() == BOXES and drawn.flips.tolist() == FLIPS
+    assert np.allclose(drawn.color[0, 0, :8], COLORS, atol=1e-6)
+
+
+def test_unaugmented_crops_are_the_whole_image():
+    view = View(count=3, unaugmented=1, rotate=1.0, horizontal_flip=1.0, brightness=0.4, jitter=1.0, noise=1.0)
+    drawn, all_of_them = (
+        draw(view, IDS[:9], height=60, width=60),
+        draw(replace(view, unaugmented=0), IDS[:9], 0, 0, 60, 60),
+    )
+    assert (drawn.boxes[:, 2] == (0, 0, 60, 60)).all() and not drawn.flips[:, 2].any() and not drawn.turns[:, 2].any()
+    assert (drawn.color[:, 2] == NEUTRAL).all()
+    for own, other in zip(drawn, all_of_them):
+        assert np.array_equal(own[:, :2], other[:, :2])
+    assert drawn.flips[:, :2, 0].all() and (drawn.turns[:, :2] > 0).all() and (drawn.color[:, :2, NOISE] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "name, value", [("sobel", 1.1), ("noise_std", (0.2, 0.1)), ("cutout_size", 0.0), ("unaugmented", -1)]
+)
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"view 'view': {name} is .*, expected"):
+        View(**{name: value})

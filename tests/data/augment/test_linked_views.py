@@ -8,7 +8,7 @@ import pytest
 from hfcontrast.data.augment.draws import draw_views
 from hfcontrast.view import View, check_views
 
-LARGE = View(name="large", size=32, scale=(0.3, 0.9), brightness=0.4, grayscale=0.3, vertical_flip=0.5)
+LARGE = View(name="large", size=32, scale=(0.3, 0.9), brightness=0.4, grayscale=0.3, vertical_flip=0.5, rotate=0.5)
 SMALL = View(name="small", key="small_pixel_values", count=2, size=16, brightness=0.4)
 SEEN = View(name="seen", key="seen_pixel_values", size=48, scale=(0.01, 0.02), crop_of="large")
 IDS, HEIGHTS, WIDTHS = np.arange(9), np.full(9, 60), np.full(9, 80)
@@ -22,6 +22,7 @@ def test_a_view_has_the_crops_of_another_and_its_own_colors():
     found = drawn(LARGE, SMALL, SEEN)
     large, seen = found["pixel_values"], found["seen_pixel_values"]
     assert np.array_equal(large.boxes, seen.boxes) and np.array_equal(large.flips, seen.flips)
+    assert np.array_equal(large.turns, seen.turns) and large.turns.any()
     assert large.flips.any() and (seen.color[..., 0] == 1).all() and (large.color[..., 0] != 1).any()
     alone = drawn(LARGE, SMALL)
     for key, draws in alone.items():  # what is drawn for the others does not depend on it
@@ -38,6 +39,7 @@ def test_crops_come_again_after_some_epochs_and_colors_do_not():
         for key in ("pixel_values", "seen_pixel_values"):
             assert np.array_equal(found[epoch][key].boxes, plain[epoch % 3][key].boxes)
             assert np.array_equal(found[epoch][key].flips, plain[epoch % 3][key].flips)
+            assert np.array_equal(found[epoch][key].turns, plain[epoch % 3][key].turns)
         assert np.array_equal(found[epoch]["pixel_values"].color, plain[epoch]["pixel_values"].color)
         assert np.array_equal(found[epoch]["small_pixel_values"].boxes, plain[epoch]["small_pixel_values"].boxes)
     assert not np.array_equal(found[0]["pixel_values"].boxes, found[1]["pixel_values"].boxes)
