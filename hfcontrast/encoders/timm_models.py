@@ -74,6 +74,16 @@ def initialize_timm(encoder: PreTrainedModel, config: PreTrainedConfig) -> None:
     encoder.timm_model.load_state_dict(original.state_dict())
 
 
+def replaced_layers(encoder: PreTrainedModel) -> dict[str, Any]:
+    """The fields of ``pretrained_cfg`` by which ``timm.create_model`` puts a new classifier on weights, or takes other channels.
+
+    ``num_classes`` 0 says that the weights have no classifier, ``classifier`` and ``first_conv`` name the layers that
+    ``num_classes`` and ``in_chans`` of a call replace or adapt.
+    """
+    known = getattr(encoder.timm_model, "pretrained_cfg", None) or {}
+    return {"num_classes": 0, **{name: known.get(name) for name in ("classifier", "first_conv")}}
+
+
 def timm_width(encoder: PreTrainedModel) -> int:
     """Width D of the pooled output."""
     return getattr(encoder.timm_model, "head_hidden_size", None) or encoder.timm_model.num_features

@@ -12,6 +12,7 @@ from ..atomic import atomic_files
 from ..encoders.families import family_of
 from ..encoders.finite_weights import not_finite
 from ..encoders.lora import lora_layers, merged_state_dict, save_adapter
+from ..encoders.timm_models import replaced_layers
 from ..errors import TrainingError
 from ..methods.base import Method
 from ..training.build import Training
@@ -39,7 +40,8 @@ def export_encoder(
         encoder: The native model.
         processor: Its image processor.
         folder: The output folder; created if needed, other files in it are kept.
-        timm_settings: ``pretrained_cfg`` for an encoder of timm, which then loads with ``timm.create_model`` too.
+        timm_settings: Its preprocessing in timm's terms. An encoder of timm is published with it, so that ``timm.create_model`` loads
+            it too, as it is or with a new classifier or another number of channels.
         state_dict: The encoder's weights where the module itself has only a part of them (sharded training).
     """
     weights = {name: value.contiguous() for name, value in merged_state_dict(encoder, state_dict).items()}
@@ -47,7 +49,7 @@ def export_encoder(
     weights = _unshared(encoder, weights)
     weights = {name.removeprefix(family.weight_prefix): value for name, value in weights.items()}
     if family.processor_in_config:
-        encoder.config.pretrained_cfg = timm_settings
+        encoder.config.pretrained_cfg = {**(timm_settings or {}), **replaced_layers(encoder)}
     with atomic_files(folder) as unfinished:
         with _class_token_pooled(encoder, weights):
             encoder.save_pretrained(unfinished, state_dict=weights)
