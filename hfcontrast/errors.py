@@ -45,6 +45,10 @@ class OutputError(HFContrastError):
     """An output folder or file cannot be used: not writable, the disk full, or another process at work in it."""
 
 
+class HubError(HFContrastError):
+    """Nothing can be uploaded to the Hub: there is no token, it may not write there, or the Hub cannot be reached."""
+
+
 class TrainingError(HFContrastError):
     """The training itself went wrong: a loss that is not finite, a collapsed schedule."""
 

@@ -28,6 +28,7 @@ from .recipe import Recipe
 from .run_early_stopping import build_early_stopping
 from .run_evaluation import OpenedRows, build_evaluation
 from .run_overlap import trained_on
+from .run_push import RunPush
 from .run_visualization import write_predictions
 from .signals import AT_ANY_TIME, stopping_at_once
 from .training.build import Training, build_training
@@ -86,6 +87,9 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
             (training.output / FILE).unlink(missing_ok=True)  # until this run, too, is finished
         evaluation, evaluated_on, processor, ratio = build_evaluation(training, opened)
         stopping = build_early_stopping(training, opened, processor)
+        pushes = RunPush(training, processor, ratio) if recipe.publish.push_to else None
+        if pushes:
+            pushes.begin()
     notes = train(training, evaluation, stopping)
     notes["evaluation"], notes["counts"] = evaluation.counts, evaluation.numbers
     notes["chance"], notes["chance_answers"] = evaluation.chance, evaluation.answers
@@ -102,6 +106,8 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         advice = "free some space; the same command then evaluates and publishes"
         with writing(str(training.output), advice), LongTask("exporting the encoder"):
             publish(training, notes, processor, ratio, evaluated_on)
+        if pushes:
+            pushes.at_end()
     for tracker in training.accelerator.trackers:
         tracker.finish()
     if leave:

@@ -63,6 +63,7 @@ ALLOWED = {
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing", "run_budget", "run_overlap"},
     "run_early_stopping": {*LIBRARY, "recipe", "training", "evaluation", "run_evaluation"},
     "run_export": {"encoders", "methods", "recipe", "training", "publishing", "run_evaluation"},
+    "run_push": {"training", "publishing"},
     "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
     "run_training": {
         *LIBRARY,
@@ -75,6 +76,7 @@ ALLOWED = {
         "run_evaluation",
         "run_overlap",
         "run_early_stopping",
+        "run_push",
     },
     "planning": {"data", "recipe"},
     "run": {"recipe", "training", "run_training", "planning"},

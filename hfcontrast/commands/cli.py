@@ -18,7 +18,7 @@ from .arguments import as_options, naming_options
 
 # In the order of `hfcontrast --help`. Each is a module of this package with SUMMARY (one line), add_arguments(parser) and
 # run(args) -> exit status (None: 0), which imports what it needs itself: here only its declaration is imported.
-COMMANDS = ("train", "evaluate", "embed", "export", "compare", "bench", "methods", "recipes", "schema")
+COMMANDS = ("train", "evaluate", "embed", "export", "push", "compare", "bench", "methods", "recipes", "schema")
 
 
 def command(name: str) -> ModuleType:

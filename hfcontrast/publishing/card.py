@@ -24,6 +24,7 @@ from ..training.early_stopping import NOTE as STOPPING
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from .facts import base_models, hub_data, relation, run_facts, takes_labels
+from .license import told_license
 from .result import named_scores
 from .tables import CARD, model_index, score_table, table_remarks
 from .teachers import passed_on, told_teacher
@@ -82,6 +83,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         template_str=files("hfcontrast.publishing").joinpath("card_template.md").read_text(encoding="utf-8"),
         name=name,
         repo=name,
+        license=told_license(data.license),
         timm=timm,
         two_towers=pairs,
         source=told_source(facts["data"]),

@@ -97,6 +97,11 @@ def published_values(recipe: "Recipe") -> Replaced:
                     paths |= {form: new for form in forms if os.sep in form.strip(os.sep)}
     for section, inner in values.items():
         values[section] = _swept(inner, (section,), names)
+    values["publish"] |= {
+        "push_to": None,
+        "push_strategy": "end",
+        "private": None,
+    }  # who repeats the run pushes to a place of their own
     for path_of_weights, revision in _revisions(recipe).items():
         holder = values
         for part in path_of_weights[:-1]:

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from .early_stopping import EarlyStoppingSection
 from .optimization import OptimSection
+from .publish import PublishSection
 from .section_base import Count, Positive, Section, Share
 
 Color = tuple[Share, Share, Share]
@@ -263,19 +264,6 @@ class TrackSection(Section):
     to: list[Literal["tensorboard", "wandb", "trackio"]] = Field([], description="Trackers that get the metrics.")
     project: str = Field("hfcontrast", description="Project that the run is filed under.")
     run_name: str | None = Field(None, description="Name of the run; null: that of the output folder.")
-
-
-class PublishSection(Section):
-    """What the published encoder says about itself and how its processor prepares images."""
-
-    license: str | None = Field(None, description="License of the weights, as the Hub calls it, e.g. apache-2.0.")
-    tags: list[str] = Field([], description="Tags on the card, beside those that hfcontrast sets.")
-    image_size: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="Side of the images, in pixels; null: that of the first view."
-    )
-    resize_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Share of the resized image that the center crop keeps; null: 0.875 from 128 px on, else 1."
-    )
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -41,6 +41,7 @@ class Checkpoints:
 
     Attributes:
         beside: Writes further files into the folder of a checkpoint, on the first process.
+        saved: Called by all processes with the step and the notes when a checkpoint is complete behind which the run goes on.
     """
 
     def __init__(self, folder: Path, accelerator: Accelerator, keep: int):
@@ -48,6 +49,7 @@ class Checkpoints:
         self.accelerator = accelerator
         self.keep = keep
         self.beside: Callable[[Path], None] | None = None
+        self.saved: Callable[[int, dict[str, Any]], None] | None = None
 
     def newest(self) -> Path | None:
         """The checkpoint with the most steps; it was complete when it got its name, so that one that lacks a file is damaged."""

@@ -133,7 +133,7 @@ def take_steps(
                     meter.show(scores := evaluate_method(evaluate, training))
                 tracking.log({"eval": scores}, step)
             if saves:
-                saved = save(training, step, notes, meter, losses)
+                saved = save(training, step, notes, meter, losses, goes_on=not (last or stop))
             if stop and not last:
                 raise Interrupted(stop, INSIDE.format(step, training.total_steps, saved))
     return watch.asked
@@ -161,7 +161,9 @@ def first_step(meter: Meter, is_first: bool, compiles: bool) -> Iterator[None]:
         yield
 
 
-def save(training: Training, step: int, notes: dict[str, Any], meter: Meter, losses: LossRange) -> Path:
+def save(
+    training: Training, step: int, notes: dict[str, Any], meter: Meter, losses: LossRange, goes_on: bool = True
+) -> Path:
     """Writes a checkpoint with the run's notes, brought up to date; returns its folder."""
     notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(training.accelerator.device))
     notes["images_per_second"] = meter.images_per_second
@@ -170,6 +172,9 @@ def save(training: Training, step: int, notes: dict[str, Any], meter: Meter, los
     with meter.aside(), LongTask("writing a checkpoint"):
         saved = training.checkpoints.save(step, training.loader.state_dict(), notes)
     forget_kept(training)
+    if goes_on and training.checkpoints.saved:
+        with meter.aside():
+            training.checkpoints.saved(step, notes)
     return saved
 
 
