@@ -56,6 +56,7 @@ ALLOWED = {
     "training": {*LIBRARY, "recipe"},
     "publishing": {*LIBRARY, "recipe", "training", "evaluation"},
     "testing": {"nn", "encoders", "losses", "methods", "training", "data", "evaluation"},
+    "integrations": {"nn", "methods", "data", "training"},
     "comparison": {"recipe", "evaluation"},
     "benchmarks": {*LIBRARY, "recipe", "training"},
     "run_budget": {*LIBRARY, "recipe", "training", "evaluation"},
@@ -88,6 +89,7 @@ ALLOWED = {
 # Evaluators know what an encoder is, what processes share and how rows are read; recipes, which methods and architectures there are.
 NARROW = {
     ("testing", "training"): {"step"},  # the contract is checked in the optimizer step that runs take
+    ("integrations", "training"): {"step_calls"},  # a method's calls around a step, not our loop
     ("evaluation", "nn"): {"distributed", "collapse", "batch_norm", "running_statistics", "schedule", "random"},
     ("evaluation", "losses"): {"uniformity"},
     ("publishing", "evaluation"): {"counts", "data_sets", "protocol", "registry", "verdict"},

@@ -1,6 +1,7 @@
 """The contract of a method: :class:`Method`, and what its authors import with it."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from .contract.config import MethodConfig
 from .contract.declaration import called, check_declaration
 from .contract.freezing import Frozen
 from .contract.frozen_features import FrozenFeatures
-from .contract.loading import check_model_type, make_whole
+from .contract.loading import check_model_type, make_whole, with_own_names
 from .contract.modules import ModulesOfMethod, copy_teachers
 from .contract.moved import keep_moved_members
 from .contract.old_names import follow_old_names
@@ -95,6 +96,7 @@ class Method(ModulesOfMethod):
         self._finished: tuple[str, ...] | None = None  # the parameters that post_init has found
         self._computing = False
         self._still: tuple[str, ...] = ()
+        self._unstepped_passes, self._draws_by_key = 0, False  # see contract/unstepped.py
 
     # What an author writes.
 
@@ -188,6 +190,8 @@ class Method(ModulesOfMethod):
             per: Whether they change with every epoch or with every optimizer step.
         """
         progress = self.progress
+        if not self._draws_by_key:
+            self._draws_by_key = True
         return progress.seed, progress.epoch if per == "epoch" else progress.step, purpose
 
     def random_uniform(
@@ -244,6 +248,10 @@ class Method(ModulesOfMethod):
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         make_whole(model, info["missing_keys"])
         return (model, info) if wants_info else model
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As in torch; files of ``save_pretrained`` may name tensors in other ways than the modules, which is understood."""
+        return super().load_state_dict(with_own_names(self, state_dict), *args, **kwargs)
 
 
 follow_old_names(Method)

@@ -63,14 +63,18 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         return self.momentum or 0.0
 
 
-def synchronize_batch_norm(module: nn.Module) -> nn.Module:
+def synchronize_batch_norm(module: nn.Module, cuda: bool | None = None) -> nn.Module:
     """Replaces every batch normalization in ``module`` by one over the global batch.
 
     On CUDA this is ``torch.nn.SyncBatchNorm`` (fused kernels), elsewhere :class:`GlobalBatchNorm`. Parameters and
     buffers are kept (the same tensors), so names and checkpoints do not change; so are the activations that some of
     timm's architectures keep inside their normalization, which torch's own conversion would drop.
+
+    Args:
+        module: The module.
+        cuda: Whether it is trained on CUDA; None: it lies where it is trained.
     """
-    if any(parameter.is_cuda for parameter in module.parameters()):
+    if cuda or (cuda is None and any(parameter.is_cuda for parameter in module.parameters())):
         from timm.layers import convert_sync_batchnorm
 
         return convert_sync_batchnorm(module)
@@ -83,5 +87,5 @@ def synchronize_batch_norm(module: nn.Module) -> nn.Module:
             layer.training = child.training
             setattr(module, name, layer)
         else:
-            synchronize_batch_norm(child)
+            synchronize_batch_norm(child, cuda=False)
     return module

@@ -11,15 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..methods.base import Method, MethodOutput, Progress
-from ..methods.contract.calling import call_hook
-from ..methods.contract.freezing import drop_frozen_gradients
-from ..methods.contract.steps import start_step
 from ..nn.distributed import world_size
-from ..nn.running_statistics import average_over_processes
 from .batch_size import too_few_to_normalize
 from .frozen_encoder import FrozenEncoder
 from .optim import clip_each_gradient
 from .schedules import set_schedules
+from .step_calls import StepCalls
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -119,12 +116,11 @@ class OptimizerStep:
             batches: The micro-batches: as many as the engine accumulates.
             progress: Where the training is.
         """
-        method, model = self.method, self.method if self.model is None else self.model
-        lr = self.set_schedules(progress)
-        start_step(method, progress)
+        model = self.method if self.model is None else self.model
+        lr, calls, embeddings = self.set_schedules(progress), StepCalls(self.method), None
+        calls.begin(progress)
         if self.frozen:
             self.frozen.set_modes(progress.step)
-        outputs, embeddings = [], None
         for batch in batches:
             with self.engine.accumulate(model), too_few_to_normalize():
                 output = self.backward(model, batch)
@@ -132,16 +128,14 @@ class OptimizerStep:
                     if self.on_gradients:
                         self.on_gradients(progress.step)
                     self.clip(model)
-                    drop_frozen_gradients(method, progress)
+                    calls.gradients_ready()
                     if self.frozen:
                         self.frozen.drop_gradients(progress.step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            outputs.append(MethodOutput(loss=output.loss.detach(), metrics=output.metrics, state=output.state))
-            embeddings = output.embeddings
-        average_over_processes(method)
-        call_hook(method, "after_step", outputs, progress)
-        return StepResult(outputs, embeddings, lr)
+            embeddings = calls.collect(output).embeddings
+        calls.end()
+        return StepResult(calls.outputs, embeddings, lr)
 
     def backward(self, model: nn.Module, batch: dict[str, Any]) -> MethodOutput:
         """Forward and backward pass of a micro-batch: adds to the gradients."""

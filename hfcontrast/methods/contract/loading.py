@@ -1,11 +1,14 @@
 """Loading of saved methods, beyond transformers: refuses folders of other methods, and completes teachers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from transformers import PreTrainedConfig
 
+from ...encoders.pretrained import missing_keys
 from ...errors import PluginError
+from ...nn.random import generator_kept
 from .declaration import called
 
 if TYPE_CHECKING:
@@ -55,6 +58,32 @@ def make_whole(model: "Method", missing: Iterable[str]) -> None:
             getattr(model, name).load_state_dict(getattr(model, source).state_dict())
     for name in model._frozen:  # transformers makes every parameter that it loads trainable
         model.get_parameter(name).requires_grad_(False)
+
+
+def with_own_names(model: "Method", state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A state dict under the names of the model's modules: files of ``save_pretrained`` have those that an architecture had at first.
+
+    transformers translates them in ``from_pretrained`` only, and its ``Trainer`` loads a checkpoint by ``load_state_dict``: tensors of
+    other names would be left as they were.
+
+    Args:
+        model: The method that is to load it.
+        state: Tensors by name; what no name is known for is handed on.
+    """
+    own = model.state_dict().keys()
+    if own >= state.keys():
+        return state
+    with generator_kept():
+        try:
+            loaded, info = type(model).from_pretrained(
+                None, config=model.config, state_dict=dict(state), output_loading_info=True
+            )
+        except Exception:  # it is no state of this method, which torch says in its own words
+            return state
+    absent = {*missing_keys(info), *state}
+    found = {name: value for name, value in loaded.state_dict().items() if name not in absent}
+    unknown = {*info["unexpected_keys"], *own}
+    return {**found, **{name: value for name, value in state.items() if name in unknown}}
 
 
 def teachers_updated(model: "Method") -> bool:

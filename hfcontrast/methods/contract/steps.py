@@ -13,6 +13,7 @@ from .old_names import overridden
 from .output import MethodOutput
 from .progress import Progress
 from .returned import check_returned
+from .unstepped import note_pass
 
 if TYPE_CHECKING:
     from ..base import Method
@@ -49,6 +50,7 @@ def objective(method: "Method", embeddings: dict[str, Tensor], batch: dict[str, 
     """
     with _computing(method):
         output = method.objective(embeddings, **named_by(method.objective, batch))
+    note_pass(method)
     own = overridden(method, "checked")
     return own(output) if own else checked(method, output)
 

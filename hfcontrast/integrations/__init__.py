@@ -1,0 +1,28 @@
+"""Methods in loops that are not ours: transformers' ``Trainer``, and any loop.
+
+- :class:`~hfcontrast.training.step_calls.StepCalls`: what any loop calls around an optimizer step.
+- :class:`~.trainer.MethodCallback`: a callback for transformers' ``Trainer``.
+
+Each is imported when it is asked for.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "MethodCallback": "integrations.trainer",
+    "Progress": "methods.base",
+    "StepCalls": "training.step_calls",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"hfcontrast.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
