@@ -1,7 +1,8 @@
 """Color views: an encoder for each group of an image's color channels, as one model of ordinary RGB images (CMC, colorization).
 
-With ``pooling.py``, ``small_resnet.py`` and ``subconfig.py`` beside it this file is self-contained: an exported encoder carries them along, and loads with
-``AutoModel.from_pretrained(folder, trust_remote_code=True)`` where hfcontrast is not installed.
+With ``exported_code.py``, ``pooling.py``, ``small_resnet.py`` and ``subconfig.py`` beside it this file is self-contained: an exported encoder carries
+them along, and loads with ``AutoModel.from_pretrained(folder, trust_remote_code=True)``, or with ``AutoModelForImageClassification`` for
+fine-tuning, where hfcontrast is not installed.
 """
 
 import copy
@@ -9,13 +10,14 @@ import inspect
 from typing import Literal
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from torch.nn import functional as F
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForImageClassification, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutputWithNoAttention
 
+from .exported_code import AutoMapped, PreTrainedConfig, strict
 from .pooling import count_class_tokens, find_pooling, hidden_output, output_named
-from .small_resnet import SmallResNetConfig, SmallResNetModel
+from .small_resnet import SmallResNetConfig, SmallResNetForImageClassification, SmallResNetModel
 from .subconfig import whole_config
 
 _SIDE = 64  # of a blank image that shows how wide features are, in pixels
@@ -98,8 +100,8 @@ def as_color_views(
     return ColorViewsConfig(backbone_config=config, color_space=color_space, channel_groups=channel_groups, **colors)
 
 
-class ColorViewsModel(PreTrainedModel):
-    """An encoder for each color view; the features of an image are those of its views, side by side."""
+class ColorViewsPreTrainedModel(AutoMapped, PreTrainedModel):
+    """What both models share."""
 
     config_class = ColorViewsConfig
     main_input_name = "pixel_values"
@@ -107,13 +109,23 @@ class ColorViewsModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
+    auto_classes = {
+        "AutoModel": "color_views.ColorViewsModel",
+        "AutoModelForImageClassification": "color_views.ColorViewsForImageClassification",
+    }
+
+
+class ColorViewsModel(ColorViewsPreTrainedModel):
+    """An encoder for each color view; the features of an image are those of its views, side by side."""
 
     def __init__(self, config: ColorViewsConfig):
         super().__init__(config)
         configs = [_of_channels(config.backbone_config, len(group)) for group in config.channel_groups]
         self.encoders = nn.ModuleList(_build(of_view) for of_view in configs)
-        channels = map(len, config.channel_groups)
-        config.hidden_size = sum(_width(encoder, count) for encoder, count in zip(self.encoders, channels))
+        # transformers 4 loads weights into a model whose buffers alone have memory: nothing can be measured there.
+        if config.hidden_size is None or not next(self.parameters()).is_meta:
+            channels = map(len, config.channel_groups)
+            config.hidden_size = sum(_width(encoder, count) for encoder, count in zip(self.encoders, channels))
         self.post_init()
 
     def forward(self, pixel_values: Tensor, **kwargs) -> BaseModelOutputWithPooling:
@@ -144,6 +156,28 @@ class ColorViewsModel(PreTrainedModel):
             low, high = values.new_tensor(_RANGES[self.config.color_space]).view(3, 2, 1, 1).unbind(1)
             channels = ((2 * channels - low - high) / (high - low)).to(pixel_values.dtype)
         return [channels[:, group] for group in self.config.channel_groups]
+
+
+class ColorViewsForImageClassification(ColorViewsPreTrainedModel):
+    """The same with a linear classifier of the features: the pooled outputs, or with ``feature_pooling`` "mean" the patches' mean."""
+
+    def __init__(self, config: ColorViewsConfig):
+        super().__init__(config)
+        self.colour_views = ColorViewsModel(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs):
+        """(B, 3, H, W) to ``logits`` (B, num_labels), and with ``labels`` (B,) the cross-entropy as ``loss``."""
+        outputs = self.colour_views(pixel_values)
+        features = outputs.pooler_output
+        if getattr(self.config, "feature_pooling", None) == "mean":
+            features = outputs.last_hidden_state[
+                :, 1 + (getattr(self.config, "num_register_tokens", None) or 0) :
+            ].mean(1)
+        logits = self.classifier(features)
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
 
 
 def convert_colors(rgb: Tensor, space: str) -> Tensor:
@@ -251,9 +285,14 @@ def _pooled(encoder: PreTrainedModel, outputs) -> Tensor:
     return found(outputs)
 
 
-for _config, _model in ((SmallResNetConfig, SmallResNetModel), (ColorViewsConfig, ColorViewsModel)):
+for _config, _model, _classifier in (
+    (SmallResNetConfig, SmallResNetModel, SmallResNetForImageClassification),
+    (ColorViewsConfig, ColorViewsModel, ColorViewsForImageClassification),
+):
     if _config.model_type not in CONFIG_MAPPING:  # where hfcontrast is installed, its own classes stay
         AutoConfig.register(_config.model_type, _config)
         AutoModel.register(_config, _model)
+        AutoModelForImageClassification.register(_config, _classifier)
 ColorViewsConfig.register_for_auto_class()
 ColorViewsModel.register_for_auto_class("AutoModel")
+ColorViewsForImageClassification.register_for_auto_class("AutoModelForImageClassification")

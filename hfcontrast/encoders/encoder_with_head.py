@@ -1,18 +1,18 @@
 """An encoder with the first layers of its projection head on top: what SimCLR v2 fine-tunes.
 
-With ``pooling.py`` and ``subconfig.py`` beside it this file is self-contained: a model that is saved carries them along, and loads with
+With ``exported_code.py``, ``pooling.py`` and ``subconfig.py`` beside it this file is self-contained: a model that is saved carries them along, and loads with
 ``AutoModel.from_pretrained(folder, trust_remote_code=True)``, or with ``AutoModelForImageClassification`` for fine-tuning, where
 hfcontrast is not installed.
 """
 
 import inspect
 
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutputWithNoAttention
 
+from .exported_code import AutoMapped, PreTrainedConfig, strict
 from .pooling import count_class_tokens, find_pooling, hidden_output, output_named
 from .subconfig import whole_config
 
@@ -44,10 +44,14 @@ class EncoderWithHeadConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-class EncoderWithHeadPreTrainedModel(PreTrainedModel):
+class EncoderWithHeadPreTrainedModel(AutoMapped, PreTrainedModel):
     """What both models share."""
 
     config_class = EncoderWithHeadConfig
+    auto_classes = {
+        "AutoModel": "encoder_with_head.EncoderWithHeadModel",
+        "AutoModelForImageClassification": "encoder_with_head.EncoderWithHeadForImageClassification",
+    }
     base_model_prefix = "model"
     main_input_name = "pixel_values"
     _supports_sdpa = True

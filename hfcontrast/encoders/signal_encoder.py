@@ -1,18 +1,20 @@
 """The encoder of CPC for one-dimensional signals: strided convolutions, then a recurrent network over what they found.
 
-This file is self-contained: an exported encoder carries it along, and loads with
-``AutoModel.from_pretrained(folder, trust_remote_code=True)`` where hfcontrast is not installed.
+With ``exported_code.py`` beside it this file is self-contained: an exported encoder carries both along, and loads with
+``AutoModel.from_pretrained(folder, trust_remote_code=True)``, or with ``AutoModelForAudioClassification`` for fine-tuning, where
+hfcontrast is not installed.
 """
 
 from dataclasses import dataclass
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForAudioClassification, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
+
+from .exported_code import AutoMapped, PreTrainedConfig, init, strict
 
 
 @strict
@@ -67,16 +69,36 @@ class SignalEncoderOutput(ModelOutput):
     extract_features: Tensor | None = None
 
 
-class SignalEncoderModel(PreTrainedModel):
+class SignalEncoderPreTrainedModel(AutoMapped, PreTrainedModel):
+    """What both models share."""
+
+    config_class = SignalEncoderConfig
+    main_input_name = "input_values"
+    base_model_prefix = "signal_encoder"
+    auto_classes = {
+        "AutoModel": "signal_encoder.SignalEncoderModel",
+        "AutoModelForAudioClassification": "signal_encoder.SignalEncoderForAudioClassification",
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv1d):
+            init.kaiming_normal_(module.weight, nonlinearity="relu")  # keeps the scale through all the convolutions
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.GRU):
+            for parameter in module.parameters():
+                init.uniform_(parameter, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=0.02)
+            init.zeros_(module.bias)
+
+
+class SignalEncoderModel(SignalEncoderPreTrainedModel):
     """Strided convolutions with ReLU, and a GRU over their outputs (van den Oord et al., 2018, arXiv:1807.03748, section 3.1).
 
     The padding, which the paper does not state, makes the number of features the signal's length divided by the product of
     the strides, where that is a whole number. There is no normalization.
     """
-
-    config_class = SignalEncoderConfig
-    main_input_name = "input_values"
-    base_model_prefix = "signal_encoder"
 
     def __init__(self, config: SignalEncoderConfig):
         super().__init__(config)
@@ -102,18 +124,27 @@ class SignalEncoderModel(PreTrainedModel):
         contexts, _ = self.gru(features)
         return SignalEncoderOutput(contexts, contexts.mean(dim=1), features)
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv1d):
-            init.kaiming_normal_(module.weight, nonlinearity="relu")  # keeps the scale through all the convolutions
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.GRU):
-            for parameter in module.parameters():
-                init.uniform_(parameter, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
+
+class SignalEncoderForAudioClassification(SignalEncoderPreTrainedModel):
+    """The same with a linear classifier of the contexts' mean."""
+
+    def __init__(self, config: SignalEncoderConfig):
+        super().__init__(config)
+        self.signal_encoder = SignalEncoderModel(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(self, input_values: Tensor, labels: Tensor | None = None, **kwargs) -> SequenceClassifierOutput:
+        """(B, C, T) or (B, T) to ``logits`` (B, num_labels), and with ``labels`` (B,) the cross-entropy as ``loss``."""
+        logits = self.classifier(self.signal_encoder(input_values).pooler_output)
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 if SignalEncoderConfig.model_type not in CONFIG_MAPPING:  # where hfcontrast is installed, its own classes stay
     AutoConfig.register(SignalEncoderConfig.model_type, SignalEncoderConfig)
     AutoModel.register(SignalEncoderConfig, SignalEncoderModel)
+    AutoModelForAudioClassification.register(SignalEncoderConfig, SignalEncoderForAudioClassification)
 SignalEncoderConfig.register_for_auto_class()
 SignalEncoderModel.register_for_auto_class("AutoModel")
+SignalEncoderForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")

@@ -1,15 +1,21 @@
 """ResNets for small images: a 3x3 stride-1 stem without pooling (SimCLR, appendix B.9), otherwise the ResNet of transformers.
 
-This file is self-contained: an exported encoder carries it along, and loads with
-``AutoModel.from_pretrained(folder, trust_remote_code=True)`` where hfcontrast is not installed.
+With ``exported_code.py`` beside it this file is self-contained: an exported encoder carries both along, and loads with
+``AutoModel.from_pretrained(folder, trust_remote_code=True)``, or with ``AutoModelForImageClassification`` for fine-tuning, where
+hfcontrast is not installed.
 """
 
 from typing import Literal
 
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
+from .exported_code import AutoMapped, finish_parent, strict
+
+_AUTO_CLASSES = {
+    "AutoModel": "small_resnet.SmallResNetModel",
+    "AutoModelForImageClassification": "small_resnet.SmallResNetForImageClassification",
+}
 _DEPTHS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}
 
 
@@ -30,7 +36,8 @@ class SmallResNetConfig(ResNetConfig):
         self.layer_type = "bottleneck" if self.depth == 50 else "basic"
         self.depths = list(_DEPTHS[self.depth])
         self.hidden_sizes = [width * (4 if self.depth == 50 else 1) for width in (64, 128, 256, 512)]
-        super().__post_init__(**kwargs)
+        sizes = {"layer_type": self.layer_type, "depths": self.depths, "hidden_sizes": self.hidden_sizes}
+        finish_parent(super(), sizes, kwargs)
 
 
 class SmallResNetStem(nn.Module):
@@ -47,10 +54,11 @@ class SmallResNetStem(nn.Module):
         return self.activation(self.normalization(self.convolution(pixel_values)))
 
 
-class SmallResNetModel(ResNetModel):
+class SmallResNetModel(AutoMapped, ResNetModel):
     """ResNet whose stem keeps the resolution."""
 
     config_class = SmallResNetConfig
+    auto_classes = _AUTO_CLASSES
 
     def __init__(self, config: SmallResNetConfig):
         super().__init__(config)
@@ -58,10 +66,11 @@ class SmallResNetModel(ResNetModel):
         self.post_init()
 
 
-class SmallResNetForImageClassification(ResNetForImageClassification):
+class SmallResNetForImageClassification(AutoMapped, ResNetForImageClassification):
     """The same with a linear classifier, for fine-tuning through ``AutoModelForImageClassification``."""
 
     config_class = SmallResNetConfig
+    auto_classes = _AUTO_CLASSES
 
     def __init__(self, config: SmallResNetConfig):
         super().__init__(config)

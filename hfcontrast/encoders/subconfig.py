@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import CONFIG_MAPPING
+
+from .exported_code import PreTrainedConfig
 
 
 def whole_config(given: PreTrainedConfig | dict[str, Any] | None, default: str) -> PreTrainedConfig:
@@ -15,7 +17,7 @@ def whole_config(given: PreTrainedConfig | dict[str, Any] | None, default: str) 
     Raises:
         KeyError: transformers has no such ``model_type``.
     """
-    if isinstance(given, PreTrainedConfig):
+    if not isinstance(given, dict | None):
         return given
     fields = dict(given or {})
     config_class = CONFIG_MAPPING[fields.pop("model_type", default)]

@@ -1,5 +1,6 @@
 """Writing the encoder so that plain transformers (and timm, where it is timm's) loads it."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,11 +54,21 @@ def export_encoder(
     with atomic_files(folder) as unfinished:
         with _class_token_pooled(encoder, weights):
             encoder.save_pretrained(unfinished, state_dict=weights)
-        if not family.processor_in_config:
+        if family.processor_in_config:
+            _leave_out_labels(unfinished / "config.json")
+        else:
             processor.save_pretrained(unfinished)
         if lora_layers(encoder):
             with atomic_files(folder / ADAPTER_FOLDER, beside=True) as adapter:
                 save_adapter(encoder, adapter, state_dict)
+
+
+def _leave_out_labels(file: Path) -> None:
+    """Takes the empty ``label_names`` out of a configuration: transformers would keep it for the classes of a fine-tuned model."""
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    if not fields.get("label_names"):
+        fields.pop("label_names", None)
+        file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def save_published(training: Training, processor: Any, ratio: float, folder: Path, whole: dict[str, Tensor]) -> None:

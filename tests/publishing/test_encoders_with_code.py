@@ -1,15 +1,21 @@
-"""Encoders with code of hfcontrast include that code: they load, and give the same features, without hfcontrast."""
+"""Encoders with code of hfcontrast include that code: they load, give the same features and are fine-tuned, without hfcontrast."""
 
+import ast
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from hfcontrast.encoders import ColorViewsConfig, ColorViewsModel, SignalEncoderConfig, SignalEncoderModel, encode
+from hfcontrast.encoders.color_views import ColorViewsForImageClassification
 from hfcontrast.encoders.model_config import backbone_config
+from hfcontrast.encoders.own_architectures import CLASSIFIERS, ENCODERS
+from hfcontrast.encoders.signal_encoder import SignalEncoderForAudioClassification
 from hfcontrast.evaluation.inputs import image_transform
 from hfcontrast.publishing.export import export_encoder
 from hfcontrast.publishing.processor import build_processor
@@ -26,6 +32,7 @@ BACKBONES = {
     "small_resnet": {"model_type": "small_resnet"},
     "timm": "timm/resnet18",
 }
+OWN = [(config, ENCODERS[config], CLASSIFIERS.get(config, SignalEncoderForAudioClassification)) for config in ENCODERS]
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 ELSEWHERE = """
@@ -33,7 +40,8 @@ import sys
 sys.modules["hfcontrast"] = None  # any import of it fails
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, pipeline
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, pipeline
+import transformers
 torch.set_num_threads(1)
 root = sys.argv[1]
 image, found = Image.open(f"{root}/image.png"), {}
@@ -46,6 +54,22 @@ for name in sys.argv[2:]:
         inputs = AutoImageProcessor.from_pretrained(f"{root}/{name}")(image, return_tensors="pt").pixel_values
     with torch.no_grad():
         found[name] = type(model).__name__, inputs, model.eval()(inputs).pooler_output
+    # As run_image_classification.py and run_audio_classification.py load them, train them and load what they have saved.
+    kind = getattr(transformers, f"AutoModelFor{'Audio' if name == 'signal' else 'Image'}Classification")
+    labels = {"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": {"a": "0", "b": "1", "c": "2"}}
+    config = AutoConfig.from_pretrained(f"{root}/{name}", num_labels=3, trust_remote_code=True, **labels)
+    classifier, info = kind.from_pretrained(
+        f"{root}/{name}", config=config, trust_remote_code=True, output_loading_info=True
+    )
+    classifier.eval()(inputs, labels=torch.arange(len(inputs))).loss.backward()
+    assert all(value.grad is not None for value in classifier.parameters() if value.requires_grad)
+    read = []
+    classifier.classifier.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    classifier.save_pretrained(f"{root}/tuned/{name}")
+    tuned = kind.from_pretrained(f"{root}/tuned/{name}", trust_remote_code=True)
+    with torch.no_grad():
+        logits = [model.eval()(inputs).logits for model in (classifier, tuned)]
+    found[f"{name}, classifier"] = sorted(info["missing_keys"]), read[0], logits, tuned.config.id2label
 extract = pipeline("image-feature-extraction", model=f"{root}/vit", trust_remote_code=True, framework="pt")
 found["pipeline"] = torch.tensor(extract(image))
 assert not [name for name in sys.modules if name.startswith("hfcontrast.")]
@@ -84,6 +108,53 @@ def loaded(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return expected, torch.load(root / "found.pt")
+
+
+@pytest.mark.parametrize("name", [*BACKBONES, "signal"])
+def test_its_classifier_reads_the_features(loaded, name):
+    expected, found = loaded
+    missing, read, (logits, again), names = found[f"{name}, classifier"]
+    assert missing == ["classifier.bias", "classifier.weight"]
+    torch.testing.assert_close(read, expected[name][1], rtol=1e-4, atol=1e-5)
+    assert logits.shape == (len(read), 3) and names == {0: "a", 1: "b", 2: "c"}
+    torch.testing.assert_close(logits, again)
+
+
+@pytest.mark.parametrize("saved", ["encoder", "classifier"])
+@pytest.mark.parametrize("kind", OWN, ids=lambda kind: kind[0].model_type)
+def test_the_configuration_names_the_encoder_and_its_classifier(kind, saved, tmp_path):
+    config, encoder, classifier = kind
+    fields = {"backbone_config": backbone_config(BACKBONES["vit"], [32])} if "backbone_config" in vars(config()) else {}
+    (encoder if saved == "encoder" else classifier)(config(**fields)).save_pretrained(tmp_path)
+    found = json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    assert {"AutoConfig", "AutoModel"} < set(found) and len(found) == 3
+    for name in found.values():
+        module, _, kind = name.partition(".")
+        code = ast.parse((tmp_path / f"{module}.py").read_text())
+        assert kind in {statement.name for statement in code.body if isinstance(statement, ast.ClassDef)}
+
+
+def test_its_code_imports_what_transformers_4_has():
+    """``transformers.initialization``, ``PreTrainedConfig`` and strict configurations are of version 5: one file knows what to do."""
+    for config in ENCODERS:
+        file = Path(sys.modules[config.__module__].__file__)
+        for code in {file, *(file.parent / f"{name}.py" for name in ("pooling", "subconfig"))}:
+            for statement in ast.walk(ast.parse(code.read_text())):
+                if isinstance(statement, ast.ImportFrom) and not statement.level:
+                    imported = {name.name for name in statement.names}
+                    assert not imported & {"initialization", "PreTrainedConfig", "strict"}, code.name
+
+
+def test_a_classifier_reads_the_mean_of_patches_where_that_is_published():
+    backbone = backbone_config(BACKBONES["vit"], [32])
+    config = ColorViewsConfig(backbone_config=backbone, channel_groups=[[0]], num_labels=3)  # as colorization has it
+    config.feature_pooling, config.num_register_tokens = "mean", 0
+    model, read = ColorViewsForImageClassification(config).eval(), []
+    model.classifier.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        model(pixels)
+        torch.testing.assert_close(read[0], encode(model.colour_views, pixels))
 
 
 @pytest.mark.parametrize("name", [*BACKBONES, "signal"])

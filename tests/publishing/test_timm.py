@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from timm.models import _hub
-from transformers import AutoModelForImageClassification
+from transformers import AutoConfig, AutoModelForImageClassification
 
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
@@ -95,6 +95,13 @@ def test_transformers_puts_a_classifier_on_the_same_folder(published):
     assert all(same) and not report["unexpected_keys"]
     with torch.no_grad():
         assert model.eval()(pixels).logits.shape == (2, 4)
+
+
+def test_a_fine_tuned_model_keeps_the_names_of_its_classes(published, tmp_path):
+    names = {"id2label": {0: "cat", 1: "dog"}, "label2id": {"cat": 0, "dog": 1}}
+    config = AutoConfig.from_pretrained(published[1].removeprefix("local-dir:"), num_labels=2, **names)
+    AutoModelForImageClassification.from_config(config).save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).id2label == names["id2label"]
 
 
 def test_the_hub_gives_the_same_files(published, monkeypatch):

@@ -1,0 +1,66 @@
+"""What architectures of this package need to load from an exported folder under transformers 4 (from 4.57) as well as under 5.
+
+This file is self-contained: an exported encoder carries it along.
+"""
+
+import copy
+from typing import Any
+
+try:
+    from huggingface_hub.dataclasses import strict
+    from transformers import PreTrainedConfig
+    from transformers import initialization as init
+except ImportError:  # transformers 4, whose configurations are no dataclasses
+    from torch.nn import init
+    from transformers import PretrainedConfig
+
+    class PreTrainedConfig(PretrainedConfig):
+        """A configuration that is written as those of transformers 5 are: by its fields and ``__post_init__``."""
+
+        def __post_init__(self, **kwargs):
+            PretrainedConfig.__init__(self, **kwargs)
+
+    def strict(cls):
+        """Gives a configuration an ``__init__`` that takes the fields of its class; their types are not checked."""
+
+        def initialize(self, **kwargs):
+            for name in cls.__dict__.get("__annotations__", {}):
+                setattr(self, name, kwargs.pop(name) if name in kwargs else copy.copy(getattr(cls, name)))
+            self.__post_init__(**kwargs)
+
+        cls.__init__ = initialize
+        return cls
+
+
+def finish_parent(parent: Any, fields: dict[str, Any], others: dict[str, Any]) -> None:
+    """Initializes the rest of a configuration whose class derives from one of transformers' own.
+
+    Args:
+        parent: ``super()`` of the configuration.
+        fields: Fields of the parent's class that the configuration has decided.
+        others: What else it was made with.
+    """
+    if hasattr(parent, "__post_init__"):
+        parent.__post_init__(**others)
+    else:
+        parent.__init__(**{**others, **fields})
+
+
+class AutoMapped:
+    """A model whose ``config.json`` names the classifier of its architecture beside it, for transformers' Auto classes.
+
+    transformers itself writes the class that is saved, and no other.
+
+    Attributes:
+        auto_classes: Auto classes to the classes of this architecture, as ``auto_map`` of ``config.json`` has them.
+    """
+
+    auto_classes: dict[str, str] = {}
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As that of every model of transformers."""
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.auto_classes}
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+
+__all__ = ["AutoMapped", "PreTrainedConfig", "finish_parent", "init", "strict"]
