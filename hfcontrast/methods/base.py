@@ -17,6 +17,7 @@ from .contract import steps
 from .contract.by_setting import BySetting
 from .contract.config import MethodConfig
 from .contract.declaration import called, check_declaration
+from .contract.forward import checked_batch, declare_forward, returned
 from .contract.freezing import Frozen
 from .contract.frozen_features import FrozenFeatures
 from .contract.loading import check_model_type, make_whole, with_own_names
@@ -74,6 +75,7 @@ class Method(ModulesOfMethod):
     data_statistics: tuple[str, ...] = ()
     progress: Progress = Progress(0, 1)
     main_input_name = "pixel_values"
+    accepts_loss_kwargs = False  # the loss is a mean: transformers' Trainer divides it by the micro-batches of a step
     base_model_prefix = ""
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -85,6 +87,7 @@ class Method(ModulesOfMethod):
         if not inspect.isabstract(cls) and not cls.__dict__.get("abstract", False):
             check_declaration(cls, Method, MethodConfig)
             class_made(cls)
+        declare_forward(cls, Method)
 
     def __init__(self, config: MethodConfig):
         if self._tied_weights_keys:
@@ -210,9 +213,26 @@ class Method(ModulesOfMethod):
         """
         return sample_uniform(index, count, *self.random_key(purpose, per))
 
-    def forward(self, **batch: Tensor) -> MethodOutput:
-        """``objective(embed(...))``; each is passed the batch entries that it names."""
-        return steps.objective(self, steps.embed(self, batch), batch)
+    def forward(
+        self, *values: Tensor, return_loss: bool = True, return_dict: bool | None = None, **batch: Tensor
+    ) -> MethodOutput | tuple[Any, ...]:
+        """``objective(embed(...))``; each is passed the batch entries that it names.
+
+        The signature of a class names its own entries: ``inspect.signature(SimCLR.forward)``.
+
+        Args:
+            values: Entries of the batch in the order of that signature.
+            return_loss: Whether the output has the loss.
+            return_dict: False: a tuple of the output's entries, the loss first. None: as the configuration says.
+            batch: Entries of the batch, (B, ...) each. Tensors that no step takes are refused, but for those that batches
+                usually have, such as ``labels``.
+
+        Raises:
+            ArgumentError: An entry is unknown or missing, or images lack the dimension of the views.
+        """
+        batch = checked_batch(self, values, batch)
+        output = steps.objective(self, steps.embed(self, batch), batch)
+        return returned(output, return_loss, self.config.return_dict if return_dict is None else return_dict)
 
     def encode(self, pixel_values: Tensor, encoder: PreTrainedModel | None = None) -> Tensor:
         """Features of crops of one size, all in one pass through the encoder.

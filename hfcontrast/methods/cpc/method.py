@@ -147,6 +147,7 @@ class CPC(Method):
     def __init__(self, config: CPCConfig):
         super().__init__(config)
         self.of_signals = isinstance(self.encoder, SignalEncoderModel)
+        self.main_input_name = self.encoder.main_input_name if self.of_signals else "pixel_values"
         if self.of_signals and list(config.directions) != ["down"]:
             raise ValueError(
                 f"directions is {list(config.directions)}: a signal is predicted forward only; leave it out"

@@ -155,4 +155,5 @@ def test_an_author_meets_nothing_else():
     own |= set(Method.__annotations__)
     inherited = {name for kind in Method.__mro__ if not kind.__module__.startswith("hfcontrast.") for name in dir(kind)}
     public = {name for name in own - inherited if not name.startswith("_")}
-    assert public - set(MOVED) - set(RENAMED) == WRITTEN | DECLARED | CALLED
+    read_by_transformers = {"accepts_loss_kwargs"}  # by its Trainer; PreTrainedModel does not declare it
+    assert public - set(MOVED) - set(RENAMED) - read_by_transformers == WRITTEN | DECLARED | CALLED
