@@ -50,7 +50,12 @@ PRIVATE_APIS = (
     PrivateApi(
         "transformers",
         ("_supports_sdpa", "_supports_flash_attn", "_attn_implementation"),
-        "attention: models around an encoder allow what it allows; layers used alone take scaled_dot_product_attention",
+        "attention: models around an encoder allow what it allows; copies of it, and layers used alone, take what it takes",
+    ),
+    PrivateApi(
+        "transformers",
+        ("_set_gradient_checkpointing", "_hf_peft_config_loaded"),
+        "gradient checkpointing: that of a model around an encoder is the encoder's; inputs of adapters get gradients then, as in transformers",
     ),
     PrivateApi(
         "transformers",

@@ -61,6 +61,13 @@ def check_supports_sdpa():
     assert ViTModel(ViTConfig(**sizes, image_size=16)).config._attn_implementation == "sdpa"
 
 
+def check_set_gradient_checkpointing():
+    from transformers import PreTrainedModel
+
+    assert {"enable"} <= inspect.signature(PreTrainedModel._set_gradient_checkpointing).parameters.keys()
+    assert "_hf_peft_config_loaded" in inspect.getsource(inspect.getmodule(PreTrainedModel))
+
+
 def check_auto_class():
     from transformers import PreTrainedModel
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoModelForImageClassification, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutputWithNoAttention
 
-from .exported_code import AutoMapped, PreTrainedConfig, strict
+from .exported_code import AutoMapped, PreTrainedConfig, can_recompute, strict
 from .pooling import count_class_tokens, find_pooling, hidden_output, output_named
 from .small_resnet import SmallResNetConfig, SmallResNetForImageClassification, SmallResNetModel
 from .subconfig import whole_config
@@ -114,6 +114,10 @@ class ColorViewsPreTrainedModel(AutoMapped, PreTrainedModel):
         "AutoModelForImageClassification": "color_views.ColorViewsForImageClassification",
     }
 
+    def _set_gradient_checkpointing(self, enable: bool = True, **options) -> None:
+        for encoder in getattr(self, "colour_views", self).encoders:
+            encoder._set_gradient_checkpointing(enable=enable, **options)
+
 
 class ColorViewsModel(ColorViewsPreTrainedModel):
     """An encoder for each color view; the features of an image are those of its views, side by side."""
@@ -122,10 +126,11 @@ class ColorViewsModel(ColorViewsPreTrainedModel):
         super().__init__(config)
         configs = [_of_channels(config.backbone_config, len(group)) for group in config.channel_groups]
         self.encoders = nn.ModuleList(_build(of_view) for of_view in configs)
+        self.supports_gradient_checkpointing = all(map(can_recompute, self.encoders))
         # transformers 4 loads weights into a model whose buffers alone have memory: nothing can be measured there.
         if config.hidden_size is None or not next(self.parameters()).is_meta:
-            channels = map(len, config.channel_groups)
-            config.hidden_size = sum(_width(encoder, count) for encoder, count in zip(self.encoders, channels))
+            pairs = zip(self.encoders, map(len, config.channel_groups))
+            config.hidden_size = sum(_width(encoder, channels) for encoder, channels in pairs)
         self.post_init()
 
     def forward(self, pixel_values: Tensor, **kwargs) -> BaseModelOutputWithPooling:
@@ -172,12 +177,10 @@ class ColorViewsForImageClassification(ColorViewsPreTrainedModel):
         outputs = self.colour_views(pixel_values)
         features = outputs.pooler_output
         if getattr(self.config, "feature_pooling", None) == "mean":
-            features = outputs.last_hidden_state[
-                :, 1 + (getattr(self.config, "num_register_tokens", None) or 0) :
-            ].mean(1)
+            first = 1 + (getattr(self.config, "num_register_tokens", None) or 0)
+            features = outputs.last_hidden_state[:, first:].mean(1)
         logits = self.classifier(features)
-        loss = None if labels is None else F.cross_entropy(logits, labels)
-        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits)
+        return ImageClassifierOutputWithNoAttention(None if labels is None else F.cross_entropy(logits, labels), logits)
 
 
 def convert_colors(rgb: Tensor, space: str) -> Tensor:
@@ -281,8 +284,7 @@ def _encode(encoder: PreTrainedModel, view: Tensor):
 
 
 def _pooled(encoder: PreTrainedModel, outputs) -> Tensor:
-    found = find_pooling(outputs, count_class_tokens(encoder), channels_last=_channels_last(encoder))
-    return found(outputs)
+    return find_pooling(outputs, count_class_tokens(encoder), channels_last=_channels_last(encoder))(outputs)
 
 
 for _config, _model, _classifier in (

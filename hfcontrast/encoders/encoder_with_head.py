@@ -58,7 +58,9 @@ class EncoderWithHeadPreTrainedModel(AutoMapped, PreTrainedModel):
     _supports_flash_attn = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.BatchNorm1d):
+        tensors = (*module.parameters(), *module.buffers())
+        loaded = all(tensor.is_meta or getattr(tensor, "_is_hf_initialized", False) for tensor in tensors)
+        if isinstance(module, nn.Linear | nn.BatchNorm1d) and not loaded:
             module.reset_parameters()
 
 

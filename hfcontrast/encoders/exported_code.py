@@ -6,6 +6,8 @@ This file is self-contained: an exported encoder carries it along.
 import copy
 from typing import Any
 
+from transformers import PreTrainedModel
+
 try:
     from huggingface_hub.dataclasses import strict
     from transformers import PreTrainedConfig
@@ -63,4 +65,11 @@ class AutoMapped:
         return super().save_pretrained(save_directory, *args, **kwargs)
 
 
-__all__ = ["AutoMapped", "PreTrainedConfig", "finish_parent", "init", "strict"]
+def can_recompute(model: Any) -> bool:
+    """Whether a model of transformers can compute its activations again in the backward pass (gradient checkpointing)."""
+    own = type(model)._set_gradient_checkpointing is not PreTrainedModel._set_gradient_checkpointing
+    layers = any(hasattr(module, "gradient_checkpointing") for module in model.modules())
+    return bool(getattr(model, "supports_gradient_checkpointing", False)) and (own or layers)
+
+
+__all__ = ["AutoMapped", "PreTrainedConfig", "can_recompute", "finish_parent", "init", "strict"]

@@ -7,11 +7,13 @@ models that are made as transformers' ViT is: ``embeddings``, ``layers`` and ``l
 from collections.abc import Collection
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from ..errors import ArgumentError
+from ..nn.transformer import added_to_scores
 from . import families
 from .features import tokens_before_patches
 
@@ -56,15 +58,17 @@ def embed_patches(encoder: PreTrainedModel, pixel_values: Tensor) -> tuple[Tenso
     embeddings = encoder.embeddings
     tokens = embeddings.patch_embeddings(pixel_values)
     extra = tokens_before_patches(encoder)
-    positions = embeddings.position_embeddings
-    if positions.shape[1] != extra + tokens.shape[1] or pixel_values.shape[-1] != pixel_values.shape[-2]:
-        like = tokens.new_empty(1, extra + tokens.shape[1], tokens.shape[2])
-        positions = embeddings.interpolate_pos_encoding(like, *pixel_values.shape[-2:])
-    first = tokens.new_zeros(len(tokens), 0, tokens.shape[2])
-    if extra:
-        first = (embeddings.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
+    with align_module_device(embeddings):  # whose own tensors may lie on a disk (device_map)
+        positions = embeddings.position_embeddings
+        if positions.shape[1] != extra + tokens.shape[1] or pixel_values.shape[-1] != pixel_values.shape[-2]:
+            like = tokens.new_empty(1, extra + tokens.shape[1], tokens.shape[2])
+            positions = embeddings.interpolate_pos_encoding(like, *pixel_values.shape[-2:])
+        first = tokens.new_zeros(len(tokens), 0, tokens.shape[2])
+        if extra:
+            first = (embeddings.cls_token + positions[:, :1]).expand(len(tokens), -1, -1)
+        tokens = tokens + positions[:, extra:]
     dropout = getattr(embeddings, "dropout", None) or torch.nn.Identity()
-    return dropout(tokens + positions[:, extra:]), dropout(first)
+    return dropout(tokens), dropout(first)
 
 
 def run_layers(encoder: PreTrainedModel, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -76,8 +80,7 @@ def run_layers(encoder: PreTrainedModel, tokens: Tensor, attention_mask: Tensor 
         attention_mask: (N or 1, 1, T or 1, T) bool, true where a token (row) may look at another (column).
     """
     if attention_mask is not None and encoder.config._attn_implementation == "eager":
-        hidden = torch.finfo(tokens.dtype).min
-        attention_mask = torch.zeros_like(attention_mask, dtype=tokens.dtype).masked_fill(~attention_mask, hidden)
+        attention_mask = added_to_scores(attention_mask, tokens.dtype)
     for layer in encoder.layers:
         tokens = layer(tokens, attention_mask)
     return encoder.layernorm(tokens)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.resnet.modeling_resnet import ResNetBasicLayer, ResNetBottleNeckLayer
 
 from .exported_code import AutoMapped, finish_parent, strict
 
@@ -54,15 +56,29 @@ class SmallResNetStem(nn.Module):
         return self.activation(self.normalization(self.convolution(pixel_values)))
 
 
+class RecomputableBasicLayer(GradientCheckpointingLayer, ResNetBasicLayer):
+    """A basic block whose activations can be computed again in the backward pass."""
+
+
+class RecomputableBottleNeckLayer(GradientCheckpointingLayer, ResNetBottleNeckLayer):
+    """A bottleneck whose activations can be computed again in the backward pass."""
+
+
+_RECOMPUTABLE = {ResNetBasicLayer: RecomputableBasicLayer, ResNetBottleNeckLayer: RecomputableBottleNeckLayer}
+
+
 class SmallResNetModel(AutoMapped, ResNetModel):
     """ResNet whose stem keeps the resolution."""
 
     config_class = SmallResNetConfig
     auto_classes = _AUTO_CLASSES
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: SmallResNetConfig):
         super().__init__(config)
         self.embedder = SmallResNetStem(config)
+        for module in self.encoder.modules():
+            module.__class__ = _RECOMPUTABLE.get(type(module), type(module))  # the same layers, drawn by ResNetModel
         self.post_init()
 
 
@@ -71,6 +87,7 @@ class SmallResNetForImageClassification(AutoMapped, ResNetForImageClassification
 
     config_class = SmallResNetConfig
     auto_classes = _AUTO_CLASSES
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: SmallResNetConfig):
         super().__init__(config)

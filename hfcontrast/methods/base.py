@@ -15,6 +15,7 @@ from ..nn.random import sample_uniform
 from ..view import View
 from .contract import steps
 from .contract.by_setting import BySetting
+from .contract.checkpointing import encoder_can
 from .contract.config import MethodConfig
 from .contract.declaration import called, check_declaration
 from .contract.forward import checked_batch, declare_forward, returned
@@ -94,6 +95,7 @@ class Method(ModulesOfMethod):
             config.tie_word_embeddings = True  # without it transformers ties nothing, words or not
         super().__init__(config)
         self.encoder = build_encoder(config.backbone_config)
+        self.supports_gradient_checkpointing = encoder_can(self.encoder)
         self.feature_size = feature_size(self.encoder)
         self._momentum_update = None
         self._finished: tuple[str, ...] | None = None  # the parameters that post_init has found

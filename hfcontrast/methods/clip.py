@@ -14,6 +14,7 @@ Deviations from the paper:
 import math
 
 import torch
+from accelerate.utils import align_module_device
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from torch.nn import functional as F
@@ -83,7 +84,8 @@ class CLIP(Method):
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The symmetric cross-entropy of this process's pairs against those of the global batch."""
         images, texts = (F.normalize(embeddings[name].float(), dim=-1) for name in ("images", "texts"))
-        scale = self.encoder.logit_scale.exp().squeeze()  # SigLIP's has the shape (1,)
+        with align_module_device(self.encoder):  # whose own tensors may lie on a disk (device_map)
+            scale = self.encoder.logit_scale.exp().squeeze()  # SigLIP's has the shape (1,)
         if world_size() == 1:
             loss = clip_loss(images, texts, 1 / scale)
         else:

@@ -90,7 +90,8 @@ class MAE(Method):
         if config.pooling == "mean":
             self.encoder.config.feature_pooling = "mean"
         patch = self.encoder.config.patch_size
-        self.decoder = Decoder(config, self.feature_size, self.encoder.config.num_channels * patch**2)
+        pixels = self.encoder.config.num_channels * patch**2
+        self.decoder = Decoder(config, self.feature_size, pixels, self.encoder.config._attn_implementation)
         self.post_init()
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -172,13 +173,16 @@ class Decoder(nn.Module):
         config: The method's configuration.
         feature_size: Width of the encoder's tokens.
         pixels: Numbers to predict for a patch.
+        attention: Implementation of the attention; that of the encoder.
     """
 
-    def __init__(self, config: MAEConfig, feature_size: int, pixels: int):
+    def __init__(self, config: MAEConfig, feature_size: int, pixels: int, attention: str | None = None):
         super().__init__()
         self.embed = nn.Linear(feature_size, config.decoder_width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_width))
-        self.blocks = TransformerBlocks(config.decoder_width, config.decoder_depth, config.decoder_heads)
+        self.blocks = TransformerBlocks(
+            config.decoder_width, config.decoder_depth, config.decoder_heads, attention=attention
+        )
         self.predict = nn.Linear(config.decoder_width, pixels)
 
     def forward(self, encoded: Tensor, order: Tensor, grid: tuple[int, int]) -> Tensor:

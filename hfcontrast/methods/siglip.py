@@ -14,6 +14,7 @@ Deviations from the paper:
 import math
 
 import torch
+from accelerate.utils import align_module_device
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,8 +88,9 @@ class SigLIP(Method):
     def objective(self, embeddings: dict[str, Tensor]) -> MethodOutput:
         """The sigmoid loss of this process's images with the texts of the global batch."""
         images, texts = (F.normalize(embeddings[name].float(), dim=-1) for name in ("images", "texts"))
-        scale = self.encoder.logit_scale.exp()
-        bias = self.encoder.logit_bias if self.own_bias is None else self.own_bias.value
+        with align_module_device(self.encoder):  # whose own tensors may lie on a disk (device_map)
+            scale = self.encoder.logit_scale.exp()
+            bias = self.encoder.logit_bias if self.own_bias is None else self.own_bias()
         return MethodOutput(
             loss=siglip_loss(images, gather(texts), scale, bias, first=rank() * len(images)),
             metrics={
@@ -112,6 +114,10 @@ class LogitBias(nn.Module):
         self.start = start
         self.value = nn.Parameter(torch.empty(()))
         self.reset_parameters()
+
+    def forward(self) -> Tensor:
+        """The scalar."""
+        return self.value
 
     def reset_parameters(self) -> None:
         """Resets it to the initial value."""

@@ -89,7 +89,7 @@ class SupCon(Method):
         """(B, V, C, H, W) to unit vectors z, (B, V, D)."""
         h = self.encode(pixel_values)
         if self.config.normalize_features:
-            h = F.normalize(h.float(), dim=-1)
+            h = F.normalize(h.float(), dim=-1).to(self.projector[0].weight.dtype)
         return {"z": F.normalize(self.projector(h).float(), dim=-1)}
 
     def objective(self, embeddings: dict[str, Tensor], labels: Tensor) -> MethodOutput:

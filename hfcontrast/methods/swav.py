@@ -15,6 +15,7 @@ Deviations from the paper:
 import math
 
 import torch
+from accelerate.utils import align_module_device
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -133,7 +134,9 @@ class SwAV(Method):
         assignments = self.assign(large)
         first, second = assignments.argmax(dim=-1).unbind(dim=1)
         return MethodOutput(
-            loss=swapped_prediction(self.prototypes(z), assignments, self.config.temperature),
+            loss=swapped_prediction(
+                self.prototypes(z.to(self.prototypes.weight.dtype)), assignments, self.config.temperature
+            ),
             metrics={
                 "agreement": (first == second).float().mean(),
                 "certainty": assignments.amax(dim=-1).mean(),
@@ -145,7 +148,8 @@ class SwAV(Method):
     @torch.no_grad()
     def assign(self, z: Tensor) -> Tensor:
         """Soft assignments, balanced over the global batch and the queue: (B, 2, D) of this process to (B, 2, K)."""
-        weight = self.prototypes.weight.float()
+        with align_module_device(self.prototypes):  # which may lie on a disk (device_map)
+            weight = self.prototypes.weight.float()
         assignments = []
         for crop, rows in enumerate(gather(z).unbind(dim=1)):
             earlier = self.queues[crop].rows.float() if self.queue_is_full else rows[:0]

@@ -19,12 +19,22 @@ class TransformerBlocks(nn.Module):
         depth: Number of blocks.
         heads: Attention heads; they divide the width.
         mlp_ratio: Width of the hidden layer of an MLP, as a multiple of D.
+        attention: Implementation of the attention, as transformers calls it: "sdpa", "eager" or another.
+        masked: Whether the blocks are given masks, which "sdpa" and "eager" alone take: any other becomes "sdpa" then.
 
     Raises:
         ValueError: The heads do not divide the width.
     """
 
-    def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float = 4.0):
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        attention: str | None = "sdpa",
+        masked: bool = False,
+    ):
         super().__init__()
         if width % heads:
             raise ValueError(f"{heads} attention heads do not divide a width of {width}")
@@ -34,7 +44,8 @@ class TransformerBlocks(nn.Module):
             intermediate_size=round(width * mlp_ratio),
             layer_norm_eps=1e-6,
         )
-        config._attn_implementation = "sdpa"
+        self.config, self.masked = config, masked
+        self.set_attention(attention)
         self.layers = nn.ModuleList(ViTLayer(config) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
@@ -45,13 +56,29 @@ class TransformerBlocks(nn.Module):
             tokens: The input.
             attention_mask: (B or 1, 1, T, T) or (B, 1, 1, T) bool, true where a token (row) attends to another (column).
         """
+        if attention_mask is not None and self.config._attn_implementation == "eager":
+            attention_mask = added_to_scores(attention_mask, tokens.dtype)
         for layer in self.layers:
             tokens = layer(tokens, attention_mask)
         return self.norm(tokens)
 
+    def set_attention(self, name: str | None) -> None:
+        """Sets the implementation of the attention.
+
+        Args:
+            name: As transformers calls it; None is "sdpa".
+        """
+        self.config._attn_implementation = "sdpa" if name is None or (self.masked and name != "eager") else name
+
     def reset_parameters(self) -> None:
         """Initializes the weights."""
         xavier_linears(self)
+
+
+def added_to_scores(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask in the form that eager attention takes: 0 where a token is attended to, and the lowest number elsewhere."""
+    hidden = torch.finfo(dtype).min
+    return torch.zeros_like(attention_mask, dtype=dtype).masked_fill(~attention_mask, hidden)
 
 
 @torch.no_grad()

@@ -9,13 +9,12 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from ..data.augment.color import ColorAugmentation
-from ..encoders.families import family_of
-from ..errors import RecipeError
+from ..errors import ArgumentError, RecipeError
 from ..methods.base import Method
+from ..methods.contract.checkpointing import ENABLE
 from ..methods.contract.modules import compiled_modules
 from ..nn.batch_norm import synchronize_batch_norm
 from ..nn.distributed import world_size
-from ..nn.running_statistics import hold_when_recomputed
 from ..recipe import Recipe
 from .batch_size import local_batch
 from .engines import SHARDED
@@ -97,15 +96,10 @@ def recompute_activations(method: Method) -> None:
     Raises:
         RecipeError: Its architecture cannot.
     """
-    encoder = method.encoder
-    newest = "activation_checkpointing_enable"  # the name in newer transformers
-    parts = family_of(encoder).recomputed(encoder)
     try:
-        for part in parts:
-            getattr(part, newest if hasattr(part, newest) else "gradient_checkpointing_enable")()
-        hold_when_recomputed(method)
-    except (ValueError, NotImplementedError) as error:
+        getattr(method, ENABLE)()
+    except (ArgumentError, ValueError, NotImplementedError) as error:
         raise RecipeError(
-            f"train.gradient_checkpointing: encoder '{encoder.config.model_type}' cannot do it; use a smaller "
+            f"train.gradient_checkpointing: encoder '{method.encoder.config.model_type}' cannot do it; use a smaller "
             f"train.batch_size, train.accumulation or train.precision=bf16 to save memory ({error})"
         ) from error

@@ -35,10 +35,7 @@ class MethodConfig(PreTrainedConfig):
     default_backbone = "resnet"  # where there is none, or its model_type is missing
     renamed_settings: ClassVar[dict[str, str]] = {}
     places: ClassVar[tuple[str, ...]] = ()
-    keys_to_ignore_at_inference: ClassVar[tuple[str, ...]] = (
-        "metrics",
-        "state",
-    )  # predictions of Trainer are embeddings
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["metrics", "state"]  # a Trainer's predictions are embeddings
 
     backbone_config: dict | PreTrainedConfig | None = None
 

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -58,6 +58,10 @@ def checked_batch(method: "Method", values: tuple[Any, ...], batch: dict[str, An
     """
     entries = _entries(type(method))
     named = [name for name, parameter in entries.items() if parameter.kind not in _VARIABLE]
+    if values and isinstance(values[0], Mapping):
+        raise ArgumentError(
+            f"{_called(method)} takes the entries of a batch: call it as method(**batch), and not method(batch)"
+        )
     if values:
         batch = _by_position(method, named, values, batch)
     if len(named) == len(entries):  # else a step takes anything

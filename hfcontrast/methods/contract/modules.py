@@ -6,11 +6,13 @@ from operator import attrgetter
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...errors import PluginError
 from ...nn.ema import MomentumUpdate
+from ...nn.transformer import TransformerBlocks
+from . import checkpointing
 from .declaration import called, check_modules, without_source
 from .old_names import definer, follow_old_names, overridden
 
@@ -69,18 +71,64 @@ class ModulesOfMethod(PreTrainedModel):
                 self.get_submodule(name).eval()
         return self
 
+    def get_input_embeddings(self) -> nn.Module | None:
+        """Those of the encoder; None where it has none, as engines that ask for them expect."""
+        try:
+            return self.encoder.get_input_embeddings()
+        except NotImplementedError:  # of a convolutional encoder
+            return None
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Sets those of the encoder."""
+        self.encoder.set_input_embeddings(value)
+
+    def set_attn_implementation(self, attn_implementation: str | dict, *values: Any, **options: Any) -> None:
+        """As in transformers: of the encoder, of its copies, and of blocks that a method has of its own.
+
+        Args:
+            attn_implementation: Its name; a dict names it for ``backbone_config``.
+            values: As in transformers.
+            options: As in transformers.
+        """
+        wanted = attn_implementation
+        if isinstance(wanted, dict):
+            wanted = wanted.get("backbone_config", wanted.get("", self.encoder.config._attn_implementation))
+        self.encoder.set_attn_implementation(wanted, *values, **options)
+        for name, source in self.teachers.items():
+            for copied, followed in zip(getattr(self, name).modules(), getattr(self, source).modules()):
+                if isinstance(copied, PreTrainedModel):
+                    copied.config._attn_implementation = followed.config._attn_implementation
+        for module in self.modules():
+            if isinstance(module, TransformerBlocks):
+                module.set_attention(self.encoder.config._attn_implementation)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, **options: Any) -> None:
+        checkpointing.set_recomputed(self, enable, options)
+
+    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        if not hasattr(module, "reset_parameters"):
+            return
+        tensors = [*module.parameters(), *module.buffers()]
+        if tensors and all(map(_settled, tensors)):
+            return
+        loaded = [(tensor, tensor.clone()) for tensor in tensors if _settled(tensor) and not tensor.is_meta]
+        module.reset_parameters()
+        for tensor, value in loaded:
+            tensor.copy_(value)
 
     def _initialize_weights(self, module: nn.Module, *arguments: Any) -> None:
         # transformers passes over modules that have parameters in their submodules only, as heads do: their own
         # initialization comes here, after that of the submodules. What a checkpoint has given stays.
         super()._initialize_weights(module, *arguments)
         passed_over = not any(True for _ in (*module.parameters(False), *module.buffers(False)))
-        given = all(getattr(value, "_is_hf_initialized", False) for value in module.parameters())
-        if passed_over and not given and hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        if passed_over and not all(map(_settled, module.parameters())):
+            self._init_weights(module)
+
+
+def _settled(tensor: Tensor) -> bool:
+    """Whether a tensor has its value from a checkpoint, be it that the value lies on a disk: its weights are not to be drawn."""
+    return tensor.is_meta or getattr(tensor, "_is_hf_initialized", False)
 
 
 def copy_teachers(method: ModulesOfMethod) -> None:
@@ -99,6 +147,7 @@ def copies_made(method: ModulesOfMethod) -> None:
         if not isinstance(getattr(method, source, None), nn.Module):
             raise PluginError(without_source(method, name, source))
         setattr(method, name, copy.deepcopy(getattr(method, source)).requires_grad_(False))
+        checkpointing.keep_activations(getattr(method, name))
     method._momentum_update = None
     method.train(method.training)
 
@@ -121,4 +170,5 @@ def _modules_at(method: ModulesOfMethod, path: str) -> Iterator[nn.Module]:
     yield from found if isinstance(found, nn.ModuleList) else [found]
 
 
+setattr(ModulesOfMethod, checkpointing.ENABLE, checkpointing.enable)
 follow_old_names(ModulesOfMethod)

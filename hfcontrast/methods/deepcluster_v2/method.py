@@ -131,7 +131,7 @@ class DeepClusterV2(Method):
                 the loss is 0.
         """
         z = F.normalize(self.projector(embeddings["h"]).float(), dim=-1)
-        logits = (F.linear(z, self.centroids).float() / self.config.temperature).split(
+        logits = (F.linear(z, self.centroids.to(z.dtype)).float() / self.config.temperature).split(
             tuple(self.config.prototypes), dim=-1
         )
         targets = self.assignments[:, index].unsqueeze(-1).expand(-1, -1, z.shape[1])  # (clusterings, B, V)

@@ -107,7 +107,9 @@ class IJEPA(Method):
         std = self.encoder.config.initializer_range
         initialize_by_depth(self.encoder, self.encoder.layers, BRANCH_ENDS, std)
         fix_positions(self.encoder)
-        self.predictor = Predictor(self.feature_size, config.predictor_width, config.predictor_depth, heads, std)
+        attention = self.encoder.config._attn_implementation
+        sizes = config.predictor_width, config.predictor_depth, heads
+        self.predictor = Predictor(self.feature_size, *sizes, std, attention=attention)
         self.post_init()
 
     def embed(self, pixel_values: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -219,14 +221,23 @@ class Predictor(nn.Module):
         depth: Number of its blocks.
         heads: Attention heads.
         std: Standard deviation of the initial weights.
+        attention: Implementation of the attention; that of the encoder.
     """
 
-    def __init__(self, feature_size: int, width: int, depth: int, heads: int, std: float = 0.02):
+    def __init__(
+        self,
+        feature_size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        std: float = 0.02,
+        attention: str | None = None,
+    ):
         super().__init__()
         self.width, self.std = width, std
         self.embed = nn.Linear(feature_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, width))
-        self.blocks = TransformerBlocks(width, depth, heads)
+        self.blocks = TransformerBlocks(width, depth, heads, attention=attention, masked=True)
         self.project = nn.Linear(width, feature_size)
 
     def forward(

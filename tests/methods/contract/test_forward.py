@@ -72,6 +72,8 @@ def test_entries_by_position_and_outputs_as_tuples():
     method.config.return_dict = False
     assert isinstance(method(**batch), tuple) and isinstance(method(**batch, return_dict=True), MethodOutput)
     assert method(**batch, return_dict=True, return_loss=False).loss is None
+    with pytest.raises(ArgumentError, match=r"call it as method\(\*\*batch\), and not method\(batch\)"):
+        method(batch)
     with pytest.raises(ArgumentError, match="got it twice"):
         method(batch["pixel_values"], pixel_values=batch["pixel_values"])
     with pytest.raises(ArgumentError, match="takes pixel_values; 2 were given by position"):
