@@ -7,6 +7,7 @@ from hfcontrast.data.evaluation_loader import evaluation_batches
 from hfcontrast.data.image_reader import ImageReader, read_bytes
 from hfcontrast.data.loader import TrainLoader
 from hfcontrast.data.sources import Columns, Rows, Source, available_splits, load_rows
+from hfcontrast.data.view_dataset import ViewDataset
 
 __all__ = [
     "ColorAugmentation",
@@ -16,6 +17,7 @@ __all__ = [
     "Source",
     "TrainLoader",
     "UnreadableImage",
+    "ViewDataset",
     "available_splits",
     "decode_image",
     "draw_views",

@@ -4,20 +4,15 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from hfcontrast.data.batches import BatchBuilder, Sample
+from hfcontrast.data.batches import BatchBuilder
 from hfcontrast.data.cache_filling import CacheFilling
-from hfcontrast.data.decode import UnreadableRow
 from hfcontrast.data.epoch_order import epoch_order
-from hfcontrast.data.keyed_random import uniforms
 from hfcontrast.data.row_reader import RowReader
+from hfcontrast.data.samples import samples_of
 from hfcontrast.errors import DataError
-
-_REPLACEMENT = 2**32  # a view number that no crop has: its random numbers choose rows to stand in for unreadable ones
-_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,8 @@ class MapBatches(IterableDataset):
     def _make(self, micro_batch: int) -> dict:
         rows, epoch = self._rows(micro_batch)
         unreadable: dict[str, str] = {}
-        batch = self.builder.build(self._samples(rows, epoch, unreadable), len(rows))
+        samples = samples_of(self.reader, rows, epoch, self.builder.seed, unreadable)
+        batch = self.builder.build(samples, len(rows))
         return {"batch": batch, "unreadable": unreadable, "cut_off": self.builder.cut_off}
 
     def _permutation(self, epoch: int) -> torch.Tensor:
@@ -109,21 +105,3 @@ class MapBatches(IterableDataset):
                 epoch: order
             }
         return order
-
-    def _samples(self, rows: list[int], epoch: int, unreadable: dict[str, str]) -> Iterator[Sample]:
-        for row, sample, name in self.reader.read(rows, epoch):
-            if isinstance(sample, UnreadableRow):
-                unreadable[name] = str(sample)
-                sample = self._replacement(row, epoch, unreadable)
-            yield sample
-
-    def _replacement(self, row: int, epoch: int, unreadable: dict[str, str]) -> Sample:
-        """A row to stand in for an unreadable one: drawn, so that every worker and every run finds the same."""
-        draws = uniforms(self.builder.seed, epoch, np.array([row], np.uint64), _REPLACEMENT, _ATTEMPTS)[0]
-        for draw in draws:
-            _, sample, name = next(self.reader.read([int(draw * self.reader.num_rows)], epoch))
-            if isinstance(sample, Sample):
-                return sample
-            unreadable[name] = str(sample)
-        named = "; ".join(f"{name}: {cause}" for name, cause in list(unreadable.items())[:5])
-        raise DataError(f"{_ATTEMPTS} rows drawn to replace unreadable ones could not be read either, e.g. {named}")

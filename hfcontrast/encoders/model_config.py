@@ -40,17 +40,17 @@ def backbone_config(
         ArgumentError: The architecture or the pretrained model cannot be found or built.
     """
     config = _config(Backbone.read(backbone), sizes, text)
-    _in_float32(config)
+    in_float32(config)
     return config
 
 
-def _in_float32(config: PreTrainedConfig) -> None:
+def in_float32(config: PreTrainedConfig) -> None:
     """Weights stored in half precision are trained in full: an encoder would else be built with the type that they were saved in."""
     if config.dtype in (torch.float16, torch.bfloat16, "float16", "bfloat16"):
         config.dtype = torch.float32
     for part in vars(config).values():
         if isinstance(part, PreTrainedConfig):
-            _in_float32(part)
+            in_float32(part)
 
 
 def _config(backbone: Backbone, sizes: list[int], text: Any) -> PreTrainedConfig:

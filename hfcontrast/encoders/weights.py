@@ -1,6 +1,6 @@
 """Released weights for an encoder: whole models, the image tower of a two-tower model, or each tower from another model."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,35 @@ def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) ->
     """Loads one model, or a tower of it, into the encoder or a tower of that; returns the loaded names, a sentence and the part."""
     name, what = source.name, f"{tower} tower" if tower else "encoder"
     weights, commit = _read(source, None if is_two_towers(target) else tower or "vision")
+    matched, missing = fill(target, weights, name, source.argument, least, what)
+    part = Part(tower, name, commit or source.revision, len(matched), len(target.state_dict()))
+    return matched, _sentence(len(matched), part.of_tensors, what, name, missing), part
+
+
+def fill(
+    target: PreTrainedModel,
+    weights: Mapping[str, Tensor],
+    name: str,
+    argument: str,
+    least: float = 1.0,
+    what: str = "encoder",
+) -> tuple[frozenset[str], dict[str, str]]:
+    """Copies tensors into a model, and leaves those that are missing, or have another shape, as they are.
+
+    Args:
+        target: The model.
+        weights: Tensors by the names of its modules; others are left out.
+        name: Where they come from, for messages.
+        argument: Which argument says so.
+        least: Share of the model's tensors that must be among them; a mask token is not counted.
+        what: What the model is, for messages.
+
+    Returns:
+        Names of the tensors that were copied, and of those that were not, each with its shapes where there are two.
+
+    Raises:
+        ArgumentError: They are too few, or one is not finite.
+    """
     wanted = target.state_dict()
     absent = {key: "" for key in wanted if key not in weights}
     reshaped = {
@@ -110,18 +139,17 @@ def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) ->
         lacking = f"lacks {len(absent)} of the {what}'s {len(wanted)} tensors" if absent else ""
         other = f"has {len(reshaped)} of the {what}'s {len(wanted)} tensors in another shape" if reshaped else ""
         raise ArgumentError(
-            f"{source.argument}: {name!r} {' and '.join(filter(None, (other, lacking)))}, among them {first!r}"
+            f"{argument}: {name!r} {' and '.join(filter(None, (other, lacking)))}, among them {first!r}"
             f"{missing[first]}; what is missing starts at random when min_matched allows it: at most "
             f"{int(len(matched) / len(wanted) * 1000) / 1000} here, and it is {least:g}",
-            source.argument,
+            argument,
         )
     if wrong := not_finite({key: weights[key] for key in matched if key in dict(target.named_parameters())}):
-        raise ArgumentError(f"{source.argument}: {name!r} cannot be loaded: {wrong}", source.argument)
+        raise ArgumentError(f"{argument}: {name!r} cannot be loaded: {wrong}", argument)
     with torch.no_grad():
         for key in matched:
             wanted[key].copy_(weights[key])
-    part = Part(tower, name, commit or source.revision, len(matched), len(wanted))
-    return matched, _sentence(len(matched), len(wanted), what, name, missing), part
+    return matched, missing
 
 
 def _read(weights: Weights, tower: str | None) -> tuple[dict[str, Tensor], str | None]:
@@ -129,13 +157,25 @@ def _read(weights: Weights, tower: str | None) -> tuple[dict[str, Tensor], str |
     # Tensors of another shape than the configuration says are missing too, and are said by us.
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     source, info = read_pretrained(AutoModel, weights.name, weights.argument, weights.revision, **options)
-    family_of(source).align(source)
     drawn = missing_keys(info)  # transformers fills up what the files do not have with random numbers
-    tensors = {key: value for key, value in source.state_dict().items() if key not in drawn}
+    tensors = tensors_of(source, tower, drawn)
+    return tensors, getattr(source.config, "_commit_hash", None)
+
+
+def tensors_of(source: PreTrainedModel, tower: str | None = None, but: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors of a model, or of one of its towers, in the form in which it is trained here.
+
+    Args:
+        source: The model, which is brought into that form.
+        tower: ``vision`` or ``text``: where the model has one, its tensors alone, by the names of its own modules.
+        but: Names of tensors that are left out.
+    """
+    family_of(source).align(source)
+    tensors = {key: value for key, value in source.state_dict().items() if key not in but}
     prefix = f"{tower}_model."
     if tower and hasattr(source, prefix[:-1]):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    return tensors, getattr(source.config, "_commit_hash", None)
+    return tensors
 
 
 def _sentence(matched: int, wanted: int, what: str, name: str, missing: dict[str, str]) -> str:

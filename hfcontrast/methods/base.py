@@ -1,8 +1,8 @@
 """The contract of a method: :class:`Method`, and what its authors import with it."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -20,6 +20,7 @@ from .contract.config import MethodConfig
 from .contract.declaration import called, check_declaration
 from .contract.forward import checked_batch, declare_forward, returned
 from .contract.freezing import Frozen
+from .contract.from_encoder import made_from_encoder
 from .contract.frozen_features import FrozenFeatures
 from .contract.loading import check_model_type, make_whole, with_own_names
 from .contract.modules import ModulesOfMethod, copy_teachers
@@ -270,6 +271,23 @@ class Method(ModulesOfMethod):
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         make_whole(model, info["missing_keys"])
         return (model, info) if wants_info else model
+
+    @classmethod
+    def from_encoder(cls, encoder: Any, *, views: Sequence[View] | None = None, **settings: Any) -> Self:
+        """The method around an encoder that has its weights already; heads start at random, teachers as copies.
+
+        Args:
+            encoder: A model of transformers (of one with a head for a task the model below it), a model of ``timm.create_model``, or
+                the folder or Hub name of one. Its weights are copied, in float32. Of a model with an image and a text tower the image
+                tower is taken, by methods that learn from texts the whole model.
+            views: Views other than the method's own, such as smaller ones; they become ``method.views``.
+            settings: Those of the method's configuration.
+
+        Raises:
+            ArgumentError: It cannot be used, or there is no such setting.
+            ValueError: A setting is out of its range.
+        """
+        return made_from_encoder(cls, encoder, settings, views)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As in torch; files of ``save_pretrained`` may name tensors in other ways than the modules, which is understood."""

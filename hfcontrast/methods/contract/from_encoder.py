@@ -1,0 +1,70 @@
+"""From an encoder to a method in Python: ``SimCLR.from_encoder(encoder, **settings)``."""
+
+import difflib
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...encoders.features import check_image_size
+from ...encoders.given import read_given
+from ...encoders.suitability import require_encoder
+from ...encoders.tower_configs import is_two_towers_config
+from ...encoders.weights import fill
+from ...errors import ArgumentError
+from ...view import View, check_views
+from .arguments import needs_captions
+from .declaration import called
+from .modules import copy_teachers
+from .settings import method_fields
+
+if TYPE_CHECKING:
+    from ..base import Method
+
+_NAMED = 3  # tensors in a sentence, at most
+
+
+def made_from_encoder(
+    cls: "type[Method]", encoder: Any, settings: dict[str, Any], views: Sequence[View] | None
+) -> "Method":
+    """See :meth:`hfcontrast.Method.from_encoder`."""
+    _check_settings(cls, settings)
+    own = tuple(cls.views if views is None else views)
+    check_views(own)
+    seen = [view for view in own if view.name not in cls.view_encoders]
+    with_texts = needs_captions(cls)
+    given = read_given(encoder, [view.size for view in seen], with_texts)
+    require_encoder(given.config)
+    if with_texts and not is_two_towers_config(given.config):
+        raise ArgumentError(
+            f"encoder: {called(cls)} learns from images and texts, and {given.config.model_type!r} has no text tower: give a model with "
+            "both, such as a CLIPModel or a SiglipModel"
+        )
+    method = cls(cls.config_class(backbone_config=given.config, **settings))
+    for view in seen:
+        check_image_size(method.encoder, view.size, f"view '{view.name}'")
+    loaded, missing = fill(method.encoder, given.tensors, given.name, "encoder", least=0.0)
+    if lacking := [name for name in missing if not name.endswith("mask_token")]:
+        _tell(given.name, lacking, loaded)
+    method.after_loading(loaded)
+    copy_teachers(method)
+    if views is not None:
+        method.views = own
+    return method.train()
+
+
+def _check_settings(cls: "type[Method]", settings: dict[str, Any]) -> None:
+    """transformers keeps unknown names silently, to no effect."""
+    known = [field.name for field in method_fields(cls)]
+    renamed = cls.config_class.renamed_settings
+    for name in settings:
+        if name not in known and name not in renamed:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ArgumentError(f"{name}: {called(cls)} has no such setting; {hint}")
+
+
+def _tell(name: str, lacking: list[str], loaded: frozenset[str]) -> None:
+    if not loaded:
+        raise ArgumentError(f"encoder: {name!r} has none of the encoder's weights, such as {lacking[0]}")
+    named = ", ".join(lacking[:_NAMED]) + f" and {len(lacking) - _NAMED} more" * (len(lacking) > _NAMED)
+    warnings.warn(f"{name!r} lacks tensors of the encoder, which start at random: {named}", UserWarning, stacklevel=4)

@@ -1,0 +1,94 @@
+"""ViewDataset: the views of a run for anybody's DataLoader, by sample, epoch and seed; workers see the epoch; what is refused."""
+
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import Dataset, DatasetDict, Image
+from torch.utils.data import DataLoader
+
+from hfcontrast.data import ColorAugmentation, TrainLoader, ViewDataset, load_rows
+from hfcontrast.data.captions import CaptionReader, all_captions, captions_of
+from hfcontrast.data.tokenizer import train_tokenizer
+from hfcontrast.errors import DataError
+from hfcontrast.methods.dino import DINO
+
+VIEWS = tuple(replace(view, size=32 if view.size == 224 else 16) for view in DINO.views)
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return load_rows("builtin/shapes", split="train[:24]")
+
+
+def test_a_default_loader_gives_what_a_run_trains_on(rows):
+    """The same rows of the same epoch, from torch's own loader with its own collate function: equal to the bit."""
+    loader = TrainLoader(rows, VIEWS, batch_size=8, seed=3)
+    augment = ColorAugmentation(VIEWS, MEAN, STD, channels_last=False)
+    views = ViewDataset(rows, VIEWS, seed=3, mean=MEAN, std=STD)
+    for number, raw in zip(range(4), loader):  # the fourth is of the second epoch
+        expected = augment(raw, "cpu")
+        views.set_epoch(number // 3)
+        (batch,) = DataLoader(torch.utils.data.Subset(views, raw["index"].tolist()), batch_size=8)
+        assert batch.keys() == expected.keys()
+        for key, value in batch.items():
+            assert torch.equal(value, expected[key]), key
+    assert batch["pixel_values"].shape == (8, 2, 3, 32, 32) and batch["local_pixel_values"].shape == (8, 8, 3, 16, 16)
+    assert batch["index"].shape == batch["labels"].shape == (8,)
+
+
+def test_workers_that_live_on_see_the_epoch(rows):
+    views = ViewDataset(rows, VIEWS)
+    loader = DataLoader(views, batch_size=12, num_workers=1, persistent_workers=True)
+    for epoch in (0, 3):
+        views.set_epoch(epoch)
+        seen = next(iter(loader))["pixel_values"]
+        assert torch.equal(seen, torch.stack([views[row]["pixel_values"] for row in range(12)]))
+    assert not torch.equal(seen[0], ViewDataset(rows, VIEWS)[0]["pixel_values"])
+
+
+def test_an_open_data_set_with_an_unreadable_image(caplog):
+    """The row is named, and another one takes its place, the same one each time."""
+    files = [_png(50 * number) for number in range(5)]
+    files[2] = b"broken"
+    dataset = Dataset.from_dict({"image": [{"bytes": file, "path": None} for file in files], "label": range(5)})
+    dataset = dataset.cast_column("image", Image(decode=False))
+    views = ViewDataset(dataset, VIEWS[:1], max_unreadable=0.5)
+    first, again = views[2], views[2]
+    assert int(first["index"]) == int(again["index"]) != 2 and int(first["labels"]) == int(first["index"])
+    assert [record.message for record in caplog.records if "row 2" in record.message]
+    strict = ViewDataset(dataset, VIEWS[:1], max_unreadable=0.1)
+    with pytest.raises(DataError, match="1 of 5 rows of the data set cannot be read"):
+        strict[2]
+
+
+def test_what_has_no_rows_by_number_is_refused(rows):
+    with pytest.raises(DataError, match="a stream has no rows by number"):
+        ViewDataset(load_rows("builtin/shapes", streaming=True), VIEWS)
+    with pytest.raises(DataError, match=r"take one, such as dataset\['train'\]"):
+        ViewDataset(DatasetDict(train=rows.dataset), VIEWS)
+    views = ViewDataset(rows, VIEWS)
+    assert len(views) == 24 and int(views[-1]["index"]) == 23
+    with pytest.raises(IndexError, match="no row 24 among 24"):
+        views[24]
+
+
+def _png(level):
+    PIL.Image.fromarray(np.full((20, 20, 3), level, np.uint8)).save(file := BytesIO(), "PNG")
+    return file.getvalue()
+
+
+def test_captions_are_read_as_in_a_run():
+    rows = load_rows("builtin/shapes", split="train[:12]", captioned=True)
+    texts = all_captions(captions_of(row, rows.captions) for row in rows.dataset)
+    captions = CaptionReader(rows.captions, train_tokenizer(texts, 600, 16), max_length=16)
+    loader = TrainLoader(rows, VIEWS[:1], batch_size=6, captions=captions)
+    raw = next(iter(loader))
+    views = ViewDataset(rows, VIEWS[:1], captions=captions)
+    (batch,) = DataLoader(torch.utils.data.Subset(views, raw["index"].tolist()), batch_size=6)
+    for name in ("input_ids", "attention_mask"):
+        assert torch.equal(batch[name], raw[name])
