@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", metavar="N", type=count, default=1, help="runs trained at once, on a GPU that one leaves idle"
     )
+    parser.add_argument(
+        "--grid",
+        action="store_true",
+        help="train every pair of recipes too, with the settings of both, and draw heat maps",
+    )
     parser.add_argument("--seeds", metavar="N", nargs="+", default=[], help="train each with these; mean ± deviation")
 
 
@@ -48,4 +53,4 @@ def _compare(args: argparse.Namespace) -> int:
     seeds = [int(item) for item in args.seeds if item.isdecimal()]
     behind_seeds = [item for item in args.seeds if not item.isdecimal()]
     recipes, overrides = split_arguments([*args.items, *behind_seeds, *args.overrides])
-    return compare(recipes, overrides, args.output, seeds, args.common, args.jobs)
+    return compare(recipes, overrides, args.output, seeds, args.common, args.jobs, args.grid)

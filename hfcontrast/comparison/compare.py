@@ -13,7 +13,7 @@ from ..lock import held
 from ..paths import local_path
 from .plan import PlannedRun, finished_result, former_result, pixels_evaluated, plan
 from .processes import Processes, first_error, training_command
-from .table import print_table, summarize, write_table
+from .table import grid_file, print_table, summarize, write_table
 
 
 def compare(
@@ -23,6 +23,7 @@ def compare(
     seeds: Sequence[int] = (),
     common: str | Path | None = None,
     jobs: int = 1,
+    grid: bool = False,
 ) -> int:
     """Trains every recipe with the same overrides, and writes ``table.md`` and ``table.json``.
 
@@ -37,6 +38,8 @@ def compare(
         common: A file with what all recipes share; None takes for each the ``common.yaml`` beside it, if there is one.
         jobs: Runs trained at once, for a device that one run leaves idle; what they print goes to their ``run.log`` alone where
             it is more than one. Their images/s are then those of a shared device.
+        grid: Whether every pair of recipes is trained too, with the settings of both, and the figures are drawn as heat maps,
+            ``grid_FIGURE.png``.
 
     Returns:
         0; 1 where a run has failed (the others are trained all the same); 128 + the number of the signal that stopped it.
@@ -45,7 +48,7 @@ def compare(
         RecipeError: A recipe cannot be used, or the folder cannot be made; nothing was trained.
     """
     output = Path(local_path(str(output)))
-    runs = plan(recipes, overrides, output, seeds, common)
+    runs = plan(recipes, overrides, output, seeds, common, grid)
     try:
         make_folder(output)
     except OSError as error:
@@ -53,10 +56,12 @@ def compare(
             f"--output: nothing can be written to {output} ({error.strerror}): choose another folder"
         ) from error
     with held(output, "--output"):
-        return train_all(runs, overrides, output, jobs)
+        return train_all(runs, overrides, output, jobs, grid)
 
 
-def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path, jobs: int = 1) -> int:
+def train_all(
+    runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path, jobs: int = 1, grid: bool = False
+) -> int:
     """Trains the runs that are not finished, and writes the table after each; returns the exit code of :func:`compare`."""
     pixels = Pixels(runs)
     started: list[PlannedRun] = []
@@ -73,10 +78,11 @@ def train_all(runs: Sequence[PlannedRun], overrides: Sequence[str], output: Path
             done.result()
             if (run := numbered[done]).result is not None and jobs > 1:
                 say(f"{run.name}, seed {run.seed}: finished")
-            write_table(summarize(runs, overrides), output)
-    print_table(summary := summarize(runs, overrides))
+            write_table(summarize(runs, overrides, grid), output)
+    print_table(summary := summarize(runs, overrides, grid))
     write_table(summary, output)
-    say(f"Written: {output / 'table.md'}, {output / 'table.json'}")
+    files = ["table.md", "table.json", *(grid_file(one) for one in summary.get("grids", ()))]
+    say(f"Written: {', '.join(str(output / file) for file in files)}")
     if processes.stopped_by:
         left = sum(run.result is None for run in runs)
         name = signal.Signals(processes.stopped_by).name

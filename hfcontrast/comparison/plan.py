@@ -17,6 +17,7 @@ from ..recipe.precedence import is_shared, shared_beside
 from ..recipe.published import own_recipe, published_values
 from ..recipe.tasks import described_settings, evaluation_tasks
 from ..renamed import without_warnings
+from .grid import pairs_of
 
 DEFAULTS = ("eval.linear_probe=true", "eval.every=")  # the table has the last step's scores only
 _TOWERS = {"vision_config", "text_config", "vision", "text"}
@@ -29,7 +30,7 @@ class PlannedRun:
     """One training of a comparison.
 
     Attributes:
-        name: What tables call it: its recipe's file name, without ending.
+        name: What tables call it: its recipe's file name, without ending; of a pair those of both.
         file: The recipe's file.
         overrides: What `hfcontrast.run` gets after it.
         recipe: The two together, resolved.
@@ -91,6 +92,7 @@ def plan(
     output: Path,
     seeds: Sequence[int] = (),
     common: str | Path | None = None,
+    grid: bool = False,
 ) -> list[PlannedRun]:
     """Reads and checks all recipes before anything is trained.
 
@@ -100,9 +102,10 @@ def plan(
         output: Folder of the comparison; a run's folder in it is NAME, or NAME_seedN where seeds are given.
         seeds: Seeds that each recipe is trained with; none: the one it has.
         common: The file with what all recipes share; None takes for each the ``common.yaml`` beside it, if there is one.
+        grid: Whether every pair of recipes is trained too, with the settings of both.
 
     Raises:
-        RecipeError: A recipe cannot be used, two have one name, or an override sets what the comparison sets.
+        RecipeError: A recipe cannot be used, two have one name or do not go together, or an override sets what the comparison sets.
     """
     for override in overrides:
         key = override.partition("=")[0].strip()
@@ -116,15 +119,16 @@ def plan(
             f"{', '.join(map(str, recipes)) or 'no file'}: no recipe to train: name those that share it too"
         )
     runs: list[PlannedRun] = []
-    for file in files:
+    named: list[tuple[str, Path, list[str]]] = [(file.stem, file, []) for file in files]
+    for name, file, added in named + (pairs_of(files, shared) if grid else []):
         beside = shared or shared_beside(file)
         for seed in seeds or [None]:
-            folder = output / (file.stem if seed is None else f"{file.stem}_seed{seed}")
+            folder = output / (name if seed is None else f"{name}_seed{seed}")
             own = [] if seed is None else [f"train.seed={seed}"]
-            arguments = [*DEFAULTS, *overrides, *own, f"train.output={quoted(folder)}"]
+            arguments = [*DEFAULTS, *added, *overrides, *own, f"train.output={quoted(folder)}"]
             if same := next((run for run in runs if run.folder == folder), None):
                 raise RecipeError(f"{file}: {same.file} has the same name or seed, and so the same folder {folder}")
-            runs.append(PlannedRun(file.stem, file, arguments, load_recipe(file, arguments, common=beside), beside))
+            runs.append(PlannedRun(name, file, arguments, load_recipe(file, arguments, common=beside), beside))
     return runs
 
 

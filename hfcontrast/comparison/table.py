@@ -7,11 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
-from ..atomic import json_text, write_text, writing
+from ..atomic import atomic_file, json_text, write_text, writing
 from ..console import plain_console
 from ..evaluation.counts import counted, told_labels, told_numbers
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import told_answers
+from .grid import grid_markdown, grids_of
+from .heat_map import heat_map
 from .measured import told_trained_on, unequal_evaluations
 from .plan import PlannedRun, unequal_settings
 from .rows import baseline_rows, recipe_rows, verdicts
@@ -33,18 +35,25 @@ def columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[str, Callable[
     return found | {key: cost for key, cost in COSTS.items() if key in keys}
 
 
-def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str, Any]:
+def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str], grid: bool = False) -> dict[str, Any]:
     """A comparison as JSON.
+
+    Args:
+        runs: The runs.
+        overrides: The overrides of all.
+        grid: Whether pairs of recipes are among the runs.
 
     Returns:
         ``overrides``; ``unequal``: the settings that differ between the runs and make the comparison less than fair;
         ``rows``: chance, raw pixels, untrained encoders, starting points (of runs from released weights), then every recipe, each with
         the ``seeds`` that were evaluated, those that ``failed`` or are ``unfinished``, its ``recipe_hashes``, and for each figure ``mean``, ``std`` (over seeds; None for
         one) and ``values`` by seed;
-        ``runs``: for each its name, folder, seed, recipe hash, result and error.
+        ``runs``: for each its name, folder, seed, recipe hash, result and error;
+        ``grids``, where there are pairs: as ``grid.grids_of`` makes them.
     """
     runs = [copy.copy(run) for run in runs]  # another may be finished meanwhile, where several train at once
     rows = baseline_rows(runs) + recipe_rows(runs)
+    single = list(dict.fromkeys(run.name for run in runs if run.name == run.file.stem))
     return {
         "overrides": list(overrides),
         "unequal": unequal_settings(runs) + unequal_evaluations(runs),
@@ -60,6 +69,7 @@ def summarize(runs: Sequence[PlannedRun], overrides: Sequence[str]) -> dict[str,
             }
             for run in runs
         ],
+        **({"grids": grids_of(rows, single)} if grid else {}),
     }
 
 
@@ -178,7 +188,13 @@ def as_markdown(summary: dict[str, Any]) -> str:
     headings, rows = table_cells(summary, digits=16)
     lines = [headings, ["---"] + ["---:"] * (len(headings) - 3) + ["---"] * 2, *rows]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return table + "\n\n" + "\n".join(f"- {line}" for line in notes(summary)) + "\n"
+    grids = "".join(f"\n{grid_markdown(grid)}" for grid in summary.get("grids", ()))
+    return table + "\n\n" + "\n".join(f"- {line}" for line in notes(summary)) + "\n" + grids
+
+
+def grid_file(grid: dict[str, Any]) -> str:
+    """What the heat map of a grid is called."""
+    return f"grid_{grid['key']}.png"
 
 
 def write_table(summary: dict[str, Any], folder: Path) -> None:
@@ -187,6 +203,9 @@ def write_table(summary: dict[str, Any], folder: Path) -> None:
     with writing(f"the table in {folder}"):
         for name, text in texts.items():
             write_text(folder / name, text)
+        for grid in summary.get("grids", ()):
+            with atomic_file(folder / grid_file(grid)) as unfinished:
+                unfinished.write_bytes(heat_map(grid))
 
 
 def print_table(summary: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ class DataSection(SourceFields):
 
     path: str = Field(
         description="Anything `datasets.load_dataset` takes (a Hub name, a folder, imagefolder, parquet, webdataset), "
-        "a folder made by save_to_disk, or builtin/shapes, builtin/digits. In Python also an open data set."
+        "a folder made by save_to_disk, or builtin/shapes, builtin/digits, builtin/colored_digits. In Python also an open data set."
     )
     split: str = Field("train", description="Split that is trained on; slices such as train[:80%] work.")
     streaming: bool = Field(False, description="Read the rows as they come instead of preparing them on disk first.")

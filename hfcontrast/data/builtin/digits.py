@@ -22,11 +22,11 @@ def load(split: str, configuration: None = None) -> Dataset:
     number = (np.cumsum(labels[:, None] == np.arange(10), 0) - 1)[np.arange(len(labels)), labels]  # within its class
     chosen = (number % 5 == 4) == (split == "test")
     scans = np.rint(images[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)  # 17 levels of gray
-    columns = {"image": [{"bytes": _png(scan), "path": None} for scan in scans], "label": labels[chosen].tolist()}
+    columns = {"image": [{"bytes": png(scan), "path": None} for scan in scans], "label": labels[chosen].tolist()}
     return Dataset.from_dict(columns, features=FEATURES)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     PILImage.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
