@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 .PHONY: quickstart test test-slow types lint lock clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/accelerate launch -m hfcontrast.run recipes/dino_vit.yaml
+	$(BIN)/accelerate launch -m hfcontrast.run recipes/quickstart.yaml
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -78,7 +78,8 @@ def train_all(
             done.result()
             if (run := numbered[done]).result is not None and jobs > 1:
                 say(f"{run.name}, seed {run.seed}: finished")
-            write_table(summarize(runs, overrides, grid), output)
+            if not processes.stopped_by:  # then it is written once, at the end
+                write_table(summarize(runs, overrides, grid), output)
     print_table(summary := summarize(runs, overrides, grid))
     write_table(summary, output)
     files = ["table.md", "table.json", *(grid_file(one) for one in summary.get("grids", ()))]

@@ -211,8 +211,8 @@ def test_the_command_line(monkeypatch, tmp_path):
     assert cli.main(["compare", "a.yaml", "--common", "shared.yaml", "--jobs", "4"]) == 7
     overrides = ["train.epochs=5", "optim.lr=1", "backbone={model_type: vit}"]
     assert calls == [
-        (["a.yaml", "b.yaml"], overrides, "out", [0, 1], None, 1),
-        (["a.yaml"], [], "outputs/compare", [], "shared.yaml", 4),
+        (["a.yaml", "b.yaml"], overrides, "out", [0, 1], None, 1, False),
+        (["a.yaml"], [], "outputs/compare", [], "shared.yaml", 4, False),
     ]
 
 
