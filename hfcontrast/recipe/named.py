@@ -21,6 +21,7 @@ FOLDERS = {
     "": "generated images, in minutes on a CPU: to see a method run",
     "cifar10": "twelve methods on CIFAR-10 under one encoder and one budget, for hfcontrast compare",
     "comparison": "all methods under one encoder and one budget, for hfcontrast compare",
+    "comparison/augmentations": "SimCLR with one augmentation, for hfcontrast compare --grid",
     "imagenet": "the papers' settings on ImageNet-1k",
     "web_pairs": "the papers' settings on images with text from the web",
 }
@@ -98,7 +99,7 @@ def shipped_recipes() -> dict[str, list[ShippedRecipe]]:
     folder = shipped_folder()
     if folder is None:
         return {}
-    inner = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name not in FOLDERS)
+    inner = sorted({file.parent.relative_to(folder).as_posix() for file in folder.rglob("*.yaml")} - {*FOLDERS, "."})
     found = {
         name: [describe(file) for file in sorted((folder / name).glob("*.yaml")) if file.name != SHARED]
         for name in (*FOLDERS, *inner)
