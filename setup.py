@@ -5,5 +5,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["hfcontrast*"]), "hfcontrast.recipes"],
     package_dir={"hfcontrast.recipes": "recipes"},
-    package_data={"hfcontrast": ["py.typed", "publishing/*.md"], "hfcontrast.recipes": ["*.yaml", "*/*.yaml", "*/*/*.yaml"]},
+    package_data={
+        "hfcontrast": ["py.typed", "publishing/*.md"],
+        "hfcontrast.recipes": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
+    },
 )
