@@ -8,6 +8,7 @@ from .evaluation.batches import Batches
 from .evaluation.budget import SAMPLE, affordable_rows, measured_cost, widths_of
 from .evaluation.held_out import HeldOut
 from .evaluation.inputs import image_transform
+from .evaluation.online import OnlineEvaluation
 from .evaluation.protocol import Task
 from .recipe import Recipe
 from .training.baseline import EVALUATION_ROWS
@@ -15,6 +16,7 @@ from .training.build import Training
 from .training.build_method import published_size
 
 SHARE = 0.2  # of ``train.minutes`` that evaluation and baselines may take
+_LEAST = 60.0  # seconds that raw pixels may always take, in a run by epochs or steps
 _CLASSES = 10  # where their number is not known
 
 
@@ -43,6 +45,20 @@ def within_time(training: Training, found: HeldOut, tasks: dict[str, Task], proc
         )
     limited = settings.model_copy(update={"max_train": limits[0], "max_test": limits[1]})
     return recipe.model_copy(update={"eval": limited})
+
+
+def seconds_for_pixels(training: Training) -> float | None:
+    """The time that the evaluation of raw pixels may take in a run by epochs or steps; None for one for a time, whose rows are limited."""
+    return None if training.recipe.train.minutes is not None else max(SHARE * training.clock.spent(), _LEAST)
+
+
+def told_left_out(evaluation: OnlineEvaluation) -> list[str]:
+    """A line for each evaluator that raw pixels were not evaluated by."""
+    return [
+        f"evaluation: {evaluation.tasks[name].evaluator.headline.title} of raw pixels is left out, as it would take about {seconds:,.0f} s, more than "
+        f"a fifth of this run and {_LEAST:.0f} s; eval.max_train limits its images"
+        for name, seconds in evaluation.left_out.items()
+    ]
 
 
 def _measured(

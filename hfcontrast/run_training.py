@@ -25,6 +25,7 @@ from .publishing.told import told_early_stopping, told_nothing
 from .publishing.usage import usage
 from .publishing.verdict import verdict_of, without_classes
 from .recipe import Recipe
+from .run_budget import seconds_for_pixels, told_left_out
 from .run_early_stopping import build_early_stopping
 from .run_evaluation import OpenedRows, build_evaluation
 from .run_overlap import trained_on
@@ -33,12 +34,14 @@ from .run_visualization import write_predictions
 from .signals import AT_ANY_TIME, stopping_at_once
 from .training.build import Training, build_training
 from .training.build_method import published_size
+from .training.channel_statistics import told_channels
 from .training.collapse import features_collapsed
 from .training.cut_captions import told_cut_captions
 from .training.early_stopping import NOTE as STOPPING
 from .training.engines import own_states
 from .training.loop import AFTER, BEFORE, train
 from .training.loss_range import constant_loss
+from .training.meter import WAITING
 from .training.notices import notices
 from .training.output_folder import missing_folders, remove_empty
 from .training.precision import about_precision
@@ -79,6 +82,8 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
         if told := about_precision(recipe, precision_of(training)):
             training.accelerator.print(told)
         training.accelerator.print(training.augmentation.describe(training.accelerator.device))
+        if told := told_channels(recipe, training.mean, training.std):
+            training.accelerator.print(told)
         if training.loader.about_cache:
             training.accelerator.print(training.loader.about_cache)
         for sentence in notices(training):
@@ -101,7 +106,10 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
     notes["measured_on"] = evaluation.measured_on
     with stopping_at_once(AFTER):
         if recipe.eval.baselines is True:
-            notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device)
+            limit = seconds_for_pixels(training)
+            notes["raw_pixels"] = evaluation.raw_pixels(training.accelerator.device, limit)
+            for line in told_left_out(evaluation):
+                training.accelerator.print(line)
         write_predictions(training, evaluation.rows.test.rows)
         advice = "free some space; the same command then evaluates and publishes"
         with writing(str(training.output), advice), LongTask("exporting the encoder"):
@@ -155,6 +163,10 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     encoder = training.method.export_encoder()
     lines = usage(encoder, published_size(training.recipe, training.views))
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
+    if (waiting := notes.get(WAITING)) is not None:
+        console.print(
+            f"Speed: {notes['images_per_second']:,.0f} images/s; {waiting:.1%} of the time was spent waiting for data"
+        )
     console.print(f"Written: {training.output}")
     if (training.output / PREDICTIONS).exists():
         console.print(f"Its predictions as images: {training.output / PREDICTIONS}")

@@ -24,7 +24,8 @@ SAMPLES = 8
 def write_predictions(training: Training, rows: Rows) -> Path | None:
     """Writes ``predictions.png`` into the run's folder, where the method has something to show.
 
-    Only the first process computes it. There is none where weights are sharded over processes.
+    Only the first process computes it. There is none where weights are sharded over processes, and none of images
+    of other channels than three, which are no colors.
 
     Args:
         training: The finished run.
@@ -34,7 +35,7 @@ def write_predictions(training: Training, rows: Rows) -> Path | None:
         The file; None where there is none, as where the method's ``visualize`` fails, which is a warning.
     """
     accelerator = training.accelerator
-    if not accelerator.is_main_process or accelerator.distributed_type in SHARDED:
+    if not accelerator.is_main_process or accelerator.distributed_type in SHARDED or len(training.mean) != 3:
         return None
     method = training.method
     batch = {name: value.to(accelerator.device) for name, value in undistorted_batch(training, rows).items()}

@@ -1,6 +1,6 @@
 """View: how one kind of crop is cut from an image and augmented. Imported by methods and by data."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 PROBABILITIES = (  # of the operations of a view, as its fields are called
@@ -119,6 +119,10 @@ class View:
         self._require(self.unaugmented >= 0, "unaugmented", "0 or more")
         self._require(self.repeat_after is None or self.repeat_after >= 1, "repeat_after", "1 epoch or more, or null")
         self._require(self.interpolation in ("bilinear", "bicubic"), "interpolation", "bilinear or bicubic")
+
+    def without_color(self) -> "View":
+        """The view of images whose channels are no colors: saturation, hue and grayscale are left out."""
+        return replace(self, saturation=0.0, hue=0.0, grayscale=0.0)
 
     def _require(self, condition: bool, name: str, expected: str) -> None:
         if not condition:

@@ -75,6 +75,7 @@ ALLOWED = {
         "report",
         "publishing",
         "run_evaluation",
+        "run_budget",
         "run_overlap",
         "run_early_stopping",
         "run_push",

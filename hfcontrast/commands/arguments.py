@@ -37,6 +37,7 @@ class DataSource:
         open_addresses: Whether addresses that rows hold instead of images are opened.
         max_pixels: Pixels of an image at most.
         window: The values of grays of more than 8 bits that become black and white.
+        channels: How many channels images have; None is 3. Of commands the model says it.
         image_key: Which image of an archive's samples, where they have several.
     """
 
@@ -53,10 +54,14 @@ class DataSource:
     max_pixels: int = 89_478_485
     image_key: str | None = None
     window: tuple[float, float] | None = None
+    channels: int | None = None
 
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of ``load_rows``."""
-        return asdict(self)
+        found = asdict(self)
+        if self.channels in (None, 3):
+            del found["channels"]
+        return found
 
     def split_keywords(self) -> dict[str, Any]:
         """Keyword arguments of ``available_splits``."""

@@ -68,6 +68,7 @@ def embed(
     )
     of_first(partial(_try_folder, folder))
     opened = open_model(model, chosen.revision, chosen.device, chosen.trust_remote_code)
+    data = replace(data, channels=opened.channels)
     rows, what = open_rows(opened, data, chosen.split, chosen.what, tuple(chosen.keep))
     chosen = replace(chosen, what=what)
     written = written_options(opened, data, rows, chosen)

@@ -1,7 +1,7 @@
 """How a data set is embedded: the options of `hfcontrast embed`, and what its manifest says of them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..data.sources import Rows
@@ -47,7 +47,7 @@ def written_options(opened: OpenedModel, data: DataSource, rows: Rows, chosen: E
         "model": opened.name,
         "revision": opened.revision,
         "model_digest": opened.digest(images=chosen.what != "texts", texts=chosen.what != "images"),
-        **{f"data.{name}": value for name, value in asdict(data).items()},
+        **{f"data.{name}": value for name, value in data.keywords().items()},
         "data.split": chosen.split,
         "data.rows": rows.num_rows,
         "data.fingerprint": rows.fingerprint(),

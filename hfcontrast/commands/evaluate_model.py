@@ -4,10 +4,9 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -16,7 +15,7 @@ from ..evaluation.calling import call_evaluate
 from ..evaluation.counts import counted, told_labels, told_numbers, told_series
 from ..evaluation.data_sets import data_set_of
 from ..evaluation.held_out import HeldOut
-from ..evaluation.inputs import image_transform
+from ..evaluation.inputs import blank_image, image_transform
 from ..evaluation.protocol import LABELS, Evaluator
 from ..evaluation.registry import evaluators
 from ..evaluation.rows import EvaluationRows, prepared_rows, require
@@ -81,6 +80,7 @@ def evaluate_model(
     settings, train_split = with_old(tasks, settings or {}, train_split, old)
     known = read_tasks(tasks, settings)
     opened = open_model(model, revision, device, trust_remote_code)
+    data = replace(data, channels=opened.channels)
     opened.image_width()  # what cannot be encoded is said before the data is read
     found, trainable = choose_rows(data, known, split, train_split, asked=tasks is not None)
     chosen = known if tasks else possible_tasks(opened, known, found, trainable)
@@ -105,7 +105,7 @@ def _prepared(
         found.train,
         found.test,
         opened,
-        size=transform([Image.new("RGB", (64, 64))]).shape[-1],
+        size=transform([blank_image(opened.channels)]).shape[-1],
         batch_size=batch_size,
         max_train=limit,
         max_test=limit,

@@ -13,20 +13,20 @@ import datasets
 import torch
 import transformers
 import yaml
-from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from ..checksums import finished, new_fingerprint
+from ..encoders.channels import channels_of
 from ..encoders.families import family_of
-from ..encoders.features import encode, require_color
+from ..encoders.features import encode
 from ..encoders.finite_weights import not_finite
 from ..encoders.pretrained import missing_keys, reason
 from ..encoders.released_tokenizer import ReleasedTokenizer
 from ..encoders.suitability import require_encoder
 from ..encoders.two_towers import is_two_towers, text_features
 from ..errors import ArgumentError, DataError, HFContrastError
-from ..evaluation.inputs import image_transform, tokenize
+from ..evaluation.inputs import blank_image, image_transform, tokenize
 from ..evaluation.tuned import Tuned
 from ..hub import reaching_hub
 from ..methods import registry
@@ -103,6 +103,11 @@ class OpenedModel:
                 why = reason(error, "add --trust-remote-code if you trust its author")
                 raise HFContrastError(f"{self.name} has no {what} that can be loaded: {why}{unreachable}") from error
 
+    @property
+    def channels(self) -> int:
+        """How many channels its images have."""
+        return channels_of(self.model)
+
     @torch.no_grad()
     def image_width(self) -> int:
         """Width of the features of images, found by encoding a blank one.
@@ -113,12 +118,11 @@ class OpenedModel:
         try:
             if not self.reads_texts:  # those are called in their own way
                 require_encoder(self.model.config)
-            require_color(self.model)
         except ArgumentError as error:
             raise HFContrastError(f"{self.name}: {error}") from error
         transform = image_transform(self.image_processor)
         try:
-            pixels = transform([Image.new("RGB", (64, 64))])
+            pixels = transform([blank_image(self.channels)])
             if pixels.ndim != 4:
                 raise HFContrastError(
                     f"{self.name} ({type(self.model).__name__}) takes the patches of an image with their places, not images of one size, "

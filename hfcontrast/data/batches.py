@@ -21,7 +21,7 @@ class Sample(NamedTuple):
     """One decoded row.
 
     Attributes:
-        pixels: (H, W, 3) uint8.
+        pixels: (H, W, C) uint8.
         id: What the row's random numbers are drawn from, besides seed and epoch.
         epoch: The epoch or pass that the row is drawn in.
         index: Position of the row in the data set.
@@ -51,6 +51,7 @@ class BatchBuilder:
         tensors: What is batched as a tensor: further columns by name; any other is the labels' by its own name.
         labels: The class numbers of the labels of a stream.
         without: Keys of views that are not cut. Batches then have ``crop_epoch`` (rows,) int64, the epoch in which crops are drawn.
+        channels: Of the images.
 
     Attributes:
         cut_off: Captions of the last batch that were longer than the tokens that they may have.
@@ -66,16 +67,18 @@ class BatchBuilder:
         tensors: tuple[str, ...] = (),
         labels: LabelNumbers | None = None,
         without: frozenset[str] = frozenset(),
+        channels: int = 3,
     ):
         self.views = views
         self.without = without
+        self.channels = channels
         self.seed = seed
         self.labeled = labeled
         self.columns = columns
         self.captions = captions
         self.tensors = tensors
         self.labels = labels or LabelNumbers()
-        self.cutter = CropCutter(tuple(view for view in views if view.key not in without))
+        self.cutter = CropCutter(tuple(view for view in views if view.key not in without), channels)
         self.cut_off = 0
 
     def build(self, samples: Iterator[Sample], rows: int) -> dict:
@@ -86,7 +89,7 @@ class BatchBuilder:
             rows: How many.
 
         Returns:
-            For each key uint8 (rows, V, size, size, 3) and under ``{key}_color`` float32 (rows, V, 14); ``index``
+            For each key uint8 (rows, V, size, size, C) and under ``{key}_color`` float32 (rows, V, 14); ``index``
             (rows,) int64; ``labels`` (rows,) int64 where the rows are labeled; ``input_ids`` and ``attention_mask``
             (rows, T) int64 where captions are read; further columns as lists, or as tensors (rows, ...) where a method
             takes them.
@@ -103,7 +106,7 @@ class BatchBuilder:
                 self._cut(waiting, crops, parameters, len(taken) - len(waiting))
                 waiting, pixels = [], 0
             waiting.append(sample)
-            pixels += sample.pixels.size // 3
+            pixels += sample.pixels.shape[0] * sample.pixels.shape[1]
             taken.append(sample._replace(pixels=None))
         self._cut(waiting, crops, parameters, rows - len(waiting))
         batch: dict[str, Any] = crops | {key + SUFFIX: values for key, values in parameters.items()}

@@ -34,12 +34,14 @@ class DecodedRows:
         capacity: Bytes of all pixels at most. What finds no place is not kept.
         workers: How many processes put rows in; 0: this one.
         pickled: Whether it goes to workers that are not forked.
+        channels: Of the images.
 
     Raises:
         OSError: The system does not give so much memory.
     """
 
-    def __init__(self, num_rows: int, capacity: int, workers: int = 0, pickled: bool = False):
+    def __init__(self, num_rows: int, capacity: int, workers: int = 0, pickled: bool = False, channels: int = 3):
+        self.channels = channels
         self.num_rows, self.regions = num_rows, max(1, workers)
         self.capacity = capacity // self.regions  # of a region
         size = 24 * (self.regions + num_rows) + self.capacity * self.regions
@@ -81,11 +83,12 @@ class DecodedRows:
         return bool(self._head[:, _FULL].any())
 
     def get(self, row: int) -> np.ndarray | None:
-        """(H, W, 3) uint8 of one row, not to be written to; None where it is not there."""
+        """(H, W, C) uint8 of one row, not to be written to; None where it is not there."""
         place, height, width = self._index[row].tolist()
         if place <= 0:
             return None
-        return self._pixels[place - 1 : place - 1 + height * width * 3].reshape(height, width, 3)
+        size = height * width * self.channels
+        return self._pixels[place - 1 : place - 1 + size].reshape(height, width, self.channels)
 
     def missing(self, rows: Sequence[int]) -> list[int]:
         """Those of some rows that were never put in."""
@@ -96,7 +99,7 @@ class DecodedRows:
 
         Args:
             row: Its number.
-            pixels: (H, W, 3) uint8; None for a row that cannot be read.
+            pixels: (H, W, C) uint8; None for a row that cannot be read.
         """
         region = self._region(row)
         head, size = self._head[region], 0 if pixels is None else pixels.size
@@ -138,7 +141,7 @@ def estimated_bytes(read: Callable[[Sequence[int]], list], images: ImageReader, 
     """
     rows = np.unique(np.linspace(0, num_rows - 1, _SAMPLE).astype(int)).tolist()
     sizes = [size for image in read(rows) if (size := images.size(image))]
-    return int(np.mean(sizes) * 3 * num_rows) if sizes else None
+    return int(np.mean(sizes) * images.channels * num_rows) if sizes else None
 
 
 def allowed_bytes(asked_for: bool) -> int:
@@ -150,18 +153,20 @@ def allowed_bytes(asked_for: bool) -> int:
     return int((1 if asked_for else _SHARE) * _local_share(available_memory()))
 
 
-def make_cache(num_rows: int, estimate: int, allowed: int, workers: int, pickled: bool) -> DecodedRows | None:
+def make_cache(
+    num_rows: int, estimate: int, allowed: int, workers: int, pickled: bool, channels: int = 3
+) -> DecodedRows | None:
     """An empty cache, with room beyond the estimate; None where the system does not give the memory.
 
     Args:
         num_rows: How many rows there are.
         estimate: See :func:`estimated_bytes`.
         allowed: See :func:`allowed_bytes`.
-        workers: As of :class:`DecodedRows`, and so is ``pickled``.
+        workers: As of :class:`DecodedRows`, and so are ``pickled`` and ``channels``.
     """
     room = estimate // 4 if pickled else estimate  # what is taken at once is taken sparingly
     try:
-        return DecodedRows(num_rows, min(estimate + room + _SLACK, allowed), workers, pickled)
+        return DecodedRows(num_rows, min(estimate + room + _SLACK, allowed), workers, pickled, channels)
     except (OSError, ValueError, OverflowError, RuntimeError):  # of mmap and of torch
         return None
 

@@ -51,12 +51,12 @@ def decode_image(
     if data.startswith(DAMAGE):
         raise UnreadableImage(data.removeprefix(DAMAGE).decode(errors="replace"))
     try:
-        image = _open(data, max_pixels)
-        _check_size(*image.size, max_pixels)
+        image = open_image(data, max_pixels)
+        check_size(*image.size, max_pixels)
         if (factor := draft_factor(image, detail)) > 1:
             image.draft(None, (image.width // factor, image.height // factor))
         image.load()
-        return _to_rgb(_upright(image), window)
+        return _to_rgb(upright(image), window)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:  # of twice as many pixels
@@ -82,13 +82,19 @@ def draft_factor(image: Image.Image, detail: float | None) -> int:
     return next((factor for factor in (8, 4, 2) if factor <= allowed), 1)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def open_image(data: bytes, max_pixels: int) -> Image.Image:
+    """Opens an image without reading its pixels."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, which a recipe has raised
     return Image.open(io.BytesIO(data))
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuses images that are too large or too long.
+
+    Raises:
+        UnreadableImage: They are.
+    """
     if width * height > max_pixels:
         raise UnreadableImage(f"{width} x {height} pixels are more than data.max_pixels, {max_pixels:,}")
     if max(width, height) > _MAX_RATIO * min(width, height):
@@ -106,13 +112,14 @@ def _many_channels(data: bytes) -> str:
     except Exception:  # no TIFF, or a damaged one
         return ""
     return (
-        f": a TIFF of {channels} channels, of which gray and color are read, with or without transparency"
+        f": a TIFF of {channels} channels, of which gray and color are read, with or without transparency; the setting channels of data reads all of them"
         if channels > 4
         else ""
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned after its EXIF orientation."""
     # Reading the EXIF block is slow, so only where there can be one.
     may_be_turned = image.format in ("TIFF", "MPO") or any("exif" in str(k) or "xmp" in str(k) for k in image.info)
     if may_be_turned and image.getexif().get(_ORIENTATION, 1) != 1:
@@ -124,22 +131,30 @@ def _to_rgb(image: Image.Image, window: Window | None) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _DEEP_MODES:
-        return Image.fromarray(_to_8_bits(image, window)).convert("RGB")
+        sixteen = image.mode.startswith("I;16")
+        return Image.fromarray(to_8_bits(np.asarray(image), window, sixteen)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bits(image: Image.Image, window: Window | None) -> np.ndarray:
-    """Grays of 16 or 32 bits, or floats; without a window the last two by the range that their values show they are in."""
-    pixels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
+def to_8_bits(values: np.ndarray, window: Window | None, sixteen: bool) -> np.ndarray:
+    """Values of 16 or 32 bits, or floats, as bytes; without a window the last two by the range that their values show they are in.
+
+    Args:
+        values: Of any shape.
+        window: The values that become 0 and 255.
+        sixteen: Whether they are of 16 bits.
+    """
+    whole = not np.issubdtype(values.dtype, np.floating)
+    pixels = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     if window is not None:
         return np.clip(np.rint((pixels - window[0]) * (255 / (window[1] - window[0]))), 0, 255).astype(np.uint8)
     top = pixels.max(initial=0)
-    if image.mode.startswith("I;16"):
+    if sixteen:
         scale = 255 / 65535
-    elif image.mode == "F" and top <= 1:
+    elif not whole and top <= 1:
         scale = 255.0
     elif top <= 255:
         scale = 1.0

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from hfcontrast.data.bands import size_of
+
 COLUMNS = 3  # of the hashes of an image
 _SIDE, _LOW = 32, 8  # of the small image, in pixels, and of its low frequencies
 _DISTANCE = 2  # bits of 64 that scaling and recompression may change
@@ -18,17 +20,19 @@ _angles = np.pi * np.arange(_LOW)[:, None] * (np.arange(_SIDE) + 0.5) / _SIDE
 _COSINES = np.cos(_angles) * np.where(np.arange(_LOW)[:, None] == 0, np.sqrt(0.5), 1.0)  # DCT-II, to a common factor
 
 
-def image_hashes(image: Image.Image) -> tuple[int, int, int]:
+def image_hashes(image: Image.Image | np.ndarray) -> tuple[int, int, int]:
     """A hash of the pixels, one of the image's look, and its mean color, all int64.
 
     The second is the perceptual hash of 64 bits (pHash; E. Klinger and D. Starkweather, 2010; as in imagehash): which of the 8 x 8
     lowest frequencies of the 32 x 32 gray levels lie above their median. Small and flat images have zero: their pixels decide.
 
     Args:
-        image: RGB.
+        image: RGB, or (H, W, C) uint8 of another number of channels, whose mean is looked at.
     """
-    pixels = hashlib.blake2b(image.tobytes(), digest_size=8, salt=image.width.to_bytes(8, "little"))
+    pixels = hashlib.blake2b(image.tobytes(), digest_size=8, salt=size_of(image)[0].to_bytes(8, "little"))
     exact = int.from_bytes(pixels.digest(), "little", signed=True)
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image.mean(axis=2).astype(np.uint8)).convert("RGB")
     if min(image.size) < _SMALLEST:
         return exact, 0, 0
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -33,7 +33,7 @@ def evaluation_batches(
 
     Args:
         rows: What to read.
-        transform: Turns a list of RGB images into a float tensor (B, C, H, W).
+        transform: Turns a list of images (see ``ImageReader.image``) into a float tensor (B, C, H, W).
         batch_size: Rows of a batch, before unreadable ones are left out.
         workers: Worker processes; of a stream, which has one order only, at most one is used.
         limit: How many rows to read at most.

@@ -15,6 +15,7 @@ import huggingface_hub.constants
 import numpy as np
 from PIL import Image
 
+from hfcontrast.data.bands import decode_bands
 from hfcontrast.data.decode import MAX_PIXELS, UnreadableImage, decode_image, draft_factor
 from hfcontrast.data.shown import shown
 from hfcontrast.paths import existing_part, is_address, local_path
@@ -42,6 +43,7 @@ class ImageReader:
         local: Whether files of this machine are: the data set itself is on it.
         places: What the addresses and files of the data set itself begin with; they are opened always.
         window: The values of grays of more than 8 bits that become black and white; None: the range of the format.
+        channels: How many an image has; three: any image is made RGB.
         detail: The square root of an image's pixels times this is how many times smaller it may be decoded; None: not at all.
     """
 
@@ -51,6 +53,7 @@ class ImageReader:
     places: tuple[str, ...] = ()
     detail: float | None = None
     window: tuple[float, float] | None = None
+    channels: int = 3
 
     def read(self, image: dict | bytes | None) -> bytes:
         """The encoded bytes of an undecoded image value of ``datasets`` (``Image(decode=False)``).
@@ -83,21 +86,25 @@ class ImageReader:
             where = f", which is relative to the working directory, {os.getcwd()}" if missing else ""
             raise UnreadableImage(f"cannot be read: {str(error).replace(path, shown(path))}{where}") from error
 
-    def image(self, value: dict | bytes | None) -> Image.Image:
-        """Reads and decodes an image (see ``decode_image``).
+    def image(self, value: dict | bytes | None) -> Any:
+        """Reads and decodes an image: one of Pillow (see ``decode_image``), of other channels than three (H, W, C) uint8 (``decode_bands``).
 
         Raises:
             UnreadableImage: It cannot be read or decoded.
         """
+        if self.channels != 3:
+            return decode_bands(self.read(value), self.channels, self.max_pixels, self.window)
         return decode_image(self.read(value), self.max_pixels, self.detail, self.window)
 
     def pixels(self, value: dict | bytes | None) -> np.ndarray:
-        """As ``image``, as a writable (H, W, 3) uint8 array."""
+        """As ``image``, as a writable (H, W, C) uint8 array."""
         return np.array(self.image(value))
 
     def size(self, value: dict | bytes | None) -> int:
         """Pixels that the decoded image has, by the file's header; 0 where it cannot be read."""
         try:
+            if self.channels != 3:
+                return self.image(value)[..., 0].size
             with Image.open(io.BytesIO(self.read(value))) as opened:
                 return opened.width * opened.height // draft_factor(opened, self.detail) ** 2
         except Exception:  # the decoder names unreadable rows later; Pillow's readers raise anything

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from PIL import Image
 
+from hfcontrast.data.bands import size_of
+
 PIXELS_AT_ONCE = 32_000_000  # decoded images that wait for the processor: about 130 MB
 _USUAL_RATIO = 4  # longer images weigh as much as they do when their short side is
 _SHORT_SIDE = 512  # px
@@ -16,7 +18,7 @@ def in_parts(
     """Transforms images, no more at once than :data:`PIXELS_AT_ONCE` allow.
 
     Args:
-        images: RGB; none is taken before there is room for it.
+        images: As ``ImageReader.image`` gives them; none is taken before there is room for it.
         transform: Turns a list of images into a float tensor (B, C, H, W).
 
     Returns:
@@ -33,7 +35,7 @@ def _parts(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
     pixels = 0
     for image in images:
         part.append(image)
-        pixels += _weight(*image.size)
+        pixels += _weight(*size_of(image))
         if pixels > PIXELS_AT_ONCE:
             yield part
             part, pixels = [], 0

@@ -110,9 +110,8 @@ class TrainLoader:
         self._pinned = device_type == "cuda"
         self._states: list[dict] = []
         self.completed: Callable[[dict], dict] | None = None
-        self._builder = BatchBuilder(
-            tuple(views), seed, rows.labeled, rows.columns, captions, rows.tensors, rows.labels, without
-        )
+        read = (rows.labeled, rows.columns, captions, rows.tensors, rows.labels)
+        self._builder = BatchBuilder(tuple(views), seed, *read, without, rows.reader.channels)
         self._images = replace(rows.reader, detail=detail_of(views))
         self._next = 0  # micro-batch
         self._block = shuffle_block
@@ -145,7 +144,7 @@ class TrainLoader:
         if self.cached:
             # Forked workers share the memory of this process anyway; others are sent a handle of it.
             pickled = self.workers > 0 and multiprocessing.get_start_method() != "fork"
-            self._reader.cache = make_cache(rows, estimate or 0, allowed, self.workers, pickled)
+            self._reader.cache = make_cache(rows, estimate or 0, allowed, self.workers, pickled, self._images.channels)
         if self.cached and self._reader.cache is None:
             self.cached = False
             self.workers = self._choose_workers(workers, device_type)

@@ -18,6 +18,6 @@ def crops_of_rows(reader: RowReader, builder: BatchBuilder, rows: list[int], epo
         A batch with these crops, their colors and ``index``; None where no row can be read.
     """
     others = frozenset(view.key for view in builder.views) - {key}
-    alone = BatchBuilder(builder.views, builder.seed, labeled=False, without=others)
+    alone = BatchBuilder(builder.views, builder.seed, labeled=False, without=others, channels=builder.channels)
     samples = [sample for _, sample, _ in reader.read(rows, epoch) if isinstance(sample, Sample)]
     return alone.build(iter(samples), len(samples)) if samples else None

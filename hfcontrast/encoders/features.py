@@ -11,12 +11,12 @@ from transformers import PreTrainedModel
 
 from ..errors import ArgumentError
 from .blank_image import in_eval_mode, needs_memory, on_blank_image, on_meta
+from .channels import COLORS, channels_of
 from .families import family_of
 from .family import Family, stages
 from .pooling import Pooling, count_class_tokens, find_pooling
 from .two_towers import is_two_towers
 
-_CHANNELS = 3  # of all views
 # Widths of features that were measured, by the ``feature_pooling`` of the configuration.
 _WIDTHS: weakref.WeakKeyDictionary[PreTrainedModel, dict[str | None, int]] = weakref.WeakKeyDictionary()
 
@@ -150,7 +150,7 @@ def _register_tokens(encoder: PreTrainedModel) -> int:
     return getattr(encoder.config, "num_register_tokens", None) or 0
 
 
-def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
+def check_image_size(encoder: PreTrainedModel, size: int, where: str, channels: int | None = COLORS) -> None:
     """Encodes one image of ``size`` pixels, so that a size the encoder cannot take stops before the training starts.
 
     On the device ``meta`` nothing is computed, and nothing is said of an encoder that cannot be run there.
@@ -159,6 +159,7 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         encoder: The encoder.
         size: Side of the image, in pixels.
         where: What has this size, for the error.
+        channels: Of the image; None: as many as the encoder takes.
 
     Raises:
         ArgumentError: The encoder cannot take it.
@@ -171,12 +172,13 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
             f"{where} is {size} px, but encoder '{name}' cuts patches of {patch} px: "
             f"use a multiple, such as {max(size // patch, 1) * patch} or {max(size // patch + 1, 2) * patch}"
         )
-    require_color(encoder)
+    channels = channels_of(encoder) if channels is None else channels
+    require_channels(encoder, channels)
     problem = family_of(tower).size_problem(tower, size)
     parameter = next(encoder.parameters())
     try:
         with in_eval_mode(encoder), torch.device(parameter.device):
-            encode(encoder, torch.zeros(1, _CHANNELS, size, size, dtype=parameter.dtype))
+            encode(encoder, torch.zeros(1, channels, size, size, dtype=parameter.dtype))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         if parameter.is_meta and needs_memory(error):
             return  # it cannot be told without values
@@ -185,19 +187,19 @@ def check_image_size(encoder: PreTrainedModel, size: int, where: str) -> None:
         raise ArgumentError(f"{where} is {size} px, which encoder '{name}' cannot take{why}{hint}") from error
 
 
-def require_color(encoder: PreTrainedModel) -> None:
-    """Refuses an encoder of images that have another number of channels than all views have.
+def require_channels(encoder: PreTrainedModel, channels: int = COLORS) -> None:
+    """Refuses an encoder of images that have another number of channels than the views have.
 
     Raises:
         ArgumentError: It has.
     """
     tower = getattr(encoder, "vision_model", encoder) if is_two_towers(encoder) else encoder
-    if (channels := family_of(tower).channels(tower)) != _CHANNELS:
+    if (own := channels_of(encoder)) != channels:
         name = getattr(tower.config, "architecture", None) or tower.config.model_type
         raise ArgumentError(
-            f"encoder '{name}' takes images of {channels} {'channel' if channels == 1 else 'channels'} (num_channels, in timm in_chans), and "
-            f"images are read in color, with {_CHANNELS}: take weights for color images, which gray ones are read as too, or leave the number "
-            "out of an architecture"
+            f"encoder '{name}' takes images of {own} {'channel' if own == 1 else 'channels'} (num_channels, in timm in_chans), and "
+            f"images are read with {channels} ({COLORS} are color, which gray ones are read as too): take other weights, or leave "
+            "the number out of an architecture"
         )
 
 

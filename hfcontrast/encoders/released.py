@@ -13,7 +13,7 @@ from ..errors import ArgumentError
 from ..nn.random import generator_at
 from .build import build_encoder
 from .config import Backbone
-from .features import encode, feature_size, require_color
+from .features import encode, feature_size, require_channels
 from .fingerprint import fingerprint_of_weights
 from .model_config import backbone_config
 from .pretrained import read_pretrained
@@ -112,7 +112,7 @@ def open_released(written: str | Mapping[str, Any]) -> ReleasedEncoder:
     with generator_at(_SEED):  # the caller's own weights are what they would be without it
         model = build_encoder(config)
         load_weights(model, backbone)
-    require_color(model)
+    require_channels(model)
     name = backbone.pretrained or str(getattr(config, "architecture", None) or config.model_type)
     revision = getattr(config, "_commit_hash", None) or backbone.revision
     return ReleasedEncoder(name, model, _normalization(backbone), backbone.pretrained is not None, revision)

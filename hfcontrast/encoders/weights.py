@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from ..errors import ArgumentError
+from .channels import COLORS, adapted
 from .config import Backbone, Weights
 from .families import family_of
 from .finite_weights import not_finite
@@ -92,9 +93,14 @@ def _load(target: PreTrainedModel, source: Weights, tower: str, least: float) ->
     """Loads one model, or a tower of it, into the encoder or a tower of that; returns the loaded names, a sentence and the part."""
     name, what = source.name, f"{tower} tower" if tower else "encoder"
     weights, commit = _read(source, None if is_two_towers(target) else tower or "vision")
-    matched, missing = fill(target, weights, name, source.argument, least, what)
+    own = {key: value for key, value in target.state_dict().items() if key in weights}
+    fitted = {key: made for key, value in own.items() if (made := adapted(weights[key], value)) is not None}
+    matched, missing = fill(target, weights | fitted, name, source.argument, least, what)
     part = Part(tower, name, commit or source.revision, len(matched), len(target.state_dict()))
-    return matched, _sentence(len(matched), part.of_tensors, what, name, missing), part
+    told = _sentence(len(matched), part.of_tensors, what, name, missing)
+    for key, made in fitted.items():
+        told += f"; {key} was made one for {made.shape[1]} channels of that for {COLORS}"
+    return matched, told, part
 
 
 def fill(

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..encoders.channels import channels_of
 from ..encoders.features import encode, feature_size
 from ..nn.distributed import world_size
 from .batches import Batches
-from .features import all_objects, computing_device
+from .features import all_objects, computing_device, pixel_side
 from .inputs import evaluating
 
 SAMPLE = 128  # images that are read and encoded
@@ -52,11 +53,18 @@ class Cost:
         """
         found = (train + test) / world_size() * (self.image + encodings * self.encoding)
         for width in widths:
-            found += self.product * train * test * width  # kNN
+            found += self.knn(train, test, width)
             if probe:
-                found += self.passing * _PASSES * train * width
-                found += self.product * (train * width**2 + _FITS * width**3)
+                found += self.probe(train, width)
         return found
+
+    def knn(self, train: int, test: int, width: int) -> float:
+        """The kNN classification of test features by train features."""
+        return self.product * train * test * width
+
+    def probe(self, train: int, width: int) -> float:
+        """The linear probe."""
+        return self.passing * _PASSES * train * width + self.product * (train * width**2 + _FITS * width**3)
 
 
 def affordable_rows(
@@ -102,7 +110,24 @@ def measured_cost(batches: Callable[[], Batches], encoder: PreTrainedModel, clas
     device = next(encoder.parameters())
     with evaluating(encoder), torch.no_grad():
         encoding = _seconds(lambda: [encode(encoder, some.to(device.device, device.dtype)) for some in pixels]) / count
-    at = computing_device(encoder)
+    passing, product = _computing(computing_device(encoder), classes, width)
+    return all_objects(Cost(image, encoding, product, passing))[0]
+
+
+def cost_of_classifiers(device: torch.device, classes: int, width: int) -> Cost:
+    """Measures what kNN and linear probe take of features that are there; every process must call it, and all get the first one's.
+
+    Args:
+        device: Where they are computed.
+        classes: How many classes there are, about.
+        width: Of the features.
+    """
+    passing, product = _computing(device, classes, width)
+    return all_objects(Cost(0.0, 0.0, product, passing))[0]
+
+
+def _computing(at: torch.device, classes: int, width: int) -> tuple[float, float]:
+    """Seconds of a pass of the probe, for each number of the features, and of a multiplication and addition in a product of matrices."""
     # Not random numbers: the run's are to be those of one that measures nothing.
     rows, weights = torch.ones(_ROWS, width, device=at), torch.zeros(classes, width + 1, device=at)
     targets = torch.zeros(_ROWS, dtype=torch.long, device=at)
@@ -110,7 +135,7 @@ def measured_cost(batches: Callable[[], Batches], encoder: PreTrainedModel, clas
 
     passing = _seconds(lambda: loss_and_gradient(weights, rows, targets, 1.0)) / (_ROWS * width)
     product = _seconds(lambda: rows @ rows.T) / (_ROWS * _ROWS * width)
-    return all_objects(Cost(image, encoding, product, passing))[0]
+    return passing, product
 
 
 def _seconds(task: Callable[[], object]) -> float:
@@ -124,4 +149,5 @@ def _seconds(task: Callable[[], object]) -> float:
 
 def widths_of(encoder: PreTrainedModel, size: int, pixels: bool, encodings: int) -> list[int]:
     """Widths of the features of a run's evaluation: of pixels, and of the encoder as often as it is evaluated."""
-    return [3 * min(size, 32) ** 2] * pixels + [feature_size(encoder)] * encodings
+    channels = channels_of(encoder)
+    return [channels * min(size, pixel_side(channels)) ** 2] * pixels + [feature_size(encoder)] * encodings

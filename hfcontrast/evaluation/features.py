@@ -8,11 +8,15 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..encoders.channels import COLORS
 from ..encoders.features import encode, feature_size
 from ..errors import DataError
 from ..nn.distributed import gather, world_size
 from ..progress import LongTask
 from .inputs import evaluating
+
+_SIDE = 32
+_COPIES = 4  # of the features, that a classifier needs memory for
 
 
 class RawPixels:
@@ -92,12 +96,32 @@ def computing_device(encoder: Any) -> torch.device:
     return device if device.type == "cuda" else torch.device("cpu")
 
 
+def pixel_side(channels: int) -> int:
+    """The side, in pixels, that images have at most as features: 32 of colors, so many fewer of more channels that there are no more numbers."""
+    return min(_SIDE, int((COLORS * _SIDE**2 / channels) ** 0.5))
+
+
+def on_device(device: torch.device, *features: Tensor) -> tuple[Tensor, ...]:
+    """Features and labels where classifiers are fitted to them; on the CPU where a GPU lacks the memory for several copies.
+
+    Args:
+        device: Of :func:`computing_device`.
+        features: What is moved.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if _COPIES * sum(one.nbytes for one in features) > free:
+            device = torch.device("cpu")
+    return tuple(one.to(device) for one in features)
+
+
 def _flat_pixels(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Pixels of images at most 32 px wide (larger ones are averaged down to that), one row an image."""
+    """Pixels of images at most 32 px wide (larger ones are averaged down to that; fewer px of more than three channels), one row an image."""
     pixels, labels = [], []
     for images, targets in batches:
-        if images.shape[-1] > 32:
-            images = torch.nn.functional.adaptive_avg_pool2d(images, 32)
+        side = pixel_side(images.shape[1])
+        if images.shape[-1] > side:
+            images = torch.nn.functional.adaptive_avg_pool2d(images, side)
         pixels.append(images.flatten(1))
         labels.append(targets)
     width = int(join_processes(torch.tensor([pixels[0].shape[1] if pixels else 0])).max())  # a share may be empty

@@ -96,7 +96,7 @@ def share_out(rows: Rows, limit: int | None = None, every_class: bool = False) -
 
 
 def image_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
-    """From RGB images to (N, C, H, W) pixel values, as the model's own processor prepares them.
+    """From images (see ``ImageReader.image``) to (N, C, H, W) pixel values, as the model's own processor prepares them.
 
     Of a processor that makes tokens of colors (ImageGPT's) the pixels that it would make them of.
 
@@ -106,10 +106,19 @@ def image_transform(processor: Any) -> Callable[[list[Image.Image]], Tensor]:
     return partial(_prepare, getattr(processor, "image_processor", processor))
 
 
-def _prepare(processor: Any, images: list[Image.Image]) -> Tensor:
-    pixels = {"do_color_quantize": False} if hasattr(processor, "do_color_quantize") else {}
+def blank_image(channels: int = 3, side: int = 64) -> Any:
+    """A black image as ``ImageReader.image`` gives it."""
+    return Image.new("RGB", (side, side)) if channels == 3 else np.zeros((side, side, channels), dtype=np.uint8)
+
+
+def _prepare(processor: Any, images: list[Any]) -> Tensor:
+    pixels: dict[str, Any] = {"do_color_quantize": False} if hasattr(processor, "do_color_quantize") else {}
+    given: Any = images
+    if images and isinstance(images[0], np.ndarray):  # channels that are no colors
+        given = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
+        pixels = {"input_data_format": "channels_first"}
     try:
-        return processor(images=images, return_tensors="pt", **pixels).pixel_values
+        return processor(images=given, return_tensors="pt", **pixels).pixel_values
     except ValueError as error:
         raise DataError(f"{type(processor).__name__} makes no batch of these images: {error}") from error
 

@@ -90,7 +90,9 @@ class KNN(Evaluator):
     task_name = "k-nearest-neighbor classification of frozen features"
 
     def evaluate(self, encoder, rows, settings):
-        train, train_labels, test, labels = rows.labeled_features(encoder)
+        from .features import computing_device, on_device
+
+        train, train_labels, test, labels = on_device(computing_device(encoder), *rows.labeled_features(encoder))
         accuracy = knn_accuracy(train, train_labels, test, labels, settings.k, settings.temperature)
         counts = {"k": min(settings.k, int((train_labels >= 0).sum()))}
         return Scores({"accuracy": accuracy}, counts=counts, chance={"accuracy": rows.chance})

@@ -47,11 +47,10 @@ class LinearProbe(Evaluator):
     task_name = "linear classification of frozen features"
 
     def evaluate(self, encoder, rows, settings):
-        from .features import computing_device
+        from .features import computing_device, on_device
         from .logistic_regression import linear_accuracy
 
-        device = computing_device(encoder)
-        train, train_labels, test, labels = (part.to(device) for part in rows.labeled_features(encoder))
+        train, train_labels, test, labels = on_device(computing_device(encoder), *rows.labeled_features(encoder))
         accuracy = linear_accuracy(train, train_labels, test, labels, settings.strengths)
         return Scores({"accuracy": accuracy}, chance={"accuracy": rows.chance})
 

@@ -11,7 +11,6 @@ import evaluate
 import torch
 from datasets import Dataset, Features, IterableDataset, Value
 from datasets import Sequence as SequenceOf
-from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,7 +19,7 @@ from ..data.sources import Rows
 from .calling import call_evaluate
 from .feature_rows import FeatureRows
 from .features import RawPixels, extract_features
-from .inputs import as_rows, image_transform, share_out
+from .inputs import as_rows, blank_image, image_transform, share_out
 from .protocol import CAPTIONS, LABELS, TRAIN
 from .registry import get_evaluator, installed
 from .retrieval import Retrieval, caption_batches, retrieval_recall
@@ -187,7 +186,7 @@ class DeclaredEvaluator:
             None if train is None else as_rows(train, **columns),
             as_rows(data, **columns, **captioned),
             processor,
-            size=image_transform(processor)([Image.new("RGB", (64, 64))]).shape[-1],
+            size=image_transform(processor)([blank_image()]).shape[-1],
             batch_size=batch_size,
             max_train=limit,
             max_test=limit,

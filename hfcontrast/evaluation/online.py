@@ -9,9 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 from ..progress import LongTask
+from .budget import cost_of_classifiers
 from .calling import call_evaluate
 from .data_sets import DataSet
-from .features import RawPixels
+from .features import RawPixels, computing_device
 from .protocol import LABELS, Chance, Evaluator, NothingToEvaluate, Task
 from .registry import code_of
 from .rows import EvaluationRows
@@ -30,6 +31,7 @@ class OnlineEvaluation:
         numbers: The numbers behind the figures of the last evaluation of an encoder, by their keys: test images, train images ...
         chance: What these figures are by chance, by their keys, where that is known.
         data: What figures of other data sets than the test images' were measured on, by their keys.
+        left_out: Evaluators that raw pixels were not evaluated by, with the seconds that it would have taken.
         answers: The class that chance always answers, by the same keys, where the classes are unequal.
     """
 
@@ -41,6 +43,7 @@ class OnlineEvaluation:
         self.chance: dict[str, float] = {}
         self.answers: dict[str, str] = {}
         self.data: dict[str, DataSet] = {}
+        self.left_out: dict[str, float] = {}
         self._described: dict[str, Any] = {}
 
     def describe(self, train: DataSet | None, settings: Mapping[str, Any]) -> None:
@@ -81,31 +84,55 @@ class OnlineEvaluation:
         self.numbers, self.chance, self.answers, self.data = {}, {}, {}, {}
         return self._scores(encoder, tasks, self.numbers)
 
-    def raw_pixels(self, device: torch.device) -> dict[str, float]:
-        """The figures of the pixels themselves, by the evaluators that see nothing but features.
+    def raw_pixels(self, device: torch.device, limit: float | None = None) -> dict[str, float]:
+        """The figures of the pixels themselves, by the evaluators that see nothing but features; every process must call it.
 
         Args:
             device: Where classifiers are fitted to them.
+            limit: Seconds for all of them: what takes longer is left out (see :attr:`left_out`); None takes what it takes.
         """
-        tasks = [task for task in self.tasks.values() if task.evaluator.of_pixels]
-        return self._scores(RawPixels(device), tasks, {})
+        tasks, pixels = [task for task in self.tasks.values() if task.evaluator.of_pixels], RawPixels(device)
+        with self.rows.remembering():
+            return self._measured(pixels, tasks if limit is None else self._within(pixels, tasks, limit), {})
+
+    def _within(self, pixels: RawPixels, tasks: list[Task], limit: float) -> list[Task]:
+        """Those of some tasks that raw pixels can be evaluated by in a time; the others are noted."""
+        if not {"knn", "linear"} & {task.evaluator.name for task in tasks}:
+            return tasks
+        try:
+            train, train_labels, test, _ = self.rows.labeled_features(pixels)
+        except NothingToEvaluate:
+            return tasks
+        width, classes = train.shape[1], len(train_labels.unique())
+        cost = cost_of_classifiers(computing_device(pixels), classes, width)
+        seconds = {"knn": cost.knn(len(train), len(test), width), "linear": cost.probe(len(train), width)}
+        kept, self.left_out = [], {}
+        for task in tasks:
+            own = seconds.get(task.evaluator.name, 0.0)
+            if own > limit:
+                self.left_out[task.evaluator.name] = own
+                continue
+            kept.append(task)
+            limit -= own
+        return kept
 
     def _scores(self, encoder: Any, tasks: list[Task], numbers: dict[str, Any]) -> dict[str, float]:
-        scores: dict[str, float] = {}
         with self.rows.remembering():
-            for evaluator, settings in tasks:
-                try:
-                    with LongTask(f"evaluating by {evaluator.name}"):
-                        found = call_evaluate(evaluator, encoder, self.rows, settings)
-                except NothingToEvaluate:
-                    continue
-                kept = tracked(evaluator, found.figures)
-                scores |= kept
-                numbers |= {
-                    key: found.counts_of(name) for name in found.figures if (key := evaluator.key(name)) in kept
-                }
-                self.data |= {evaluator.key(name): other for name, other in found.data.items() if other}
-                self._note_chance(evaluator, found.chance, kept)
+            return self._measured(encoder, tasks, numbers)
+
+    def _measured(self, encoder: Any, tasks: list[Task], numbers: dict[str, Any]) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for evaluator, settings in tasks:
+            try:
+                with LongTask(f"evaluating by {evaluator.name}"):
+                    found = call_evaluate(evaluator, encoder, self.rows, settings)
+            except NothingToEvaluate:
+                continue
+            kept = tracked(evaluator, found.figures)
+            scores |= kept
+            numbers |= {key: found.counts_of(name) for name in found.figures if (key := evaluator.key(name)) in kept}
+            self.data |= {evaluator.key(name): other for name, other in found.data.items() if other}
+            self._note_chance(evaluator, found.chance, kept)
         return scores
 
     def _note_chance(self, evaluator: Evaluator, found: Mapping[str, Chance | None], kept: Collection[str]) -> None:

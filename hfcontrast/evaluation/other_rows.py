@@ -10,7 +10,7 @@ from .data_sets import DataSet, data_set_of, path_of
 from .held_out import first_held_out
 
 # Of a data set that a further task names, nothing of the first one's is meant but this.
-_OF_ANY_SOURCE = ("streaming", "open_addresses", "max_pixels", "window")
+_OF_ANY_SOURCE = ("streaming", "open_addresses", "max_pixels", "window", "channels")
 
 
 _PLACE = ("path", "name", "data_dir", "data_files", "revision")

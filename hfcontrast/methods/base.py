@@ -56,6 +56,7 @@ class Method(ModulesOfMethod):
         teachers: Declared: moving averages: name of the copy -> name of the module that it follows.
         data_statistics: Declared: settings with the default None that :meth:`compute_data_statistics` computes from images of
             the data before the training.
+        needs_colors: Declared: whether it makes sense of images of three channels alone, red, green and blue.
         constant_lr: Declared: names of modules whose learning rate follows no schedule (SimSiam's predictor).
         compiled_modules: Declared: paths of the modules that ``train.compile`` compiles, of a ``ModuleList`` each of its
             modules, where the method calls the encoder's layers itself. (): the encoder and its teachers.
@@ -75,6 +76,7 @@ class Method(ModulesOfMethod):
     min_images: int | BySetting = 2
     min_images_normalized: int | BySetting = 1
     data_statistics: tuple[str, ...] = ()
+    needs_colors: bool = False
     progress: Progress = Progress(0, 1)
     main_input_name = "pixel_values"
     accepts_loss_kwargs = False  # the loss is a mean: transformers' Trainer divides it by the micro-batches of a step

@@ -119,6 +119,7 @@ class CMC(Method):
     """
 
     config_class = CMCConfig
+    needs_colors = True
     views = (View(name="crop", size=224, scale=(0.08, 1.0), interpolation="bilinear", jitter=0.0),)
     min_images = BySetting("negatives", {"batch": 2}, otherwise=1)  # without banks the batch's images are the negatives
     collapse_advice = "lower optim.lr, raise method.negatives or method.temperature, or take method.negatives=batch"

@@ -79,6 +79,7 @@ class IGPT(Method):
     views = (View(size=32, scale=(0.34, 0.77), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter=0.0),)
     min_images = 1
     data_statistics = ("clusters",)
+    needs_colors = True
 
     def __init__(self, config: IGPTConfig):
         if config.backbone_config.model_type != "imagegpt":

@@ -93,7 +93,7 @@ def choose(
         length: ``epochs`` or ``steps``, where the command line fixes one of them: no time is chosen then.
         picked: Whether the recipe was chosen too, and not named: then its views are no larger than the images need.
     """
-    kind = (GRAY if facts.all_gray else PHOTOGRAPHS) if kind in (None, AUTO) else kind
+    kind = (GRAY if facts.all_gray or facts.channels else PHOTOGRAPHS) if kind in (None, AUTO) else kind
     settings: dict[str, object] = {}
     for name, view in recipe.views.items():
         changed = {key: value for key, value in KINDS[kind].views.items() if key in view and view[key] != value}
@@ -103,6 +103,8 @@ def choose(
         settings |= {
             f"views.{name}.size": fitting for name, view in recipe.views.items() if fitting and view["size"] > fitting
         }
+    if facts.channels is not None:
+        settings["data.channels"] = facts.channels
     if facts.window is not None:
         settings["data.window"] = list(facts.window)
     batch = batch_size(facts.count, machine, recipe.train.batch_size)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..data.bands import bands_of, raw_bands
 from ..data.decode import UnreadableImage
 from ..data.held_out import held_out_sources
 from ..data.image_formats import ending_of, image_endings
@@ -28,6 +29,7 @@ _DEEP = ("I", "F")  # and all modes that begin with I;16
 _GRAY = 6  # levels of 255 by which the channels of a pixel may differ
 _COLORED = 0.01  # share of a gray image's pixels that may have a color
 _ORIENTATION = 0x0112
+_MANY = "has other channels than gray and color"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class ImageFacts:
         turned: Share of those that lie on their side, and are turned upright by what the camera has noted.
         unreadable: Share of the images that cannot be opened.
         test: What is evaluated on, in words.
+        channels: How many the images have, where these are neither gray nor color; None of others.
     """
 
     count: int
@@ -63,11 +66,12 @@ class ImageFacts:
     turned: float = 0.0
     unreadable: float = 0.0
     test: str = "a fifth of them"
+    channels: int | None = None
 
     @property
     def all_gray(self) -> bool:
         """Whether no image has a color, as far as was looked."""
-        return self.gray == 1.0
+        return self.gray == 1.0 and self.channels is None
 
 
 def source_of(folder: str) -> dict[str, str]:
@@ -114,6 +118,7 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
         )
     with LongTask(f"looking at the images of {folder}"):
         seen = [_seen(rows, place) for place in np.unique(np.linspace(0, count - 1, _SAMPLE).astype(int)).tolist()]
+    seen, channels = _of_one_number(seen)
     read = [one for one in seen if not isinstance(one, str)]
     if not read:
         raise DataError(
@@ -134,7 +139,19 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
         _share(read, "turned"),
         1 - len(read) / len(seen),
         _tests(source),
+        channels,
     )
+
+
+def _of_one_number(seen: list[dict[str, Any] | str]) -> tuple[list[dict[str, Any] | str], int | None]:
+    """The images with the most frequent number of channels, where that is none of colors; those of others count as unreadable then."""
+    numbers = [one["channels"] for one in seen if not isinstance(one, str)]
+    most = max(set(numbers), key=numbers.count, default=None)
+    if most is None:
+        return [one if isinstance(one, str) or one["channels"] is None else _MANY for one in seen], None
+    return [
+        one if isinstance(one, str) or one["channels"] == most else f"has other channels than {most}" for one in seen
+    ], most
 
 
 def _share(seen: list[dict[str, Any]], name: str) -> float:
@@ -147,6 +164,15 @@ def _seen(rows: Rows, place: int) -> dict[str, Any] | str:
         data = rows.reader.read(rows.dataset[place]["image"])
     except UnreadableImage as error:
         return str(error)
+    if (channels := bands_of(data)) is not None:
+        try:
+            pixels = raw_bands(data, rows.reader.max_pixels)
+        except Exception as error:  # tifffile raises anything on damaged files
+            return str(error)
+        deep = pixels.dtype != np.uint8
+        values = pixels.astype(float).ravel() if deep else None
+        size = (pixels.shape[1], pixels.shape[0])
+        return {"size": size, "gray": False, "deep": deep, "turned": False, "values": values, "channels": channels}
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode, (width, height) = image.mode, image.size
@@ -166,7 +192,7 @@ def _seen(rows: Rows, place: int) -> dict[str, Any] | str:
         return "cannot be opened"
     colored = pixels is not None and (np.ptp(pixels, axis=-1) > _GRAY).mean() > _COLORED
     size = (height, width) if turned else (width, height)
-    return {"size": size, "gray": not colored, "deep": deep, "turned": turned, "values": values}
+    return {"size": size, "gray": not colored, "deep": deep, "turned": turned, "values": values, "channels": None}
 
 
 def _window(values: list[np.ndarray]) -> tuple[float, float] | None:

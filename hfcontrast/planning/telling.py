@@ -54,7 +54,8 @@ def images_in_words(facts: ImageFacts) -> str:
         )
     else:
         parts[0] += " without labels"
-    parts.append("gray" if facts.all_gray else "color" if facts.gray < 0.05 else f"{facts.gray:.0%} gray")
+    bands = f"{facts.channels} channels (data.channels)" if facts.channels else ""
+    parts.append(bands or ("gray" if facts.all_gray else "color" if facts.gray < 0.05 else f"{facts.gray:.0%} gray"))
     if facts.deep:
         shown = (
             facts.window

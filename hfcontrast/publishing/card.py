@@ -113,6 +113,7 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
         "pooler_note": _POOLER_NOTE if lines.other_pooler and not pairs else "",
         "size": size,
         "window": training.recipe.data.window,
+        "channels": len(training.mean),
         "resize": round(size / ratio),
         "padding": "max_length" if pairs and training.captions.pad_to_max else "longest",
         "max_length": training.captions.max_length if pairs else None,

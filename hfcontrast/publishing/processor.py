@@ -5,6 +5,7 @@ from typing import Any
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+from ..encoders.channels import COLORS
 from ..encoders.families import family_of
 from ..recipe.sections import PublishSection
 
@@ -12,7 +13,7 @@ from ..recipe.sections import PublishSection
 def timm_settings(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
     """timm's description of the preprocessing, ``pretrained_cfg``."""
     return {
-        "input_size": [3, size, size],
+        "input_size": [len(mean), size, size],
         "mean": list(mean),
         "std": list(std),
         "interpolation": "bicubic",
@@ -39,13 +40,16 @@ def build_processor(
     Args:
         encoder: timm's encoders get timm's transform, models with a text tower CLIP's, ImageGPT one that quantizes colors to
             tokens, all others ``BitImageProcessor``, which is CLIP's under another name (see
-            :class:`~hfcontrast.encoders.families.Family`).
+            :class:`~hfcontrast.encoders.families.Family`). Of other channels than three all have ``BitImageProcessor``, which takes them as arrays or
+            tensors, with their ``input_data_format``.
         size: Side of the square images it makes, in pixels.
         ratio: Share of the resized short side that the crop keeps, in (0, 1].
         mean: Mean of each color, in [0, 1].
         std: Standard deviation of each color.
     """
     family = family_of(encoder)
+    if len(mean) != COLORS:
+        return _of_channels(size, ratio, mean, std)
     if family.processor_in_config:
         return transformers.TimmWrapperImageProcessor(
             timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture
@@ -61,6 +65,21 @@ def build_processor(
         do_rescale=True,
         do_normalize=True,
         **own,
+    )
+
+
+def _of_channels(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
+    return transformers.BitImageProcessor(
+        do_convert_rgb=False,
+        do_resize=True,
+        size={"shortest_edge": round(size / ratio)},
+        resample=3,  # bicubic
+        do_center_crop=True,
+        crop_size={"height": size, "width": size},
+        do_rescale=True,
+        do_normalize=True,
+        image_mean=list(mean),
+        image_std=list(std),
     )
 
 

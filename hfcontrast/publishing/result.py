@@ -17,6 +17,7 @@ from ..training.early_stopping import NOTE as STOPPING
 from ..training.environment import describe_environment
 from ..training.length import SECONDS
 from ..training.loss_range import constant_loss
+from ..training.meter import WAITING
 from ..training.record import precision_of
 from ..training.tracking import read_metrics
 from .facts import run_facts
@@ -47,7 +48,8 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
 
     Returns:
         ``method``; ``recipe_hash``: that of its fingerprint; ``seed``; ``steps``; ``length_changes``: where the length was changed on
-        resuming, with the steps ``from`` which and ``to`` which; ``minutes`` that all starts took together until the last step; ``scores`` of ``chance``, ``raw_pixels``, ``untrained``
+        resuming, with the steps ``from`` which and ``to`` which; ``minutes`` that all starts took together until the last step; ``waiting_for_data``: the share of the
+        time that the last start waited for data, in its steady state; ``scores`` of ``chance``, ``raw_pixels``, ``untrained``
         (of a run from released weights ``starting_point`` instead) and ``trained`` (the last step's, not the best's), as far
         as they were evaluated, by the keys that evaluators declare; ``verdict``: whether it ``beats_baselines``, ``sentences``, ``causes``
         (see :meth:`~.verdict.Verdict.facts`); ``chance_answers``: the class that chance always answers where the classes are unequal, by these keys; ``evaluated_on``; ``evaluation``: how many test images, and of
@@ -74,6 +76,7 @@ def build_result(training: Training, notes: dict[str, Any], evaluated_on: str) -
         "steps": training.total_steps,
         "length_changes": list(training.length.changes),
         "minutes": round(notes.get(SECONDS, 0.0) / 60, 2),
+        WAITING: notes.get(WAITING),
         "scores": scores,
         "verdict": verdict_of(training, notes, scores).facts(),
         "chance_answers": notes.get("chance_answers", {}),

@@ -133,7 +133,8 @@ class Recipe(BaseModel):
         views, problems = check_recipe_views(cast("type[Method]", method), self.views)
         problems += check_left_out(cast("type[Method]", method), views)
         raise_problems(problems, Document({}, self._source or "recipe"))
-        return tuple(view for view in views if view.count)
+        shown = [view.without_color() if self.data.other_channels else view for view in views]
+        return tuple(view for view in shown if view.count)
 
     def evaluation_source(self) -> dict[str, Any]:
         """What `hfcontrast.data` needs to open the rows to evaluate on; where `eval` names no data set, those of `data`.

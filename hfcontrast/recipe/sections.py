@@ -10,7 +10,7 @@ from .optimization import OptimSection
 from .publish import PublishSection
 from .section_base import Count, Positive, Section, Share
 
-Color = tuple[Share, Share, Share]
+Channels = Annotated[list[Share], Field(min_length=1)]
 
 
 class MethodSection(Section):
@@ -89,20 +89,34 @@ class DataSection(SourceFields):
         description="The values of grays of more than 8 bits (16-bit PNG and TIFF, floats) that become black and white, such as [0, 4095] of a "
         "12-bit camera; what lies beyond is clipped. Null: the range of the format. `hfcontrast train --images` measures it.",
     )
+    channels: Count | None = Field(
+        None,
+        description="Channels of the images; null: three, and any image is made RGB. Another number takes images of exactly so many, such as "
+        "multi-band TIFF: color augmentation is left out, the mean and deviation of each are measured, and released weights are adapted.",
+    )
     shuffle_block: Count = Field(1024, description="Rows that are shuffled together when streaming.")
     epoch_rows: Count | None = Field(
         None, description="Rows that count as one epoch; null: all (a stream of unknown length needs a number)."
     )
-    mean: Color | None = Field(
+    mean: Channels | None = Field(
         None, description="Mean of each color, in [0, 1]; null: the pretrained encoder's own, else ImageNet's."
     )
-    std: tuple[Positive, Positive, Positive] | None = Field(
+    std: Annotated[list[Positive], Field(min_length=1)] | None = Field(
         None, description="Standard deviation of each color; null: the pretrained encoder's own, else ImageNet's."
     )
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if (self.mean is None) != (self.std is None):
             yield ("std" if self.std is None else "mean"), "mean and std go together: give both or neither"
+        if (
+            self.mean is not None
+            and self.std is not None
+            and not len(self.mean) == len(self.std) == (self.channels or 3)
+        ):
+            yield (
+                "mean",
+                f"mean and std have a value for each of {self.channels or 3} channels, got {len(self.mean)} and {len(self.std)}",
+            )
         if self.window is not None and not self.window[0] < self.window[1]:
             yield "window", f"the darkest value is to be below the brightest one, got {list(self.window)}"
         if self.streaming and self.cache is True:
@@ -110,7 +124,12 @@ class DataSection(SourceFields):
 
     def decoded_by(self) -> tuple[str, ...]:
         """Settings on decoding that are not the default: what depends on others is as it was without them."""
-        return ("window",) * (self.window is not None)
+        return ("window",) * (self.window is not None) + ("channels",) * self.other_channels
+
+    @property
+    def other_channels(self) -> bool:
+        """Whether images have another number of channels than three."""
+        return self.channels not in (None, 3)
 
     def source(self) -> dict[str, Any]:
         """What `hfcontrast.data` needs to open the training rows, as keyword arguments."""

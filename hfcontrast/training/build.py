@@ -25,6 +25,7 @@ from ..recipe import Recipe
 from ..view import View
 from .batch_size import check_fewest_images, local_batch
 from .build_method import build_method, check_backbone_builds, color_statistics, known_of_data
+from .channel_statistics import channel_statistics, check_colors
 from .checkpoint import Checkpoints
 from .data_statistics import measured_settings
 from .engines import build_accelerator, check_launcher
@@ -143,6 +144,7 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], Rows] | None = N
     output, accelerator, former = _entered(recipe)
     method_class = get_method(recipe.method.name)
     check_written(method_class, Method)
+    check_colors(recipe, method_class)
     check_fewest_images(recipe, method_class, accelerator.num_processes)
     check_backbone_builds(recipe)
     rows = load_rows(
@@ -154,7 +156,8 @@ def build_training(recipe: Recipe, check_rows: Callable[[Rows], Rows] | None = N
         rows = kept
     data = check_same_data(rows, checkpoints, labels_matter=needs_labels(method_class) or "labels" in rows.tensors)
     captions = build_captions(recipe, rows, accelerator) if rows.captions else None
-    views, (mean, std) = recipe.resolved_views(method_class), color_statistics(recipe)
+    views = recipe.resolved_views(method_class)
+    mean, std = channel_statistics(recipe, color_statistics(recipe), rows, views[0].size, accelerator)
     known = known_of_data(recipe, method_class, rows, mean, std)
     known |= measured_settings(recipe, method_class, rows, views[0].size, accelerator)
     with LongTask("building the method and loading its weights"):

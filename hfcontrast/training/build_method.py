@@ -8,6 +8,7 @@ from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from ..data.sources import Rows
 from ..encoders.build import build_encoder
+from ..encoders.channels import COLORS, set_channels
 from ..encoders.features import check_image_size
 from ..encoders.model_config import backbone_config
 from ..encoders.pretrained import read_pretrained
@@ -83,6 +84,8 @@ def _encoder_config(
         sizes = [view.size for view in _own_views(method_class, views)]
         config = backbone_config(recipe.backbone, [*sizes, published_size(recipe, views)], text)
         require_encoder(config)
+        if recipe.data.other_channels:
+            set_channels(config, recipe.data.channels)
     if not needs_captions(method_class) and is_two_towers_config(config):
         raise RecipeError(
             f"method '{recipe.method.name}' learns from images alone, and backbone '{config.model_type}' has a text tower too: "
@@ -102,9 +105,10 @@ def _check_sizes(encoder: PreTrainedModel, recipe: Recipe, views: tuple[View, ..
     Raises:
         RecipeError: The encoder cannot take them.
     """
+    channels = recipe.data.channels or COLORS
     for view in views:
-        check_image_size(encoder, view.size, f"view '{view.name}'")
-    check_image_size(encoder, published_size(recipe, views), "publish.image_size")
+        check_image_size(encoder, view.size, f"view '{view.name}'", channels)
+    check_image_size(encoder, published_size(recipe, views), "publish.image_size", channels)
 
 
 def build_method(
@@ -121,7 +125,7 @@ def build_method(
     Raises:
         RecipeError: The method refuses its settings or the encoder, or the encoder a size or the weights.
     """
-    method_class = get_method(recipe.method.name)
+    method_class, channels = get_method(recipe.method.name), recipe.data.channels or COLORS
     options = recipe.method.options
     options |= {name: value for name, value in known.items() if options.get(name) is None}
     config = _encoder_config(recipe, views, method_class, text)
@@ -142,7 +146,9 @@ def build_method(
     _check_sizes(method.encoder, recipe, _own_views(method_class, views))
     for view in views:
         if view.name in method.view_encoders:
-            check_image_size(getattr(method, method.view_encoders[view.name]).model, view.size, f"view '{view.name}'")
+            check_image_size(
+                getattr(method, method.view_encoders[view.name]).model, view.size, f"view '{view.name}'", channels
+            )
     with under("backbone"):
         loaded = load_weights(method.encoder, recipe.backbone)
     if loaded:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -57,7 +58,7 @@ def measured_settings(
 
 
 def sample_images(rows: Rows, size: int, count: int = IMAGES) -> Tensor:
-    """Undistorted images, (N, 3, size, size) RGB in [0, 1]: the short side resized, the middle cut out.
+    """Undistorted images, (N, C, size, size) in [0, 1]: the short side resized, the middle cut out.
 
     Raises:
         DataError: None can be read.
@@ -73,9 +74,16 @@ def sample_images(rows: Rows, size: int, count: int = IMAGES) -> Tensor:
     return torch.cat(batches)
 
 
-def _prepared(images: list[Image.Image], size: int) -> Tensor:
+def as_tensor(image: Image.Image | np.ndarray) -> Tensor:
+    """(C, H, W) uint8 of an image as ``ImageReader.image`` gives it."""
+    if isinstance(image, np.ndarray):
+        return torch.from_numpy(image).permute(2, 0, 1)
+    return F.pil_to_tensor(image.convert("RGB"))
+
+
+def _prepared(images: list, size: int) -> Tensor:
     cropped = []
     for image in images:
-        pixels = F.resize(F.pil_to_tensor(image.convert("RGB")), size, antialias=True)
+        pixels = F.resize(as_tensor(image), size, antialias=True)
         cropped.append(F.center_crop(pixels, [size, size]))
     return torch.stack(cropped).float() / 255

@@ -191,6 +191,7 @@ def keep_features(
             "crops": _crop_facts(own, views),
             "detail": repr(detail_of(views)),  # of decoded JPEGs
             **({"window": list(recipe.data.window)} if recipe.data.window else {}),
+            **({"channels": recipe.data.channels} if recipe.data.other_channels else {}),
             "seed": recipe.train.seed,
             "normalization": [augmentation.mean, augmentation.std],
             "precision": accelerator.mixed_precision,

@@ -34,7 +34,7 @@ from .length import NOTE as LENGTH
 from .length import SECONDS
 from .loss_range import NOTE, LossRange
 from .memory import peak_memory, reset_peak_memory
-from .meter import Meter
+from .meter import WAITING, Meter
 from .record import record
 from .same_data import DATA
 from .state_watch import StateWatch
@@ -167,6 +167,7 @@ def save(
     """Writes a checkpoint with the run's notes, brought up to date; returns its folder."""
     notes["peak_memory"] = max(notes.get("peak_memory", 0), peak_memory(training.accelerator.device))
     notes["images_per_second"] = meter.images_per_second
+    notes[WAITING] = round(meter.waiting, 4)
     notes[LENGTH], notes[SECONDS] = training.length.note(), round(training.clock.spent(), 1)
     notes[NOTE] = losses.note()
     with meter.aside(), LongTask("writing a checkpoint"):

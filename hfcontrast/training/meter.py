@@ -15,6 +15,8 @@ from .build import Training
 from .collapse import CollapseWatch, spread
 from .step import StepResult
 
+WAITING = "waiting_for_data"  # what notes call the share of the time
+
 
 class Meter(contextlib.AbstractContextManager):
     """The progress bar, and what a log line holds: losses, learning rate, speed and the share of time spent waiting for data.
@@ -38,6 +40,7 @@ class Meter(contextlib.AbstractContextManager):
         self.begun = self.since = time.perf_counter()
         self.first = self.step = step
         self.waited = 0.0
+        self._intervals: list[tuple[float, float]] = []
         self.collapse = CollapseWatch(training.method, training.recipe.method.name)
 
     def __exit__(self, *_) -> None:
@@ -81,10 +84,17 @@ class Meter(contextlib.AbstractContextManager):
         speed = (step - self.step) * batch_size / (now - self.since)
         self.images_per_second = (step - self.first) * batch_size / (now - self.begun)
         waiting = self.waited / (now - self.since)
+        self._intervals.append((self.waited, now - self.since))
         self.since, self.step, self.waited = now, step, 0.0
         self.bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {lr:.2e}, {speed:,.0f} img/s")
         epoch = round(step / self.training.loader.steps_per_epoch, 4)
         return {"epoch": epoch, **values, "lr": lr, "images_per_second": round(speed, 1), "waiting": round(waiting, 4)}
+
+    @property
+    def waiting(self) -> float:
+        """Share of the time spent waiting for data, in [0, 1], in the steady state: without the steps until the first log line, if there are others."""
+        steady = self._intervals[1:] or self._intervals
+        return sum(waited for waited, _ in steady) / max(sum(taken for _, taken in steady), 1e-9)
 
     def warn(self, text: str | None) -> None:
         """Prints what is to be said, if anything is, above the bar."""

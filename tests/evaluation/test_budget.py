@@ -1,11 +1,18 @@
 """Rows of an evaluation that a time is enough for."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from hfcontrast.data.sources import load_rows
-from hfcontrast.evaluation import budget
+from hfcontrast.evaluation import budget, online
 from hfcontrast.evaluation.batches import Batches
+from hfcontrast.evaluation.features import on_device
+from hfcontrast.evaluation.protocol import Task
+from hfcontrast.evaluation.registry import get_evaluator
+from hfcontrast.run_budget import seconds_for_pixels, told_left_out
 from hfcontrast.testing.color_rows import color_rows
 
 COST = budget.Cost(image=1e-3, encoding=2e-3, product=1e-11, passing=1e-9)
@@ -44,3 +51,48 @@ def test_everything_is_measured():
     cost = budget.measured_cost(batches, encoder, classes=10, width=budget.widths_of(encoder, 8, True, 2)[0])
     assert all(value > 0 for value in vars(cost).values())
     assert torch.equal(drawn, torch.get_rng_state())
+
+
+def test_raw_pixels_are_left_out_where_they_take_too_long(monkeypatch):
+    """Of evaluators in their order: those that the time is enough for."""
+    found = []
+    features = [torch.zeros(200, 32), torch.arange(200) % 3, torch.zeros(100, 32), torch.arange(100) % 3]
+    rows = SimpleNamespace(remembering=contextlib.nullcontext, labeled_features=lambda _: features)
+    tasks = {name: Task(get_evaluator(name), get_evaluator(name).settings_class()) for name in ("knn", "linear")}
+    evaluation = online.OnlineEvaluation(rows, tasks)
+    monkeypatch.setattr(online, "cost_of_classifiers", lambda *_: COST)
+    monkeypatch.setattr(
+        evaluation, "_measured", lambda _, tasks, numbers: found.append([t.evaluator.name for t in tasks])
+    )
+    probe = COST.probe(200, 32)
+    for limit in (None, probe + 1, probe / 2, 0.0):
+        evaluation.raw_pixels(torch.device("cpu"), limit)
+    assert found == [["knn", "linear"], ["knn", "linear"], ["knn"], []]
+    assert evaluation.left_out == {"knn": COST.knn(200, 100, 32), "linear": probe}
+    assert "linear probe of raw pixels is left out, as it would take about" in told_left_out(evaluation)[1]
+
+
+def test_a_run_for_a_time_has_its_rows_limited_already():
+    def limit(minutes, spent):
+        training = SimpleNamespace(recipe=SimpleNamespace(train=SimpleNamespace(minutes=minutes)))
+        training.clock = SimpleNamespace(spent=lambda: spent)
+        return seconds_for_pixels(training)
+
+    assert limit(30, 900) is None and limit(None, 1000) == 200 and limit(None, 10) == 60
+
+
+def test_classifiers_are_measured_without_images():
+    cost = budget.cost_of_classifiers(torch.device("cpu"), 3, 32)
+    assert cost.knn(10, 10, 32) > 0 and cost.probe(10, 32) > 0 and cost.image == 0
+
+
+def test_features_go_to_the_device_where_they_fit(monkeypatch):
+    part = torch.zeros(4, 2)
+    assert on_device(torch.device("cpu"), part)[0] is part
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4 * part.nbytes - 1, 0))
+    assert on_device(torch.device("cuda"), part)[0].device.type == "cpu"
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (4 * part.nbytes, 0))
+    moved = []
+    stub = SimpleNamespace(nbytes=part.nbytes, to=lambda device: moved.append(device.type))
+    on_device(torch.device("cuda"), stub)
+    assert moved == ["cuda"]

@@ -103,6 +103,22 @@ def test_small_images_have_small_views_and_an_encoder_for_them(tmp_path, monkeyp
     assert own.views["view"]["size"] == 48
 
 
+def test_images_of_many_channels_are_seen_and_said(tmp_path, monkeypatch, capsys):
+    tifffile = pytest.importorskip("tifffile")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fields").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(20):
+        pixels = random.integers(200, 4000, (50, 60, 6), dtype=np.uint16)
+        options = {"photometric": "minisblack", "planarconfig": "contig"}
+        tifffile.imwrite(tmp_path / f"fields/{number}.tif", pixels, **options)
+    recipe = plan_run("fields", None, ["train.device=cpu"])
+    assert recipe.data.channels == 6 and recipe.data.window == pytest.approx((200, 3999), abs=9)
+    assert all(view.saturation == view.hue == view.grayscale == 0 for view in recipe.resolved_views())
+    told = capsys.readouterr().out.splitlines()[0]
+    assert "6 channels (data.channels)" in told and "60 x 50 px" in told and "gray" not in told
+
+
 def test_overrides_go_before_what_was_chosen(birds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = [

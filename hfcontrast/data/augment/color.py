@@ -29,7 +29,7 @@ class ColorAugmentation:
 
     Raises:
         ImportError: ``backend="numba"`` and numba cannot be imported.
-        ValueError: The backend is unknown, or mean and std do not have three positive values.
+        ValueError: The backend is unknown, or mean and std do not have a value for each channel, std above 0.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class ColorAugmentation:
             raise ValueError(f"backend is {backend!r}, expected auto, torch or numba")
         if backend == "numba" and loops("color") is None:
             raise ImportError("the numba back end needs numba: pip install numba, or take backend='torch'")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f"mean {mean} and std {std} must have three values each, std above 0")
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f"mean {mean} and std {std} must have a value for each channel, std above 0")
         self.keys = tuple(dict.fromkeys(view.key for view in views))
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.channels_last = channels_last
@@ -80,7 +80,9 @@ class ColorAugmentation:
     def _augment(self, pixels: torch.Tensor, parameters: torch.Tensor, device: torch.device) -> torch.Tensor:
         rows, views = pixels.shape[:2]
         pixels, parameters = pixels.flatten(0, 1), parameters.flatten(0, 1)
-        compiled = loops("color") if device.type == "cpu" and self.backend != "torch" else None
+        compiled = None
+        if device.type == "cpu" and self.backend != "torch" and len(self.mean) == 3:
+            compiled = loops("color")
         augment_color = (compiled or gpu).augment_color
         result = augment_color(pixels, parameters, self.mean, self.std, self.channels_last, device)
         return result.unflatten(0, (rows, views))

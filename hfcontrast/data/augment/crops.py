@@ -17,19 +17,21 @@ class CropCutter:
 
     Args:
         views: The views of the method.
+        channels: Of the images.
 
     Attributes:
-        buffers: For each batch key the shape (V, size, size, 3) of one sample's crops.
+        buffers: For each batch key the shape (V, size, size, C) of one sample's crops.
     """
 
-    def __init__(self, views: tuple[View, ...]):
+    def __init__(self, views: tuple[View, ...], channels: int = 3):
         self.buffers: dict[str, tuple[int, int, int, int]] = {}
         self._modes: dict[str, list[str]] = {}
         for view in views:
             self._modes.setdefault(view.key, []).extend([view.interpolation] * view.count)
         sizes = {view.key: view.size for view in views}
         for key, modes in self._modes.items():
-            self.buffers[key] = (len(modes), sizes[key], sizes[key], 3)
+            self.buffers[key] = (len(modes), sizes[key], sizes[key], channels)
+        self._small_loop = channels == 3  # which the compiled loop is written for
         loops("crops")  # imported here, so that workers that are forked have them
 
     def allocate(self, rows: int) -> dict[str, torch.Tensor]:
@@ -42,7 +44,7 @@ class CropCutter:
         """Cuts the crops of some images into rows ``start`` and on of the buffers.
 
         Args:
-            images: (H, W, 3) uint8 arrays, one a sample.
+            images: (H, W, C) uint8 arrays, one a sample.
             draws: What ``draw_views`` drew for these images.
             buffers: What ``allocate`` gave.
             start: The first row to fill.
@@ -53,7 +55,7 @@ class CropCutter:
     def _cut(
         self, images: list[np.ndarray], draws: dict[str, Draws], buffers: dict[str, torch.Tensor], start: int
     ) -> None:
-        compiled = loops("crops")
+        compiled = loops("crops") if self._small_loop else None
         for key, drawn in draws.items():
             boxes, flips, turns = drawn.boxes.tolist(), drawn.flips.tolist(), drawn.turns.tolist()
             modes, out = self._modes[key], buffers[key]

@@ -56,7 +56,7 @@ def cut_crop(
     """Cuts one box out of an image and resizes it as ``torchvision.transforms.v2.functional.resized_crop`` does.
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W, C) uint8.
         box: Top, left, height, width in pixels.
         size: Side of the result in pixels.
         mode: ``bilinear`` or ``bicubic``.
@@ -64,7 +64,7 @@ def cut_crop(
         flip_vertically: Whether the result is mirrored top to bottom.
 
     Returns:
-        (size, size, 3) uint8.
+        (size, size, C) uint8.
     """
     top, left, height, width = box
     crop = torch.from_numpy(image[top : top + height, left : left + width])

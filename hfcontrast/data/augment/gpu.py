@@ -134,6 +134,8 @@ def _jitter_stage(images: torch.Tensor, blend: tuple | None, hue: tuple | None) 
 
 
 def _to_gray(images: torch.Tensor) -> torch.Tensor:
+    if images.shape[1] != 3:  # not colors: the mean of the channels
+        return images.mean(1, keepdim=True)
     red, green, blue = images.unbind(1)
     return (GRAY_WEIGHTS[0] * red + GRAY_WEIGHTS[1] * green).add_(GRAY_WEIGHTS[2] * blue).unsqueeze(1)
 

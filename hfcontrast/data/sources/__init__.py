@@ -34,6 +34,7 @@ def load_rows(
     open_addresses: bool = False,
     max_pixels: int = MAX_PIXELS,
     window: tuple[float, float] | None = None,
+    channels: int | None = None,
     **keywords: Unpack[_RowKeywords],
 ) -> Rows:
     """Opens one split of a data set.
@@ -49,6 +50,7 @@ def load_rows(
             this machine; files and addresses of the data set itself always are.
         max_pixels: Pixels of an image at most; a larger one cannot be read.
         window: The values of grays of more than 8 bits that become black and white; None: the range of the format.
+        channels: How many channels images have; None is 3: any image is made RGB.
         keywords: The fields of ``Source`` and ``Columns``, as said above.
 
     Raises:
@@ -64,7 +66,7 @@ def load_rows(
             opened = opened.listed()
             rows = _rows(opened, source, description, columns, rest)
     places = places_of(source.path, source.data_dir, source.data_files)
-    reader = ImageReader(max_pixels, open_addresses, *places, window=window)
+    reader = ImageReader(max_pixels, open_addresses, *places, window=window, channels=channels or 3)
     return replace(
         rows,
         reader=reader,

@@ -99,6 +99,7 @@ class Colorization(Method):
     views = (View(name="crop", size=176, scale=(0.47, 0.47), ratio=(1.0, 1.0), interpolation="bilinear", jitter=0.0),)
     min_images = 1
     data_statistics = ("color_frequencies",)
+    needs_colors = True
 
     def __init__(self, config: ColorizationConfig):
         super().__init__(config)

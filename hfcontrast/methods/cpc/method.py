@@ -153,7 +153,7 @@ class CPC(Method):
                 f"directions is {list(config.directions)}: a signal is predicted forward only; leave it out"
             )
         if not self.of_signals and not next(self.encoder.parameters()).is_meta:
-            check_image_size(self.encoder, config.patch_size, "method.patch_size")
+            check_image_size(self.encoder, config.patch_size, "method.patch_size", channels=None)
         last = config.prediction_steps or (12 if self.of_signals else 5)
         self.steps = range(config.skipped_steps + 1, last + 1)
         if not self.steps:

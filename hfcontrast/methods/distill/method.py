@@ -44,6 +44,7 @@ class Distill(Method):
     """
 
     config_class = DistillConfig
+    needs_colors = True  # as its teacher does
     views = (
         View(name="view", size=224, scale=(0.2, 1.0), **_COLOR),
         View(name="local", key="local_pixel_values", count=2, size=96, scale=(0.05, 0.2), **_COLOR),
