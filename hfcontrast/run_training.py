@@ -19,7 +19,7 @@ from .progress import LongTask
 from .publishing.card import PREDICTIONS, build_card
 from .publishing.export import save_published
 from .publishing.facts import takes_labels
-from .publishing.result import FILE, build_result, named_scores, write_result
+from .publishing.result import FILE, build_result, named_scores, training_speed, write_result
 from .publishing.tables import card_figures, score_table, table_remarks
 from .publishing.told import told_early_stopping, told_nothing
 from .publishing.usage import usage
@@ -164,9 +164,8 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
     lines = usage(encoder, published_size(training.recipe, training.views))
     trust = ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else ""
     if (waiting := notes.get(WAITING)) is not None:
-        console.print(
-            f"Speed: {notes['images_per_second']:,.0f} images/s; {waiting:.1%} of the time was spent waiting for data"
-        )
+        speed = training_speed(training.output / "metrics.jsonl") or 0
+        console.print(f"Speed: {speed:,.0f} images/s; {waiting:.1%} of the time was spent waiting for data")
     console.print(f"Written: {training.output}")
     if (training.output / PREDICTIONS).exists():
         console.print(f"Its predictions as images: {training.output / PREDICTIONS}")

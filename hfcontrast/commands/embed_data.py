@@ -15,6 +15,7 @@ from ..checksums import is_older
 from ..console import plain_console
 from ..data.decode import MAX_PIXELS
 from ..data.sources import Rows, load_rows
+from ..encoders.channels import channels_of
 from ..errors import DataError, HFContrastError
 from ..evaluation.counts import counted
 from ..lock import hold, release
@@ -68,7 +69,7 @@ def embed(
     )
     of_first(partial(_try_folder, folder))
     opened = open_model(model, chosen.revision, chosen.device, chosen.trust_remote_code)
-    data = replace(data, channels=opened.channels)
+    data = replace(data, channels=channels_of(opened.model))
     rows, what = open_rows(opened, data, chosen.split, chosen.what, tuple(chosen.keep))
     chosen = replace(chosen, what=what)
     written = written_options(opened, data, rows, chosen)

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..console import plain_console
+from ..encoders.channels import channels_of
 from ..evaluation.calling import call_evaluate
 from ..evaluation.counts import counted, told_labels, told_numbers, told_series
 from ..evaluation.data_sets import data_set_of
@@ -78,9 +79,8 @@ def evaluate_model(
         HFContrastError: A task that was asked for cannot be done with this model or data, or none can.
     """
     settings, train_split = with_old(tasks, settings or {}, train_split, old)
-    known = read_tasks(tasks, settings)
-    opened = open_model(model, revision, device, trust_remote_code)
-    data = replace(data, channels=opened.channels)
+    known, opened = read_tasks(tasks, settings), open_model(model, revision, device, trust_remote_code)
+    data = replace(data, channels=channels_of(opened.model))
     opened.image_width()  # what cannot be encoded is said before the data is read
     found, trainable = choose_rows(data, known, split, train_split, asked=tasks is not None)
     chosen = known if tasks else possible_tasks(opened, known, found, trainable)
@@ -91,8 +91,8 @@ def evaluate_model(
         require(rows.lacks(evaluator.needs_with(own), opened.model), name, rows, HINTS)
         evaluator.check(opened.model, rows, own)
     figures = evaluate_tasks(opened, rows, chosen, with_features=tasks is None)
-    named = dict(zip(("scores", "counts", "chance"), figures, strict=True))
-    return {"model": model, "revision": opened.revision} | _described(model, found, rows) | named
+    told = {"model": model, "revision": opened.revision} | _described(model, found, rows)
+    return told | dict(zip(("scores", "counts", "chance"), figures, strict=True))
 
 
 def _prepared(
@@ -105,7 +105,7 @@ def _prepared(
         found.train,
         found.test,
         opened,
-        size=transform([blank_image(opened.channels)]).shape[-1],
+        size=transform([blank_image(channels_of(opened.model))]).shape[-1],
         batch_size=batch_size,
         max_train=limit,
         max_test=limit,

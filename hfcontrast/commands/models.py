@@ -103,11 +103,6 @@ class OpenedModel:
                 why = reason(error, "add --trust-remote-code if you trust its author")
                 raise HFContrastError(f"{self.name} has no {what} that can be loaded: {why}{unreachable}") from error
 
-    @property
-    def channels(self) -> int:
-        """How many channels its images have."""
-        return channels_of(self.model)
-
     @torch.no_grad()
     def image_width(self) -> int:
         """Width of the features of images, found by encoding a blank one.
@@ -122,7 +117,7 @@ class OpenedModel:
             raise HFContrastError(f"{self.name}: {error}") from error
         transform = image_transform(self.image_processor)
         try:
-            pixels = transform([blank_image(self.channels)])
+            pixels = transform([blank_image(channels_of(self.model))])
             if pixels.ndim != 4:
                 raise HFContrastError(
                     f"{self.name} ({type(self.model).__name__}) takes the patches of an image with their places, not images of one size, "

@@ -171,7 +171,9 @@ def make_cache(
         return None
 
 
-def about_cache(estimate: int | None, allowed: int, kept: bool, asked_for: bool) -> str | None:
+def about_cache(
+    estimate: int | None, allowed: int, kept: bool, asked_for: bool, largest: int | None = None
+) -> str | None:
     """One line on what is kept, or why nothing is; None where that cannot be said.
 
     Args:
@@ -179,12 +181,16 @@ def about_cache(estimate: int | None, allowed: int, kept: bool, asked_for: bool)
         allowed: See :func:`allowed_bytes`.
         kept: Whether decoded images are kept.
         asked_for: Whether the user wants it.
+        largest: See :class:`.image_reader.ImageReader`.
     """
     if estimate is None:
         return None
     free = _in_words(allowed if asked_for else int(allowed / _SHARE))
     if kept:
-        return f"images: each is decoded once and kept in memory, about {_in_words(estimate)} in all (free: {free})"
+        size = f", no larger than {largest} x {largest} px (data.cache_size)" if largest else ""
+        return (
+            f"images: each is decoded once and kept in memory{size}, about {_in_words(estimate)} in all (free: {free})"
+        )
     if asked_for:
         return f"images: decoded in every epoch, as the system does not give the {_in_words(estimate)} to keep them"
     return (

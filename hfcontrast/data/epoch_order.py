@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from hfcontrast.data.keyed_random import uniforms
+from hfcontrast.data.rows import Rows
+from hfcontrast.errors import DataError
 
 _ORDER = 2**32  # a view number that no crop has
 _MOST_EPOCHS = 200  # that are looked through for the rows that were read
@@ -41,3 +43,27 @@ def rows_read(seed: int, rows: int, steps: int, steps_per_epoch: int, batch_size
         if read.all():
             break
     return read
+
+
+def rows_of_epoch(rows: Rows, batch_size: int, epoch_rows: int | None) -> int:
+    """How many rows an epoch has.
+
+    Args:
+        rows: The rows.
+        batch_size: Of an optimizer step.
+        epoch_rows: As it is asked for; None: all rows.
+
+    Raises:
+        DataError: There are not so many, or their number is unknown, or they are fewer than a batch.
+    """
+    size = rows.num_rows
+    if size is None and epoch_rows is None:
+        raise DataError(f"the size of {rows.description} is unknown: set data.epoch_rows, the rows of an epoch")
+    if not rows.streaming and epoch_rows is not None and not 1 <= epoch_rows <= size:
+        raise DataError(f"epoch_rows is {epoch_rows}, but {rows.description} has {size} rows")
+    epoch_rows = epoch_rows or size
+    if batch_size > epoch_rows:
+        raise DataError(
+            f"a batch larger than the data: batch_size is {batch_size}, {rows.description} has {epoch_rows} rows"
+        )
+    return epoch_rows

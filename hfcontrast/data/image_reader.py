@@ -15,6 +15,7 @@ import huggingface_hub.constants
 import numpy as np
 from PIL import Image
 
+from hfcontrast.data.augment.definition import shrunk
 from hfcontrast.data.bands import decode_bands
 from hfcontrast.data.decode import MAX_PIXELS, UnreadableImage, decode_image, draft_factor
 from hfcontrast.data.shown import shown
@@ -23,6 +24,9 @@ from hfcontrast.view import View
 
 _ARCHIVES = ("zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd")  # a path in one of them: zip://PATH::ADDRESS
 _SPARE = 2  # how many times larger than its view a crop of an image decoded at a reduced size still is: then it looks the same
+_KEPT = (
+    1.5  # the same of images that are made smaller: a compromise of their memory and of what a second resizing blurs
+)
 _SECONDS, _SECONDS_WITHOUT_ANSWER = 300, 20  # for one address
 _PATTERN = "*?[{"
 _SHORTEST, _LONG = 40, 200  # characters of an image in base64, and from when on any text of its alphabet is one
@@ -43,6 +47,7 @@ class ImageReader:
         local: Whether files of this machine are: the data set itself is on it.
         places: What the addresses and files of the data set itself begin with; they are opened always.
         window: The values of grays of more than 8 bits that become black and white; None: the range of the format.
+        largest: Decoded images that training crops are cut from have no more pixels than a square of so many a side; None: as they are.
         channels: How many an image has; three: any image is made RGB.
         detail: The square root of an image's pixels times this is how many times smaller it may be decoded; None: not at all.
     """
@@ -54,6 +59,7 @@ class ImageReader:
     detail: float | None = None
     window: tuple[float, float] | None = None
     channels: int = 3
+    largest: int | None = None
 
     def read(self, image: dict | bytes | None) -> bytes:
         """The encoded bytes of an undecoded image value of ``datasets`` (``Image(decode=False)``).
@@ -97,16 +103,17 @@ class ImageReader:
         return decode_image(self.read(value), self.max_pixels, self.detail, self.window)
 
     def pixels(self, value: dict | bytes | None) -> np.ndarray:
-        """As ``image``, as a writable (H, W, C) uint8 array."""
-        return np.array(self.image(value))
+        """As ``image``, as a writable (H, W, C) uint8 array, no larger than ``largest``."""
+        return shrunk(np.array(self.image(value)), self.largest)
 
     def size(self, value: dict | bytes | None) -> int:
         """Pixels that the decoded image has, by the file's header; 0 where it cannot be read."""
         try:
             if self.channels != 3:
-                return self.image(value)[..., 0].size
+                return self.pixels(value)[..., 0].size
             with Image.open(io.BytesIO(self.read(value))) as opened:
-                return opened.width * opened.height // draft_factor(opened, self.detail) ** 2
+                pixels = opened.width * opened.height // draft_factor(opened, self.detail) ** 2
+                return min(pixels, self.largest**2 if self.largest else pixels)
         except Exception:  # the decoder names unreadable rows later; Pillow's readers raise anything
             return 0
 
@@ -204,3 +211,8 @@ def detail_of(views: Sequence[View]) -> float:
     return min(
         math.sqrt(view.scale[0] * min(view.ratio[0], 1 / view.ratio[1], 1.0)) / (_SPARE * size) for view, size in crops
     )
+
+
+def largest_of(views: Sequence[View]) -> int:
+    """The side of a square of as many pixels as an image needs so that its smallest crops are one and a half times as large as their views."""
+    return math.ceil(_KEPT / (_SPARE * detail_of(views)))

@@ -13,7 +13,8 @@ from hfcontrast.data.batches import BatchBuilder
 from hfcontrast.data.cache import about_cache, allowed_bytes, cpus_of_this_process, estimated_bytes, make_cache
 from hfcontrast.data.cache_filling import fill_cache
 from hfcontrast.data.captions import CaptionReader
-from hfcontrast.data.image_reader import detail_of
+from hfcontrast.data.epoch_order import rows_of_epoch
+from hfcontrast.data.image_reader import detail_of, largest_of
 from hfcontrast.data.map_batches import Division, MapBatches
 from hfcontrast.data.row_crops import crops_of_rows
 from hfcontrast.data.row_reader import RowReader
@@ -53,6 +54,7 @@ class TrainLoader:
         workers: Worker processes, or ``auto``: by the cores of this process, the device and the cache.
         cache: Whether decoded images are kept in memory (map-style rows only), or ``auto``: where they take less than
             a quarter of the available memory.
+        cache_size: Side of a square of as many pixels as decoded images have at most, or ``auto``, by the views; None: as they are.
         max_unreadable: The share of unreadable images that stops the run.
         shuffle_block: Rows of a stream that are shuffled among each other.
         epoch_rows: Rows of an epoch; needed for a stream of unknown size.
@@ -67,6 +69,7 @@ class TrainLoader:
         cut_off: Captions so far that were longer than the tokens that they may have.
         workers: How many worker processes there are.
         cached: Whether decoded images are kept in memory, each from when it is first needed on.
+        largest: The side that ``cache_size`` has come to.
         about_cache: One line on what is kept and how much memory that takes, or why nothing is; None for a stream.
 
     Raises:
@@ -86,6 +89,7 @@ class TrainLoader:
         num_processes: int = 1,
         workers: int | str = "auto",
         cache: bool | str = "auto",
+        cache_size: int | str | None = None,
         max_unreadable: float = 0.01,
         shuffle_block: int = 1024,
         epoch_rows: int | None = None,
@@ -98,7 +102,7 @@ class TrainLoader:
             raise ValueError(f"cache is {cache!r}, expected True, False or auto; workers {workers!r}, a number or auto")
         self.division = Division(batch_size, accumulation, process_index, num_processes)
         self.rows = rows
-        self.epoch_rows = _epoch_rows(rows, batch_size, epoch_rows)
+        self.epoch_rows = rows_of_epoch(rows, batch_size, epoch_rows)
         self.steps_per_epoch = self.epoch_rows // batch_size
         num_rows = None if rows.streaming else rows.num_rows
         # Those of a stream are compared with the rows that the training has seen, and of chosen rows names are other ones.
@@ -112,7 +116,8 @@ class TrainLoader:
         self.completed: Callable[[dict], dict] | None = None
         read = (rows.labeled, rows.columns, captions, rows.tensors, rows.labels)
         self._builder = BatchBuilder(tuple(views), seed, *read, without, rows.reader.channels)
-        self._images = replace(rows.reader, detail=detail_of(views))
+        self.largest = largest_of(views) if cache_size == "auto" else cache_size
+        self._images = replace(rows.reader, detail=detail_of(views), largest=self.largest)
         self._next = 0  # micro-batch
         self._block = shuffle_block
         if rows.streaming:
@@ -148,7 +153,7 @@ class TrainLoader:
         if self.cached and self._reader.cache is None:
             self.cached = False
             self.workers = self._choose_workers(workers, device_type)
-        self.about_cache = about_cache(estimate, allowed, self.cached, asked_for=cache is True)
+        self.about_cache = about_cache(estimate, allowed, self.cached, cache is True, self.largest)
 
     def fill_cache(self, time_limit: float | None = None) -> None:
         """Decodes all images that are to be kept, before they are needed: so that nothing that is measured later decodes them.
@@ -280,17 +285,3 @@ def _ignore_signals(_worker: int) -> None:
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def _epoch_rows(rows: Rows, batch_size: int, epoch_rows: int | None) -> int:
-    size = rows.num_rows
-    if size is None and epoch_rows is None:
-        raise DataError(f"the size of {rows.description} is unknown: set data.epoch_rows, the rows of an epoch")
-    if not rows.streaming and epoch_rows is not None and not 1 <= epoch_rows <= size:
-        raise DataError(f"epoch_rows is {epoch_rows}, but {rows.description} has {size} rows")
-    epoch_rows = epoch_rows or size
-    if batch_size > epoch_rows:
-        raise DataError(
-            f"a batch larger than the data: batch_size is {batch_size}, {rows.description} has {epoch_rows} rows"
-        )
-    return epoch_rows

@@ -19,7 +19,7 @@ _FREE = {
 _NOW_FREE = {"data": {"max_unreadable"}}  # the same since later: counts as its default, so that older hashes stay
 # Settings that older recipes do not have: left out while they have their default, so that older hashes stay.
 _LATER = {
-    "data": {"image_key", "max_pixels", "open_addresses", "window", "channels"},
+    "data": {"image_key", "max_pixels", "open_addresses", "window", "channels", "cache_size"},
     "optim": {"no_decay", "layer_decay", "patch_embed_lr_mult", "options", "freeze_encoder_steps", "warmup_share"},
     "train": {"minutes", "cache_features"},
 }

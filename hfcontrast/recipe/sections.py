@@ -73,6 +73,11 @@ class DataSection(SourceFields):
         description="Keep the decoded images in memory, each from when it is first needed; auto: when all of them take less than a quarter of "
         "what is free; true: as many as find room.",
     )
+    cache_size: Count | Literal["auto"] | None = Field(
+        None,
+        description="Images with more pixels than a square of so many pixels a side are made that small when they are decoded, which saves memory and "
+        "time; auto: one and a half times what the smallest crops of the views need, so that views look the same. Null: as they are.",
+    )
     max_unreadable: Share = Field(0.01, description="Share of unreadable rows, in [0, 1], above which the run stops.")
     max_pixels: Count = Field(
         89_478_485,
@@ -106,17 +111,13 @@ class DataSection(SourceFields):
     )
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        if (self.mean is None) != (self.std is None):
+        channels = self.channels or 3
+        wrong = [(name, own) for name in ("mean", "std") if (own := getattr(self, name)) and len(own) != channels]
+        for name, own in wrong:
+            kind = "numbers from 0 to 1" if name == "mean" else "numbers above 0"
+            yield name, f"expected a list of {channels} {kind} or null, got {own}"
+        if not wrong and (self.mean is None) != (self.std is None):
             yield ("std" if self.std is None else "mean"), "mean and std go together: give both or neither"
-        if (
-            self.mean is not None
-            and self.std is not None
-            and not len(self.mean) == len(self.std) == (self.channels or 3)
-        ):
-            yield (
-                "mean",
-                f"mean and std have a value for each of {self.channels or 3} channels, got {len(self.mean)} and {len(self.std)}",
-            )
         if self.window is not None and not self.window[0] < self.window[1]:
             yield "window", f"the darkest value is to be below the brightest one, got {list(self.window)}"
         if self.streaming and self.cache is True:

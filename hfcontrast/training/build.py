@@ -33,7 +33,7 @@ from .frozen_encoder import FrozenEncoder
 from .grad_cache import GradientCache, check_cacheable
 from .kept_features import keep_features, keys_to_keep
 from .length import Clock, Length, planned_length
-from .output_folder import check_same_run, make_output_folder, occupy
+from .output_folder import check_same_run, keep_former_size, make_output_folder, occupy
 from .prepare import build_cache, prepare
 from .required_rows import check_required_rows
 from .same_data import begun_on, check_same_data
@@ -188,6 +188,8 @@ def _entered(recipe: Recipe) -> tuple[Path, Accelerator, Recipe | None]:
     make_output_folder(output)
     accelerator = build_accelerator(recipe)
     occupy(output, accelerator)
+    if kept := keep_former_size(recipe, output):
+        accelerator.print(kept)
     try:
         former = check_same_run(recipe, output)
     except CheckpointError:  # a mistyped backbone makes another recipe too, and is what the user needs to know
@@ -216,6 +218,7 @@ def build_loader(
         num_processes=accelerator.num_processes,
         workers=recipe.data.workers,
         cache=recipe.data.cache,
+        cache_size=recipe.data.cache_size,
         max_unreadable=recipe.data.max_unreadable,
         shuffle_block=recipe.data.shuffle_block,
         epoch_rows=recipe.data.epoch_rows,

@@ -192,6 +192,7 @@ def keep_features(
             "detail": repr(detail_of(views)),  # of decoded JPEGs
             **({"window": list(recipe.data.window)} if recipe.data.window else {}),
             **({"channels": recipe.data.channels} if recipe.data.other_channels else {}),
+            **({"largest": loader.largest} if loader.largest else {}),
             "seed": recipe.train.seed,
             "normalization": [augmentation.mean, augmentation.std],
             "precision": accelerator.mixed_precision,

@@ -123,6 +123,19 @@ def check_same_run(recipe: Recipe, output: Path) -> Recipe | None:
     )
 
 
+def keep_former_size(recipe: Recipe, output: Path) -> str | None:
+    """Lets a run that was begun before its recipe had ``data.cache_size`` go on with images as they are; returns a line that says so."""
+    former = own_recipe(output)
+    if recipe.data.cache_size != "auto" or not former.exists():
+        return None
+    with without_warnings():
+        old = load_recipe(former, former=True)
+    if old.data.cache_size is not None:
+        return None
+    recipe.data.cache_size = None
+    return f"images: decoded at their own size (data.cache_size: null), as when the run in {output} was begun"
+
+
 def _result_hash(output: Path) -> str | None:
     """The hash of the recipe of a finished run: of one whose checkpoints were removed, the recipe that is left has no paths."""
     try:

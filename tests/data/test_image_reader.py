@@ -15,7 +15,7 @@ from datasets import Dataset, Image
 from PIL import Image as PILImage
 
 from hfcontrast.data import ImageReader, TrainLoader, UnreadableImage, evaluation_batches, load_rows
-from hfcontrast.data.image_reader import detail_of
+from hfcontrast.data.image_reader import detail_of, largest_of
 from hfcontrast.data.row_reader import row_name
 from hfcontrast.errors import DataError
 from hfcontrast.view import View
@@ -178,3 +178,29 @@ def test_texts_in_the_place_of_images_are_named_and_cut_short(tmp_path, monkeypa
     assert len(row_name(3, {"path": packed})) < 100
     with pytest.raises(UnreadableImage, match=f"a.png', which is relative to the working directory, {tmp_path}"):
         ImageReader().read({"bytes": None, "path": "a.png"})
+
+
+def test_images_are_kept_as_large_as_their_views_need():
+    views = (View(size=16, scale=(0.25, 1.0), ratio=(1.0, 1.0)),)
+    assert largest_of(views) == 48  # crops of a quarter are 24 px a side, one and a half times the view
+    reader = ImageReader(largest=48)
+    small, wide = encoded(48, 40, "PNG"), encoded(384, 96, "PNG")
+    assert np.array_equal(reader.pixels(small), ImageReader().pixels(small))
+    assert reader.pixels(wide).shape == (24, 96, 3) and reader.size(wide) == 48**2
+    assert reader.image(wide).size == (384, 96)  # evaluations see the whole
+
+
+def test_views_of_smaller_images_look_the_same():
+    """Crops of an image at its own size, and of one as small as the rule allows."""
+    waves = np.indices((300, 400)).sum(0)[..., None] / np.array([230.0, 310.0, 430.0])
+    pixels = (127 + 120 * np.sin(waves)).astype(np.uint8)
+    buffer = io.BytesIO()
+    PILImage.fromarray(pixels).save(buffer, "PNG")
+    view = (View(size=16, scale=(0.3, 1.0), jitter=0.0),)
+    found = []
+    for size in (None, "auto"):
+        loader = TrainLoader(rows_of([buffer.getvalue()] * 8), view, batch_size=8, workers=0, cache_size=size)
+        assert loader.largest == (None if size is None else largest_of(view))
+        found.append(next(iter(loader))["pixel_values"].float())
+        assert ("data.cache_size" in loader.about_cache) == (size == "auto")
+    assert 0 < (found[0] - found[1]).abs().mean() < 3

@@ -9,6 +9,7 @@ from hfcontrast.errors import DataError, RecipeError
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run_training import run_training
 from hfcontrast.training import build as setup
+from hfcontrast.training.output_folder import keep_former_size
 
 UNWRITABLE = Path("/proc/self/task")  # not even root can write here
 needs_proc = pytest.mark.skipif(not UNWRITABLE.is_dir(), reason="a system without /proc")
@@ -89,3 +90,16 @@ def test_commands_try_their_output_first(arguments, words, recipe_file, capsys):
     arguments = [str(recipe_file("simclr")) if item == "{recipe}" else item for item in arguments]
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"error: {words}")
+
+
+def test_a_run_that_was_begun_without_a_size_for_the_cache_goes_on_so(recipe_file, tmp_path):
+    output = tmp_path / "run"
+    recipe = load_recipe(recipe_file("simclr"), [f"train.output={output}", "data.cache_size=auto"])
+    plain = load_recipe(recipe_file("simclr"), [f"train.output={output}"])
+    assert recipe.fingerprint().hash != plain.fingerprint().hash
+    assert "cache_size" not in plain.fingerprint().settings["data"]
+    assert keep_former_size(recipe, output) is None and recipe.data.cache_size == "auto"  # a new run
+    output.mkdir()
+    plain.save(output / "recipe.yaml")
+    assert "data.cache_size: null" in keep_former_size(recipe, output)
+    assert recipe.fingerprint().hash == plain.fingerprint().hash

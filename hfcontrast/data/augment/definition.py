@@ -82,6 +82,25 @@ def rotate(pixels: np.ndarray, turns: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(pixels, turns))
 
 
+def shrunk(image: np.ndarray, largest: int | None) -> np.ndarray:
+    """An image made smaller, antialiased, where it has more pixels than a square of ``largest`` pixels a side.
+
+    Args:
+        image: (H, W, C) uint8.
+        largest: The side; None leaves the image as it is.
+
+    Returns:
+        (H, W, C) uint8, with the same ratio of its sides up to a pixel.
+    """
+    height, width = image.shape[:2]
+    if largest is None or height * width <= largest**2:
+        return image
+    factor = largest / math.sqrt(height * width)
+    sides = [max(round(height * factor), 1), max(round(width * factor), 1)]
+    pixels = _RESIZE["bicubic"](torch.from_numpy(image)[None].permute(0, 3, 1, 2), sides, False, None, None)
+    return np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
+
+
 def augment_color(pixels: Tensor, parameters: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """All color operations on one crop, in their order, and normalization.
 
