@@ -121,8 +121,8 @@ class View:
         self._require(self.interpolation in ("bilinear", "bicubic"), "interpolation", "bilinear or bicubic")
 
     def without_color(self) -> "View":
-        """The view of images whose channels are no colors: saturation, hue and grayscale are left out."""
-        return replace(self, saturation=0.0, hue=0.0, grayscale=0.0)
+        """The view of images whose channels are no colors: saturation, hue, grayscale and Sobel filters are left out."""
+        return replace(self, saturation=0.0, hue=0.0, grayscale=0.0, sobel=0.0)
 
     def _require(self, condition: bool, name: str, expected: str) -> None:
         if not condition:

@@ -78,4 +78,4 @@ def told_channels(recipe: Recipe, mean: tuple[float, ...], std: tuple[float, ...
         return None
     values = ", ".join(f"{one:.3f} ± {other:.3f}" for one, other in zip(mean, std, strict=True))
     one = len(mean) == 1
-    return f"images: {len(mean)} channel{'s' * (not one)} (data.channels), normalized by {values}; saturation, hue and grayscale are left out of the views"
+    return f"images: {len(mean)} channel{'s' * (not one)} (data.channels), normalized by {values}; saturation, hue, grayscale and Sobel filters are left out of the views"

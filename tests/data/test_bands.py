@@ -85,9 +85,11 @@ def test_only_channels_that_are_no_colors_are_seen():
 
 
 def test_views_of_each_channel_are_those_that_it_would_have_alone():
-    view = View(count=2, size=8, vertical_flip=0.5, jitter=1.0, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1)
+    view = View(
+        count=2, size=8, vertical_flip=0.5, jitter=1.0, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1, sobel=1.0
+    )
     view = view.without_color()
-    assert (view.saturation, view.hue, view.grayscale, view.brightness) == (0, 0, 0, 0.5)
+    assert (view.saturation, view.hue, view.grayscale, view.sobel, view.brightness) == (0, 0, 0, 0, 0.5)
     cutter = CropCutter((view,), 8)
     buffers = cutter.allocate(1)
     draws = draw_views((view,), 0, 0, np.array([3]), np.array([12]), np.array([16]))
@@ -115,3 +117,14 @@ def test_a_cache_and_hashes_take_any_number_of_channels():
     other[..., 7] = 0
     hashes = hashes_of([large, large.copy(), other])
     assert near_duplicates(hashes[1:2], hashes[:1]).all() and hashes[0, 0] != hashes[2, 0]
+
+
+def test_noise_squares_and_blur_take_any_number_of_channels():
+    view = View(size=8, jitter=0.0, noise=1.0, cutout=1.0, blur=1.0, solarize=1.0)
+    cutter = CropCutter((view,), 5)
+    buffers = cutter.allocate(2)
+    draws = draw_views((view,), 0, 0, np.array([3, 4]), np.array([12, 12]), np.array([16, 16]))
+    cutter.cut([PIXELS[..., :5]] * 2, draws, buffers, 0)
+    buffers["pixel_values_color"] = torch.from_numpy(draws["pixel_values"].color)
+    found = ColorAugmentation((view,), [0.5] * 5, [0.2] * 5)(buffers, "cpu")["pixel_values"]
+    assert found.shape == (2, 1, 5, 8, 8) and found.isfinite().all() and (found == 0).all(2).any()

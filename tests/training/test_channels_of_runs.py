@@ -34,7 +34,10 @@ def test_a_run_on_four_channels_and_what_it_publishes(recipe_file, folder, tmp_p
     run_training(load_recipe(recipe_file("simclr"), own))
     told = capsys.readouterr().out
     assert re.search(r"Speed: \S+ images/s; \d+\.\d% of the time was spent waiting", told)
-    assert "images: 4 channels (data.channels), normalized by" in told and "hue and grayscale are left out" in told
+    assert (
+        "images: 4 channels (data.channels), normalized by" in told
+        and "hue, grayscale and Sobel filters are left out" in told
+    )
     encoder, processor = AutoModel.from_pretrained(output), AutoImageProcessor.from_pretrained(output)
     assert encoder.config.num_channels == 4 and len(processor.image_mean) == 4
     assert processor.image_mean[0] == pytest.approx(0.5, abs=0.02) and processor.image_mean[3] == pytest.approx(
