@@ -67,7 +67,7 @@ _VIT_MAE = Family(
 _ENTRIES = (
     Family(("vit",), class_tokens=1, as_vit=True),
     _VIT_MAE,
-    Family(("ijepa",), class_tokens=0, pools_patches=True, as_vit=True),
+    Family(("ijepa",), class_tokens=0, pools_patches=True, as_vit=True, classified=lambda config: "token_mean"),
     Family(
         ("imagegpt",),
         class_tokens=0,
@@ -81,6 +81,11 @@ _ENTRIES = (
         image_processor="ImageGPTImageProcessor",
         processor_settings=pixel_sequence.token_processor_settings,
     ),
+    Family(
+        ("beit", "data2vec-vision"),
+        classified=lambda config: "token_mean" if config.use_mean_pooling else "class_token",
+    ),
+    Family(("dinov2", "dinov2_with_registers"), classified=lambda config: "both"),
     Family(("hiera",), class_tokens=0, keeps_pooler=True, size_problem=size_rules.hiera_units),
     Family(("swin", "donut-swin", "maskformer-swin"), size_problem=size_rules.swin_windows),
     Family(("radio",), pooled_output=".summary", width=_measured),

@@ -45,6 +45,8 @@ class Family:
         arguments: (encoder, pixel_values) to further arguments of its call.
         features: (encoder, pixel_values) to features (N, D), where they are more than a part of its outputs.
         expression: The same as one writes it with plain transformers, in terms of ``outputs`` or ``model``, and ``pixel_values``.
+        classified: (configuration) to what transformers' image classifier reads: "class_token", "token_mean" or "both"; None: the features, or
+            the class token where the features are the mean of the patches.
         always_pooled: Ignored, as outputs are looked at; until version 0.3.
         width: (encoder) to the width D of the features; None where its configuration does not say: one image is encoded then.
         patch: (encoder) to the side, or sides, of the patches in pixels; None for convolutional and hierarchical encoders.
@@ -99,6 +101,7 @@ class Family:
     arguments: Callable[[PreTrainedModel, Tensor], dict[str, Any]] = lambda encoder, pixel_values: {}
     features: Callable[[PreTrainedModel, Tensor], Tensor] | None = None
     expression: str | None = None
+    classified: Callable[[PreTrainedConfig], str | None] = _nothing
     always_pooled: bool = False
     width: Callable[[PreTrainedModel], int | None] = _width
     patch: Callable[[PreTrainedModel], Any] = _patch

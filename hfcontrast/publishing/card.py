@@ -25,6 +25,7 @@ from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
 from .facts import base_models, hub_data, relation, run_facts, takes_labels
 from .license import told_license
+from .other_tasks import told_classifier, told_processor
 from .result import named_scores
 from .tables import CARD, model_index, score_table, table_remarks
 from .teachers import passed_on, told_teacher
@@ -111,6 +112,7 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
         "piped": lines.pipeline,
         "loading_arguments": ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
         "pooler_note": _POOLER_NOTE if lines.other_pooler and not pairs else "",
+        "other_tasks": [] if pairs else [*filter(None, (told_classifier(encoder), told_processor(encoder)))],
         "size": size,
         "window": training.recipe.data.window,
         "channels": len(training.mean),

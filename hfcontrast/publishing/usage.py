@@ -90,8 +90,10 @@ def _first_output(encoder: PreTrainedModel, pooling: Pooling | None) -> str:
 
 def _has_pooler(encoder: PreTrainedModel) -> bool:
     """Whether ``AutoModel`` gives the published encoder a ``pooler_output``."""
-    if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters:
-        return True
+    if "add_pooling_layer" in inspect.signature(type(encoder).__init__).parameters and not getattr(
+        encoder, "pooler", None
+    ):
+        return bool(identity_pooler(encoder) or neutral_pooler(encoder))
     outputs = on_blank_image(encoder, lambda model, pixels: model(pixels))
     return getattr(outputs, "pooler_output", None) is not None
 
