@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from PIL import Image
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from hfcontrast.data.augment.color import ColorAugmentation
 from hfcontrast.data.loader import TrainLoader
@@ -121,19 +122,23 @@ def _images_a_second(next_batch: Callable[[], object], batch_size: int, seconds:
 
 
 def _chain(view: View, mean: Sequence[float], std: Sequence[float]) -> transforms.Compose:
-    """The view as one writes it with torchvision."""
+    """The view as one writes it with torchvision, which has no Sobel filters; cutout is its ``RandomErasing``."""
     mode = transforms.InterpolationMode(view.interpolation)
     kernel = 2 * (view.size // 20) + 1  # a tenth of the side, as SimCLR: 23 at 224 px
+    turns = [transforms.RandomRotation((angle, angle)) for angle in (90, 180, 270)]
     jitter = transforms.ColorJitter(view.brightness, view.contrast, view.saturation, view.hue)
     steps = [
         transforms.RandomResizedCrop(view.size, view.scale, view.ratio, interpolation=mode, antialias=True),
         view.horizontal_flip and transforms.RandomHorizontalFlip(view.horizontal_flip),
         view.vertical_flip and transforms.RandomVerticalFlip(view.vertical_flip),
+        view.rotate and transforms.RandomApply([transforms.RandomChoice(turns)], view.rotate),
         view.jitter and transforms.RandomApply([jitter], view.jitter),
         view.grayscale and transforms.RandomGrayscale(view.grayscale),
         view.blur and transforms.RandomApply([transforms.GaussianBlur(kernel, view.blur_sigma)], view.blur),
         view.solarize and transforms.RandomSolarize(view.solarize_threshold, view.solarize),
         transforms.ToTensor(),
+        view.noise and transforms.RandomApply([v2.GaussianNoise(sigma=sum(view.noise_std) / 2)], view.noise),
         transforms.Normalize(mean, std),
+        view.cutout and transforms.RandomErasing(view.cutout, (view.cutout_size**2,) * 2, (1.0, 1.0)),
     ]
     return transforms.Compose([step for step in steps if step])

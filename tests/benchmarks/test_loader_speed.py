@@ -12,7 +12,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 def test_rows_that_cannot_be_read_are_passed_over():
     rows = rows_of([*encoded_images(130), b"broken"])
-    views = (View(size=8),)
+    views = (View(size=8, rotate=1.0, sobel=0.5, noise=1.0, cutout=1.0),)
     assert all(speed(rows, views, MEAN, STD, 0.01) > 0 for speed in (loader_speed, torchvision_chain_speed))
 
 
