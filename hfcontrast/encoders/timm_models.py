@@ -164,7 +164,8 @@ def config_of_timm_model(model: nn.Module) -> PreTrainedConfig:
             key for key, value in built.state_dict().items() if key not in given or given[key].shape != value.shape
         ]
         if not wrong:
-            return TimmWrapperConfig(architecture=architecture, model_args=arguments, num_labels=0)
+            own: dict[str, Any] = {"architecture": architecture, "model_args": arguments, "num_labels": 0}
+            return TimmWrapperConfig(**own)
         problem = problem or f"{wrong[0]} is another one"
     raise ArgumentError(
         f"encoder: this is not timm's {architecture!r} as its name, image size, channels and pooling make it ({problem}): give "

@@ -41,7 +41,7 @@ class MethodCallback(TrainerCallback):
         self._prepared: Method | None = None
 
     def on_init_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         """Looks at the engine, and prepares the method before the model is wrapped.
 
@@ -53,7 +53,7 @@ class MethodCallback(TrainerCallback):
         self._prepare(method_of(model), args)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         """Begins to listen to the method's forward passes. Raises what :meth:`on_init_end` does, as it may have been added later."""
         self.on_init_end(args, state, control, model)

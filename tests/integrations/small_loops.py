@@ -75,12 +75,12 @@ def progress(step, accumulation=1):
 
 
 @functools.cache
-def in_our_loop(name, accumulation=1):
+def in_our_loop(name, accumulation=1, precision="no"):
     """The method after the steps of our own loop, and the losses."""
     method, losses = small(name), []
     with own_states():
         new_states()
-        engine = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
+        engine = Accelerator(cpu=True, gradient_accumulation_steps=accumulation, mixed_precision=precision)
         model, optimizer = engine.prepare(method, optimizer_of(method))
         step = OptimizerStep(method, optimizer, engine, model)
         batches = endless(name)

@@ -51,6 +51,15 @@ def test_it_is_our_loop_to_the_bit(name, accumulation, tmp_path):
         assert float(trainer.callback_metrics["loss"]) == pytest.approx(losses[-1], rel=1e-6)
 
 
+def test_what_outlives_a_step_is_in_full_precision(tmp_path):
+    """As in our loop; torch's autocast is entered elsewhere, so that steps are equal to its rounding only."""
+    expected, _ = in_our_loop("moco_v2", 1, "bf16")
+    model = model_of("moco_v2")
+    trainer_of(tmp_path, precision="bf16-mixed").fit(model, loader_of("moco_v2"))
+    assert model.method.queue.rows.dtype == torch.float32 and model.method.queue.filled == expected.queue.filled
+    assert (model.method.queue.rows * expected.queue.rows).sum(dim=1).mean() > 0.5
+
+
 def test_metrics_are_logged(tmp_path):
     trainer = trainer_of(tmp_path, max_steps=2)
     trainer.fit(model_of("moco_v2"), loader_of("moco_v2"))

@@ -59,6 +59,13 @@ def test_it_is_our_loop_to_the_bit(name, accumulation, tmp_path):
     assert trainer.train_dataset.epochs and sorted(trainer.train_dataset.epochs) == trainer.train_dataset.epochs
 
 
+def test_precision_is_that_of_our_loop(tmp_path):
+    expected, _ = in_our_loop("moco_v2", 1, "bf16")
+    method = small("moco_v2")
+    trainer_of(method, "moco_v2", tmp_path, bf16=True).train()
+    assert_equal(method, expected)
+
+
 def test_a_resumed_training_is_one_that_was_not_stopped(tmp_path):
     """Saved after step 7, which is in the middle of an epoch: teacher, center, schedules and epochs go on from there."""
     expected, _ = in_our_loop("dino")
