@@ -4,6 +4,7 @@ import pytest
 import torch
 from every_method import NAMES, batch_of, small
 
+from hfcontrast.errors import ArgumentError
 from hfcontrast.methods.base import Method
 from hfcontrast.methods.registry import get_method
 from hfcontrast.nn.transformer import TransformerBlocks
@@ -69,6 +70,25 @@ def test_what_a_checkpoint_lacks_is_drawn_and_the_rest_is_left_alone(tmp_path):
     assert loaded.projector[1].weight.equal(torch.ones_like(loaded.projector[1].weight))
     for name, value in kept.items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys")  # of accelerate, about a buffer
+def test_what_is_to_be_read_from_the_disk_is_in_the_checkpoint(tmp_path):
+    method = trained("dino")
+    state = {name: value for name, value in method.state_dict().items() if not name.startswith("teacher")}
+    method.save_pretrained(tmp_path, state_dict=state)
+    parts = dict.fromkeys([*(name for name, _ in method.named_children()), "center"], "cpu")
+    for places in ({"": "disk"}, {**parts, "teacher_head": "disk"}):
+        with pytest.raises(
+            ArgumentError,
+            match=r"^device_map: 'teacher_(encoder|head)\..* is to be read from the disk, and the checkpoint has neither",
+        ):
+            type(method).from_pretrained(tmp_path, device_map=places, offload_folder=tmp_path / "offloaded")
+    loaded = type(method).from_pretrained(
+        tmp_path, device_map={**parts, "head": "disk"}, offload_folder=tmp_path / "offloaded"
+    )
+    for copied, source in zip(loaded.teacher_encoder.parameters(), method.encoder.parameters()):
+        assert torch.equal(copied, source)
 
 
 @pytest.mark.parametrize("name", ["mae", "ijepa", "dino", "aim"])

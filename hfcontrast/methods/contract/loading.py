@@ -1,13 +1,15 @@
 """Loading of saved methods, beyond transformers: refuses folders of other methods, and completes teachers."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import align_module_device
 from torch import Tensor
 from transformers import PreTrainedConfig
 
 from ...encoders.pretrained import missing_keys
-from ...errors import PluginError
+from ...errors import ArgumentError, PluginError
 from ...nn.random import generator_kept
 from .declaration import called
 
@@ -49,13 +51,28 @@ def make_whole(model: "Method", missing: Iterable[str]) -> None:
 
     Raises:
         PluginError: Its ``__init__`` has not called ``post_init``.
+        ArgumentError: What is missing was to be read from the disk.
     """
     if model._finished is None:
         raise PluginError(f"{called(type(model))}: its __init__ ends without self.post_init(), which loading needs")
+    on_disk = [module for module, place in (getattr(model, "hf_device_map", None) or {}).items() if place == "disk"]
+    unread = [
+        name
+        for name in sorted(missing)
+        if any(module in ("", name) or name.startswith(f"{module}.") for module in on_disk)
+    ]
+    if unread:
+        raise ArgumentError(
+            f"device_map: {unread[0]!r} is to be read from the disk, and the checkpoint has neither it nor {len(unread) - 1} others: map "
+            "their modules to cpu"
+        )
     for name, source in model.teachers.items():
         own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
         if own and own <= set(missing):
-            getattr(model, name).load_state_dict(getattr(model, source).state_dict())
+            with contextlib.ExitStack() as in_memory:
+                for module in getattr(model, source).modules():  # whose own tensors may lie on a disk
+                    in_memory.enter_context(align_module_device(module))
+                getattr(model, name).load_state_dict(getattr(model, source).state_dict())
     for name in model._frozen:  # transformers makes every parameter that it loads trainable
         model.get_parameter(name).requires_grad_(False)
 
