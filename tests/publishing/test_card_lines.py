@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import AutoModel, pipeline
 from transformers.image_utils import load_image
 
+from hfcontrast.data.bands import decode_bands
 from hfcontrast.data.decode import decode_image
 from hfcontrast.encoders import build_encoder, encode
 from hfcontrast.encoders.model_config import backbone_config
@@ -162,3 +163,21 @@ def test_the_published_files_give_the_evaluated_features_in_a_model_and_in_a_pip
     names["pipe"] = pipeline("image-feature-extraction", model=model, image_processor=processor)
     torch.testing.assert_close(eval(lines.pipeline, names), expected, rtol=1e-4, atol=1e-5)
     assert lines.pooled == pooled == ("pool=True" in lines.pipeline)
+
+
+@pytest.mark.parametrize("window", [None, (1000.0, 21000.0)])
+def test_cards_decode_other_channels_as_training_and_evaluation_do(tmp_path, window):
+    tifffile = pytest.importorskip("tifffile")
+    text = files("hfcontrast.publishing").joinpath("card_template.md").read_text(encoding="utf-8")
+    names = {}
+    shown = Template(text).make_module({"window": window, "channels": 5}).decode()
+    exec(f"import numpy as np\nimport tifffile\n{shown}", names)
+    pixels = np.random.default_rng(0).integers(0, 65536, (6, 9, 5)).astype(np.uint16)
+    planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    for number, (values, planar) in enumerate(
+        ((pixels, "contig"), (planes, "separate"), (pixels.astype(np.uint8), "contig"))
+    ):
+        file = tmp_path / f"{number}.tif"
+        tifffile.imwrite(file, values, photometric="minisblack", planarconfig=planar)
+        expected = decode_bands(file.read_bytes(), 5, 10**6, window)
+        assert np.abs(names["decode"](file).astype(int) - expected).max() <= (0 if values.dtype == np.uint8 else 1)
