@@ -28,6 +28,7 @@ from .recipe import Recipe
 from .run_budget import seconds_for_pixels, told_left_out
 from .run_early_stopping import build_early_stopping
 from .run_evaluation import OpenedRows, build_evaluation
+from .run_figures import write_figures
 from .run_overlap import trained_on
 from .run_push import RunPush
 from .run_visualization import write_predictions
@@ -111,6 +112,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
             for line in told_left_out(evaluation):
                 training.accelerator.print(line)
         write_predictions(training, evaluation.rows.test.rows)
+        notes["neighbors"] = write_figures(training, evaluation.rows, processor)
         advice = "free some space; the same command then evaluates and publishes"
         with writing(str(training.output), advice), LongTask("exporting the encoder"):
             publish(training, notes, processor, ratio, evaluated_on)

@@ -87,7 +87,7 @@ def test_the_wheel_has_every_recipe(monkeypatch):
     monkeypatch.chdir(ROOT)
     runpy.run_path("setup.py")
     assert {"hfcontrast", "hfcontrast.recipe", "hfcontrast.recipes"} <= set(given["packages"])
-    assert given["package_dir"] == {"hfcontrast.recipes": "recipes"}
+    assert given["package_dir"] == {f"hfcontrast.{name}": name for name in ("recipes", "model_cards")}
     folder = ROOT / given["package_dir"]["hfcontrast.recipes"]
     patterns = given["package_data"]["hfcontrast.recipes"]
     for file in folder.rglob("*.*"):

@@ -64,6 +64,7 @@ ALLOWED = {
     "run_evaluation": {*LIBRARY, "recipe", "training", "evaluation", "publishing", "run_budget", "run_overlap"},
     "run_early_stopping": {*LIBRARY, "recipe", "training", "evaluation", "run_evaluation"},
     "run_export": {"encoders", "methods", "recipe", "training", "publishing", "run_evaluation"},
+    "run_figures": {"data", "encoders", "training", "evaluation", "publishing", "report"},
     "run_push": {"training", "publishing"},
     "run_visualization": {"methods", "data", "training", "evaluation", "publishing", "report"},
     "run_training": {
@@ -78,6 +79,7 @@ ALLOWED = {
         "run_budget",
         "run_overlap",
         "run_early_stopping",
+        "run_figures",
         "run_push",
     },
     "planning": {"data", "recipe"},

@@ -2,7 +2,7 @@
 
 import inspect
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import PreTrainedModel
@@ -23,13 +23,15 @@ from ..training.cut_captions import told_cut_captions
 from ..training.early_stopping import NOTE as STOPPING
 from ..training.environment import describe_environment
 from ..training.loss_range import constant_loss
-from .facts import base_models, hub_data, relation, run_facts, takes_labels
+from .citation import citation
+from .facts import base_models, evaluated_on_hub, hub_data, relation, run_facts, takes_labels
 from .license import told_license
 from .other_tasks import told_classifier, told_processor
 from .result import named_scores
 from .tables import CARD, model_index, score_table, table_remarks
 from .teachers import passed_on, told_teacher
 from .told import (
+    told_amount,
     told_data,
     told_early_stopping,
     told_nothing,
@@ -44,10 +46,26 @@ from .verdict import concluding
 
 _NOT_EVALUATED = "This export was not evaluated: `hfcontrast evaluate` with this folder does it."
 PREDICTIONS = "predictions.png"  # the method's predictions for a few images, if it has any
+NEIGHBORS = "neighbors.png"
+CURVES = "curves.png"
 _PIPELINE_TOKENS = 64
 _POOLER_NOTE = (
     "Use the features above, not the `pooler_output` of this model: it is not what was trained and evaluated."
 )
+
+
+class Neighbors(NamedTuple):
+    """What the image of nearest neighbors shows.
+
+    Attributes:
+        images: Test images.
+        nearest: Neighbors of each.
+        gallery: Train images that these were found among.
+    """
+
+    images: int
+    nearest: int
+    gallery: int
 
 
 def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluated_on: str) -> ModelCard:
@@ -75,7 +93,11 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         base_model_relation=relation(facts),
         datasets=hub_data(facts) or None,
         eval_results=model_index(
-            evaluated_on, notes.get("trained", {}), notes.get("measured_on") or {}, notes.get("chance", {})
+            evaluated_on,
+            notes.get("trained", {}),
+            notes.get("measured_on") or {},
+            notes.get("chance", {}),
+            evaluated_on_hub(recipe),
         )
         or None,
     )
@@ -90,6 +112,7 @@ def build_card(training: Training, notes: dict[str, Any], ratio: float, evaluate
         source=told_source(facts["data"]),
         labels="with" if saw_labels else "without",
         method_text=inspect.cleandoc(type(training.method).__doc__ or ""),
+        citation=citation(recipe.method.name) if plugin_of(recipe.method.name) is None else None,
         **_encoder_text(training, encoder, ratio),
         **_evaluation_text(training, notes, evaluated_on, facts["data"]["labels"]),
         **_training_text(training, notes, facts, public),
@@ -110,6 +133,7 @@ def _encoder_text(training: Training, encoder: PreTrainedModel, ratio: float) ->
         "model_arguments": lines.arguments,
         "image_tower": lines.image_tower,
         "piped": lines.pipeline,
+        "classifier": lines.classifier,
         "loading_arguments": ", trust_remote_code=True" if getattr(type(encoder), "_auto_class", None) else "",
         "pooler_note": _POOLER_NOTE if lines.other_pooler and not pairs else "",
         "other_tasks": [] if pairs else [*filter(None, (told_classifier(encoder), told_processor(encoder)))],
@@ -131,6 +155,8 @@ def _evaluation_text(
     columns, rows = score_table(notes, released)
     return {
         "predictions": PREDICTIONS if notes["evaluation"] and (training.output / PREDICTIONS).exists() else None,
+        "neighbors": NEIGHBORS if notes.get("neighbors") else None,
+        "neighbors_of": notes.get("neighbors"),
         "unfinished": told_unfinished(notes, training.total_steps),
         "constant_loss": constant_loss(notes, training.total_steps),
         "collapsed": features_collapsed(notes),
@@ -166,6 +192,8 @@ def _training_text(
         "batch_size": batch_size,
         "setups": told_setups(facts["setups"]),
         "trained_on_data": told_data(facts["data"], training.total_steps, batch_size),
+        "curves": CURVES if notes["evaluation"] and (training.output / CURVES).exists() else None,
+        "learned_from": told_amount(facts["data"], [view.size for view in training.views]),
         "conditions": _conditions(training.recipe, facts, public),
         "recipe": as_yaml(public.values),
         "versions": told_versions(facts["setups"], describe_environment()),

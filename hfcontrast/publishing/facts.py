@@ -8,7 +8,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..data.unreadable import kind_of
 from ..methods.contract.arguments import reads_labels
-from ..recipe.published import data_kind, data_name
+from ..recipe import Recipe
+from ..recipe.paths import holders
+from ..recipe.published import data_kind, data_name, public_name
 from ..training.build import Training
 from ..training.record import SETUPS, START
 from .teachers import teachers
@@ -88,6 +90,13 @@ def takes_labels(training: Training) -> bool:
 def hub_data(facts: dict[str, Any]) -> list[str]:
     """The data sets of the Hub that a run was trained on, as the metadata of a card names them."""
     return [name for name in [facts["data"]["name"]] if facts["data"]["kind"] == HUB and is_repository(name)]
+
+
+def evaluated_on_hub(recipe: Recipe) -> set[str]:
+    """The data sets of the Hub among those that a recipe names, for the training or an evaluation."""
+    values = recipe.to_dict()
+    paths = [holder.get("path") for holder, where, _ in holders(values) if where[0] in ("data", "eval")]
+    return {public_name(path) for path in paths if path and data_kind(path) == HUB and is_repository(public_name(path))}
 
 
 def base_models(facts: dict[str, Any]) -> list[str]:

@@ -60,4 +60,5 @@ def _named(body: str, folder: str, repository: str) -> str:
     name = re.escape(folder)
     body = re.sub(rf'(?<=[(=])"{name}"', f'"{repository}"', body)
     body = body.replace(f'"local-dir:{folder}"', f'"hf-hub:{repository}"')
+    body = body.replace(f"backbone.pretrained={folder} ", f"backbone.pretrained={repository} ")
     return body.replace(", or `hf-hub:` once it is on the Hub.", ".")

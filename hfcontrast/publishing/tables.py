@@ -1,6 +1,6 @@
 """The figures of a run as its card and its screen show them: the table, how it is read, and the Hub's model index."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from huggingface_hub import EvalResult
@@ -64,15 +64,22 @@ def card_figures(keys: Iterable[str]) -> dict[str, tuple[Evaluator, Figure]]:
 
 
 def model_index(
-    evaluated_on: str, scores: dict[str, float], measured_on: dict[str, Any], chance: Mapping[str, float]
+    evaluated_on: str,
+    scores: dict[str, float],
+    measured_on: dict[str, Any],
+    chance: Mapping[str, float],
+    on_hub: Container[str] = (),
 ) -> list[EvalResult]:
     """The figures for the Hub's model index, each under the data that it was measured on; those that are 100 % by chance say nothing.
+
+    The type of a data set is its name on the Hub, of any other a word without a slash, which is none there; the split stands apart.
 
     Args:
         evaluated_on: What the data of the test images are called.
         scores: Of the trained encoder.
         measured_on: As ``result.json`` has it.
         chance: What figures are by chance.
+        on_hub: The data sets that are on the Hub.
     """
     own = {"name": evaluated_on, "split": None} if not measured_on.get("test") else measured_on["test"]
     found = []
@@ -85,8 +92,8 @@ def model_index(
             EvalResult(
                 task_type=evaluator.task_type,
                 task_name=evaluator.task_name,
-                dataset_type=data["name"],
-                dataset_name=DataSet(**other).title if other else evaluated_on,
+                dataset_type=data["name"] if data["name"] in on_hub else data["name"].replace("/", "-"),
+                dataset_name=data["name"],
                 dataset_config=data.get("config"),
                 dataset_split=data["split"],
                 dataset_revision=data.get("revision"),

@@ -111,6 +111,17 @@ def told_data(facts: Mapping[str, Any], steps: int, batch_size: int) -> list[str
     return found
 
 
+def told_amount(facts: Mapping[str, Any], sizes: Sequence[int]) -> str:
+    """How much a run has seen, as a limit of what its encoder can know.
+
+    Args:
+        facts: The facts ``data``.
+        sizes: Sides of the views, in pixels.
+    """
+    rows = "a stream of images" if facts["rows"] is None else counted(facts["rows"], "images")
+    return f"It has learned from {rows}, in crops of {max(sizes)} px: what these do not show, or is too small in them to be seen, it may not tell apart."
+
+
 def _times(count: float) -> str:
     """How many times, with a decimal below 10."""
     return f"{count:,.0f}" if count >= 10 else f"{round(count, 1):g}"

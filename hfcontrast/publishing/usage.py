@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, PreTrainedModel
 
 from ..encoders.blank_image import on_blank_image
 from ..encoders.families import family_of
@@ -28,6 +28,7 @@ class Usage:
         pipeline: The features in terms of ``pipe``, an image-feature-extraction pipeline, and ``image``, (1, D); None where
             pipelines cannot give them.
         pooled: Whether they are what that pipeline gives with ``pool=True``.
+        classifier: Whether ``AutoModelForImageClassification`` puts a classifier on the published model.
         other_pooler: Whether the published model has a ``pooler_output`` all the same, which was not evaluated.
     """
 
@@ -37,6 +38,7 @@ class Usage:
     pipeline: str | None
     pooled: bool
     other_pooler: bool
+    classifier: bool
 
 
 _INTERPOLATED = ", interpolate_pos_encoding=True"
@@ -55,7 +57,9 @@ def usage(encoder: PreTrainedModel, size: int) -> Usage:
         arguments = "" if own else _INTERPOLATED
         piped = None if family.image_tower is None or not own else _piped("", family.pools_image_tower)
         pooler = family.pools_image_tower
-        return Usage(feature_expression(encoder), arguments, family.image_tower, piped, pooler, not pooler)
+        return Usage(
+            feature_expression(encoder), arguments, family.image_tower, piped, pooler, not pooler, classified(encoder)
+        )
     pooling = pooling_of(encoder, [size])
     expression = family.expression if pooling is None else pooling.expression
     class_token = pooling is not None and pooling.kind == "class_token"
@@ -72,7 +76,12 @@ def usage(encoder: PreTrainedModel, size: int) -> Usage:
     ):
         piped = _piped(expression.removeprefix(first), False)
     other_pooler = pooling is not None and not pooled and _has_pooler(encoder)
-    return Usage(expression, arguments, None, None if arguments else piped, pooled, other_pooler)
+    return Usage(expression, arguments, None, None if arguments else piped, pooled, other_pooler, classified(encoder))
+
+
+def classified(encoder: PreTrainedModel) -> bool:
+    """Whether transformers has a classifier of images for the architecture of an encoder."""
+    return type(encoder.config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
 
 
 def _piped(rest: str, pooled: bool) -> str:

@@ -86,11 +86,11 @@ def shipped_file(name: str) -> Path | None:
     return next((file for file in begin_so if _method_of(file) == path.name), None)
 
 
-def shipped_folder() -> Path | None:
-    """The folder of the shipped recipes: in the package, or beside it in a clone; None where there is neither."""
+def shipped_folder(name: str = FOLDER) -> Path | None:
+    """The folder of the shipped recipes, or another one of that kind: in the package, or beside it in a clone; None where there is neither."""
     package = Path(__file__).parents[1]
     beside = package.parent
-    places = [package / FOLDER, *([beside / FOLDER] if (beside / "pyproject.toml").is_file() else [])]
+    places = [package / name, *([beside / name] if (beside / "pyproject.toml").is_file() else [])]
     return next((place for place in places if place.is_dir()), None)
 
 

@@ -63,12 +63,9 @@ def sample_images(rows: Rows, size: int, count: int = IMAGES) -> Tensor:
     Raises:
         DataError: None can be read.
     """
-    if rows.streaming:
-        rows = rows.where(lambda _: True, count)
-    else:
-        number = min(count, rows.num_rows)
-        rows = rows.select([i * rows.num_rows // number for i in range(number)])
-    batches = [pixels for pixels, *_ in evaluation_batches(rows, lambda images: _prepared(images, size), 64)]
+    batches = [
+        pixels for pixels, *_ in evaluation_batches(spaced(rows, count), lambda images: _prepared(images, size), 64)
+    ]
     if not batches:
         raise DataError(f"none of the first images of {rows.description} can be read")
     return torch.cat(batches)
@@ -79,6 +76,14 @@ def as_tensor(image: Image.Image | np.ndarray) -> Tensor:
     if isinstance(image, np.ndarray):
         return torch.from_numpy(image).permute(2, 0, 1)
     return F.pil_to_tensor(image.convert("RGB"))
+
+
+def spaced(rows: Rows, count: int) -> Rows:
+    """So many of the rows, evenly spaced; of a stream the first ones."""
+    if rows.streaming:
+        return rows.where(lambda _: True, count)
+    number = min(count, rows.num_rows or 0)
+    return rows.select([i * (rows.num_rows or 0) // number for i in range(number)])
 
 
 def _prepared(images: list, size: int) -> Tensor:

@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
-            return _validated(json.loads(body)["content"])
+            return validated(json.loads(body)["content"])
         if match := re.fullmatch(r"/lfs/(\w+)", path):
             assert hashlib.sha256(body).hexdigest() == match[1]
             self.hub.stored[match[1]] = body
@@ -195,7 +195,7 @@ def _blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def _validated(card: str) -> dict:
+def validated(card: str) -> dict:
     """Refuses metadata that the Hub refuses, as far as it is known here."""
     data = yaml.safe_load(card.split("---\n")[1]) if card.startswith("---\n") else {}
     errors = []

@@ -12,6 +12,7 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors.torch import load_file
 
 from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
@@ -166,7 +167,7 @@ def finished(place):
                 "backbone": CNN,
                 "data": DIGITS,
                 "views": {"all": {"size": 16}},
-                "train": {"steps": STEPS, "batch_size": BATCH, "device": "cpu", "checkpoint_every": 2, "output": str(output)},
+                "train": {"steps": STEPS, "batch_size": BATCH, "device": "cpu", "checkpoint_every": 2, "log_every": 1, "output": str(output)},
                 "eval": {"baselines": False, "max_train": 64, "max_test": 16},
             } | kinds(place)[kind]  # fmt: skip
             if "towers" in str(settings["backbone"]):
@@ -255,6 +256,49 @@ def test_its_metadata_are_valid_and_hold_nothing_that_is_not_known(kind, finishe
     assert data.library_name == ("timm" if kind == "of timm" else "transformers")
     written = {one.metric_value for one in data.eval_results or []}
     assert written <= {round(value, 4) for value in result["scores"].get("trained", {}).values()}
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+FINE_TUNED = ["from random weights", "two towers with adapters", pytest.param("of timm", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("kind", FINE_TUNED)
+def test_the_lines_for_fine_tuning_run_and_read_the_published_weights(kind, finished, monkeypatch):
+    folder = finished(kind)
+    monkeypatch.chdir(folder.parent)  # where the card's name of the folder is one
+    noise(0).save("image.jpg")
+    body = (folder / "README.md").read_text()
+    decode = next(block for block in python_blocks(body) if "def decode" in block)
+    lines = python_blocks(body.split("## Fine-tune")[1].split("\n## ")[0])
+    assert len(lines) == 1 + (kind == "of timm")
+    names: dict = {}
+    exec(decode.split("processor =")[0], names)
+    exec(lines[0], names)
+    model, published = names["model"], load_file(folder / "model.safetensors")
+    own = {name.removeprefix("timm_model."): value for name, value in model.state_dict().items()}
+    shared = [name for name in own if name.split(".", 1)[-1] in published or name in published]
+    assert len(shared) > 3 and torch.isfinite(names["loss"])
+    for name in shared:
+        expected = published.get(name, published.get(name.split(".", 1)[-1]))
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert torch.equal(own[name], expected), name
+    if kind == "of timm":
+        exec(lines[1], names)
+        assert names["model"].num_classes == 10
+
+
+def test_images_and_curves_of_a_run_are_on_its_card(finished):
+    folder = finished("from random weights")
+    body = (folder / "README.md").read_text()
+    assert "6 test images, and beside each the 5 nearest of 64 train images" in body
+    for name in ("neighbors.png", "curves.png"):
+        assert f"]({name})" in body
+        assert Image.open(folder / name).convert("L").getextrema()[0] < 128
+    assert "## Citation\n\n```bibtex\n@inproceedings{chen2020simple," in body
+    assert "It has learned from 64 images, in crops of 16 px" in body
 
 
 @pytest.mark.slow

@@ -68,11 +68,11 @@ def test_tables_and_model_index():
     trained = {"knn_accuracy": 0.5, "zero_shot_numbers": 0.25}
     columns, _ = score_table({"trained": trained, "measured_on": measured})
     assert columns == ["features", "kNN accuracy", "zero-shot numbers on owner/digits (small) (test)"]
-    knn, numbers = model_index("shapes (test)", trained, measured, {"knn_accuracy": 0.4})
-    assert (knn.dataset_type, knn.dataset_name, knn.dataset_split) == ("shapes", "shapes (test)", "test")
+    knn, numbers = model_index("shapes (test)", trained, measured, {"knn_accuracy": 0.4}, {"owner/digits"})
+    assert (knn.dataset_type, knn.dataset_name, knn.dataset_split) == ("shapes", "shapes", "test")
     assert (numbers.dataset_type, numbers.dataset_config) == ("owner/digits", "small")
     assert (numbers.dataset_split, numbers.dataset_revision) == ("test", "v2")
-    assert numbers.metric_value == 0.25 and "owner/digits" in numbers.dataset_name
+    assert numbers.metric_value == 0.25 and numbers.dataset_name == "owner/digits"
     assert model_index("shapes (test)", trained, {}, {})[1].dataset_name == "shapes (test)"  # of an earlier version
     one_class = {"knn_accuracy": 1.0}  # all test images are of one: the figure says nothing
     assert [one.metric_value for one in model_index("shapes (test)", trained, measured, one_class)] == [0.25]

@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
         "backbone": backbone | {"intermediate_size": 16},
         "data": {"path": "imagefolder", "data_dir": f"{root}/photos", "workers": 0},
         "views": {"all": {"size": 16}},
-        "train": {"steps": 2, "batch_size": 8, "device": "cpu", "output": str(root / "run")},
+        "train": {"steps": 2, "batch_size": 8, "log_every": 1, "device": "cpu", "output": str(root / "run")},
         "eval": {"baselines": False},
     }
     run_training(load_recipe(recipe, source="recipe.yaml"))
@@ -166,6 +166,24 @@ def test_no_hub(hub, finished, monkeypatch, capsys):
 def test_a_license_that_is_none_is_refused_before_anything_is_uploaded(hub, finished, capsys):
     assert push(finished, NAME, "--license", "Apache 2") == 2
     assert '"license" must be one of' in capsys.readouterr().err and not hub.stored
+
+
+def test_images_of_ones_own_data_are_uploaded_only_if_asked_for(hub, finished, tmp_path, capsys):
+    assert (finished / "neighbors.png").exists() and "## Nearest neighbors" in (finished / "README.md").read_text()
+    (finished / "predictions.png").write_bytes((finished / "neighbors.png").read_bytes())
+    assert push(finished, NAME) == 0
+    files = hub.files(NAME)
+    assert (
+        not files.keys() & {"neighbors.png", "predictions.png"}
+        and "Nearest neighbors" not in files["README.md"].decode()
+    )
+    assert "## Evaluation" in files["README.md"].decode()
+    assert "neighbors.png, predictions.png (shows images of the data: --images uploads it)" in capsys.readouterr().out
+    assert push(finished, "me/more", "--images") == 0
+    files = hub.files("me/more")
+    assert files.keys() >= {"neighbors.png", "predictions.png", "curves.png"}
+    assert "](neighbors.png)" in files["README.md"].decode() and "](curves.png)" in files["README.md"].decode()
+    (finished / "predictions.png").unlink()
 
 
 def test_a_dry_run_lists_files_and_sizes_and_asks_nothing(hub, finished, monkeypatch, capsys):

@@ -51,6 +51,7 @@ def test_a_run_pushes_at_checkpoints_and_at_its_end_and_trains_as_without(hub, a
     pushed, files = weights(tmp_path), hub.files(NAME)
     assert pushed.keys() == alone.keys() and all(torch.equal(value, alone[name]) for name, value in pushed.items())
     assert files["model.safetensors"] == (tmp_path / "model.safetensors").read_bytes()
+    assert "neighbors.png" in files  # of data that all have
     card = ModelCard(files["README.md"].decode())
     assert card.data.license == "mit" and "unfinished run" not in card.text and f'"{NAME}"' in card.text
     published = yaml.safe_load(files["recipe.yaml"])["publish"]
@@ -119,6 +120,21 @@ def test_only_the_first_process_pushes(hub):
 def test_settings_that_cannot_be_are_refused(settings, says, tmp_path):
     with pytest.raises(RecipeError, match=says):
         recipe(tmp_path, **settings)
+
+
+def test_images_of_the_data_are_not_made_where_they_are_not_wanted(tmp_path):
+    run_training(recipe(tmp_path, steps=1, images=False))
+    assert not (tmp_path / "neighbors.png").exists() and "Nearest" not in (tmp_path / "README.md").read_text()
+
+
+def test_images_that_cannot_be_made_are_a_warning(tmp_path, monkeypatch, capsys):
+    def fails(*arguments):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("hfcontrast.run_figures.image_sheet", fails)
+    run_training(recipe(tmp_path, steps=1))
+    assert "warning: there is no neighbors.png: RuntimeError: no font" in capsys.readouterr().err
+    assert (tmp_path / "result.json").exists() and "Nearest" not in (tmp_path / "README.md").read_text()
 
 
 def test_where_a_run_is_pushed_to_may_change_when_it_resumes(tmp_path):
