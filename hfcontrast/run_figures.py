@@ -94,9 +94,11 @@ def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def _neighbors(training: Training, rows: EvaluationRows, processor: Any) -> Neighbors | None:
-    gallery = training.rows if rows.train is None else rows.train.all_rows
+    gallery, most = training.rows, training.recipe.eval.max_train or GALLERY
+    if rows.train is not None:
+        gallery = rows.train.rows  # as many as evaluations use, also of a run for a time
     tests, queries = _encoded(training, rows.test.rows, SHOWN, processor)
-    others, found = _encoded(training, gallery, GALLERY, processor)
+    others, found = _encoded(training, gallery, min(GALLERY, most), processor)
     if not len(queries) or not len(found):
         return None
     similarity = queries @ found.T
@@ -117,7 +119,9 @@ def _neighbors(training: Training, rows: EvaluationRows, processor: Any) -> Neig
 def _encoded(training: Training, rows: Rows, count: int, processor: Any) -> tuple[Tensor, Tensor]:
     """Some images, evenly spaced, as thumbnails (N, 3, S, S) in [0, 1], and their features of length 1 (N, D)."""
     encoder, accelerator = training.method.export_encoder(), training.accelerator
-    transform, thumbnails, features = image_transform(processor), [], []
+    transform = image_transform(processor)
+    thumbnails: list[Tensor] = []
+    features: list[Tensor] = []
 
     def prepared(images: list[Image.Image]) -> Tensor:
         thumbnails.extend(_thumbnail(image) for image in images)

@@ -14,7 +14,7 @@ import numpy as np
 
 
 def read_card(name: str, image: str) -> dict[str, Any]:
-    """Runs every block of Python of a card.
+    """Runs every block of Python of a card that gives features.
 
     Args:
         name: The published folder, as the card calls it: it lies in the working folder.
@@ -23,7 +23,7 @@ def read_card(name: str, image: str) -> dict[str, Any]:
     Returns:
         ``model`` and, where the card shows one, ``pipeline``: the features (1, D) as lists, or the error.
     """
-    card = Path(name, "README.md").read_text(encoding="utf-8")
+    card = Path(name, "README.md").read_text(encoding="utf-8").split("\n## Fine-tune\n")[0]
     names: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for block in re.findall(r"^```python\n(.+?)^```", card, re.MULTILINE | re.DOTALL):

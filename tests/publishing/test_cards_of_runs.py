@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from hfcontrast.encoders import build_encoder
 from hfcontrast.encoders.model_config import backbone_config
+from hfcontrast.publishing.pushed_files import files_to_push
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run_training import run_training
 from hfcontrast.training.build import build_training
@@ -299,6 +300,20 @@ def test_images_and_curves_of_a_run_are_on_its_card(finished):
         assert Image.open(folder / name).convert("L").getextrema()[0] < 128
     assert "## Citation\n\n```bibtex\n@inproceedings{chen2020simple," in body
     assert "It has learned from 64 images, in crops of 16 px" in body
+
+
+@pytest.mark.parametrize("kind", [k if k in FAST else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
+def test_nothing_of_this_machine_is_pushed(kind, finished, place):
+    folder = finished(kind)
+    pushed = files_to_push(folder, "me/name", method=True)
+    names = [one.name for one in pushed.files]
+    assert not [name for name in names if name.startswith(("checkpoints", ".")) or "metrics" in name]
+    for one in pushed.files:
+        data = one.file.read_bytes() if one.content is None else one.content
+        assert str(place).encode() not in data and f"{Path.home()}/".encode() not in data, one.name
+    if "adapters" in kind:
+        content = next(one.content for one in pushed.files if one.name == "adapter/adapter_config.json")
+        assert json.loads(content)["base_model_name_or_path"] == HUB[kind][0]
 
 
 @pytest.mark.slow

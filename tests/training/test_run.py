@@ -197,7 +197,7 @@ def test_the_cards_lines_give_the_features_that_are_evaluated_of_images_of_any_k
     Image.fromarray(noise.astype("uint16")).save(tmp_path / "deep.png")
     Image.fromarray(noise.astype("uint8").repeat(4).reshape(20, 30, 4), "RGBA").save(tmp_path / "transparent.png")
     opened = open_model(str(folder), device="cpu")
-    blocks = re.findall("```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    blocks = re.findall("```python\n(.*?)```", (folder / "README.md").read_text().split("## Fine-tune")[0], re.S)
     assert len(blocks) == 2
     for file in tmp_path.iterdir():
         names, found = {}, []
