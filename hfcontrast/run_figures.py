@@ -50,7 +50,8 @@ def write_figures(training: Training, rows: EvaluationRows, processor: Any) -> N
     for name in (CURVES, NEIGHBORS):
         (output / name).unlink(missing_ok=True)  # of a start before
     _try(CURVES, lambda: _write(output / CURVES, _curves(output)))
-    if training.recipe.publish.images is False or accelerator.distributed_type in SHARDED:
+    unshown = training.recipe.publish.images is False or len(training.mean) != 3  # other channels are no colors
+    if unshown or accelerator.distributed_type in SHARDED:
         return None
     return _try(NEIGHBORS, lambda: _neighbors(training, rows, processor))
 
