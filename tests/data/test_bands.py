@@ -10,7 +10,7 @@ from PIL import Image
 from hfcontrast.data import ImageReader
 from hfcontrast.data.augment.color import ColorAugmentation
 from hfcontrast.data.augment.crops import CropCutter
-from hfcontrast.data.augment.definition import cut_crop
+from hfcontrast.data.augment.definition import cut_crop, shrunk
 from hfcontrast.data.augment.draws import draw_views
 from hfcontrast.data.bands import bands_of, decode_bands
 from hfcontrast.data.cache import DecodedRows
@@ -104,6 +104,7 @@ def test_views_of_each_channel_are_those_that_it_would_have_alone():
     batch = {"pixel_values": buffers["pixel_values"], "pixel_values_color": torch.from_numpy(drawn.color)}
     found = ColorAugmentation((view,), mean, std)(batch, "cpu")["pixel_values"]
     assert found.shape == (1, 2, 8, 8, 8)
+    assert "8 channels" in ColorAugmentation((view,), mean, std).describe("cpu")
     values = found[0] * 0.2 + found.new_tensor(mean).view(8, 1, 1)
     assert values.min() >= -1e-6 and values.max() <= 1 + 1e-6
 
@@ -128,3 +129,11 @@ def test_noise_squares_and_blur_take_any_number_of_channels():
     buffers["pixel_values_color"] = torch.from_numpy(draws["pixel_values"].color)
     found = ColorAugmentation((view,), [0.5] * 5, [0.2] * 5)(buffers, "cpu")["pixel_values"]
     assert found.shape == (2, 1, 5, 8, 8) and found.isfinite().all() and (found == 0).all(2).any()
+
+
+def test_images_of_any_channels_are_made_smaller_alike():
+    pixels = np.random.default_rng(2).integers(0, 256, (60, 90, 6), dtype=np.uint8)
+    found = shrunk(pixels, 40)
+    assert found.shape == (33, 49, 6)
+    assert np.array_equal(found[..., :3], shrunk(np.ascontiguousarray(pixels[..., :3]), 40))
+    assert shrunk(pixels, None) is pixels and shrunk(pixels, 74) is pixels

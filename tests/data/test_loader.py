@@ -13,7 +13,7 @@ import torch
 
 from hfcontrast.data import ColorAugmentation, TrainLoader
 from hfcontrast.data.augment.crops import cut_crop
-from hfcontrast.data.augment.draws import draw_views
+from hfcontrast.data.augment.draws import PARAMETERS, draw_views
 from hfcontrast.data.decode import decode_pixels
 from hfcontrast.errors import CheckpointError, DataError
 from hfcontrast.view import View
@@ -46,9 +46,9 @@ def test_what_a_batch_holds(expected, map_rows):
     shapes = {key: (tuple(value.shape), value.dtype) for key, value in batch.items()}
     assert shapes == {
         "pixel_values": ((12, 2, 24, 24, 3), torch.uint8),
-        "pixel_values_color": ((12, 2, 8), torch.float32),
+        "pixel_values_color": ((12, 2, PARAMETERS), torch.float32),
         "local_pixel_values": ((12, 3, 16, 16, 3), torch.uint8),
-        "local_pixel_values_color": ((12, 3, 8), torch.float32),
+        "local_pixel_values_color": ((12, 3, PARAMETERS), torch.float32),
         "index": ((12,), torch.int64),
         "labels": ((12,), torch.int64),
     }

@@ -75,6 +75,8 @@ class ColorAugmentation:
 
     def describe(self, device: torch.device | str) -> str:
         """One line that says which form of the augmentation runs for a training on this device, and why."""
+        if len(self.mean) != 3:
+            return f"augmentation: plain torch, as images have {len(self.mean)} channels"
         return describe(torch.device(device).type, self.backend)
 
     def _augment(self, pixels: torch.Tensor, parameters: torch.Tensor, device: torch.device) -> torch.Tensor:

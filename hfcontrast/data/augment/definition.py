@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from hfcontrast.data.augment.draws import (
@@ -96,9 +97,12 @@ def shrunk(image: np.ndarray, largest: int | None) -> np.ndarray:
     if largest is None or height * width <= largest**2:
         return image
     factor = largest / math.sqrt(height * width)
-    sides = [max(round(height * factor), 1), max(round(width * factor), 1)]
-    pixels = _RESIZE["bicubic"](torch.from_numpy(image)[None].permute(0, 3, 1, 2), sides, False, None, None)
-    return np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
+    size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    # Pillow's resize is that of crops, on one thread and without Python's lock: many images are decoded at once.
+    colors = image.shape[2] == len(GRAY_WEIGHTS)
+    parts = [image] if colors else [image[..., channel] for channel in range(image.shape[2])]
+    resized = [np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BICUBIC)) for part in parts]
+    return resized[0].copy() if colors else np.stack(resized, axis=-1)
 
 
 def augment_color(pixels: Tensor, parameters: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> Tensor:
