@@ -45,7 +45,7 @@ def heat_map(grid: dict[str, Any]) -> bytes:
             color = _color(value, grid["values"])
             draw.rectangle((x, y, x + cell[0] - _GAP, y + cell[1] - _GAP), fill=color)
             ink = "black" if sum(color) > 360 else "white"
-            draw.text((x + cell[0] / 2, y + cell[1] / 2), text, fill=ink, font=font, anchor="mm")
+            draw.text((x + cell[0] / 2, y + cell[1] / 2), text.replace("–", "-"), fill=ink, font=font, anchor="mm")
     buffer = io.BytesIO()
     image.quantize(128).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
