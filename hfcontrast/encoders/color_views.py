@@ -129,9 +129,9 @@ class ColorViewsModel(ColorViewsPreTrainedModel):
         self.supports_gradient_checkpointing = all(map(can_recompute, self.encoders))
         # transformers 4 loads weights into a model whose buffers alone have memory: nothing can be measured there.
         if config.hidden_size is None or not next(self.parameters()).is_meta:
-            pairs = zip(self.encoders, map(len, config.channel_groups))
-            config.hidden_size = sum(_width(encoder, channels) for encoder, channels in pairs)
+            config.hidden_size = sum(map(_width, self.encoders, map(len, config.channel_groups)))
         self.post_init()
+        self._no_split_modules = set().union(*(encoder._no_split_modules or () for encoder in self.encoders))
 
     def forward(self, pixel_values: Tensor, **kwargs) -> BaseModelOutputWithPooling:
         """Encodes RGB images.

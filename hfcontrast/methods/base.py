@@ -271,7 +271,7 @@ class Method(ModulesOfMethod):
         wants_info = kwargs.pop("output_loading_info", False)
         check_model_type(cls, args[0] if args else kwargs.get("pretrained_model_name_or_path"), kwargs)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        make_whole(model, info["missing_keys"])
+        make_whole(model, info)
         return (model, info) if wants_info else model
 
     @classmethod

@@ -8,6 +8,7 @@ def test_my_method():
 For evaluators: ``check_evaluator(MyEvaluator)``.
 """
 
+from .checkpointing import check_checkpointing
 from .contract import (
     check_export,
     check_forward_changes_nothing,
@@ -33,6 +34,7 @@ __all__ = [
     "ContractViolation",
     "build",
     "check_after_step",
+    "check_checkpointing",
     "check_devices",
     "check_evaluator",
     "check_export",

@@ -18,6 +18,7 @@ from ..methods.contract.calling import phases_of
 from ..methods.contract.construction import check_built
 from ..methods.contract.declaration import check_written
 from ..methods.contract.steps import start_step
+from .checkpointing import check_checkpointing
 from .draws import check_draws
 from .frozen import check_frozen
 from .learning import check_learns
@@ -108,6 +109,7 @@ def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learnin
     check_built(method)  # a step adds nothing
     check_tensors_are_registered(method)
     check_gradients(method, batch)
+    check_checkpointing(method, batch)
     check_forward_changes_nothing(method, batch)
     check_draws(method, batch)
     check_frozen(method, batch)

@@ -141,6 +141,20 @@ class ExportsWithAHook(Sound):
         return outputs
 
 
+class CountsCallsOfALayer(Sound):
+    """Its encoder does something else when a layer is called once more, as gradient checkpointing does."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.calls = 0
+        for layer in [part for part in self.encoder.modules() if isinstance(part, nn.Linear)][:1]:
+            layer.register_forward_pre_hook(self._scaled)
+
+    def _scaled(self, module, inputs):
+        self.calls += 1
+        return inputs[0] * (1 + self.calls % 2)
+
+
 class ForgetsWhenSaved(Sound):
     def __init__(self, config):
         super().__init__(config)
@@ -219,6 +233,7 @@ def test_a_sound_method_passes():
         (ExportsItself, "export_encoder() returned ExportsItself, expected the native transformers model"),
         (ExportsAnotherNetwork, "export_encoder() returned Sequential"),
         (ExportsWithAHook, "the exported encoder has other features"),
+        (CountsCallsOfALayer, "is another one under gradient checkpointing"),
         (ForgetsWhenSaved, "before saving and"),
         (LossOfEveryImage, "the loss must be a scalar"),
         (LossIsNoNumber, "the loss is nan on random images"),

@@ -65,5 +65,16 @@ class MethodConfig(PreTrainedConfig):
         return super().from_dict(restored(cls, with_new_names(cls, config_dict)), **kwargs)
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """All settings, since defaults may change, and since configurations of two towers have no defaults."""
-        return self.to_dict()
+        """All settings, since defaults may change, and since configurations of two towers have no defaults.
+
+        Where a configuration was loaded from is no part of a file, as in transformers: it may be a folder of one's own.
+        """
+        return _without_origin(self.to_dict())
+
+
+def _without_origin(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_origin(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name != "_name_or_path"
+    }

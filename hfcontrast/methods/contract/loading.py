@@ -1,9 +1,11 @@
 """Loading of saved methods, beyond transformers: refuses folders of other methods, and completes teachers."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate.utils import align_module_device
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -42,12 +44,14 @@ def check_model_type(cls: "type[Method]", source: Any, options: dict[str, Any]) 
         )
 
 
-def make_whole(model: "Method", missing: Iterable[str]) -> None:
-    """Copies sources into teachers that a checkpoint does not have, and freezes what the method's ``__init__`` has frozen.
+def make_whole(model: "Method", info: dict[str, Any]) -> None:
+    """Completes what a checkpoint does not have, and freezes what the method's ``__init__`` has frozen.
+
+    A teacher without any tensor becomes a copy of its source; all else gets the values of a new method.
 
     Args:
         model: As transformers has loaded it.
-        missing: Names that the checkpoint does not have.
+        info: What ``from_pretrained`` returned for ``output_loading_info=True``.
 
     Raises:
         PluginError: Its ``__init__`` has not called ``post_init``.
@@ -55,6 +59,7 @@ def make_whole(model: "Method", missing: Iterable[str]) -> None:
     """
     if model._finished is None:
         raise PluginError(f"{called(type(model))}: its __init__ ends without self.post_init(), which loading needs")
+    missing = missing_keys(info)
     on_disk = [module for module, place in (getattr(model, "hf_device_map", None) or {}).items() if place == "disk"]
     unread = [
         name
@@ -66,15 +71,29 @@ def make_whole(model: "Method", missing: Iterable[str]) -> None:
             f"device_map: {unread[0]!r} is to be read from the disk, and the checkpoint has neither it nor {len(unread) - 1} others: map "
             "their modules to cpu"
         )
+    _draw(model, missing)
     for name, source in model.teachers.items():
         own = {f"{name}.{key}" for key in getattr(model, name).state_dict()}
-        if own and own <= set(missing):
+        if own and own <= missing:
             with contextlib.ExitStack() as in_memory:
                 for module in getattr(model, source).modules():  # whose own tensors may lie on a disk
                     in_memory.enter_context(align_module_device(module))
                 getattr(model, name).load_state_dict(getattr(model, source).state_dict())
     for name in model._frozen:  # transformers makes every parameter that it loads trainable
         model.get_parameter(name).requires_grad_(False)
+
+
+@torch.no_grad()
+def _draw(model: "Method", missing: Collection[str]) -> None:
+    # transformers draws the layers that it knows, by rules of its own; what it does not know would be whatever the memory held.
+    state = {name: value for name, value in model.state_dict().items() if name in missing and not value.is_meta}
+    if not state:
+        return
+    with generator_kept():
+        new = type(model)(copy.deepcopy(model.config)).state_dict()
+    for name, value in state.items():
+        if name in new and value.shape == new[name].shape:  # not of adapters, or what an engine has cut into shards
+            value.copy_(new[name])
 
 
 def with_own_names(model: "Method", state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

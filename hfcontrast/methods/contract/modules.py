@@ -60,6 +60,12 @@ class ModulesOfMethod(PreTrainedModel):
         self._still += (*names, *of_teachers)
         self.train(self.training)
 
+    def post_init(self) -> None:
+        """As in transformers; ``device_map`` leaves on one device what models within the encoder and beside it want so."""
+        super().post_init()
+        models = [module for module in self.modules() if isinstance(module, PreTrainedModel)]
+        self._no_split_modules = {kind for model in models for kind in model._no_split_modules or ()}
+
     def train(self, mode: bool = True) -> Self:
         """Sets the training mode. Teachers use batch statistics, as in the papers, but no dropout."""
         super().train(mode)
@@ -94,6 +100,7 @@ class ModulesOfMethod(PreTrainedModel):
         if isinstance(wanted, dict):
             wanted = wanted.get("backbone_config", wanted.get("", self.encoder.config._attn_implementation))
         self.encoder.set_attn_implementation(wanted, *values, **options)
+        self.config._attn_implementation = {"": self.encoder.config._attn_implementation, "backbone_config": {}}
         for name, source in self.teachers.items():
             for copied, followed in zip(getattr(self, name).modules(), getattr(self, source).modules()):
                 if isinstance(copied, PreTrainedModel):
