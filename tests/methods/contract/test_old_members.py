@@ -21,10 +21,11 @@ from hfcontrast.view import View
 WRITTEN = {"embed", "objective", "before_step", "after_step", "frozen", "after_loading", "export_encoder", "visualize"}
 WRITTEN |= {"learned_from", "frozen_features"}
 DECLARED = {"views", "view_encoders", "teachers", "constant_lr", "compiled_modules", "collapse_advice", "min_images"}
-DECLARED |= {"min_images_normalized", "data_statistics", "compute_data_statistics"}
+DECLARED |= {"min_images_normalized", "data_statistics", "compute_data_statistics", "needs_colors"}
 
 
 CALLED = {"encode", "random_uniform", "random_key", "update_teachers", "keep_in_eval_mode", "progress"}
+CALLED |= {"from_encoder"}
 
 
 @strict
