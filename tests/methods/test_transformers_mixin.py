@@ -56,7 +56,7 @@ sdpa_can_compile_dynamic, multi_gpu_...,
 torch_compile_for_training,
 can_load_with_device_context_manager,
 can_load_with_global_device_set
-torch_export                                    of the encoder, which is what is published: ``publishing/test_onnx.py``
+torch_export                                    of the encoder, which is what is published
 =============================================== ==========================================================================
 """
 
