@@ -51,6 +51,9 @@ def export_encoder(
     weights = {name.removeprefix(family.weight_prefix): value for name, value in weights.items()}
     if family.processor_in_config:
         encoder.config.pretrained_cfg = {**(timm_settings or {}), **replaced_layers(encoder)}
+        encoder.config.num_features = (
+            encoder.timm_model.num_features
+        )  # as timm writes it; sentence-transformers asks for it
     with atomic_files(folder) as unfinished:
         with _class_token_pooled(encoder, weights):
             encoder.save_pretrained(unfinished, state_dict=weights)

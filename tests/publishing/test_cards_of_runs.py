@@ -291,6 +291,12 @@ def test_the_lines_for_fine_tuning_run_and_read_the_published_weights(kind, fini
         assert names["model"].num_classes == 10
 
 
+@pytest.mark.parametrize("kind", FINE_TUNED[:2])
+def test_cards_of_two_towers_say_what_transformers_4_returns(kind, finished):
+    body = (finished(kind) / "README.md").read_text()
+    assert ("In transformers 4 `get_image_features`" in body) == kind.startswith("two towers")
+
+
 def test_images_and_curves_of_a_run_are_on_its_card(finished):
     folder = finished("from random weights")
     body = (folder / "README.md").read_text()

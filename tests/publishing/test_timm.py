@@ -74,6 +74,14 @@ def test_without_a_classifier_timm_gives_the_evaluated_features(published):
         assert [*config["input_size"]] == [3, SIZE, SIZE] and [*config["mean"]] == [0.5, 0.4, 0.3]
 
 
+def test_the_configuration_has_the_width_of_the_last_layer(published):
+    encoder, name, pixels, _ = published
+    config = AutoConfig.from_pretrained(name.removeprefix("local-dir:"))
+    with torch.no_grad():
+        features = encoder.timm_model.forward_features(pixels)
+    assert config.num_features in features.shape[1:]
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_channels_are_taken(published, channels):
     encoder, name, pixels, expected = published
