@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..recipe import Recipe
 from .images import ImageFacts
-from .kinds import AUTO, GRAY, KINDS, PHOTOGRAPHS
+from .kinds import AUTO, COLORS, GRAY, KINDS, PHOTOGRAPHS, STRENGTHS
 from .machine import Machine
 
 METHOD = "simclr"  # of recipes/photos; what measures best on photographs in half an hour
@@ -93,10 +93,14 @@ def choose(
         length: ``epochs`` or ``steps``, where the command line fixes one of them: no time is chosen then.
         picked: Whether the recipe was chosen too, and not named: then its views are no larger than the images need.
     """
-    kind = (GRAY if facts.all_gray or facts.channels else PHOTOGRAPHS) if kind in (None, AUTO) else kind
+    kind = kind_of(facts) if kind in (None, AUTO) else kind
     settings: dict[str, object] = {}
     for name, view in recipe.views.items():
-        changed = {key: value for key, value in KINDS[kind].views.items() if key in view and view[key] != value}
+        fitting_views = {
+            key: min(value, view[key]) if key in STRENGTHS and key in view else value
+            for key, value in KINDS[kind].views.items()
+        }
+        changed = {key: value for key, value in fitting_views.items() if key in view and view[key] != value}
         settings |= {f"views.{name}.{key}": value for key, value in changed.items()}
     if picked:
         fitting = view_size(facts)
@@ -128,6 +132,13 @@ def choose(
     if epochs < FEW_EPOCHS and recipe.method.options.get("freeze_last_layer_epochs"):
         settings["method.freeze_last_layer_epochs"] = 0
     return Choice(settings, kind, epochs, taken, capped=not length and taken < given)
+
+
+def kind_of(facts: ImageFacts) -> str:
+    """The kind of images, as far as their pixels and labels show it."""
+    if facts.all_gray or facts.channels:
+        return GRAY
+    return COLORS if facts.colors is not None and facts.colors.decisive else PHOTOGRAPHS
 
 
 def view_size(facts: ImageFacts) -> int | None:

@@ -19,6 +19,7 @@ from ..data.sources import Rows, load_rows
 from ..data.sources.unpacking import is_archive
 from ..errors import DataError
 from ..progress import LongTask
+from .color_information import ColorInformation, color_information
 
 FEWEST = 16  # images that anything is trained on
 _SAMPLE = 64  # images that are opened
@@ -51,6 +52,7 @@ class ImageFacts:
         unreadable: Share of the images that cannot be opened.
         test: What is evaluated on, in words.
         channels: How many the images have, where these are neither gray nor color; None of others.
+        colors: How well colors tell the classes apart; None where that was not looked at.
     """
 
     count: int
@@ -67,6 +69,7 @@ class ImageFacts:
     unreadable: float = 0.0
     test: str = "a fifth of them"
     channels: int | None = None
+    colors: ColorInformation | None = None
 
     @property
     def all_gray(self) -> bool:
@@ -124,6 +127,11 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
         raise DataError(
             f"--images {folder}: none of {len(seen)} images that were tried can be used; the first one {seen[0]}"
         )
+    if rows.labeled and rows.class_names and channels is None and not all(one["gray"] for one in read):
+        with LongTask(f"looking at the colors of {folder}"):
+            colors = color_information(rows)
+    else:
+        colors = None
     width, height = np.median([one["size"] for one in read], axis=0).astype(int).tolist()
     return ImageFacts(
         count,
@@ -140,6 +148,7 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
         1 - len(read) / len(seen),
         _tests(source),
         channels,
+        colors,
     )
 
 

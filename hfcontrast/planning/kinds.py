@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 AUTO = "auto"
-PHOTOGRAPHS, GRAY = "photographs", "gray"
+PHOTOGRAPHS, GRAY, COLORS = "photographs", "gray", "colors"
 LATER = frozenset({"rotate"})  # what runs of earlier versions have not, which are resumed all the same
+# What is never made stronger than a recipe has it: a method that learns without it was published so.
+STRENGTHS = frozenset({"brightness", "contrast", "saturation", "hue", "grayscale"})
 _NO_COLOR = {"saturation": 0.0, "hue": 0.0, "grayscale": 0.0, "solarize": 0.0}
 
 
@@ -26,6 +28,11 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     PHOTOGRAPHS: Kind("photographs of things, people, scenes", {}, "crops, flips, color"),
+    COLORS: Kind(
+        "what is told apart by its color: fruit, flowers, birds, fabrics",
+        {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.0, "grayscale": 0.0},
+        "crops, flips, brightness and contrast; hardly any color",
+    ),
     GRAY: Kind(
         "gray images: medicine, microscopy, scans",
         {**_NO_COLOR, "brightness": 0.4, "contrast": 0.4},

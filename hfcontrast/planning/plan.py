@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..console import is_first_process
 from ..data.held_out import TRAIN
@@ -15,7 +16,7 @@ from ..recipe.published import FILE, own_recipe
 from ..renamed import without_warnings
 from .choice import Choice, choose, recipe_for
 from .images import look, source_of
-from .kinds import AUTO, KINDS, LATER
+from .kinds import AUTO, KINDS, LATER, STRENGTHS
 from .machine import this_machine
 from .released import RECIPE as RELEASED
 from .released import check_resumed, for_released_weights, refuse_twice, weights_override
@@ -76,6 +77,12 @@ def plan_run(
         for line in five_lines(facts, machine, chosen, found, name, picked=recipe is None):
             print(line, flush=True)
     return found
+
+
+def _otherwise(view: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a view is not as a kind of images has it."""
+    own = view.get(key, value)
+    return own > value if key in STRENGTHS else own != value
 
 
 def _given(overrides: Sequence[str]) -> dict[str, str]:
@@ -166,7 +173,7 @@ def _resumed(
             )
     if kind not in (None, AUTO):
         wanted = {key: value for key, value in KINDS[kind].views.items() if key not in LATER}
-        if any(view.get(key, value) != value for view in before.views.values() for key, value in wanted.items()):
+        if any(_otherwise(view, key, value) for view in before.views.values() for key, value in wanted.items()):
             raise CheckpointError(f"{folder} holds a run with other views than those of --kind {kind}: {advice}")
     found = load_recipe(former, overrides, former=True)
     found.train.output = str(folder)

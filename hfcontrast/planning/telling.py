@@ -3,7 +3,7 @@
 from ..recipe import Recipe
 from .choice import FEW_EPOCHS, MOST_EPOCHS, SIZES_IN_WORDS, SMALL, Choice, size_of, small
 from .images import ImageFacts
-from .kinds import KINDS
+from .kinds import COLORS, KINDS
 from .machine import Machine
 
 _NAMED = 4  # classes at most
@@ -38,10 +38,17 @@ def five_lines(
     return [
         f"images:  {images_in_words(facts)}",
         f"machine: {machine.describe()}",
-        f"recipe:  {name}{why}: {recipe.method.name} at {size} px, views for {chosen.kind} ({views.said}; --kind changes it)",
+        f"recipe:  {name}{why}: {recipe.method.name} at {size} px, views for {chosen.kind} ({views.said}{_because(facts, chosen)}; --kind changes it)",
         f"length:  {length}{advice}; {settings.batch_size} images a step, learning rate {recipe.optim.lr:g}",
         f"output:  {settings.output}; its recipe.yaml has all settings, and key.path=value changes any of them",
     ]
+
+
+def _because(facts: ImageFacts, chosen: Choice) -> str:
+    """Why colors are left alone, where labeled images showed it."""
+    if chosen.kind != COLORS or facts.colors is None or not facts.colors.decisive:
+        return ""
+    return f", as colors tell these classes apart: {facts.colors.describe()}"
 
 
 def images_in_words(facts: ImageFacts) -> str:
@@ -50,7 +57,7 @@ def images_in_words(facts: ImageFacts) -> str:
     if facts.classes:
         more = ", ..." if len(facts.classes) > _NAMED else ""
         parts[0] += (
-            f" in {len(facts.classes)} classes ({', '.join(facts.classes[:_NAMED])}{more}), which the evaluation alone uses"
+            f" in {len(facts.classes)} classes ({', '.join(facts.classes[:_NAMED])}{more}), which the evaluation{' and the choice of the views use' if facts.colors else ' alone uses'}"
         )
     else:
         parts[0] += " without labels"
