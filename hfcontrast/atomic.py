@@ -175,6 +175,12 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes bytes."""
+    with atomic_file(path) as unfinished, unfinished.open("wb") as file:
+        file.write(content)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON, indented; see :func:`json_text`."""
     write_text(path, json_text(value, indent=2) + "\n")

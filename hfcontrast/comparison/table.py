@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..atomic import atomic_file, json_text, write_text, writing
+from ..atomic import json_text, write_bytes, write_text, writing
 from ..console import plain_console
 from ..evaluation.counts import counted, told_labels, told_numbers
 from ..evaluation.registry import figures_of
@@ -204,8 +204,7 @@ def write_table(summary: dict[str, Any], folder: Path) -> None:
         for name, text in texts.items():
             write_text(folder / name, text)
         for grid in summary.get("grids", ()):
-            with atomic_file(folder / grid_file(grid)) as unfinished:
-                unfinished.write_bytes(heat_map(grid))
+            write_bytes(folder / grid_file(grid), heat_map(grid))
 
 
 def print_table(summary: dict[str, Any]) -> None:

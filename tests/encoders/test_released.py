@@ -116,9 +116,12 @@ def test_what_cannot_be_a_teacher_is_refused(written, told):
         open_released(written)
 
 
-def test_encoders_of_gray_images_are_refused(tmp_path):
+def test_encoders_of_gray_images_are_refused_where_images_are_in_color(tmp_path):
     ViTModel(ViTConfig(num_channels=1, **VIT), add_pooling_layer=False).save_pretrained(tmp_path)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    for use in (lambda: open_released(str(tmp_path)), lambda: open_model(str(tmp_path)).image_width()):
-        with pytest.raises(HFContrastError, match="'vit' takes images of 1 channel .*take weights for color images"):
-            use()
+    with pytest.raises(HFContrastError, match="'vit' takes images of 1 channel .*take other weights"):
+        open_released(str(tmp_path))
+    with pytest.raises(HFContrastError, match="gives no feature vector for an image"):  # its mean is of three colors
+        open_model(str(tmp_path)).image_width()
+    ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.5], image_std=[0.5]).save_pretrained(tmp_path)
+    assert open_model(str(tmp_path)).image_width() == 32

@@ -95,9 +95,7 @@ def test_what_gives_no_features_is_refused_without_memory_for_its_weights():
     }
     gray = build_encoder(backbone_config({"model_type": "vit", "num_channels": 1, **tiny}, [32]))
     require_features(gray)
-    with pytest.raises(
-        ArgumentError, match="'vit' takes images of 1 channel .*in color, with 3: take weights for color images"
-    ):
+    with pytest.raises(ArgumentError, match="'vit' takes images of 1 channel .*are read with 3 .*: take other weights"):
         check_image_size(gray, 32, "view 'all'")
 
 

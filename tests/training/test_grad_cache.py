@@ -106,7 +106,10 @@ def test_batch_normalization_that_is_held_still_is_exact():
     plain(**cached(plain, 3).augmentation(batch, "cpu")).loss.backward()
     cached(method, 3).backward(batch)
     for (key, parameter), expected in zip(method.named_parameters(), plain.parameters()):
-        torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-5, msg=key)
+        assert (parameter.grad is None) == (expected.grad is None), key
+        if expected.grad is not None:  # sums in another order: what an entry may differ by depends on the largest
+            rounding = 1e-4 * expected.grad.abs().max().item()
+            torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=rounding)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

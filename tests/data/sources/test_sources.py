@@ -254,7 +254,10 @@ def test_mistakes_are_named(folder, tmp_path):
         load_rows(str(tmp_path / "nothing"))
     with pytest.raises(DataError, match="someone/nothing cannot be opened"):
         load_rows("someone/nothing")
-    with pytest.raises(DataError, match="there is no builtin/shape; built in are builtin/digits, builtin/shapes"):
+    with pytest.raises(
+        DataError,
+        match="there is no builtin/shape; built in are builtin/colored_digits, builtin/digits, builtin/shapes",
+    ):
         load_rows("builtin/shape")
     for streaming in (False, True):
         with pytest.raises(DataError, match="no split 'valid'; there are train, test"):
