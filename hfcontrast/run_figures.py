@@ -15,9 +15,12 @@ from .atomic import atomic_file, writing
 from .data.evaluation_loader import evaluation_batches
 from .data.sources import Rows
 from .encoders import encode
+from .evaluation.held_out import HeldOut
 from .evaluation.inputs import evaluating, image_transform
+from .evaluation.protocol import NothingToEvaluate
 from .evaluation.registry import figures_of
 from .evaluation.rows import EvaluationRows
+from .evaluation.shared_rows import without_test_rows
 from .publishing.card import CURVES, NEIGHBORS, Neighbors
 from .report.curves import curves_image
 from .report.sheet import image_sheet
@@ -31,7 +34,7 @@ _POINTS = 500  # of a curve, at most
 _SIDE = 96  # pixels
 
 
-def write_figures(training: Training, rows: EvaluationRows, processor: Any) -> Neighbors | None:
+def write_figures(training: Training, rows: EvaluationRows, found: HeldOut, processor: Any) -> Neighbors | None:
     """Writes ``curves.png``, and ``neighbors.png`` unless ``publish.images`` is false, into the run's folder; on the first process.
 
     What is not made is a warning: the training is finished.
@@ -39,6 +42,7 @@ def write_figures(training: Training, rows: EvaluationRows, processor: Any) -> N
     Args:
         training: The finished run.
         rows: What it was evaluated on.
+        found: The same rows as they were held out.
         processor: The image processor that is published.
 
     Returns:
@@ -53,7 +57,7 @@ def write_figures(training: Training, rows: EvaluationRows, processor: Any) -> N
     unshown = training.recipe.publish.images is False or len(training.mean) != 3  # other channels are no colors
     if unshown or accelerator.distributed_type in SHARDED:
         return None
-    return _try(NEIGHBORS, lambda: _neighbors(training, rows, processor))
+    return _try(NEIGHBORS, lambda: _neighbors(training, rows, found, processor))
 
 
 def _try(name: str, make: Callable[[], Any]) -> Any:
@@ -94,27 +98,42 @@ def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
 
 
-def _neighbors(training: Training, rows: EvaluationRows, processor: Any) -> Neighbors | None:
-    gallery, most = training.rows, training.recipe.eval.max_train or GALLERY
-    if rows.train is not None:
-        gallery = rows.train.rows  # as many as evaluations use, also of a run for a time
-    tests, queries = _encoded(training, rows.test.rows, SHOWN, processor)
-    others, found = _encoded(training, gallery, min(GALLERY, most), processor)
-    if not len(queries) or not len(found):
+def _neighbors(training: Training, rows: EvaluationRows, found: HeldOut, processor: Any) -> Neighbors | None:
+    most = training.recipe.eval.max_train or GALLERY
+    try:
+        gallery = _gallery(training, rows, found)
+    except NothingToEvaluate as error:
+        print(f"there is no {NEIGHBORS}: {error}", file=sys.stderr)
         return None
-    similarity = queries @ found.T
+    tests, queries = _encoded(training, rows.test.rows, SHOWN, processor)
+    others, features = _encoded(training, gallery, min(GALLERY, most), processor)
+    if not len(queries) or not len(features):
+        return None
+    similarity = queries @ features.T
     same = (tests.flatten(1)[:, None] == others.flatten(1)[None]).all(
         -1
     )  # a test image itself, where it is trained on too
     similarity = similarity.masked_fill(same, -math.inf)
-    count = min(NEAREST, len(found) - int(same.sum(1).max()))
+    count = min(NEAREST, len(features) - int(same.sum(1).max()))
     if count < 1:
         return None
     nearest = others[similarity.topk(count).indices]  # (N, P, 3, H, W)
-    columns = {"test image": tests, f"the {count} nearest of {len(found)} train images": nearest}
+    columns = {"test image": tests, f"the {count} nearest of {len(features)} train images": nearest}
     file = training.output / NEIGHBORS
     _write(file, image_sheet(columns, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
-    return Neighbors(len(tests), count, len(found))
+    return Neighbors(len(tests), count, len(features))
+
+
+def _gallery(training: Training, rows: EvaluationRows, found: HeldOut) -> Rows:
+    """The train images that neighbors are found among, none of which is a test image.
+
+    Raises:
+        NothingToEvaluate: All of them are.
+    """
+    if rows.train is not None:
+        return rows.train.rows  # as many as evaluations use, also of a run for a time
+    elsewhere = found.train is None or training.recipe.eval.path is not None
+    return without_test_rows(training.rows if elsewhere else found.train, found.test)[0]
 
 
 def _encoded(training: Training, rows: Rows, count: int, processor: Any) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,7 @@ def _run(recipe: Recipe, leave: bool) -> dict[str, Any]:
             for line in told_left_out(evaluation):
                 training.accelerator.print(line)
         write_predictions(training, evaluation.rows.test.rows)
-        notes["neighbors"] = write_figures(training, evaluation.rows, processor)
+        notes["neighbors"] = write_figures(training, evaluation.rows, opened.found, processor)
         advice = "free some space; the same command then evaluates and publishes"
         with writing(str(training.output), advice), LongTask("exporting the encoder"):
             publish(training, notes, processor, ratio, evaluated_on)

@@ -308,6 +308,15 @@ def test_images_and_curves_of_a_run_are_on_its_card(finished):
     assert "It has learned from 64 images, in crops of 16 px" in body
 
 
+def test_neighbors_of_a_run_without_labels_are_found_among_images_that_are_not_evaluated_on(finished):
+    body = (finished("of a folder without labels") / "README.md").read_text()
+    rows, tests = (
+        22,
+        json.loads((finished("of a folder without labels") / "result.json").read_text())["evaluation"]["test_rows"],
+    )
+    assert tests and int(re.search(r"nearest of (\d+) train images", body)[1]) <= rows - tests
+
+
 @pytest.mark.parametrize("kind", [k if k in FAST else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
 def test_nothing_of_this_machine_is_pushed(kind, finished, place):
     folder = finished(kind)
