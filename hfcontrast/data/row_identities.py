@@ -24,6 +24,15 @@ def numbered(place: str, first: int, last: int) -> np.ndarray:
     return hash_numbers(key, np.arange(first, last, dtype=np.int64))
 
 
+def numbered_in_ranges(ranges: Sequence[tuple[str, int, int]]) -> np.ndarray:
+    """Of rows of several places: (N,) uint64.
+
+    Args:
+        ranges: Place, first row and row after the last, as :func:`numbered` takes them.
+    """
+    return np.concatenate([numbered(*part) for part in ranges])
+
+
 def of_files(dataset: Dataset) -> np.ndarray | None:
     """Of rows whose images are files that are opened when they are read: (N,) uint64; None where some are not, or are not whole paths.
 

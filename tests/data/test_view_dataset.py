@@ -1,5 +1,6 @@
 """ViewDataset: the views of a run for anybody's DataLoader, by sample, epoch and seed; workers see the epoch; what is refused."""
 
+import pickle
 from dataclasses import replace
 from io import BytesIO
 
@@ -49,6 +50,23 @@ def test_workers_that_live_on_see_the_epoch(rows):
         seen = next(iter(loader))["pixel_values"]
         assert torch.equal(seen, torch.stack([views[row]["pixel_values"] for row in range(12)]))
     assert not torch.equal(seen[0], ViewDataset(rows, VIEWS)[0]["pixel_values"])
+
+
+def test_workers_that_are_spawned_get_the_rows(rows, tmp_path):
+    """They get the dataset by pickle: of a built-in set, a folder of images, files of a format and a stream alike."""
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        (tmp_path / "images" / f"{number}.png").write_bytes(_png(50 * number))
+    folder = load_rows(str(tmp_path / "images"))
+    folder.dataset.to_parquet(tmp_path / "rows.parquet")
+    files = load_rows("parquet", data_files=str(tmp_path / "rows.parquet"), split="train[1:]")
+    for given in (rows, folder, files):
+        views = ViewDataset(given, VIEWS[:1])
+        again = pickle.loads(pickle.dumps(views))
+        assert torch.equal(again[1]["pixel_values"], views[1]["pixel_values"])
+        assert np.array_equal(again.rows.identities(), given.identities())
+    stream = load_rows(str(tmp_path / "images"), streaming=True)
+    assert np.array_equal(pickle.loads(pickle.dumps(stream)).row_ids(), folder.identities())
 
 
 def test_an_open_data_set_with_an_unreadable_image(caplog):

@@ -74,7 +74,7 @@ def load_rows(
         shard_files=opened.shard_files,
         remote=opened.remote,
         row_ids=opened.row_ids,
-        not_used=opened.not_used,
+        not_used=dict(opened.not_used),
     )
 
 

@@ -171,13 +171,17 @@ def _open_prepared(source: Source, split: str) -> Opened:
         builder = other
     dataset = builder.as_dataset(split=split, in_memory=is_small_dataset(builder.info.dataset_size))
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+    parts = [(part.splitname, part.from_, part.to) for part in ReadInstruction.from_spec(split).to_absolute(sizes)]
+    return Opened(dataset, [len(dataset)], None, row_ids=partial(_ids_of_parts, source, builder, parts, sizes))
 
-    def row_ids() -> np.ndarray:
-        found = {name: _split_ids(source, builder, name, sizes[name]) for name in names}
-        parts = ReadInstruction.from_spec(split).to_absolute(sizes)
-        return np.concatenate([found[part.splitname][part.from_ : part.to] for part in parts])
 
-    return Opened(dataset, [len(dataset)], None, row_ids=row_ids)
+def _ids_of_parts(
+    source: Source, builder: DatasetBuilder, parts: list[tuple[str, int | None, int | None]], sizes: dict[str, int]
+) -> np.ndarray:
+    """The identities of the rows of slices of splits: name, first row and row after the last of each."""
+    names = dict.fromkeys(name for name, *_ in parts)
+    found = {name: _split_ids(source, builder, name, sizes[name]) for name in names}
+    return np.concatenate([found[name][first:last] for name, first, last in parts])
 
 
 def _split_ids(source: Source, builder: DatasetBuilder, name: str, rows: int) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Splits, slices and sums of map-style sets, as ``load_dataset`` understands them, and map-style sets as streams."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import datasets
-import numpy as np
 from datasets import Dataset, ReadInstruction
 
 from hfcontrast.data.fingerprint import fingerprint_of_rows
-from hfcontrast.data.row_identities import numbered
+from hfcontrast.data.row_identities import numbered_in_ranges
 from hfcontrast.data.sources.source import Opened, split_names
 from hfcontrast.errors import DataError
 
@@ -51,10 +51,7 @@ def slice_splits(
         chosen.append(dataset if (first, last) == (0, len(dataset)) else dataset.select(range(first, last)))
     dataset = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
     rows = len(dataset)
-
-    def row_ids() -> np.ndarray:
-        return np.concatenate([numbered(*part) for part in ranges])
-
+    row_ids = partial(numbered_in_ranges, ranges)  # no closure: workers that are spawned get the rows by pickle
     if not streaming or not rows:
         return Opened(dataset, [rows], None, row_ids=row_ids)
     shards = min(_STREAM_SHARDS, rows)

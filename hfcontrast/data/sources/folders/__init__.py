@@ -165,7 +165,7 @@ def _as_stream(dataset: Dataset, listing: Listing, split: str, layout: Layout) -
             paths + metadata,
             key=lambda path: (next(n for n, place in enumerate(places) if path.startswith(place)), path),
         )
-    return Opened(stream, [len(dataset)], fingerprint_of_paths(paths), row_ids=lambda: of_files(dataset))
+    return Opened(stream, [len(dataset)], fingerprint_of_paths(paths), row_ids=functools.partial(of_files, dataset))
 
 
 def _rows_in_order(dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
