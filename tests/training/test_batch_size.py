@@ -84,7 +84,7 @@ NEEDY = [
 @pytest.mark.parametrize("name", NEEDY)
 def test_from_a_single_image_those_that_refuse_it_would_not_learn(name):
     """It cannot be computed, or the image is its own answer: all losses equal, or no gradient to speak of."""
-    from test_every_method import SMALL
+    from small_methods import SMALL
 
     method_class = registry.get_method(name)
     method = build(method_class, **SMALL.get(name, {}))
