@@ -71,7 +71,7 @@ def _tiff(data: bytes, max_pixels: int) -> np.ndarray:
         from tifffile import TiffFile
     except ImportError as error:
         raise UnreadableImage(
-            "cannot be decoded: TIFF of other channels than gray and color is read by another package: pip install tifffile"
+            "cannot be decoded: TIFF of other channels than gray and color is read by another package: pip install 'hfcontrast[bands]'"
         ) from error
     with TiffFile(io.BytesIO(data)) as file:
         series = file.series[0]

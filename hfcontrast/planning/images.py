@@ -19,6 +19,7 @@ from ..data.sources import Rows, load_rows
 from ..data.sources.unpacking import is_archive
 from ..errors import DataError
 from ..progress import LongTask
+from .channels import misfit, of_one_number
 from .color_information import ColorInformation, color_information
 
 FEWEST = 16  # images that anything is trained on
@@ -30,7 +31,6 @@ _DEEP = ("I", "F")  # and all modes that begin with I;16
 _GRAY = 6  # levels of 255 by which the channels of a pixel may differ
 _COLORED = 0.01  # share of a gray image's pixels that may have a color
 _ORIENTATION = 0x0112
-_MANY = "has other channels than gray and color"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ImageFacts:
         window: The values of those that the darkest and brightest thousandth lie beyond; None without such images.
         portrait: Share of those that are higher than wide.
         turned: Share of those that lie on their side, and are turned upright by what the camera has noted.
-        unreadable: Share of the images that cannot be opened.
+        unreadable: Share of the images that cannot be read, or have another number of channels.
         test: What is evaluated on, in words.
         channels: How many the images have, where these are neither gray nor color; None of others.
         colors: How well colors tell the classes apart; None where that was not looked at.
@@ -102,15 +102,19 @@ def source_of(folder: str) -> dict[str, str]:
     return {"path": "imagefolder", "data_dir": os.path.abspath(folder)}
 
 
-def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
+def look(
+    source: Mapping[str, Any], folder: str, channels: int | None = None, max_unreadable: float = 0.01
+) -> ImageFacts:
     """Looks at the images that are trained on.
 
     Args:
         source: As arguments of ``load_rows``, the split among them.
         folder: What the user calls them.
+        channels: What ``data.channels`` says.
+        max_unreadable: Share of the images that may be unreadable.
 
     Raises:
-        DataError: They cannot be opened, or are too few.
+        DataError: They cannot be opened, are too few, or have several numbers of channels.
     """
     rows = load_rows(**source)
     count = rows.num_rows or 0
@@ -120,14 +124,14 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
             f"apart: at least {FEWEST} are needed, and some hundreds are a beginning"
         )
     with LongTask(f"looking at the images of {folder}"):
-        seen = [_seen(rows, place) for place in np.unique(np.linspace(0, count - 1, _SAMPLE).astype(int)).tolist()]
-    seen, channels = _of_one_number(seen)
+        places = np.unique(np.linspace(0, count - 1, _SAMPLE).astype(int)).tolist()
+        seen, found = of_one_number([_seen(rows, place, channels) for place in places], folder, max_unreadable)
     read = [one for one in seen if not isinstance(one, str)]
     if not read:
         raise DataError(
             f"--images {folder}: none of {len(seen)} images that were tried can be used; the first one {seen[0]}"
         )
-    if rows.labeled and rows.class_names and channels is None and not all(one["gray"] for one in read):
+    if rows.labeled and rows.class_names and found is None and not all(one["gray"] for one in read):
         with LongTask(f"looking at the colors of {folder}"):
             colors = color_information(rows)
     else:
@@ -147,32 +151,23 @@ def look(source: Mapping[str, Any], folder: str) -> ImageFacts:
         _share(read, "turned"),
         1 - len(read) / len(seen),
         _tests(source),
-        channels,
+        found,
         colors,
     )
-
-
-def _of_one_number(seen: list[dict[str, Any] | str]) -> tuple[list[dict[str, Any] | str], int | None]:
-    """The images with the most frequent number of channels, where that is none of colors; those of others count as unreadable then."""
-    numbers = [one["channels"] for one in seen if not isinstance(one, str)]
-    most = max(set(numbers), key=numbers.count, default=None)
-    if most is None:
-        return [one if isinstance(one, str) or one["channels"] is None else _MANY for one in seen], None
-    return [
-        one if isinstance(one, str) or one["channels"] == most else f"has other channels than {most}" for one in seen
-    ], most
 
 
 def _share(seen: list[dict[str, Any]], name: str) -> float:
     return float(np.mean([one[name] for one in seen]))
 
 
-def _seen(rows: Rows, place: int) -> dict[str, Any] | str:
+def _seen(rows: Rows, place: int, wanted: int | None) -> dict[str, Any] | str:
     """What the file of an image says, and whether its pixels have a color; the cause where it cannot be opened."""
     try:
         data = rows.reader.read(rows.dataset[place]["image"])
     except UnreadableImage as error:
         return str(error)
+    if cause := misfit(rows, place, data, wanted):
+        return cause
     if (channels := bands_of(data)) is not None:
         try:
             pixels = raw_bands(data, rows.reader.max_pixels)

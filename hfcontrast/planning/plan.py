@@ -64,7 +64,7 @@ def plan_run(
     file = recipe_file(recipe if recipe is not None else recipe_for(machine))
     where = [*(f"data.{key}={value}" for key, value in source.items()), f"train.output={output}"]
     base = load_recipe(file, [*where, *overrides], common=common)
-    facts = look(base.data.source(), images)
+    facts = look(base.data.source(), images, base.data.channels, base.data.max_unreadable)
     if recipe is None and (name := recipe_for(machine, facts)) != recipe_for(machine):
         file = recipe_file(name)
         base = load_recipe(file, [*where, *overrides], common=common)

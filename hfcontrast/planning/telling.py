@@ -73,7 +73,7 @@ def images_in_words(facts: ImageFacts) -> str:
     square = facts.width == facts.height
     parts.append(f"{facts.width} x {facts.height} px at the median" + (f", {lying}" if lying and not square else ""))
     if facts.unreadable:
-        parts.append(f"{facts.unreadable:.0%} of a sample cannot be opened")
+        parts.append(f"{facts.unreadable:.0%} of a sample cannot be read")
     if facts.captions:
         parts.append(
             f"captions in the column {facts.captions}, which this recipe does not read and photos/captions learns from"

@@ -14,6 +14,7 @@ from PIL import Image
 from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import CheckpointError, DataError, HFContrastError, RecipeError
 from hfcontrast.planning.arguments import given_of, minutes
+from hfcontrast.planning.channels import of_one_number
 from hfcontrast.planning.images import look, source_of
 from hfcontrast.planning.plan import plan_run, run_name
 from hfcontrast.recipe import load_recipe
@@ -117,6 +118,43 @@ def test_images_of_many_channels_are_seen_and_said(tmp_path, monkeypatch, capsys
     assert all(view.saturation == view.hue == view.grayscale == 0 for view in recipe.resolved_views())
     told = capsys.readouterr().out.splitlines()[0]
     assert "6 channels (data.channels)" in told and "60 x 50 px" in told and "gray" not in told
+
+
+def seen_channels(*numbers):
+    return [{"channels": number} for number in numbers]
+
+
+def test_of_several_numbers_of_channels_one_has_to_be_chosen():
+    for seen, said in (
+        (
+            seen_channels(8, 5) * 20,
+            "of 40 .* 20 have 8 channels, 20 have 5 channels: .*data.channels=8 data.max_unreadable=0.6",
+        ),
+        (
+            seen_channels(None, None, None, 5),
+            "of 4 .* 3 are gray or color, 1 has 5 channels: .*data.channels=5 data.max_unreadable=0.9",
+        ),
+    ):
+        with pytest.raises(DataError, match=f"--images fields: {said}"):
+            of_one_number(seen, "fields", 0.01)
+    few, most = of_one_number(seen_channels(*[None] * 200, 4), "fields", 0.01)
+    assert (
+        most is None
+        and few[:-1] == seen_channels(*[None] * 200)
+        and few[-1] == "has other channels than gray and color"
+    )
+    many, most = of_one_number(seen_channels(5, 8, 5), "fields", 0.5)  # as the user allows it
+    assert most == 5 and many[1] == "has other channels than 5"
+
+
+def test_images_that_do_not_have_the_channels_that_are_asked_for_are_refused_before_the_plan(
+    birds, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    says = "--images birds: none of 24 images .* the first one has 3 channels, and data.channels is 4"
+    with pytest.raises(DataError, match=says):
+        plan_run("birds", None, ["train.device=cpu", "data.channels=4"])
+    assert not capsys.readouterr().out
 
 
 def test_overrides_go_before_what_was_chosen(birds, tmp_path, monkeypatch):
