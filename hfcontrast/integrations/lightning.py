@@ -85,6 +85,7 @@ class LightningMethod(LightningModule):
                 f"LightningMethod trains with one optimizer, and configure_optimizers returned {len(self.trainer.optimizers)}: use "
                 "parameter groups"
             )
+        self._steps = StepCalls(self.method)  # a training before may have been interrupted within a step
         self._tell_epoch()
 
     def on_train_epoch_start(self) -> None:
@@ -132,7 +133,10 @@ class LightningMethod(LightningModule):
             )
         finite = batches != float("inf")
         each = -(-int(batches) // trainer.accumulate_grad_batches) if finite else int(total)
-        return Progress(trainer.global_step, int(total), max(each, 1), self.seed)
+        step = trainer.global_step
+        return Progress(
+            step, max(int(total), step + 1), max(each, 1), self.seed
+        )  # epochs may be longer than Lightning has thought
 
     def _tell_epoch(self) -> None:
         epoch = self.trainer.current_epoch

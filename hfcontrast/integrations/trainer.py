@@ -3,14 +3,13 @@
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..errors import ArgumentError, LauncherError
 from ..methods.base import Method, MethodOutput, Progress
 from ..nn.batch_norm import synchronize_batch_norm
 from ..nn.distributed import world_size
-from ..training.step_calls import StepCalls
+from ..training.step_calls import StepCalls, method_of
 from .loaders import set_epoch, steps_per_epoch
 from .metrics import mean_metrics
 
@@ -39,6 +38,7 @@ class MethodCallback(TrainerCallback):
         self._collecting: Any = None  # the handle of the hook
         self._outputs: list[MethodOutput] = []
         self._prepared: Method | None = None
+        self._training: TrainerState | None = None
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
@@ -50,15 +50,31 @@ class MethodCallback(TrainerCallback):
             LauncherError: The Trainer was started with an engine in which a method's state would be another one.
         """
         check_engine(args)
-        self._prepare(method_of(model), args)
+        self._prepare(_method_of(model), args)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        """Begins to listen to the method's forward passes. Raises what :meth:`on_init_end` does, as it may have been added later."""
+        """Begins to listen to the method's forward passes.
+
+        Raises:
+            ArgumentError: Another ``MethodCallback`` takes the same steps; and what :meth:`on_init_end` raises, as this one may have been
+                added later.
+            LauncherError: As :meth:`on_init_end`.
+        """
         self.on_init_end(args, state, control, model)
+        method = _method_of(model)
+        for other in [*map(_callback_of, method._forward_hooks.values())]:
+            if other and other._training is state:
+                raise ArgumentError(
+                    "the Trainer has more than one MethodCallback, and each would take every step of the method: give one alone, "
+                    "callbacks=[MethodCallback()]"
+                )
+            if other:
+                other._stop()  # of a training that was interrupted
         self._stop()
-        self._calls = StepCalls(method_of(model))
+        self._training = state  # each training has a state of its own
+        self._calls = StepCalls(method)
         self._collecting = self._calls.method.register_forward_hook(self._collect)
 
     def on_epoch_begin(
@@ -142,22 +158,17 @@ class MethodCallback(TrainerCallback):
     def _stop(self) -> None:
         if self._collecting is not None:
             self._collecting.remove()
-        self._collecting, self._calls, self._outputs = None, None, []
+        self._collecting, self._calls, self._outputs, self._training = None, None, [], None
 
 
-def method_of(model: nn.Module) -> Method:
-    """The method in a model, which an engine or peft may have wrapped.
+def _method_of(model: Any) -> Method:
+    return method_of(model, "MethodCallback", "the Trainer's model")
 
-    Raises:
-        ArgumentError: There is none.
-    """
-    found = next((module for module in model.modules() if isinstance(module, Method)), None)
-    if found is None:
-        raise ArgumentError(
-            f"MethodCallback: the Trainer's model is {type(model).__name__}, expected a method of hfcontrast, such as "
-            "SimCLR.from_encoder(encoder)"
-        )
-    return found
+
+def _callback_of(hook: Any) -> MethodCallback | None:
+    """The callback that listens by a hook; None where it is another hook."""
+    owner = getattr(hook, "__self__", None)
+    return owner if isinstance(owner, MethodCallback) else None
 
 
 def check_engine(args: TrainingArguments) -> None:

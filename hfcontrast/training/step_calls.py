@@ -1,6 +1,10 @@
 """The calls that a method needs around an optimizer step, in any loop: the step begins, outputs are collected, gradients are there, the step ends."""
 
-from ..errors import TrainingError
+from typing import Any
+
+from torch import nn
+
+from ..errors import ArgumentError, TrainingError
 from ..methods.base import Method, MethodOutput, Progress
 from ..methods.contract.calling import call_hook
 from ..methods.contract.declaration import called
@@ -27,7 +31,10 @@ class StepCalls:
     On several processes each makes the same calls: running statistics of batch normalization are averaged at the end of the step.
 
     Args:
-        method: The method itself, not what an engine has wrapped around it.
+        method: The method; of what an engine has wrapped around one the method inside.
+
+    Raises:
+        ArgumentError: There is no method in it.
 
     Attributes:
         outputs: What was collected in this step: one output a micro-batch, with loss, metrics and state, without graph and embeddings.
@@ -35,17 +42,38 @@ class StepCalls:
     """
 
     def __init__(self, method: Method):
-        self.method = method
+        self.method = method_of(method, "StepCalls", "its argument")
         self.outputs: list[MethodOutput] = []
         self.progress: Progress | None = None
+        self._gradients_ready = False
 
     def begin(self, progress: Progress) -> None:
-        """Begins a step, before its forward passes; what was collected of a step that has not ended is dropped.
+        """Begins a step, before its forward passes; a step that is begun anew, as memory ran out, drops what was collected of it.
 
         Args:
             progress: Steps done so far, steps of the training, steps of an epoch, and the seed of the method's random numbers.
+
+        Raises:
+            ArgumentError: It is no ``Progress``, or the training has no more steps.
+            TrainingError: The step before has not ended.
         """
-        self.outputs, self.progress = [], progress
+        if not isinstance(progress, Progress):
+            raise ArgumentError(
+                f"begin() got {progress!r}, expected a Progress: begin(Progress(step, total_steps, steps_per_epoch, seed=0))"
+            )
+        if progress.step >= progress.total_steps:
+            raise ArgumentError(
+                f"begin() got step {progress.step} of a training of {progress.total_steps} steps, expected 0 to {progress.total_steps - 1}: "
+                "Progress takes the steps done so far, then those of the whole training"
+                if progress.total_steps
+                else "begin() got a training of 0 steps: give Progress the steps of the whole training as total_steps"
+            )
+        if (before := self.progress) and self.outputs and (self._gradients_ready or before.step != progress.step):
+            raise TrainingError(
+                f"{called(type(self.method))}: begin() of step {progress.step} was called, and step {before.step} has not ended: call "
+                "end() after optimizer.step(), else teachers, queues, memory banks and centers never move"
+            )
+        self.outputs, self.progress, self._gradients_ready = [], progress, False
         start_step(self.method, progress)
 
     def collect(self, output: MethodOutput) -> MethodOutput:
@@ -66,6 +94,7 @@ class StepCalls:
     def gradients_ready(self) -> None:
         """To be called after the backward passes and after clipping, before the optimizer's step: drops gradients of what is frozen."""
         drop_frozen_gradients(self.method, self._begun("gradients_ready()"))
+        self._gradients_ready = True
 
     def end(self) -> None:
         """Ends the step, after the optimizer's: updates teachers, queues, memory banks and centers.
@@ -88,3 +117,23 @@ class StepCalls:
                 f"{called(type(self.method))}: {call} was called before begin(progress), which begins every optimizer step"
             )
         return self.progress
+
+
+def method_of(model: Any, caller: str, what: str) -> Method:
+    """The method in a model, which an engine, ``torch.compile`` or peft may have wrapped.
+
+    Args:
+        model: The model.
+        caller: Who looks for it, for the error.
+        what: What the model is to that one, for the error.
+
+    Raises:
+        ArgumentError: There is none.
+    """
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    found = next((module for module in modules if isinstance(module, Method)), None)
+    if found is None:
+        raise ArgumentError(
+            f"{caller}: {what} is {type(model).__name__}, expected a method of hfcontrast, such as SimCLR.from_encoder(encoder)"
+        )
+    return found

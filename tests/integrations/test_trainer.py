@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small_loops import BATCH, SEED, STEPS, Rows, assert_equal, assert_moved, in_our_loop, optimizer_of, small
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 
 from hfcontrast.errors import ArgumentError, LauncherError
 from hfcontrast.integrations import MethodCallback
@@ -123,6 +123,20 @@ def test_other_models_and_engines_are_refused(tmp_path):
     ):
         with pytest.raises(LauncherError, match=words):
             check_engine(told)
+
+
+def test_a_second_callback_is_refused(tmp_path):
+    """Each would take every step; what listens since a training that was interrupted is no second one."""
+    trainer = trainer_of(small("moco_v2"), "moco_v2", tmp_path, max_steps=1)
+    interrupted = MethodCallback()
+    interrupted.on_train_begin(trainer.args, TrainerState(), trainer.control, trainer.model)
+    trainer.train()
+    assert not trainer.model._forward_hooks
+    for second in (MethodCallback(), trainer.pop_callback(MethodCallback)):
+        trainer.add_callback(second)
+        trainer.add_callback(second)
+        with pytest.raises(ArgumentError, match="the Trainer has more than one MethodCallback"):
+            trainer.train()
 
 
 def test_a_method_that_moves_warns_once_in_a_loop_that_takes_no_steps(tmp_path):

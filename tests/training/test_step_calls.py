@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hfcontrast import Progress, get_method
-from hfcontrast.errors import TrainingError
+from hfcontrast.errors import ArgumentError, TrainingError
 from hfcontrast.testing.small import build, random_batch
 from hfcontrast.training.step import OptimizerStep
 from hfcontrast.training.step_calls import StepCalls
@@ -50,3 +50,33 @@ def test_calls_out_of_order_are_said():
         calls.end()
     with pytest.raises(TrainingError, match="given tuple, expected the MethodOutput"):
         calls.collect((torch.zeros(()),))
+    with pytest.raises(ArgumentError, match="begin.. got step 6 of a training of 6 steps, expected 0 to 5"):
+        calls.begin(Progress(6, 6))
+    with pytest.raises(ArgumentError, match="begin.. got a training of 0 steps"):
+        calls.begin(Progress(0, 0))
+    with pytest.raises(ArgumentError, match="begin.. got 3, expected a Progress"):
+        calls.begin(3)
+
+
+def test_a_step_that_does_not_end_is_said():
+    """A queue would never move; a step that is tried again, as memory ran out, is none that did not end."""
+    method = build(get_method("simclr"), projection_dim=8, hidden_dim=16)
+    calls, batch = StepCalls(method), random_batch(type(method), 2)
+    for _ in range(3):
+        calls.begin(Progress(0, 4))
+        calls.collect(method(**batch))
+    with pytest.raises(TrainingError, match="begin.. of step 1 was called, and step 0 has not ended: call end"):
+        calls.begin(Progress(1, 4))
+    calls.gradients_ready()  # and so the optimizer's step, in a loop that does not count
+    with pytest.raises(TrainingError, match="step 0 has not ended"):
+        calls.begin(Progress(0, 4))
+    calls.end()
+    calls.begin(Progress(1, 4))
+
+
+def test_the_method_inside_of_a_model_is_taken():
+    method = build(get_method("simclr"), projection_dim=8, hidden_dim=16)
+    assert StepCalls(torch.nn.Sequential(method)).method is method
+    for wrong, name in ((method.encoder, type(method.encoder).__name__), ({}, "dict")):
+        with pytest.raises(ArgumentError, match=f"StepCalls: its argument is {name}, expected a method"):
+            StepCalls(wrong)

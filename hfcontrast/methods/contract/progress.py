@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import ArgumentError
 
 ENDED = 0.1  # share of a phase below which what is left of it is too little for a longer training
 RETURN = 0.1  # share of the steps to go in which it is taken back then
@@ -20,6 +23,9 @@ class Progress:
         seed: The run's seed, of which random numbers are a function (see ``hfcontrast.nn.sample_uniform``).
         lengths: Of a training whose length was changed on the way: from which step on it had how many steps in all, beginning with
             step 0. Empty: it was never changed.
+
+    Raises:
+        ArgumentError: A count is no whole number or below 0, or an epoch has no steps.
     """
 
     step: int
@@ -27,6 +33,14 @@ class Progress:
     steps_per_epoch: int = field(default=1)
     seed: int = field(default=0)
     lengths: Lengths = field(default=())
+
+    def __post_init__(self) -> None:
+        for name, least in (("step", 0), ("total_steps", 0), ("steps_per_epoch", 1), ("seed", None)):
+            value = getattr(self, name)
+            if not _is_whole(value) or (least is not None and value < least):
+                expected = "a whole number" if least is None else f"a whole number, {least} or more"
+                raise ArgumentError(f"{name}: Progress got {value!r}, expected {expected}", name)
+            object.__setattr__(self, name, int(value))  # of numpy, or 1e5
 
     @property
     def epoch(self) -> int:
@@ -43,6 +57,10 @@ class Progress:
     def epochs(self, count: float) -> float:
         """Elapsed share, in [0, 1], of a phase that lasts ``count`` epochs from the start; 1 when ``count`` is 0."""
         return 1.0 if count <= 0 else min(self.epoch / count, 1.0)
+
+
+def _is_whole(value: Any) -> bool:
+    return hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer())
 
 
 def elapsed_share(step: int, lengths: Lengths, start: int = 0) -> float:
