@@ -3,9 +3,11 @@
 import difflib
 import re
 import sys
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 from typing import Any
 
 from .errors import PluginError
@@ -14,6 +16,7 @@ from .signals import Interrupted
 METHODS = "hfcontrast.methods"
 EVALUATORS = "hfcontrast.evaluators"
 _FILE = "entry_points.txt"
+_SOURCE = Path(__file__).resolve().parents[1] / "pyproject.toml"  # of an editable installation
 _VALUE = re.compile(r"(?P<module>\w+(\.\w+)*)\s*:\s*(?P<attribute>\w+(\.\w+)*)\s*(\[.*\])?")
 
 
@@ -90,6 +93,30 @@ def declared(group: str) -> dict[str, PluginEntry]:
         name = f"{entry.name} of {entry.distribution}" if entry.name in entries else entry.name
         entries[name] = entry
     return entries
+
+
+def undeclared(group: str, entries: Iterable[str], source: Path = _SOURCE) -> str | None:
+    """Says which plugins of hfcontrast's own source the installed package does not declare, as it was installed before they were added.
+
+    Args:
+        group: The group of entry points.
+        entries: The names of the installed ones.
+        source: The ``pyproject.toml`` of the source; a package that is installed by a wheel has none beside it.
+
+    Returns:
+        A sentence; None where nothing is missing.
+    """
+    try:
+        project = tomllib.loads(source.read_text(encoding="utf-8"))["project"]
+        known = project["entry-points"][group] if project["name"] == "hfcontrast" else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    if not (missing := sorted(set(known) - set(entries))):
+        return None
+    return (
+        f"the installed hfcontrast is older than its source in {source.parent} and does not declare the {group.rpartition('.')[2]} "
+        f"{', '.join(missing)}, which are left out: install it again (pip install -e . in that folder)"
+    )
 
 
 def _of_distribution(item: Distribution, group: str) -> list[PluginEntry]:

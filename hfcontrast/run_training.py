@@ -148,7 +148,11 @@ def report(training: Training, notes: dict[str, Any], evaluated_on: str) -> None
             f"All {doubled:,} labeled train images are near-duplicates of images of {evaluated_on}: nothing was classified; eval.path "
             "or eval.split can name others."
         )
-    elif not has_scores or without_classes(notes):
+    elif without_classes(notes):
+        console.print(
+            "The data has no labels: the encoder was evaluated without them, and nothing was classified; eval.path can name a labeled data set."
+        )
+    elif not has_scores:
         console.print("The data has no labels: nothing was classified; eval.path can name a labeled data set.")
     if features_collapsed(notes):
         console.print(

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from ..entry_points import EVALUATORS, PluginEntry, declared, described, load, not_installed
+from ..entry_points import EVALUATORS, PluginEntry, declared, described, load, not_installed, undeclared
 from ..errors import PluginError
 from .protocol import Evaluator, Figure
 
@@ -37,14 +37,15 @@ def get_evaluator(name: str) -> Evaluator:
             "install it again (pip install -e . in its folder)"
         )
     if name not in entries:
-        raise PluginError(not_installed("evaluator", name, entries))
+        raise PluginError(undeclared(EVALUATORS, entries) or not_installed("evaluator", name, entries))
     return _use(entries[name])
 
 
 def evaluators() -> dict[str, Evaluator]:
     """All evaluators that can be used, in the order of their columns. One that cannot is a warning, and never hides the others."""
-    found, problems = [], []
-    for entry in installed().values():
+    entries = installed()
+    found, problems = [], [outdated] if (outdated := undeclared(EVALUATORS, entries)) else []
+    for entry in entries.values():
         try:
             found.append(_use(entry))
         except PluginError as error:

@@ -4,7 +4,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load, not_installed
+from ..entry_points import METHODS, PluginEntry, StillImporting, declared, described, load, not_installed, undeclared
 from ..errors import PluginError
 from .contract import source
 from .contract.renamed_settings import first_names, with_new_names
@@ -55,7 +55,7 @@ def get_method(name: str) -> "type[Method]":
     entries = installed()
     if name not in entries:
         raise PluginError(
-            f"{not_installed('method', name, entries)}; a class of this process is made known by hfcontrast.register(CLASS)"
+            f"{undeclared(METHODS, entries) or not_installed('method', name, entries)}; a class of this process is made known by hfcontrast.register(CLASS)"
         )
     return _use(entries[name])
 

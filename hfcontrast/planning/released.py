@@ -79,9 +79,10 @@ def for_released_weights(
         )
         settings["train.minutes"] = float(f"{taken:.4g}")
     steps = max(round((epochs or 1) * max(facts.count // batch, 1)), 1)
-    settings["optim.warmup_steps"] = max(min(round(_WARMUP * steps), _LONGEST_WARMUP), 2)
+    warmup = min(max(min(round(_WARMUP * steps), _LONGEST_WARMUP), 2), steps - 1)  # it ends before the training does
+    settings["optim.warmup_steps"] = warmup
     if recipe.optim.freeze_encoder_steps:
-        settings["optim.freeze_encoder_steps"] = max(int(str(settings["optim.warmup_steps"])) // 2, 1)
+        settings["optim.freeze_encoder_steps"] = warmup // 2
     if timed:
         settings.pop("train.checkpoint_every", None)  # ten in all
     if machine.device == "cpu":

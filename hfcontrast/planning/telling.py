@@ -28,7 +28,7 @@ def five_lines(
     why = f", the one for {SIZES_IN_WORDS[size_of(machine)]}{images}" if picked else ""
     length = f"{settings.epochs:g} epochs" if settings.epochs else f"{settings.steps} steps"
     if settings.minutes:
-        length = f"{settings.minutes:g} minutes, about {_rounded(chosen.epochs)} passes over the images"
+        length = f"{settings.minutes:g} minutes, about {_rounded(chosen.epochs)} passes over the images by a guess, until the first steps are measured"
     advice = ""
     if chosen.capped:
         advice = f" (more than {MOST_EPOCHS:,} passes are not made)"
@@ -78,7 +78,8 @@ def images_in_words(facts: ImageFacts) -> str:
         parts.append(
             f"captions in the column {facts.captions}, which this recipe does not read and photos/captions learns from"
         )
-    return "; ".join([", ".join(parts), f"evaluated on {facts.test}"])
+    how = "" if facts.classes else " without labels, by neighbors that two views share,"
+    return "; ".join([", ".join(parts), f"evaluated{how} on {facts.test}"])
 
 
 def _rounded(number: float) -> str:

@@ -1,43 +1,43 @@
 """The verdict on a finished run: whether its encoder is better than what there was before, and where not, why that may be and what to try."""
 
+import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..evaluation.protocol import Figure, certain
 from ..evaluation.registry import figures_of
 from ..evaluation.verdict import BASELINES, told_baselines_above
+from ..recipe import Recipe
 from ..recipe.published import OWN_FILE
 from ..training.build import Training
 from ..training.collapse import features_collapsed
 from ..training.loss_range import constant_loss
 from ..training.tracking import read_metrics
-from .causes import Cause, RunFacts, likeliest_causes
+from .beaten import figures_beaten, headlines, not_beaten, told_beaten, told_not_beaten, told_saturated
+from .cause import Cause, RunFacts
+from .causes import likeliest_causes
 from .told import told_nothing
 
 AGREEMENT, RANKME = "label_free_neighbor_agreement", "label_free_rankme"
-_WHO = {
-    "chance": "chance",
-    "raw_pixels": "raw pixels",
-    "untrained": "untrained encoder",
-    "starting_point": "starting point",
-}
+ALIGNMENT, UNIFORMITY = "label_free_alignment", "label_free_uniformity"
 
 
 class Verdict(NamedTuple):
     """What is said at the end of a run.
 
     Attributes:
-        beaten: Whether the encoder beats all baselines by all headline figures; None where none was compared.
+        beaten: Whether the encoder beats all baselines by all headline figures; None where none was compared, or none can show a difference.
         sentences: Which it does not beat, by headline figures and by others; without labels, what the figures mean. Empty where all is well
             and nothing to be explained. They are those of cards too, so that none has advice.
         causes: The likeliest causes, where it does not.
+        data: The settings by which another recipe has the run's data.
     """
 
     beaten: bool | None
     sentences: list[str]
     causes: list[Cause]
+    data: Sequence[str] = ()
 
     def lines(self, output: Path) -> list[str]:
         """As the last lines of a run, with commands.
@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
         if self.causes:
             found.append("Likeliest causes, by the facts of this run:")
         for number, cause in enumerate(self.causes, start=1):
-            command = command_for(cause, output)
+            command = command_for(cause, output, self.data)
             found.append(f"{number}. {cause.text}{f'; try: {command}' if command else ''}")
         return found
 
@@ -59,9 +59,13 @@ class Verdict(NamedTuple):
         Returns:
             ``beats_baselines``: whether it beats all of them by all headline figures, null where none was compared; ``sentences``: which
             it does not, or what figures without labels mean; ``causes``: the likeliest ones (``cause``, ``try``: settings, ``resumes``:
-            whether the same run goes on with them).
+            whether the same run goes on with them; ``recipe``, where another one than the run's is to be tried, on the same data).
         """
-        causes = [{"cause": cause.text, "try": cause.overrides, "resumes": cause.resumes} for cause in self.causes]
+        causes = [
+            {"cause": cause.text, "try": cause.overrides, "resumes": cause.resumes}
+            | ({"recipe": cause.recipe} if cause.recipe else {})
+            for cause in self.causes
+        ]
         return {"beats_baselines": self.beaten, "sentences": self.sentences, "causes": causes}
 
 
@@ -75,7 +79,8 @@ def verdict_of(training: Training, notes: Mapping[str, Any], scores: Mapping[str
     """
     lost, told = not_beaten(scores), told_sentences(scores, notes.get("counts", {}))
     if lost:
-        return Verdict(False, told, likeliest_causes(facts_of(training, notes, scores, lost)))
+        causes = likeliest_causes(facts_of(training, notes, scores, lost))
+        return Verdict(False, told, causes, data_settings(training.recipe))
     others = [scores.get(name) or {} for name in BASELINES if name != "chance"]
     compared = any(key in other for other in others for key in headlines(scores))
     return Verdict(True if compared else None, told, [])
@@ -91,17 +96,8 @@ def told_sentences(scores: Mapping[str, Mapping[str, float]], counts: Mapping[st
     lost = not_beaten(scores)
     unlabeled = [told_label_free(scores, counts)] if AGREEMENT in scores.get("trained", {}) else []
     own = [told_not_beaten(scores, lost)] if lost else []
-    return [*unlabeled, *own, *told_baselines_above(scores, left_out=lost)]
-
-
-def headlines(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
-    """The headline figures of a trained encoder that can be compared, by their keys: those that are 100 % by chance say nothing."""
-    return {
-        key: figure
-        for key, (evaluator, figure) in figures_of(scores.get("trained") or {}).items()
-        if evaluator and figure.headline and figure.higher_is_better
-        if not certain((scores.get("chance") or {}).get(key))
-    }
+    better = [told_beaten(scores)] if lost and figures_beaten(scores) else []
+    return [*unlabeled, *told_saturated(scores, counts), *own, *better, *told_baselines_above(scores, left_out=lost)]
 
 
 def concluding(notes: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]], labels: str | None) -> list[str]:
@@ -119,36 +115,6 @@ def concluding(notes: Mapping[str, Any], scores: Mapping[str, Mapping[str, float
 def without_classes(notes: Mapping[str, Any]) -> bool:
     """Whether a run was evaluated without labels, so that its table has no accuracy."""
     return AGREEMENT in notes.get("trained", {}) and "train_images" not in notes["evaluation"]
-
-
-def not_beaten(scores: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
-    """The baselines that an encoder does not beat, by the keys of the headline figures; equal as tables show it is not beaten.
-
-    Args:
-        scores: ``scores`` of ``result.json``.
-    """
-    own, found = scores.get("trained") or {}, {}
-    for key, figure in headlines(scores).items():
-        names = [
-            name
-            for name in BASELINES
-            if (other := (scores.get(name) or {}).get(key)) is not None
-            and (other >= own[key] or figure.text(other) == figure.text(own[key]))
-        ]
-        if names:
-            found[key] = names
-    return found
-
-
-def told_not_beaten(scores: Mapping[str, Mapping[str, float]], lost: Mapping[str, list[str]]) -> str:
-    """Which baselines an encoder does not beat, as a sentence."""
-    figures = figures_of(scores["trained"])
-    parts = []
-    for key, names in lost.items():
-        figure = figures[key][1]
-        others = ", ".join(f"{_WHO[name]} {figure.text(scores[name][key])}" for name in names)
-        parts.append(f"{figure.title} {figure.text(scores['trained'][key])} ({others})")
-    return f"The trained encoder does not beat its baselines: {'; '.join(parts)}."
 
 
 def told_label_free(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, Mapping[str, Any]]) -> str:
@@ -173,6 +139,14 @@ def told_label_free(scores: Mapping[str, Mapping[str, float]], counts: Mapping[s
     if RANKME in own:
         was = f", before {before[RANKME]:.1f}" if before and RANKME in before else ""
         text += f"; its features use some {own[RANKME]:.1f} directions (RankMe{was}), 1 would be a collapse"
+    for key, meaning in (
+        (ALIGNMENT, "the distance of two views of an image"),
+        (UNIFORMITY, "lower the more evenly images are spread"),
+    ):
+        if key in own:
+            shown = figures_of([key])[key][1]
+            was = f" (before {shown.text(before[key])})" if before and key in before else ""
+            text += f"; {shown.title}, {meaning}, is {shown.text(own[key])}{was}"
     return f"{text}. Whether they tell apart what matters to you, some dozens of labeled images per class would show."
 
 
@@ -206,17 +180,36 @@ def facts_of(
         scores=scores,
         lost_to=lost,
         advice=training.method.collapse_advice,
+        texts=training.captions is not None,
     )
 
 
-def command_for(cause: Cause, output: Path) -> str:
+def data_settings(recipe: Recipe) -> list[str]:
+    """The settings by which another recipe has a run's data: all that say where these are and what of them is read.
+
+    Args:
+        recipe: That of the run.
+    """
+    section, plain = recipe.data, type(recipe.data).model_fields
+    names = {*recipe.data.source(), "caption_column"}
+    values = {name: getattr(section, name) for name in plain if name in names}
+    return [
+        f"data.{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+        if name == "path" or (value is not None and value != plain[name].get_default(call_default_factory=True))
+    ]
+
+
+def command_for(cause: Cause, output: Path, data: Sequence[str] = ()) -> str:
     """The command that tries what may help against a cause: resumes the run, or trains beside it; empty where no setting helps.
 
     Args:
         cause: The cause.
         output: The run's folder.
+        data: The settings by which another recipe has the run's data.
     """
-    if not cause.overrides:
+    if not (cause.overrides or cause.recipe):
         return ""
     beside = [] if cause.resumes else [f"train.output={output}-2"]
-    return shlex.join(["hfcontrast", "train", str(output / OWN_FILE), *beside, *cause.overrides])
+    recipe, of_data = (cause.recipe, data) if cause.recipe else (str(output / OWN_FILE), ())
+    return shlex.join(["hfcontrast", "train", recipe, *beside, *of_data, *cause.overrides])

@@ -5,6 +5,7 @@ The steps that are measured are taken back: a run that has decided on N steps is
 
 import contextlib
 import copy
+import math
 import random
 import sys
 import time
@@ -33,6 +34,7 @@ _TRAINING = (
     0.5  # share of the time that a new run's steps get at least, however long compilation and evaluation took before
 )
 _SPARE = 0.98  # of the time left that is planned: checkpoints and log lines take some too
+FEW_EPOCHS = 20  # passes over the images below which more time is advised
 _UNKNOWN_EVALUATION = 0.1  # share of the time that is kept for the evaluation at the end, where none came before
 
 
@@ -53,7 +55,10 @@ def decide_length(training: Training, step: int, notes: dict[str, Any]) -> None:
     if not training.total_steps:  # a new run: whatever was slow before, it learns something
         left = max(left, _TRAINING * whole)
     steps = step + max(int(_SPARE * left / (seconds + each)), 0)
-    decided: list[Any] = [max(steps, 1), seconds, training.clock.spent()]
+    spent = training.clock.spent()
+    enough = max(FEW_EPOCHS * training.loader.steps_per_epoch - step, 0) * (seconds + each) / _SPARE
+    needed = enough + spent + kept if training.total_steps else min(enough + spent + kept, enough / _TRAINING)
+    decided: list[Any] = [max(steps, 1), seconds, spent]
     broadcast_object_list(decided)  # by the clock of the first process
     steps, seconds, spent = decided
     training.length = training.length.decided(step, steps, minutes, seconds)
@@ -62,10 +67,20 @@ def decide_length(training: Training, step: int, notes: dict[str, Any]) -> None:
         f"train.minutes {minutes:g}: {duration(spent)} have passed, {duration(kept)} are kept for the evaluation at the end, and a "
         f"step takes {seconds:.3g} s: {training.total_steps:,} steps, {epochs:,.1f} epochs"
     )
+    if epochs < FEW_EPOCHS and needed > whole:
+        minutes_needed = math.ceil(needed / 60)
+        training.accelerator.print(
+            f"{epochs:,.1f} passes over the images are few: {_as_option(minutes_needed)} (train.minutes={minutes_needed}) would make about {FEW_EPOCHS}"
+        )
     if changed := training.length.about(step):
         training.accelerator.print(changed)
     for sentence in phases_missed_in(training):
         training.accelerator.print(f"warning: {sentence}", file=sys.stderr)
+
+
+def _as_option(minutes: int) -> str:
+    """A time as the option of the command line has it."""
+    return f"--time {math.ceil(minutes / 60)}h" if minutes >= 90 else f"--time {minutes}m"
 
 
 def kept_for_evaluation(training: Training, notes: dict[str, Any]) -> tuple[float, float]:

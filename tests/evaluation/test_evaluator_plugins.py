@@ -11,6 +11,7 @@ from datasets import DatasetDict
 from pydantic import Field
 from torch.nn import functional as F
 
+from hfcontrast import entry_points
 from hfcontrast.commands.arguments import DataSource
 from hfcontrast.commands.evaluate_model import evaluate_model, table_rows
 from hfcontrast.comparison.plan import finished_result, plan
@@ -130,6 +131,22 @@ def test_the_fixture_follows_the_papers_and_the_contract(prototypes):
     assert module.prototype_accuracy(train, labels, test, torch.tensor([3, 7, 7, -1]), "euclidean") == pytest.approx(
         2 / 3
     )
+
+
+def test_an_installation_older_than_its_source_says_what_it_leaves_out(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "hfcontrast"\nentry-points."hfcontrast.evaluators" = {knn = "a:B", new = "a:C"}\n'
+    )
+    source = tmp_path / "pyproject.toml"
+    told = entry_points.undeclared("hfcontrast.evaluators", ["knn", "other"], source)
+    assert "does not declare the evaluators new, which are left out: install it again" in told
+    assert entry_points.undeclared("hfcontrast.evaluators", ["knn", "new"], source) is None
+    assert entry_points.undeclared("hfcontrast.methods", [], source) is None
+    assert entry_points.undeclared("hfcontrast.evaluators", [], tmp_path / "none.toml") is None
+    monkeypatch.setattr(registry, "undeclared", lambda group, entries: "the evaluators new are left out")
+    monkeypatch.setattr(registry, "_warned", set())
+    with pytest.warns(UserWarning, match="the evaluators new are left out"):
+        registry.evaluators()
 
 
 def test_what_is_wrong_with_one_hides_no_other(plugin):

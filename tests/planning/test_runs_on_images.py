@@ -15,10 +15,13 @@ from hfcontrast.data.sources import load_rows
 from hfcontrast.errors import CheckpointError, DataError, HFContrastError, RecipeError
 from hfcontrast.planning.arguments import given_of, minutes
 from hfcontrast.planning.channels import of_one_number
+from hfcontrast.planning.choice import FEW_EPOCHS
 from hfcontrast.planning.images import look, source_of
 from hfcontrast.planning.plan import plan_run, run_name
 from hfcontrast.recipe import load_recipe
 from hfcontrast.run import add_run_arguments, main, recipe_of
+from hfcontrast.training import timed
+from hfcontrast.training.schedules import schedule_phases
 
 
 def images_in(folder, count=20, gray=False, size=(60, 48), mode="RGB"):
@@ -85,6 +88,8 @@ def test_five_lines_say_what_was_found_and_chosen(birds, tmp_path, monkeypatch, 
     assert [line.partition(":")[0] for line in lines] == ["images", "machine", "recipe", "length", "output"]
     assert "24 in 2 classes (crow, gull)" in lines[0] and "color, 60 x 48 px" in lines[0] and "landscape" in lines[0]
     assert "photos/simclr, the one for a CPU" in lines[2] and "photographs" in lines[2]
+    assert "passes over the images by a guess, until the first steps are measured" in lines[3]
+    assert timed.FEW_EPOCHS == FEW_EPOCHS
     assert (recipe.data.path, recipe.data.data_dir) == ("imagefolder", str(birds))
     assert recipe.train.output == "outputs/birds" and recipe.train.batch_size == 16 and recipe.train.seed == 3
     assert not Path("outputs").exists()
@@ -191,6 +196,12 @@ def test_released_weights_are_trained_further(birds, tmp_path, monkeypatch, caps
     assert (other.method.name, other.backbone.pretrained) == ("dino", "timm/resnet50.tv_in1k")
     mine = ["train.device=cpu", "views.all.size=64", "optim.warmup_steps=7", "train.epochs=3"]
     own = plan_run("birds", None, mine, weights="facebook/dinov2-small")
+    for steps, chosen in ((1, (0, 0)), (2, (1, 0)), (3, (2, 1)), (100, (10, 5))):
+        short = plan_run(
+            "birds", None, ["train.device=cpu", f"train.steps={steps}"], weights="facebook/dinov2-small"
+        ).optim
+        assert (short.warmup_steps, short.freeze_encoder_steps) == chosen
+        assert not [phase for phase in schedule_phases(short, 1) if phase.missed(steps)]
     assert (own.views["view"]["size"], own.optim.warmup_steps, own.train.epochs) == (64, 7, 3)
     with pytest.raises(RecipeError, match="--from a/b says what to start from, and so does backbone"):
         plan_run("birds", None, ["backbone=timm/resnet18"], weights="a/b")
@@ -216,7 +227,9 @@ def test_gray_images_are_found(tmp_path, monkeypatch, capsys):
         assert facts.all_gray == gray and facts.classes is None and facts.test == "a fifth of them", name
     views = plan_run("a", None, ["train.device=cpu"]).views["view"]
     assert (views["hue"], views["saturation"], views["grayscale"]) == (0, 0, 0)
-    assert "without labels, gray" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "without labels, gray" in told
+    assert "evaluated without labels, by neighbors that two views share, on a fifth of them" in told
 
 
 def test_what_files_say_of_images_is_seen(tmp_path):

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from hfcontrast.publishing.causes import RULES, RunFacts, likeliest_causes
+from hfcontrast.publishing.cause import RunFacts
+from hfcontrast.publishing.causes import RULES, color, few_images, likeliest_causes, overwritten, understated
 from hfcontrast.publishing.verdict import (
     Verdict,
     command_for,
     concluding,
+    data_settings,
     headlines,
     not_beaten,
     told_label_free,
@@ -68,7 +70,11 @@ def test_baselines_that_are_not_beaten_are_found_and_said():
         ({"steps": 120, "epochs": 5}, "120 steps, 5 passes over the images, are few", "train.steps=2000"),
         ({"steps": 900, "epochs": 40, "minutes": 10}, "900 steps, 40 passes", "train.minutes=40"),
         ({"losses": [5.0] * 100}, "the loss hardly fell, from 5 to 5", "optim.lr=0.00067"),
-        ({"test_images": 40}, "40 test images show differences from 22 points on, and this one is of 3.0", None),
+        (
+            {"test_images": 40},
+            "40 test images are few [(]one is 2.5 points[)]: a difference below 22 points can be luck, and this one is of 3.0",
+            None,
+        ),
         ({"views": {"view": VIEW}}, "changes colors, and raw pixels score higher", "views.view.hue=0.0"),
         ({"views": {"view": PLAIN | {"vertical_flip": 0.5}}}, "upside down", "views.view.vertical_flip=0.0"),
         ({"views": {"view": PLAIN | {"scale": [0.08, 1.0]}}}, "crops of 8% of an image", "views.view.scale=[0.3, 1.0]"),
@@ -76,7 +82,11 @@ def test_baselines_that_are_not_beaten_are_found_and_said():
         ({"batch_size": 16}, "a batch of 16 images", "train.batch_size=128"),
         ({"views": {"view": PLAIN | {"size": 64}}}, "at 64 px details are lost", "views.view.size=128"),
         (
-            {"released": True, "lost_to": {"knn_accuracy": ["starting_point"]}},
+            {
+                "released": True,
+                "lost_to": {"knn_accuracy": ["starting_point"]},
+                "scores": SCORES | {"starting_point": SCORES["raw_pixels"]},
+            },
             "high for pretrained weights",
             "optim.lr=0.0002",
         ),
@@ -137,10 +147,71 @@ def test_a_baseline_is_said_once_and_a_card_has_no_advice():
     scores["trained"] = SCORES["trained"] | {"image_to_text_r5": 0.2}  # no headline figure
     assert told_sentences(scores, {}) == [
         "The trained encoder does not beat its baselines: kNN accuracy 42.0 % (raw pixels 45.0 %).",
+        "It beats them by linear probe 60.0 % (chance 10.0 %, raw pixels 30.0 %).",
         "The untrained encoder scores above the trained encoder: image→text R@5 40.0 % against 20.0 %.",
     ]
     notes = {"trained": scores["trained"], "evaluation": {"train_images": 9}}
     assert concluding(notes, scores, "unused") == told_sentences(scores, {})
+
+
+def test_all_figures_of_texts_are_named_beside_the_one_that_is_not_beaten():
+    chance = {"image_to_text_r1": 0.1, "image_to_text_r5": 0.5, "text_to_image_r1": 0.1, "text_to_image_r5": 0.5}
+    own = {"image_to_text_r1": 0.1, "image_to_text_r5": 0.6, "text_to_image_r1": 0.3, "text_to_image_r5": 0.7}
+    lost, better = told_sentences({"chance": chance, "trained": own}, {})
+    assert lost == "The trained encoder does not beat its baselines: image→text R@1 10.0 % (chance 10.0 %)."
+    assert better == (
+        "It beats them by image→text R@5 60.0 % (chance 50.0 %); text→image R@1 30.0 % (chance 10.0 %); "
+        "text→image R@5 70.0 % (chance 50.0 %)."
+    )
+
+
+def test_baselines_at_100_percent_cannot_be_beaten():
+    full = {"knn_accuracy": 1.0, "linear_accuracy": 0.99996}
+    scores = {"chance": SCORES["chance"], "raw_pixels": full, "untrained": {"knn_accuracy": 0.9}, "trained": full}
+    told = told_sentences(scores, {"knn_accuracy": {"test_images": 8}})
+    assert told == [
+        "The baselines (raw pixels) already reach what the trained encoder reaches, kNN accuracy 100.0 % of 8 images, linear probe "
+        "100.0 %: these images cannot show a difference between them."
+    ]
+    assert not_beaten(scores) == {} and headlines(scores) == {}
+    worse = scores | {"trained": {"knn_accuracy": 0.9, "linear_accuracy": 1.0}}
+    assert not_beaten(worse) == {"knn_accuracy": ["raw_pixels", "untrained"]} and len(told_sentences(worse, {})) == 2
+
+
+@pytest.mark.parametrize("name, rule", [("raw_pixels", color), ("starting_point", overwritten)])
+def test_a_baseline_that_is_equal_is_not_said_to_be_better(name, rule):
+    scores = {"trained": {"knn_accuracy": 0.42}, name: {"knn_accuracy": 0.42004}}
+    given = {"views": {"view": VIEW}, "released": True, "lost_to": {"knn_accuracy": [name]}}
+    equal = rule(facts(scores=scores, **given))
+    assert equal is None or "raw pixels" not in equal.text
+    better = rule(facts(scores=scores | {name: {"knn_accuracy": 0.43}}, **given))
+    assert "raw pixels score higher" in better.text or "were overwritten" in better.text
+
+
+def test_a_probe_that_shows_nothing_is_not_said_to_be_better():
+    views = {"view": PLAIN | {"count": 1}}
+    assert "by the linear probe the encoder is better" in understated(facts(views=views)).text
+    equal = {name: {"knn_accuracy": 0.5, "linear_accuracy": 1.0} for name in ("raw_pixels", "trained")}
+    assert understated(facts(views=views, scores=equal)) is None
+
+
+@pytest.mark.parametrize("changes, name", [({"texts": True}, "photos/captions"), ({}, "photos/continue")])
+def test_released_weights_are_advised_by_a_recipe_that_takes_them(changes, name):
+    """Neither a method with a text tower nor one of parts of a single view can take any encoder of images."""
+    views = {"view": PLAIN | {"count": 2 if changes else 1}}
+    cause = few_images(facts(images=50, batch_size=8, views=views, **changes))
+    data = ["data.path=imagefolder", "data.data_dir=my captions", "data.caption_column=text"]
+    own = load_recipe("clip", [*data, "data.name=", "eval.zero_shot="])
+    lines = Verdict(False, ["It does not."], [cause], data_settings(own)).lines(Path("outputs/c"))
+    assert lines[2].partition("; try: ")[2] == (
+        f"hfcontrast train {name} train.output=outputs/c-2 data.path=imagefolder 'data.data_dir=my captions' "
+        "data.caption_column=text train.batch_size=8"
+    )
+    found = load_recipe(name, [*data_settings(own), *cause.overrides])
+    assert (found.data.data_dir, found.data.caption_column, found.train.batch_size) == ("my captions", "text", 8)
+    assert Verdict(False, [], [cause]).facts()["causes"][0]["recipe"] == name
+    large = few_images(facts(images=900, batch_size=512, views=views, **changes))
+    assert large.recipe == name and large.overrides == []
 
 
 def test_figures_that_are_100_percent_by_chance_are_not_compared():
@@ -160,6 +231,11 @@ def test_figures_without_labels_are_explained_beside_those_of_before():
     assert "two augmented views of 1,024 images agree on 55.0 % of the 10 nearest neighbors" in told
     assert "before the training 30.0 %, by chance 1.0 %" in told and "more than before" in told
     assert "40.0 directions (RankMe, before 12.0)" in told
+    spread = {"trained": scores["trained"] | {"label_free_uniformity": -1.5, "label_free_alignment": 0.25}}
+    spread["untrained"] = scores["untrained"] | {"label_free_uniformity": -0.5}
+    told = told_label_free(spread, counts)
+    assert "alignment, the distance of two views of an image, is 0.250; " in told
+    assert "uniformity, lower the more evenly images are spread, is -1.500 (before -0.500). " in told
     assert "more than before" not in told_label_free(
         scores | {"trained": {"label_free_neighbor_agreement": 0.2}}, counts
     )

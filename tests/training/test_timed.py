@@ -65,10 +65,16 @@ def test_the_time_that_is_left_is_shared_out(tmp_path, seconds, capsys):
     assert training.total_steps == 78 and not training.length.pending
     assert "train.minutes 2: 20 s have passed, 20 s are kept" in (told := capsys.readouterr().out)
     assert "a step takes 1 s: 78 steps, 19.5 epochs" in told
+    assert "19.5 passes over the images are few: --time 3m (train.minutes=3) would make about 20" in told
     training.recipe.eval.every = 20  # evaluations on the way: half a second more for each step
     training.length = build_training(timed_recipe("simclr", tmp_path, 2)).length
     timed.decide_length(training, 0, {"evaluation_seconds": 10.0})
     assert training.total_steps == int(78.4 / 1.5)
+    seconds(0.5, spent=20)
+    training.length = build_training(timed_recipe("simclr", tmp_path, 2)).length
+    capsys.readouterr()
+    timed.decide_length(training, 0, {"evaluation_seconds": 0.0})
+    assert "are few" not in capsys.readouterr().out
 
 
 def test_a_new_run_gets_half_of_the_time_for_its_steps(tmp_path, seconds):
