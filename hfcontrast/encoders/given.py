@@ -14,7 +14,8 @@ from .families import family_of, family_of_type
 from .family import Family
 from .model_config import in_float32
 from .pretrained import missing_keys, read_pretrained
-from .timm_models import WEIGHT_PREFIX, config_of_timm_model, is_timm_model
+from .timm_given import config_of_timm_model, is_timm_model
+from .timm_models import WEIGHT_PREFIX
 from .weights import tensors_of
 
 _EXPECTED = "a model of transformers (AutoModel.from_pretrained(...)), a model of timm (timm.create_model(...)), or the folder or Hub name of one"
@@ -27,11 +28,15 @@ class Given(NamedTuple):
         name: What it is called in messages.
         config: Configuration of the encoder that is built.
         tensors: Its weights, by the names of that encoder's modules.
+        frozen: Names of the parameters among them that are not trained (``requires_grad``).
+        module: The model of timm that was given; None for all others.
     """
 
     name: str
     config: PreTrainedConfig
     tensors: Mapping[str, Tensor]
+    frozen: frozenset[str] = frozenset()
+    module: nn.Module | None = None
 
 
 def read_given(encoder: Any, sizes: list[int], with_texts: bool = False) -> Given:
@@ -45,16 +50,17 @@ def read_given(encoder: Any, sizes: list[int], with_texts: bool = False) -> Give
     Raises:
         ArgumentError: It is none of these, or cannot be read.
     """
-    name, read, drawn = type(encoder).__name__, None, set[str]()
+    name, read, drawn, module = type(encoder).__name__, None, set[str](), None
     if isinstance(encoder, str | os.PathLike):
         name = read = os.fspath(encoder)
         encoder, drawn = _read(read)
     if is_timm_model(encoder):
         config = config_of_timm_model(encoder)
         tensors = {WEIGHT_PREFIX + key: value for key, value in encoder.state_dict().items()}
+        module, frozen = encoder, {WEIGHT_PREFIX + key for key in _frozen(encoder)}
     else:
         encoder = _body(encoder)
-        config, tensors = _of_transformers(encoder, with_texts, drawn)
+        config, tensors, frozen = _of_transformers(encoder, with_texts, drawn)
     in_float32(config)
     if read is None or os.path.isdir(read):
         config.name_or_path = ""  # a path of this machine, which saved methods would tell
@@ -63,7 +69,12 @@ def read_given(encoder: Any, sizes: list[int], with_texts: bool = False) -> Give
     family.accept_sizes(images, sizes)
     if read is not None and not with_texts:
         family.from_processor(config, lambda: read_pretrained(AutoImageProcessor, read, "encoder"))
-    return Given(name, config, tensors)
+    return Given(name, config, tensors, frozenset(frozen & tensors.keys()), module)
+
+
+def _frozen(encoder: nn.Module) -> set[str]:
+    """The names of a model's parameters that are not trained."""
+    return {name for name, value in encoder.named_parameters(remove_duplicate=False) if not value.requires_grad}
 
 
 def _read(name: str) -> tuple[PreTrainedModel, set[str]]:
@@ -97,7 +108,7 @@ def _body(encoder: Any) -> PreTrainedModel:
 
 def _of_transformers(
     encoder: PreTrainedModel, with_texts: bool, drawn: set[str]
-) -> tuple[PreTrainedConfig, Mapping[str, Tensor]]:
+) -> tuple[PreTrainedConfig, Mapping[str, Tensor], set[str]]:
     config = copy.deepcopy(encoder.config)
     if not with_texts:
         config = getattr(config, "vision_config", config)
@@ -105,4 +116,5 @@ def _of_transformers(
         config.num_labels = 0
     if family_of(encoder).align is not Family.align:
         encoder = copy.deepcopy(encoder)  # it is the caller's
-    return config, tensors_of(encoder, None if with_texts else "vision", drawn)
+    tensors, frozen = tensors_of(encoder, None if with_texts else "vision", drawn), _frozen(encoder)
+    return config, tensors, frozen if with_texts else {name.removeprefix("vision_model.") for name in frozen}

@@ -1,6 +1,5 @@
 """timm's models as encoders (``TimmWrapperModel``): their configuration, first weights, and what timm itself says of them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -125,75 +124,3 @@ def timm_distances(encoder: nn.Module) -> dict[str, int]:
     named = [(name, None) for name in (*dict(model.named_parameters()), classifier)]
     layers = group_with_matcher(named, model.group_matcher(coarse=False), reverse=True)
     return {WEIGHT_PREFIX + name: layers[classifier] - layer for name, layer in layers.items() if name != classifier}
-
-
-def is_timm_model(model: Any) -> bool:
-    """Whether it is a module that timm has made, outside of transformers' wrapper."""
-    return (
-        isinstance(model, nn.Module)
-        and not isinstance(model, PreTrainedModel)
-        and bool(_of_timm(model, "architecture"))
-    )
-
-
-def config_of_timm_model(model: nn.Module) -> PreTrainedConfig:
-    """Configuration of transformers' wrapper around a model of timm, without its classifier.
-
-    timm's models do not keep the arguments that they were made with: number of channels, image size, dynamic image sizes and pooling are
-    read from the model.
-
-    Args:
-        model: What ``timm.create_model`` returned.
-
-    Raises:
-        ArgumentError: It has layers of its own, which the architecture's name does not say.
-    """
-    import timm
-    from transformers import TimmWrapperConfig
-
-    architecture, given = _of_timm(model, "architecture"), model.state_dict()
-    problem = ""
-    for arguments in _guesses(model):
-        try:
-            with torch.device("meta"):
-                built = timm.create_model(architecture, num_classes=0, **arguments)
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            problem = problem or str(error)
-            continue
-        wrong = [
-            key for key, value in built.state_dict().items() if key not in given or given[key].shape != value.shape
-        ]
-        if not wrong:
-            own: dict[str, Any] = {"architecture": architecture, "model_args": arguments, "num_labels": 0}
-            return TimmWrapperConfig(**own)
-        problem = problem or f"{wrong[0]} is another one"
-    raise ArgumentError(
-        f"encoder: this is not timm's {architecture!r} as its name, image size, channels and pooling make it ({problem}): give "
-        "transformers' TimmWrapperModel of it"
-    )
-
-
-def _guesses(model: nn.Module) -> Iterator[dict[str, Any]]:
-    """What a model of timm may have been made with, the likeliest first."""
-    own: dict[str, Any] = {}
-    first = _of_timm(model, "first_conv")
-    names = [first] if isinstance(first, str) else list(first or ())
-    for name in names:
-        convolution = dict(model.named_modules()).get(name)
-        channels = getattr(convolution, "in_channels", 3)
-        if channels != 3:
-            own["in_chans"] = channels
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    flexible = {"dynamic_img_size": True} if getattr(model, "dynamic_img_size", False) else {}
-    pooled = getattr(model, "global_pool", None)
-    pooling = {"global_pool": pooled} if isinstance(pooled, str) else {}
-    sizes: list[dict[str, Any]] = [{"img_size": size[0] if len(set(size)) == 1 else list(size)}] if size else [{}]
-    for more in (*sizes, {}):
-        for others in ({**flexible, **pooling}, flexible, {}):
-            yield {**own, **more, **others}
-
-
-def _of_timm(model: nn.Module, name: str) -> Any:
-    """An entry of a model's ``pretrained_cfg``, which is a dict or an object by timm's version."""
-    config = getattr(model, "pretrained_cfg", None)
-    return config.get(name) if isinstance(config, dict) else getattr(config, name, None)

@@ -280,7 +280,7 @@ class Method(ModulesOfMethod):
 
         Args:
             encoder: A model of transformers (of one with a head for a task the model below it), a model of ``timm.create_model``, or
-                the folder or Hub name of one. Its weights are copied, in float32. Of a model with an image and a text tower the image
+                the folder or Hub name of one. Its weights are copied, in float32; frozen ones stay frozen. Of a model with an image and a text tower the image
                 tower is taken, by methods that learn from texts the whole model.
             views: Views other than the method's own, such as smaller ones; they become ``method.views``.
             settings: Those of the method's configuration.

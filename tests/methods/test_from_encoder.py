@@ -130,6 +130,69 @@ def test_a_model_of_timm_with_layers_of_its_own_is_said():
         SimCLR.from_encoder(model, views=VIEWS)
 
 
+@pytest.mark.parametrize(
+    "name, arguments, said",
+    [
+        ("test_vit", {"img_size": 32, "act_layer": "relu"}, "blocks.0.mlp.act is ReLU, not GELU"),
+        ("test_vit", {"img_size": 32, "drop_rate": 0.1}, "head_drop.p is 0.1, not 0.0"),
+        ("resnet10t", {"output_stride": 8}, "layer3.0.* is 2, not 1"),
+        ("resnet10t", {"drop_path_rate": 0.3}, "layer2.0.drop_path is one more"),
+        ("resnet10t", {"features_only": True}, "the model is FeatureListNet, not ResNet"),
+    ],
+)
+def test_a_model_of_timm_made_with_other_arguments_is_said(name, arguments, said):
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(name, **arguments)
+    with pytest.raises(ArgumentError, match=f"this is not timm's '{name}'.*{said}.*TimmWrapperConfig"):
+        SimCLR.from_encoder(model, views=VIEWS)
+
+
+def test_a_model_of_timm_with_another_forward_is_said():
+    import timm
+
+    model = timm.create_model("test_vit", img_size=32)
+    own = model.forward_features
+    model.forward_features = lambda pixels: own(pixels).relu()
+    with pytest.raises(ArgumentError, match="it makes other features of the same image"):
+        SimCLR.from_encoder(model, views=VIEWS, **SMALL)
+    assert model.training
+
+
+def test_a_model_of_timm_keeps_its_pooling_and_may_have_any_classifier():
+    import timm
+
+    model = timm.create_model("resnet10t", global_pool="max").eval()
+    model.fc = torch.nn.Identity()
+    method = SimCLR.from_encoder(model, views=VIEWS, **SMALL)
+    with torch.no_grad():
+        assert torch.equal(encode(method.encoder.eval(), PIXELS), model(PIXELS))
+
+
+def test_what_is_frozen_stays_frozen():
+    import timm
+
+    encoder = trained(TINY_BACKBONE)
+    encoder.embeddings.requires_grad_(False)
+    method = SimCLR.from_encoder(encoder, views=VIEWS, **SMALL)
+    frozen = {name for name, parameter in method.encoder.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in encoder.named_parameters() if name.startswith("embeddings.")}
+    model = timm.create_model("test_vit", img_size=32)
+    model.patch_embed.requires_grad_(False)
+    method = SimCLR.from_encoder(model, views=VIEWS, **SMALL)
+    frozen = {name for name, parameter in method.encoder.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"timm_model.patch_embed.proj.weight", "timm_model.patch_embed.proj.bias"}
+    towers = trained(TINY_TOWERS, CLIPModel)
+    towers.vision_model.requires_grad_(False)
+    views = [replace(view, size=32) for view in CLIP.views]
+    kept = CLIP.from_encoder(towers, views=views).encoder
+    assert not any(parameter.requires_grad for parameter in kept.vision_model.parameters())
+    assert all(parameter.requires_grad for parameter in kept.text_model.parameters())
+    with pytest.warns(UserWarning, match="all parameters of the encoder are frozen .requires_grad=False., and stay so"):
+        SimCLR.from_encoder(towers, views=VIEWS, **SMALL)
+
+
 def test_what_the_files_lack_is_named(tmp_path):
     from safetensors.torch import load_file, save_file
 

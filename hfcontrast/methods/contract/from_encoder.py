@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...encoders.features import check_image_size
 from ...encoders.given import read_given
 from ...encoders.suitability import require_encoder
+from ...encoders.timm_given import check_same_function
 from ...encoders.tower_configs import is_two_towers_config
 from ...encoders.weights import fill
 from ...errors import ArgumentError
@@ -45,6 +46,9 @@ def made_from_encoder(
     loaded, missing = fill(method.encoder, given.tensors, given.name, "encoder", least=0.0)
     if lacking := [name for name in missing if not name.endswith("mask_token")]:
         _tell(given.name, lacking, loaded)
+    if given.module is not None:
+        check_same_function(method.encoder, given.module, seen[0].size)
+    _freeze(method, given.frozen)
     method.after_loading(loaded)
     copy_teachers(method)
     if views is not None:
@@ -61,6 +65,19 @@ def _check_settings(cls: "type[Method]", settings: dict[str, Any]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise ArgumentError(f"{name}: {called(cls)} has no such setting; {hint}")
+
+
+def _freeze(method: "Method", names: frozenset[str]) -> None:
+    """Freezes what is frozen in the encoder that was given; that it is all of it is said: so the teacher of a method is, too."""
+    for name in names:
+        method.encoder.get_parameter(name).requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in method.encoder.parameters()):
+        warnings.warn(
+            "all parameters of the encoder are frozen (requires_grad=False), and stay so: only the heads are trained; "
+            "method.encoder.requires_grad_(True) trains it",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _tell(name: str, lacking: list[str], loaded: frozenset[str]) -> None:
