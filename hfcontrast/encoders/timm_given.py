@@ -81,8 +81,7 @@ def check_same_function(encoder: PreTrainedModel, model: nn.Module, size: int) -
     if first.is_meta or not (hasattr(model, "forward_features") and hasattr(own, "forward_features")):
         return
     channels = (encoder.config.model_args or {}).get("in_chans", 3)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, channels, size, size, generator=generator)
+    image = torch.linspace(0, 1000, channels * size * size).sin().view(1, channels, size, size)
     expected = _features(model, image.to(first.device, first.dtype))
     found = _features(own, image)
     if not (torch.is_tensor(expected) and torch.is_tensor(found)):
