@@ -1,6 +1,7 @@
 """Notices before the first step: phases that a run is too short for, and settings that have no effect."""
 
 from ..checksums import is_older
+from ..data.image_reader import largest_of
 from ..data.rows import Rows
 from ..encoders.config import TIMM, Backbone
 from ..encoders.layers import KINDS, named_kinds
@@ -10,6 +11,8 @@ from ..methods.contract.calling import phases_of
 from ..methods.contract.freezing import frozen_phases
 from ..recipe import Recipe
 from ..recipe.unread import unread_settings
+from ..recipe.unread_views import unread_views
+from ..recipe.views import check_recipe_views
 from ..view import View
 from .build import Training
 from .engines import launched_alone
@@ -20,6 +23,9 @@ from .schedules import schedule_phases
 def notices(training: Training) -> list[str]:
     """One sentence for each setting that has no effect in this run, and for each phase that the run is too short for."""
     found = unread_settings(training.recipe, needs_captions(type(training.method)))
+    method_class = type(training.method)
+    found += unread_views(method_class.views, check_recipe_views(method_class, training.recipe.views)[0])
+    found += small_cache(training.recipe, training.views)
     found += launched_alone() + unused_tags(training.recipe.backbone)
     if (newest := training.checkpoints.newest()) is not None:
         noted = training.checkpoints.notes(newest).get(DATA) or {}
@@ -32,6 +38,17 @@ def notices(training: Training) -> list[str]:
 def phases_missed_in(training: Training) -> list[str]:
     """One sentence for each phase that a run, whose length is known, is too short for."""
     return missed_phases(training.recipe, training.method, training.total_steps, training.loader.steps_per_epoch)
+
+
+def small_cache(recipe: Recipe, views: tuple[View, ...]) -> list[str]:
+    """A sentence where images are made smaller than the views that are cut from them."""
+    size, largest = recipe.data.cache_size, max(view.size for view in views)
+    if not isinstance(size, int) or size >= largest:
+        return []
+    return [
+        f"data.cache_size is {size}, and views have {largest} px: all of them are enlarged from fewer pixels, and are blurred; "
+        f"data.cache_size=auto takes {largest_of(views)}"
+    ]
 
 
 def unused_tags(backbone: Backbone) -> list[str]:

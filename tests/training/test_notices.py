@@ -14,8 +14,10 @@ from hfcontrast.methods.registry import get_method
 from hfcontrast.recipe import load_recipe
 from hfcontrast.recipe.sections import OptimSection
 from hfcontrast.recipe.unread import unread_settings
+from hfcontrast.recipe.unread_views import unread_views
+from hfcontrast.recipe.views import check_recipe_views
 from hfcontrast.testing import build, random_batch
-from hfcontrast.training.notices import incomparable_rows, missed_phases, missing_kinds, unused_tags
+from hfcontrast.training.notices import incomparable_rows, missed_phases, missing_kinds, small_cache, unused_tags
 from hfcontrast.training.schedules import learning_rate, schedule_phases
 
 EPOCH, BATCH = 3, 4  # steps of an epoch, images of a step
@@ -205,6 +207,45 @@ def test_settings_that_are_read_are_not_named():
     assert unread_settings(recipe(), captions=False) == []
     with_texts = recipe(text={"tokenizer": "x", "vocab_size": 600, "max_length": 9})
     assert [s.split()[0] for s in unread_settings(with_texts, captions=True)] == ["text.vocab_size"]
+
+
+@pytest.mark.parametrize(
+    "method, views, said",
+    [
+        (
+            "simclr",
+            {"all": {"cutout_size": 0.3}},
+            ["views.view.cutout_size is 0.3 and has no effect: views.view.cutout is 0"],
+        ),
+        ("simclr", {"view": {"noise_std": [0.2, 0.3]}}, ["views.view.noise_std is [0.2, 0.3]"]),
+        ("mae", {"view": {"brightness": 0.3}}, ["views.view.brightness is 0.3"]),
+        ("simclr", {"view": {"jitter": 0, "brightness": 0.3}}, []),  # switched off, and how strong it would be
+        (
+            "simclr",
+            {"view": {"jitter": 0.5, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}},
+            ["views.view.jitter is 0.5"],
+        ),
+        ("simclr", {"view": {"unaugmented": 2, "rotate": 0.5}}, ["views.view.rotate is 0.5"]),
+        ("byol", {"all": {"solarize_threshold": 99}}, []),  # one of its two views is solarized
+        (
+            "byol",
+            {"all": {"solarize_threshold": 99, "solarize": 0}},
+            ["views.view_1.solarize_t", "views.view_2.solarize_t"],
+        ),
+        ("simclr", {"view": {"cutout": 0.5, "cutout_size": 0.3}}, []),
+        ("simclr", {"all": {"jitter": 0, "brightness": 0.0, "blur": 0}}, []),  # off, in both ways
+    ],
+)
+def test_settings_of_an_operation_that_is_off_are_named(method, views, said):
+    own = get_method(method)
+    found = unread_views(own.views, check_recipe_views(own, views)[0])
+    assert len(found) == len(said) and all(map(str.startswith, found, said)), found
+
+
+def test_images_that_are_made_smaller_than_the_views_are_named():
+    views = get_method("simclr").views
+    for size, said in ((32, True), (views[0].size, False), ("auto", False), (None, False)):
+        assert bool(small_cache(recipe(data={"path": "builtin/digits", "cache_size": size}), views)) is said
 
 
 def test_what_is_shown_of_a_setting_is_what_it_has():
