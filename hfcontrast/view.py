@@ -1,7 +1,8 @@
 """View: how one kind of crop is cut from an image and augmented. Imported by methods and by data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 PROBABILITIES = (  # of the operations of a view, as its fields are called
     "horizontal_flip",
@@ -127,6 +128,29 @@ class View:
     def _require(self, condition: bool, name: str, expected: str) -> None:
         if not condition:
             raise ValueError(f"view '{self.name}': {name} is {getattr(self, name)!r}, expected {expected}")
+
+
+def as_views(views: Any) -> tuple[View, ...]:
+    """The views of one method, checked.
+
+    Args:
+        views: A list or tuple of :class:`View`.
+
+    Raises:
+        ValueError: It is something else or empty, or the views do not fit each other (see :func:`check_views`).
+    """
+    several = isinstance(views, list | tuple)
+    wrong = next((view for view in views if not isinstance(view, View)), None) if several else views
+    if wrong is not None or not views:
+        got = f"one of {type(wrong).__name__}" if several and views else "none" if several else type(views).__name__
+        hint = ": give its views, method.views" if hasattr(views, "views") else ""
+        if isinstance(views, View):
+            hint = ": put it in a list, [view]"
+        elif isinstance(views, Mapping):
+            hint = ": settings of the method's own views are set by replace, [replace(view, size=96) for view in method.views]"
+        raise ValueError(f"views: expected a list of View, got {got}{hint}")
+    check_views(tuple(views))
+    return tuple(views)
 
 
 def check_views(views: tuple[View, ...]) -> None:

@@ -1,5 +1,6 @@
 """ViewDataset: the views of a method as a map-style dataset of torch, for anybody's ``DataLoader``."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from torch.utils import data
 
+from hfcontrast.data.argument_names import as_arguments, naming_arguments
 from hfcontrast.data.augment.color import ColorAugmentation
 from hfcontrast.data.augment.execution import compile_loops
 from hfcontrast.data.batches import BatchBuilder
@@ -17,8 +19,8 @@ from hfcontrast.data.row_reader import RowReader
 from hfcontrast.data.samples import samples_of
 from hfcontrast.data.sources import Rows, Source, load_rows, rows_of
 from hfcontrast.data.unreadable import UnreadableRows
-from hfcontrast.errors import DataError
-from hfcontrast.view import View, check_views
+from hfcontrast.errors import ArgumentError, DataError
+from hfcontrast.view import View, as_views
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -42,7 +44,8 @@ class ViewDataset(data.Dataset):
     All is done in the workers, on the CPU. An unreadable row is named in a warning, and a drawn one takes its place.
 
     Args:
-        rows: What to read: a path as in :func:`~hfcontrast.data.load_rows`, a ``datasets.Dataset`` that is open, or ``Rows``.
+        rows: What to read: a path as in :func:`~hfcontrast.data.load_rows`, a ``datasets.Dataset`` that is open, or ``Rows``. Images in
+            memory become a data set by ``Dataset.from_dict({"image": images}, features=Features(image=Image()))`` of ``datasets``.
         views: The views of the method.
         seed: What every view is drawn from.
         mean: Mean of each color by which the images are normalized, for values in [0, 1]; ImageNet's by default. An encoder with released
@@ -50,10 +53,14 @@ class ViewDataset(data.Dataset):
         std: Standard deviation of each color.
         captions: Chooses and tokenizes the captions, of rows that were loaded with ``captioned=True``.
         max_unreadable: The share of unreadable rows above which a worker stops.
+        split: The split of a path, or a slice of one; None: ``train``.
+        image_column: The column with the images, of a path or a data set; None looks for it.
+        label_column: The column with the labels; None looks for it.
 
     Raises:
         DataError: The rows cannot be opened, or are a stream.
-        ValueError: The views do not fit each other.
+        ArgumentError: An argument is something else than what is said here.
+        ValueError: The views are none, or do not fit each other.
     """
 
     def __init__(
@@ -66,14 +73,33 @@ class ViewDataset(data.Dataset):
         std: Sequence[float] = IMAGENET_STD,
         captions: CaptionReader | None = None,
         max_unreadable: float = 0.01,
+        split: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
     ):
-        check_views(tuple(views))
-        self.rows, self.views, self.seed = _opened(rows), tuple(views), seed
-        rows = self.rows
+        self.views, self.seed = as_views(views), seed
+        columns = {"image_column": image_column, "label_column": label_column}
+        with naming_arguments():
+            self.rows = rows = _opened(
+                rows, split, {name: value for name, value in columns.items() if value is not None}
+            )
+        for name, values in (("mean", mean), ("std", std)):
+            _check_per_channel(name, values, rows.reader.channels)
+        if rows.reader.channels != 3:
+            self.views = tuple(view.without_color() for view in self.views)
         images = replace(rows.reader, detail=detail_of(self.views))
         path = captions.path if captions else None
         self._reader = RowReader(rows.dataset, rows.columns, path, rows.tensors, images, rows.labels)
-        self._builder = BatchBuilder(self.views, seed, rows.labeled, rows.columns, captions, rows.tensors, rows.labels)
+        self._builder = BatchBuilder(
+            self.views,
+            seed,
+            rows.labeled,
+            rows.columns,
+            captions,
+            rows.tensors,
+            rows.labels,
+            channels=rows.reader.channels,
+        )
         self._augmentation = ColorAugmentation(self.views, mean, std, channels_last=False)
         self._unreadable = UnreadableRows(rows.description, max_unreadable, rows.num_rows)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # workers that live on see what is set
@@ -102,6 +128,7 @@ class ViewDataset(data.Dataset):
         """The samples of several rows, which torch's ``DataLoader`` asks for at once: that is faster than one by one.
 
         Raises:
+            ArgumentError: A row is no number, such as a slice.
             IndexError: There is no such row.
             DataError: Too many rows are unreadable.
         """
@@ -109,21 +136,39 @@ class ViewDataset(data.Dataset):
         unreadable: dict[str, str] = {}
         samples = samples_of(self._reader, wanted, self.epoch, self.seed, unreadable)
         batch = self._augmentation(self._builder.build(samples, len(wanted)), "cpu")
-        self._unreadable.add(unreadable)
+        with naming_arguments():
+            self._unreadable.add({name: as_arguments(cause) for name, cause in unreadable.items()})
         return [{name: values[number] for name, values in batch.items()} for number in range(len(wanted))]
 
 
-def _place(row: int, count: int) -> int:
+def _place(row: Any, count: int) -> int:
+    if not hasattr(row, "__index__"):
+        raise ArgumentError(
+            f"a row is asked for by its number, and not by {row!r}: some of them are torch.utils.data.Subset(views, range(0, 2))"
+        )
     place = int(row)
     if not -count <= place < count:
         raise IndexError(f"there is no row {place} among {count}")
     return place % count
 
 
-def _opened(rows: Any) -> Rows:
+def _check_per_channel(name: str, values: Any, channels: int) -> None:
+    """Refuses what has not one number for each channel."""
+    try:
+        count = len([float(value) for value in values])
+    except (TypeError, ValueError):
+        count = None
+    if count != channels:
+        raise ArgumentError(
+            f"{name}: got {values!r}, expected one number for each of the {channels} channels of the images", name
+        )
+
+
+def _opened(rows: Any, split: str | None, columns: dict[str, Any]) -> Rows:
     """The rows of a path or a data set, map-style.
 
     Raises:
+        ArgumentError: They are something else, or open with what would choose among them.
         DataError: They are a stream, or a dict of splits.
     """
     if isinstance(rows, DatasetDict | IterableDatasetDict):
@@ -132,8 +177,21 @@ def _opened(rows: Any) -> Rows:
         raise DataError(
             "a stream has no rows by number: take hfcontrast.data.TrainLoader, or load it with streaming=False"
         )
+    if isinstance(rows, Rows | Dataset) and split is not None:
+        raise ArgumentError(f"split: {split!r} is a split of a path, and rows are open already: leave it out", "split")
     if isinstance(rows, Rows):
+        if columns:
+            name = next(iter(columns))
+            raise ArgumentError(f"{name}: the columns of Rows are chosen already: give it to load_rows", name)
         return rows
     if isinstance(rows, Dataset):
-        return rows_of(rows, len(rows), "the data set")
-    return load_rows(rows if isinstance(rows, Source) else str(rows))
+        return rows_of(rows, len(rows), "the data set", **columns)
+    if isinstance(rows, str | os.PathLike):
+        rows = os.fspath(rows)
+    elif not isinstance(rows, Source):
+        raise ArgumentError(
+            f"rows: got {type(rows).__name__}, expected a path, a datasets.Dataset or Rows: of paths, PIL images or arrays (H, W, C) of uint8 "
+            'datasets.Dataset.from_dict({"image": images}, features=datasets.Features(image=datasets.Image())) makes one',
+            "rows",
+        )
+    return load_rows(rows, split=split or "train", **columns)

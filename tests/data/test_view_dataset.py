@@ -8,13 +8,15 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from datasets import Dataset, DatasetDict, Image
+from datasets import Dataset, DatasetDict, Features, Image
 from torch.utils.data import DataLoader
 
 from hfcontrast.data import ColorAugmentation, TrainLoader, ViewDataset, load_rows
+from hfcontrast.data.argument_names import as_arguments
 from hfcontrast.data.captions import CaptionReader, all_captions, captions_of
+from hfcontrast.data.sources import rows_of
 from hfcontrast.data.tokenizer import train_tokenizer
-from hfcontrast.errors import DataError
+from hfcontrast.errors import ArgumentError, DataError
 from hfcontrast.methods.dino import DINO
 
 VIEWS = tuple(replace(view, size=32 if view.size == 224 else 16) for view in DINO.views)
@@ -93,6 +95,59 @@ def test_what_has_no_rows_by_number_is_refused(rows):
     assert len(views) == 24 and int(views[-1]["index"]) == 23
     with pytest.raises(IndexError, match="no row 24 among 24"):
         views[24]
+
+
+def test_images_in_memory_are_refused_with_what_makes_rows_of_them(tmp_path):
+    """What the sentence says makes rows of images of Pillow, arrays and paths alike."""
+    array = np.full((20, 20, 3), 50, np.uint8)
+    (tmp_path / "a.png").write_bytes(_png(50))
+    lists = [[PIL.Image.fromarray(array)], [array], [str(tmp_path / "a.png")]]
+    found = []
+    for given in (*lists, torch.zeros(2, 3, 20, 20), torch.utils.data.TensorDataset(torch.zeros(2)), 3):
+        with pytest.raises(ArgumentError, match=f"rows: got {type(given).__name__}, expected a path, .* makes one"):
+            ViewDataset(given, VIEWS)
+        if isinstance(given, list):
+            made = Dataset.from_dict({"image": given}, features=Features(image=Image()))
+            found.append(ViewDataset(made, VIEWS[:1])[0]["pixel_values"])
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_arguments_that_are_something_else_are_said(rows):
+    with pytest.raises(ValueError, match="views: expected a list of View, got type: give its views, method.views"):
+        ViewDataset(rows, DINO)
+    for mean in (0.5, (0.5, 0.5), "abc", (0.5, None, 0.5)):
+        with pytest.raises(ArgumentError, match="mean: got .*, expected one number for each of the 3 channels"):
+            ViewDataset(rows, VIEWS, mean=mean)
+    with pytest.raises(ArgumentError, match="a row is asked for by its number, and not by slice"):
+        ViewDataset(rows, VIEWS)[0:2]
+    for name in ("split", "image_column"):
+        with pytest.raises(ArgumentError, match=f"{name}: "):
+            ViewDataset(rows, VIEWS, **{name: "train"})
+
+
+def test_errors_name_the_arguments_that_there_are(tmp_path):
+    """Settings of a recipe, such as data.path, are none of a dataset of views."""
+    images = [{"bytes": _png(50), "path": None}] * 2 + [{"bytes": b"broken", "path": None}]
+    features = Features(left=Image(), right=Image(decode=False))
+    dataset = Dataset.from_dict({"left": images[:1] * 3, "right": images}, features=features)
+    with pytest.raises(DataError, match="cannot be read.* or raise max_unreadable"):
+        ViewDataset(dataset, VIEWS[:1], image_column="right")[2]
+    with pytest.raises(DataError, match="^rows /nowhere/at/all.png does not exist"):
+        ViewDataset("/nowhere/at/all.png", VIEWS)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.png").write_bytes(_png(50))
+    with pytest.raises(DataError, match="has no split 'other'.*: set split=train$"):
+        ViewDataset(str(tmp_path), VIEWS, split="other")
+    assert as_arguments("set data.data_dir, not my.data.path") == (
+        "set data_dir of hfcontrast.data.load_rows, not my.data.path"
+    )
+
+
+def test_images_of_one_channel_have_views():
+    gray = Dataset.from_dict({"image": [np.full((20, 20), 50, np.uint8)]}, features=Features(image=Image()))
+    rows = rows_of(gray, 1, "gray")
+    rows = replace(rows, reader=replace(rows.reader, channels=1))
+    assert ViewDataset(rows, VIEWS[:1], mean=(0.5,), std=(0.5,))[0]["pixel_values"].shape == (1, 1, 32, 32)
 
 
 def _png(level):

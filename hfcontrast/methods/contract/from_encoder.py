@@ -12,7 +12,7 @@ from ...encoders.timm_given import check_same_function
 from ...encoders.tower_configs import is_two_towers_config
 from ...encoders.weights import fill
 from ...errors import ArgumentError
-from ...view import View, check_views
+from ...view import View, as_views
 from .arguments import needs_captions
 from .declaration import called
 from .modules import copy_teachers
@@ -29,8 +29,7 @@ def made_from_encoder(
 ) -> "Method":
     """See :meth:`hfcontrast.Method.from_encoder`."""
     _check_settings(cls, settings)
-    own = tuple(cls.views if views is None else views)
-    check_views(own)
+    own = as_views(cls.views if views is None else views)
     seen = [view for view in own if view.name not in cls.view_encoders]
     with_texts = needs_captions(cls)
     given = read_given(encoder, [view.size for view in seen], with_texts)
