@@ -23,7 +23,7 @@ from .evaluation.tuned import Tuned
 from .publishing.processor import build_processor, published_ratio, with_tokenizer
 from .recipe import Recipe
 from .recipe.published import data_name
-from .recipe.tasks import evaluation_tasks
+from .recipe.tasks import evaluation_tasks, named_refusal
 from .run_budget import within_time
 from .run_overlap import without_labeled_fifth
 from .training.baseline import CODE
@@ -167,7 +167,7 @@ def possible_tasks(
         require(lacking, f"eval.tasks.{name}", rows, _HINTS)
         if evaluator.trains:
             check_whole_weights(training, name)
-        with under(f"eval.tasks.{name}"):
+        with under(f"eval.tasks.{name}"), named_refusal(name, named):
             evaluator.check(encoder, rows, settings)
         found[name] = task
     return found

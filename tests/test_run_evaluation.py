@@ -7,7 +7,10 @@ from PIL import Image as PILImage
 
 from hfcontrast.data import load_rows
 from hfcontrast.errors import DataError
+from hfcontrast.evaluation.rows import EvaluationRows
+from hfcontrast.evaluation.zero_shot_task import ZeroShotEvaluator
 from hfcontrast.recipe import load_recipe
+from hfcontrast.recipe.tasks import named_refusal
 from hfcontrast.run_evaluation import draws_rows, held_out
 
 LABELS = ClassLabel(names=["a", "b"])
@@ -75,3 +78,25 @@ def test_conditions_say_where_rows_are_drawn(tmp_path):
 
     assert drawn("fifth") and not drawn("splits") and not drawn("unlabeled")
     assert drawn("splits", max_test=5) and drawn("splits", max_train=5) and not drawn("splits", max_train=10)
+
+
+def test_a_task_that_the_data_lacks_is_named_by_its_setting_with_the_way_to_leave_it_out(tmp_path):
+    DatasetDict(test=data(6)).save_to_disk(tmp_path / "unlabeled")
+    rows = EvaluationRows(None, make=lambda rows: None, source={"path": str(tmp_path / "unlabeled")}, split="test")
+    evaluator = ZeroShotEvaluator()
+    settings = evaluator.settings_class(tasks=[{"label_column": "label", "split": "test"}])
+    with pytest.raises(DataError) as caught, named_refusal("zero-shot", named=False):
+        evaluator.check(None, rows, settings)
+    told = str(caught.value)
+    assert told.startswith("eval.zero_shot: task 1 of zero-shot classification (label_column: label, split: test): ")
+    assert "has no column 'label'" in told and told.endswith("; eval.zero_shot=[] leaves that evaluation out")
+    with (
+        pytest.raises(DataError, match="^eval.tasks.zero-shot: task 1 .*; eval.tasks.zero-shot=false leaves that"),
+        named_refusal("zero-shot", named=True),
+    ):
+        evaluator.check(None, rows, settings)
+    with (
+        pytest.raises(DataError, match="^eval.tasks.own: no; eval.tasks.own=false leaves that evaluation out"),
+        named_refusal("own", named=False),
+    ):
+        raise DataError("no")

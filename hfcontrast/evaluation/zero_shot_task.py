@@ -99,8 +99,15 @@ class ZeroShotEvaluator(Evaluator):
         titles = [task.title for task in settings.tasks]
         if doubled := next((title for title in titles if titles.count(title) > 1), None):
             raise DataError(f"two zero-shot tasks are called {doubled!r}: give them a name, task: ...")
-        for task in settings.tasks:
-            self._task(rows, task)
+        for number, task in enumerate(settings.tasks, start=1):
+            try:
+                self._task(rows, task)
+            except DataError as error:
+                given = task.model_dump(include={"path", "name", "split", "label_column"}, exclude_none=True)
+                named = ", ".join(f"{key}: {value}" for key, value in given.items())
+                raise DataError(
+                    f"task {number} of zero-shot classification ({named or task.title}): {error}"
+                ) from error
 
     def evaluate(self, encoder, rows, settings):
         from .counts import behind

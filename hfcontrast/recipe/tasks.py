@@ -1,12 +1,13 @@
 """What a recipe evaluates: `eval.tasks`, the short forms of it, and their check by the settings that evaluators declare."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ..errors import PluginError
+from ..errors import DataError, PluginError
 from .wording import did_you_mean, mismatch, show
 
 if TYPE_CHECKING:
@@ -87,6 +88,26 @@ SHORT_FORMS = {
     "zero_shot": "tasks.zero-shot.tasks",
     "retrieval": "tasks.retrieval",
 }
+
+
+@contextmanager
+def named_refusal(name: str, named: bool) -> Iterator[None]:
+    """Says which setting asked for the evaluator that refuses some data, and how to leave it out.
+
+    Args:
+        name: The evaluator's name.
+        named: Whether `eval.tasks` names it; else its short form does, or nothing.
+
+    Raises:
+        DataError: As inside, with both.
+    """
+    try:
+        yield
+    except DataError as error:
+        shorts = [] if named else [key for key, of in SHORT_FORMS.items() if of.startswith(f"tasks.{name}")]
+        key = f"eval.{shorts[0]}" if shorts else f"eval.tasks.{name}"
+        leave = f"{key}=[]" if key == "eval.zero_shot" else f"eval.tasks.{name}=false"
+        raise DataError(f"{key}: {error}; {leave} leaves that evaluation out") from error
 
 
 def check_tasks(section: "EvalSection") -> list[Found]:
