@@ -12,7 +12,7 @@ from ..errors import CheckpointError, RecipeError
 from ..paths import local_path, quoted
 from ..recipe import Recipe, differences, load_recipe
 from ..recipe.fingerprint import LENGTH, same_but_length
-from ..recipe.named import recipe_file
+from ..recipe.named import ENDINGS, recipe_file, shipped_recipes
 from ..recipe.precedence import is_shared, shared_beside
 from ..recipe.published import own_recipe, published_values
 from ..recipe.tasks import described_settings, evaluation_tasks
@@ -113,7 +113,12 @@ def plan(
             option = "--output" if key == "train.output" else "--seeds"
             raise RecipeError(f"{override}: the comparison sets {key} of every run itself: use {option}")
     shared = Path(common) if common is not None else None
-    files = [file for file in map(recipe_file, recipes) if not is_shared(file) and not (shared and _same(file, shared))]
+    files = [
+        file
+        for given in recipes
+        for file in _files_of(given)
+        if not is_shared(file) and not (shared and _same(file, shared))
+    ]
     if not files:
         raise RecipeError(
             f"{', '.join(map(str, recipes)) or 'no file'}: no recipe to train: name those that share it too"
@@ -128,8 +133,24 @@ def plan(
             arguments = [*DEFAULTS, *added, *overrides, *own, f"train.output={quoted(folder)}"]
             if same := next((run for run in runs if run.folder == folder), None):
                 raise RecipeError(f"{file}: {same.file} has the same name or seed, and so the same folder {folder}")
-            runs.append(PlannedRun(name, file, arguments, load_recipe(file, arguments, common=beside), beside))
+            recipe = load_recipe(file, arguments, common=beside)
+            if recipe.publish.push_to:
+                raise RecipeError(
+                    f"publish.push_to is {recipe.publish.push_to}, to which every run of the comparison would be pushed: leave it out (publish.push_to= on the "
+                    "command line), and push the best one with `hfcontrast push`"
+                )
+            runs.append(PlannedRun(name, file, arguments, recipe, beside))
     return runs
+
+
+def _files_of(given: str | Path) -> list[Path]:
+    """The file of a recipe, or those of a folder that is named: of the working folder, else of the shipped ones."""
+    folder = Path(given)
+    if not folder.is_dir():
+        shipped = [recipe.file for recipe in shipped_recipes().get(folder.as_posix().removeprefix("recipes/"), [])]
+        return shipped or [recipe_file(given)]
+    inside = sorted(file for file in folder.iterdir() if file.suffix in ENDINGS and not file.name.startswith("."))
+    return inside or [recipe_file(given)]  # which is refused, with what to name
 
 
 def _same(file: Path, other: Path) -> bool:

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 from ..view import View
 
-# What each field is a part of: it is read only where the other one is not 0, and of crops of another view not at all.
+# What each field is a part of: it is read only where the other one is not 0. Strengths of the color jitter are none: recipes share them,
+# and switch it off beside them.
 _PARTS = {
-    "brightness": "jitter",
-    "contrast": "jitter",
-    "saturation": "jitter",
-    "hue": "jitter",
     "blur_sigma": "blur",
     "noise_std": "noise",
     "solarize_threshold": "solarize",
@@ -30,10 +27,7 @@ def unread_views(own: Sequence[View], views: Sequence[View]) -> list[str]:
     for before, view in zip(own, views, strict=True):
         if not view.count:
             continue
-        switched_off = bool(before.jitter) and not view.jitter  # by the recipe, beside which its strengths may stand
         for field in (*_PARTS, *_CROPS, "jitter"):
-            if field in _STRENGTHS and switched_off:
-                continue
             if getattr(before, field) != (value := getattr(view, field)) and value != 0:  # which changes nothing
                 causes.setdefault(field, {})[view.name] = _cause(view, field)
     return [

@@ -180,3 +180,19 @@ def test_unequal_texts_and_towers_are_named(recipe_file, tmp_path):
         )
     )
     assert unequal_settings(plan([files[1], three], [], tmp_path)) == ["backbone.text_config"]
+
+
+def test_a_folder_stands_for_its_recipes_without_what_they_share(tmp_path):
+    for given in ("recipes/comparison/augmentations", "comparison/augmentations"):
+        names = [run.name for run in plan([given], [], tmp_path)]
+        assert names == ["blur", "color", "crop", "cutout", "noise", "rotate", "sobel"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match="is a folder|there are no recipes"):
+        plan([tmp_path / "empty"], [], tmp_path)
+
+
+def test_runs_of_a_comparison_are_not_pushed_to_one_repository(tmp_path):
+    with pytest.raises(RecipeError, match="publish.push_to is me/all, to which every run"):
+        plan(["comparison/augmentations"], ["publish.push_to=me/all"], tmp_path)
+    runs = plan(["comparison/augmentations"], ["publish.push_to="], tmp_path)
+    assert len(runs) == 7

@@ -218,7 +218,6 @@ def test_settings_that_are_read_are_not_named():
             ["views.view.cutout_size is 0.3 and has no effect: views.view.cutout is 0"],
         ),
         ("simclr", {"view": {"noise_std": [0.2, 0.3]}}, ["views.view.noise_std is [0.2, 0.3]"]),
-        ("mae", {"view": {"brightness": 0.3}}, ["views.view.brightness is 0.3"]),
         ("simclr", {"view": {"jitter": 0, "brightness": 0.3}}, []),  # switched off, and how strong it would be
         (
             "simclr",
