@@ -22,6 +22,7 @@ from .contract.forward import checked_batch, declare_forward, returned
 from .contract.freezing import Frozen
 from .contract.from_encoder import made_from_encoder
 from .contract.frozen_features import FrozenFeatures
+from .contract.kept_views import KeptViews
 from .contract.loading import check_model_type, make_whole, with_own_names
 from .contract.modules import ModulesOfMethod, copy_teachers
 from .contract.moved import keep_moved_members
@@ -33,7 +34,7 @@ from .registry import class_made
 __all__ = ["BySetting", "Frozen", "FrozenFeatures", "Method", "MethodConfig", "MethodOutput", "Phase", "Progress"]
 
 
-class Method(ModulesOfMethod):
+class Method(KeptViews, ModulesOfMethod):
     """A self-supervised method: an encoder, heads beside it, and three steps.
 
     A subclass sets ``config_class`` and ``views``, builds its heads in ``__init__`` (ending with ``self.post_init()``) and
@@ -100,9 +101,8 @@ class Method(ModulesOfMethod):
         self.encoder = build_encoder(config.backbone_config)
         self.supports_gradient_checkpointing = encoder_can(self.encoder)
         self.feature_size = feature_size(self.encoder)
-        self._momentum_update = None
         self._finished: tuple[str, ...] | None = None  # the parameters that post_init has found
-        self._computing = False
+        self._momentum_update, self._computing = None, False
         self._still: tuple[str, ...] = ()
         self._unstepped_passes, self._draws_by_key = 0, False  # see contract/unstepped.py
 
@@ -282,7 +282,7 @@ class Method(ModulesOfMethod):
             encoder: A model of transformers (of one with a head for a task the model below it), a model of ``timm.create_model``, or
                 the folder or Hub name of one. Its weights are copied, in float32; frozen ones stay frozen. Of a model with an image and a text tower the image
                 tower is taken, by methods that learn from texts the whole model.
-            views: Views other than the method's own, such as smaller ones; they become ``method.views``.
+            views: Views other than the method's own, such as smaller ones; they become ``method.views``, and are saved with it.
             settings: Those of the method's configuration.
 
         Raises:

@@ -142,6 +142,8 @@ def build_method(
                 ". The images of a stream are not numbered: use data.streaming=false, or a method without a memory bank"
             )
         raise RecipeError(f"method '{recipe.method.name}' cannot be built: {error}{hint}") from error
+    if views != method_class.views:
+        method.views = views  # which saved methods have
     check_built(method)
     _check_sizes(method.encoder, recipe, _own_views(method_class, views))
     for view in views:

@@ -1,5 +1,6 @@
 """From an encoder to a method: every form of encoder keeps its weights; settings, views and what cannot be used."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -191,6 +192,30 @@ def test_what_is_frozen_stays_frozen():
     assert all(parameter.requires_grad for parameter in kept.text_model.parameters())
     with pytest.warns(UserWarning, match="all parameters of the encoder are frozen .requires_grad=False., and stay so"):
         SimCLR.from_encoder(towers, views=VIEWS, **SMALL)
+
+
+def test_the_views_are_saved_with_the_method(tmp_path):
+    encoder = trained(TINY_BACKBONE)
+    SimCLR.from_encoder(encoder, views=VIEWS, **SMALL).save_pretrained(tmp_path / "given")
+    loaded = AutoModel.from_pretrained(tmp_path / "given")
+    assert loaded.views == tuple(VIEWS) and SimCLR.views[0].size == 224
+    loaded.views = tuple(replace(view, size=24, blur=0.25) for view in VIEWS)
+    loaded.save_pretrained(tmp_path / "changed")
+    again = SimCLR.from_pretrained(tmp_path / "changed")
+    assert again.views == loaded.views
+    again.views = SimCLR.views
+    again.save_pretrained(tmp_path / "own")
+    settings = json.loads((tmp_path / "own/config.json").read_text())
+    assert "training_views" not in settings  # as earlier versions wrote it
+    assert SimCLR.from_pretrained(tmp_path / "own").views == SimCLR.views
+
+
+def test_views_that_a_file_cannot_have_are_said():
+    config = SimCLR.config_class(backbone_config=TINY_BACKBONE, training_views=[{"name": "view", "dimension": 3}])
+    with pytest.raises(ArgumentError, match="training_views of the method's configuration: .*dimension"):
+        SimCLR(config)
+    with pytest.raises(ArgumentError, match="training_views: .*SimCLR has no such setting"):
+        SimCLR.from_encoder(trained(TINY_BACKBONE), training_views=[])
 
 
 def test_what_the_files_lack_is_named(tmp_path):

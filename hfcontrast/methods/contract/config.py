@@ -29,6 +29,7 @@ class MethodConfig(PreTrainedConfig):
 
     Args:
         backbone_config: Configuration of the encoder: any vision model of transformers, or ``TimmWrapperConfig``.
+        training_views: The fields of the method's views, where they are other than its class's; written by ``save_pretrained``.
     """
 
     sub_configs = {"backbone_config": AutoConfig}
@@ -38,6 +39,7 @@ class MethodConfig(PreTrainedConfig):
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["metrics", "state"]  # a Trainer's predictions are embeddings
 
     backbone_config: dict | PreTrainedConfig | None = None
+    training_views: list[dict[str, Any]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -69,7 +71,8 @@ class MethodConfig(PreTrainedConfig):
 
         Where a configuration was loaded from is no part of a file, as in transformers: it may be a folder of one's own.
         """
-        return _without_origin(self.to_dict())
+        settings = _without_origin(self.to_dict())
+        return {name: value for name, value in settings.items() if name != "training_views" or value is not None}
 
 
 def _without_origin(settings: dict[str, Any]) -> dict[str, Any]:

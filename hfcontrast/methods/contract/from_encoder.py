@@ -15,6 +15,7 @@ from ...errors import ArgumentError
 from ...view import View, as_views
 from .arguments import needs_captions
 from .declaration import called
+from .kept_views import keep_views
 from .modules import copy_teachers
 from .settings import method_fields
 
@@ -52,6 +53,7 @@ def made_from_encoder(
     copy_teachers(method)
     if views is not None:
         method.views = own
+        keep_views(method)
     return method.train()
 
 

@@ -20,6 +20,7 @@ from .statements import bound, changed, handed_over, stored, without_encoder
 
 _ROOT = __name__.partition(".")[0]
 _PROGRESS = f"{_ROOT}.methods.contract.progress"  # the home of Phase
+_OF_METHODS = {"backbone_config", "training_views"}  # fields of every method's configuration that are no settings
 _LIGHT = {"huggingface_hub.dataclasses", "huggingface_hub.errors", f"{_ROOT}.view", f"{_ROOT}.errors", _PROGRESS}
 _HOMES = {_ROOT, f"{_ROOT}.methods.base", f"{_ROOT}.methods.config"}  # of Method and MethodConfig
 
@@ -234,16 +235,16 @@ class Source:
 
 @cache
 def inherited_fields() -> frozenset[str]:
-    """The fields that every configuration has from transformers."""
+    """The fields that every configuration of a method has: transformers' and ``MethodConfig``'s."""
     if "transformers.configuration_utils" in sys.modules:
         from dataclasses import fields
 
         from transformers import PreTrainedConfig
 
-        return frozenset(field.name for field in fields(PreTrainedConfig)) | {"backbone_config"}
+        return frozenset(field.name for field in fields(PreTrainedConfig)) | _OF_METHODS
     spec = _spec("transformers.configuration_utils")
     tree = ast.parse(decode_source(Path(spec.origin).read_bytes()))
     classes = [item for item in tree.body if isinstance(item, ast.ClassDef) and item.name == "PreTrainedConfig"]
     items = [item for item in classes[0].body if isinstance(item, ast.AnnAssign)]
     names = {item.target.id for item in items if "ClassVar" not in ast.unparse(item.annotation)}
-    return frozenset(names) | {"backbone_config"}
+    return frozenset(names) | _OF_METHODS
