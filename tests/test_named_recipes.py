@@ -11,6 +11,7 @@ import hfcontrast.recipe.named as named
 from hfcontrast.commands.cli import main
 from hfcontrast.errors import RecipeError
 from hfcontrast.recipe import load_recipe
+from hfcontrast.recipe.missing import missing
 from hfcontrast.recipe.named import recipe_file, shipped_folder, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +127,9 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(words, said, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     assert main(["recipes", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_names_of_nothing_lead_to_the_list_and_a_folder_names_all_its_recipes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "`hfcontrast recipes` lists" in missing(Path("nope"))
+    assert "photos/simclr_small_gpu" in missing(Path("photos"))

@@ -26,7 +26,7 @@ def missing(file: Path) -> str:
     text, folder = f"{file}: no such recipe", file.parent
     local = folder.is_dir() and any(_nearest(file, _recipes_in(there)) for there in (folder, folder / _RECIPES))
     if not local and (shipped := [recipe.name for recipe in shipped_recipes().get(file.as_posix(), [])]):
-        return f"{file} is a folder of shipped recipes; name one of them: {', '.join(shipped[:_SHOWN])}"
+        return f"{file} is a folder of shipped recipes; name one of them: {', '.join(shipped)}"
     if not local and (meant := nearest_shipped(str(file))):
         return f"{text}; did you mean the shipped recipe {meant}? `hfcontrast recipes` lists them"
     if not folder.is_dir():
@@ -38,7 +38,7 @@ def missing(file: Path) -> str:
     for place in folders:
         if names := _listed(_recipes_in(place)):
             return f"{text}; recipes in {place}: {names}"
-    return f"{text}; there are no recipes in {folder}"
+    return f"{text}; there are no recipes in {folder}; `hfcontrast recipes` lists the shipped ones"
 
 
 def missing_shared(file: Path) -> str:
