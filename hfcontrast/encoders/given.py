@@ -61,6 +61,10 @@ def read_given(encoder: Any, sizes: list[int], with_texts: bool = False) -> Give
     else:
         encoder = _body(encoder)
         config, tensors, frozen = _of_transformers(encoder, with_texts, drawn)
+    if any(value.is_meta for value in tensors.values()):
+        raise ArgumentError(
+            "encoder: its weights are on the meta device, where they have no values: load it on a device, as AutoModel.from_pretrained(NAME) does"
+        )
     in_float32(config)
     if read is None or os.path.isdir(read):
         config.name_or_path = ""  # a path of this machine, which saved methods would tell

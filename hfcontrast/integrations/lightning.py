@@ -1,7 +1,7 @@
 """LightningMethod: a method as a ``LightningModule``. Needs the package ``lightning`` (the extra ``hfcontrast[lightning]``)."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from accelerate.utils import convert_to_fp32
@@ -52,6 +52,11 @@ class LightningMethod(LightningModule):
         super().__init__()
         if not isinstance(method, Method):
             raise ArgumentError(f"LightningMethod: expected a method of hfcontrast, got {type(method).__name__}")
+        if optimizer is not None and not callable(optimizer):
+            raise ArgumentError(
+                f"LightningMethod: optimizer is {type(optimizer).__name__}, expected a function that makes one of the method: "
+                "lambda method: torch.optim.AdamW(method.parameters(), lr=1e-3)"
+            )
         self.method = method
         self.make_optimizer, self.seed, self.synchronized = optimizer, seed, sync_batchnorm
         self._steps = StepCalls(method)
@@ -98,7 +103,16 @@ class LightningMethod(LightningModule):
             self._steps.begin(self._progress())
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The loss of a micro-batch."""
+        """The loss of a micro-batch.
+
+        Raises:
+            ArgumentError: The batch has no names.
+        """
+        if not isinstance(batch, Mapping):
+            raise ArgumentError(
+                f"LightningMethod: the batch is a {type(batch).__name__}, expected a dict of the entries that {type(self.method).__name__} takes, "
+                "such as pixel_values (B, V, C, H, W), as a loader of ViewDataset has them"
+            )
         output = self.method(**batch)
         if "mixed" in str(self.trainer.precision):  # as accelerate does
             output = convert_to_fp32(output)

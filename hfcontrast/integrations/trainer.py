@@ -46,10 +46,16 @@ class MethodCallback(TrainerCallback):
         """Looks at the engine, and prepares the method before the model is wrapped.
 
         Raises:
-            ArgumentError: There is no method in the model.
+            ArgumentError: There is no method in the model, or ``label_smoothing_factor`` is set, with which the Trainer takes the labels
+                out of the batch.
             LauncherError: The Trainer was started with an engine in which a method's state would be another one.
         """
         check_engine(args)
+        if args.label_smoothing_factor:
+            raise ArgumentError(
+                f"MethodCallback: label_smoothing_factor is {args.label_smoothing_factor}, with which the Trainer takes the labels out of the "
+                "batch and computes a loss of its own: leave it at 0, as the loss is the method's"
+            )
         self._prepare(_method_of(model), args)
 
     def on_train_begin(

@@ -106,7 +106,7 @@ class InstDisc(Method):
         if config.num_images is None or config.num_images < 2:
             raise ValueError(
                 f"instdisc has a memory bank with a row for every image of the data set, and num_images is {config.num_images}: set "
-                "method.num_images to their number, 2 or more (the training does it)"
+                "method.num_images to their number, 2 or more (hfcontrast train does it)"
             )
         self.head = nn.Linear(self.feature_size, config.projection_dim)
         self.bank = MemoryBank(config.num_images, config.projection_dim, config.bank_momentum)

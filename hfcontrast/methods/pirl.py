@@ -104,7 +104,7 @@ class PIRL(Method):
         if config.num_images is None or config.num_images < 2:
             raise ValueError(
                 f"pirl has a memory bank with a row for every image of the data set, and num_images is {config.num_images}: set "
-                "method.num_images to their number, 2 or more (the training does it)"
+                "method.num_images to their number, 2 or more (hfcontrast train does it)"
             )
         self._unit = patch_size(self.encoder) or 1
         require_whole_patches(config.patch_size, self._unit)

@@ -112,6 +112,11 @@ def test_views_of_a_dataset_are_those_of_the_epoch(tmp_path):
 def test_what_cannot_be_trained_is_said(tmp_path):
     with pytest.raises(ArgumentError, match="expected a method of hfcontrast, got Linear"):
         LightningMethod(torch.nn.Linear(2, 2))
+    method = small("byol")
+    with pytest.raises(ArgumentError, match="optimizer is AdamW, expected a function that makes one of the method"):
+        LightningMethod(method, optimizer_of(method))
+    with pytest.raises(ArgumentError, match="the batch is a tuple, expected a dict of the entries that BYOL takes"):
+        LightningMethod(method, optimizer_of).training_step((torch.zeros(2, 2, 3, 32, 32), torch.zeros(2)), 0)
     with pytest.raises(ArgumentError, match="has no optimizer: give one"):
         trainer_of(tmp_path).fit(LightningMethod(small("byol")), loader_of("byol"))
     with pytest.raises(TrainingError, match="need the length of the training"):

@@ -117,6 +117,10 @@ def test_other_models_and_engines_are_refused(tmp_path):
     linear = torch.nn.Linear(2, 2)
     with pytest.raises(ArgumentError, match="the Trainer's model is Linear, expected a method"):
         Trainer(linear, TrainingArguments(str(tmp_path), use_cpu=True, report_to=[]), callbacks=[MethodCallback()])
+    with pytest.raises(
+        ArgumentError, match="label_smoothing_factor is 0.1, with which the Trainer takes the labels out"
+    ):
+        trainer_of(small("byol"), "byol", tmp_path, label_smoothing_factor=0.1)
     for told, words in (
         (SimpleNamespace(deepspeed=None, fsdp=["full_shard"], n_gpu=1), "FSDP"),
         (SimpleNamespace(deepspeed=None, fsdp=[], n_gpu=2), "2 copies"),

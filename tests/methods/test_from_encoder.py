@@ -101,7 +101,24 @@ def test_two_towers_stay_together_and_give_their_image_tower():
         CLIP.from_encoder(trained(TINY_BACKBONE), views=views)
 
 
+def test_views_that_are_none_are_said():
+    for views, words in (
+        (3, "got int$"),
+        ([], "got none$"),
+        ([VIEWS[0], 32], "got one of int$"),
+        (VIEWS[0], r"got View: put it in a list, \[view\]"),
+        ({"view": {"size": 32}}, "got dict: settings of the method's own views are set by replace"),
+        (SimCLR, "give its views, method.views"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"views: expected a list of View, {words}" if views is not SimCLR else words
+        ):
+            SimCLR.from_encoder("nowhere/at-all", views=views)
+
+
 def test_what_is_no_encoder_is_said(tmp_path):
+    with torch.device("meta"), pytest.raises(ArgumentError, match="its weights are on the meta device"):
+        SimCLR.from_encoder(build_encoder(whole_config(TINY_BACKBONE, "vit")), views=VIEWS)
     with pytest.raises(ArgumentError, match="expected a model of transformers .*; got Linear"):
         SimCLR.from_encoder(torch.nn.Linear(2, 2))
     with pytest.raises(ArgumentError, match="got dict"):

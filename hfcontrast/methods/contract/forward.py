@@ -78,8 +78,17 @@ def checked_batch(method: "Method", values: tuple[Any, ...], batch: dict[str, An
             )
     for key in dict.fromkeys(view.key for view in method.views):
         value = batch.get(key)
-        if isinstance(value, Tensor) and value.ndim in (3, 4) and key in entries:
+        if value is None or key not in entries:
+            continue
+        if not isinstance(value, Tensor):
+            raise ArgumentError(
+                f"{key}: {_called(method)} takes a tensor (B, V, C, H, W), and got {type(value).__name__}: torch.as_tensor makes one of an "
+                "array, torch.stack of a list of tensors",
+                key,
+            )
+        if value.ndim in (3, 4):
             raise ArgumentError(_without_views(method, key, value), key)
+    _check_index(method, batch.get("index"))
     return batch
 
 
@@ -154,6 +163,19 @@ def _by_position(method: "Method", named: list[str], values: tuple[Any, ...], ba
     if twice := next((name for name in placed if name in batch), None):
         raise ArgumentError(f"{twice}: {_called(method)} got it twice, by position and by name", twice)
     return placed | batch
+
+
+def _check_index(method: "Method", index: Any) -> None:
+    """Refuses positions beyond a memory bank, where they can be read without a wait for a device."""
+    images = getattr(method.config, "num_images", None)
+    if images is None or not isinstance(index, Tensor) or index.device.type != "cpu" or not index.numel():
+        return
+    if (last := int(index.max())) >= images:
+        raise ArgumentError(
+            f"index: {_called(method)} was made for num_images={images} images, and got position {last} (positions begin with 0): give the "
+            "number of all images of the data set, num_images=len(views)",
+            "index",
+        )
 
 
 def _unknown(method: "Method", name: str, named: list[str]) -> str:

@@ -131,3 +131,18 @@ def test_a_method_of_signals_has_another_main_input():
 
 def test_the_base_class_takes_anything():
     assert [p.kind for p in parameters(Method).values()][-1] is inspect.Parameter.VAR_KEYWORD
+
+
+def test_values_that_are_no_tensors_and_positions_beyond_the_bank_are_said():
+    pixels = torch.zeros(2, 1, 3, 32, 32)
+    method = build(get_method("instdisc"), projection_dim=8, negatives=2, num_images=8)
+    for value, name in ((pixels.numpy(), "ndarray"), ([pixels], "list")):
+        with pytest.raises(
+            ArgumentError, match=f"pixel_values: InstDisc takes a tensor .B, V, C, H, W., and got {name}"
+        ):
+            method(value, torch.tensor([0, 7]))
+    assert method(pixels, torch.tensor([0, 7])).loss is not None
+    with pytest.raises(
+        ArgumentError, match=r"made for num_images=8 images, and got position 8 .*num_images=len\(views\)"
+    ):
+        method(pixels, torch.tensor([0, 8]))
