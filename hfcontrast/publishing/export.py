@@ -1,7 +1,7 @@
 """Writing the encoder so that plain transformers (and timm, where it is timm's) loads it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..errors import TrainingError
 from ..methods.base import Method
 from ..training.build import Training
 from ..training.build_method import published_size
-from .processor import timm_settings
+from .processor import build_processor, timm_settings
 from .usage import identity_pooler, neutral_pooler
 
 ADAPTER_FOLDER = "adapter"
@@ -64,6 +64,31 @@ def export_encoder(
         if lora_layers(encoder):
             with atomic_files(folder / ADAPTER_FOLDER, beside=True) as adapter:
                 save_adapter(encoder, adapter, state_dict)
+
+
+def save_encoder(
+    method: Method,
+    folder: str | Path,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_size: int | None = None,
+    resize_ratio: float | None = None,
+) -> None:
+    """Writes the encoder of a method that was trained in another loop, with its image processor, as a run publishes them.
+
+    Args:
+        method: The method.
+        folder: The output folder; created if needed, other files in it are kept.
+        mean: Mean of each color in [0, 1] that the images were normalized by: ``ViewDataset``'s.
+        std: Standard deviation of each color.
+        image_size: Side of the images that the processor makes, in pixels; None: that of the method's first view.
+        resize_ratio: Share of the resized image that the center crop keeps; None: 0.875 from 128 px on, else 1.
+    """
+    size, encoder = image_size or method.views[0].size, method.export_encoder()
+    ratio, colors = resize_ratio or (0.875 if size >= 128 else 1.0), (tuple(mean), tuple(std))
+    processor = build_processor(encoder, size, ratio, *colors)
+    export_encoder(encoder, processor, Path(folder), timm_settings(size, ratio, *colors))
 
 
 def _leave_out_labels(file: Path) -> None:
