@@ -79,7 +79,9 @@ def told(pushed, dry_run: bool = False) -> list[str]:  # type: ignore[no-untyped
     if pushed.paths:
         count = f"{pushed.paths} paths" if pushed.paths > 1 else "1 path"
         lines.append(f"In the uploaded texts names stand for {count} of this machine.")
-    if pushed.license is None:
+    if "README.md" not in sizes:
+        lines.append("There is no card (README.md), so the weights have no description and no license.")
+    elif pushed.license is None:
         lines.append(
             "The card states no license: without one nobody else has the right to use the weights; --license apache-2.0 states one "
             "(https://huggingface.co/docs/hub/repositories-licenses lists them)."
