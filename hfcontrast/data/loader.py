@@ -116,7 +116,9 @@ class TrainLoader:
         self.completed: Callable[[dict], dict] | None = None
         read = (rows.labeled, rows.columns, captions, rows.tensors, rows.labels)
         self._builder = BatchBuilder(tuple(views), seed, *read, without, rows.reader.channels)
-        self.largest = largest_of(views) if cache_size == "auto" else cache_size
+        self.largest = (
+            cache_size if isinstance(cache_size, int) else largest_of(views) if cache_size == "auto" else None
+        )
         self._images = replace(rows.reader, detail=detail_of(views), largest=self.largest)
         self._next = 0  # micro-batch
         self._block = shuffle_block

@@ -13,16 +13,16 @@ try:
     from transformers import PreTrainedConfig
     from transformers import initialization as init
 except ImportError:  # transformers 4, whose configurations are no dataclasses
-    from torch.nn import init
+    from torch.nn import init  # type: ignore[no-redef]
     from transformers import PretrainedConfig
 
-    class PreTrainedConfig(PretrainedConfig):
+    class PreTrainedConfig(PretrainedConfig):  # type: ignore[no-redef]
         """A configuration that is written as those of transformers 5 are: by its fields and ``__post_init__``."""
 
         def __post_init__(self, **kwargs):
             PretrainedConfig.__init__(self, **kwargs)
 
-    def strict(cls):
+    def strict(cls):  # type: ignore[no-redef]
         """Gives a configuration an ``__init__`` that takes the fields of its class; their types are not checked."""
 
         def initialize(self, **kwargs):

@@ -28,7 +28,7 @@ def five_lines(
     why = f", the one for {SIZES_IN_WORDS[size_of(machine)]}{images}" if picked else ""
     length = f"{settings.epochs:g} epochs" if settings.epochs else f"{settings.steps} steps"
     if settings.minutes:
-        length = f"{settings.minutes:g} minutes, about {_rounded(chosen.epochs)} passes over the images by a guess, until the first steps are measured"
+        length = f"{settings.minutes:g} {'minute' if settings.minutes == 1 else 'minutes'}, about {_rounded(chosen.epochs)} passes over the images by a guess, until the first steps are measured"
     advice = ""
     if chosen.capped:
         advice = f" (more than {MOST_EPOCHS:,} passes are not made)"
@@ -39,7 +39,7 @@ def five_lines(
         f"images:  {images_in_words(facts)}",
         f"machine: {machine.describe()}",
         f"recipe:  {name}{why}: {recipe.method.name} at {size} px, views for {chosen.kind} ({views.said}{_because(facts, chosen)}; --kind changes it)",
-        f"length:  {length}{advice}; {settings.batch_size} images a step, learning rate {recipe.optim.lr:g}",
+        f"length:  {length}{advice}; {settings.batch_size} {'image' if settings.batch_size == 1 else 'images'} a step, learning rate {recipe.optim.lr:g}",
         f"output:  {settings.output}; its recipe.yaml has all settings, and key.path=value changes any of them",
     ]
 

@@ -28,7 +28,9 @@ def curves_image(panels: Mapping[str, Points]) -> Image.Image:
     return image
 
 
-def _panel(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, title: str, points: Points, top: int) -> None:
+def _panel(
+    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, title: str, points: Points, top: int
+) -> None:
     finite = [(x, y) for x, y in points if math.isfinite(y)]
     left, right, low, high = _LEFT, _WIDTH - _GAP, top + _HEIGHT - _GAP, top + _GAP
     draw.text((left, top + 6), title, fill="black", font=font)

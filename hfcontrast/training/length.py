@@ -96,7 +96,7 @@ class Length:
         told = []
         if self.minutes is not None:
             told.append(
-                f"Their number was decided for {self.minutes:g} minutes, from a measured {self.seconds_per_step:.3g} s a step"
+                f"Their number was decided for {self.minutes:g} {'minute' if self.minutes == 1 else 'minutes'}, from a measured {self.seconds_per_step:.3g} s a step"
                 + ("." if self.changes else f": `train.steps={self.steps}` repeats the run.")
             )
         if self.changes:

@@ -124,6 +124,11 @@ def test_update_and_copy_of_teachers():
     assert equal(method.teacher_encoder, method.encoder) and equal(method.teacher_head, method.head)
 
 
+def test_an_update_without_teachers_is_refused():
+    with pytest.raises(PluginError, match="declares no teachers"):
+        build(SimCLR).update_teachers(0.9)
+
+
 def test_a_checkpoint_without_the_teacher_gives_copies(tmp_path):
     method = build(DINO, **SMALL_DINO)
     with torch.no_grad():

@@ -39,6 +39,10 @@ class ModulesOfMethod(PreTrainedModel):
             raise PluginError(
                 f"{called(type(self))}: update_teachers() belongs in after_step(); a forward pass must not change state"
             )
+        if not self.teachers:
+            raise PluginError(
+                f"{called(type(self))}: update_teachers() was called, and the method declares no teachers"
+            )
         if self._momentum_update is None:
             pairs = [(getattr(self, name), getattr(self, source)) for name, source in self.teachers.items()]
             self._momentum_update = MomentumUpdate(pairs)
