@@ -55,9 +55,10 @@ class DCL(SimCLR):
         """Decoupled loss over the projections of the global batch."""
         h = embeddings["h"]
         z = F.normalize((h if self.projector is None else self.projector(h)).float(), dim=-1)
+        loss = decoupled(gather(z), self.config.temperature, self.config.sigma)  # refuses a single view
         similarity = (z[:, 0] * z[:, 1]).sum(-1).mean()
         return MethodOutput(
-            loss=decoupled(gather(z), self.config.temperature, self.config.sigma),
+            loss=loss,
             metrics={"positive_similarity": similarity.detach()},
             embeddings=z.detach(),
         )

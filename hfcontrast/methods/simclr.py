@@ -93,9 +93,10 @@ class SimCLR(Method):
         """NT-Xent over the projections of the global batch."""
         h = embeddings["h"]
         z = F.normalize((h if self.projector is None else self.projector(h)).float(), dim=-1)
+        loss = nt_xent(gather(z), self.config.temperature)  # refuses a single view
         similarity = (z[:, 0] * z[:, 1]).sum(-1).mean()
         return MethodOutput(
-            loss=nt_xent(gather(z), self.config.temperature),
+            loss=loss,
             metrics={"positive_similarity": similarity.detach()},
             embeddings=z.detach(),
         )

@@ -76,3 +76,9 @@ def test_the_settings_are_the_papers_and_checked():
 )
 def test_contract(backbone, sigma):
     check_method(DCL, backbone, projection_dim=16, sigma=sigma)
+
+
+@pytest.mark.parametrize("method_class", [SimCLR, DCL])
+def test_a_single_view_is_refused(method_class):
+    with pytest.raises(ValueError, match="needs at least 2, got 1"):
+        build(method_class, TINY_RESNET)(torch.zeros(4, 1, 3, 32, 32))
