@@ -102,8 +102,8 @@ def _neighbors(training: Training, rows: EvaluationRows, found: HeldOut, process
     most = training.recipe.eval.max_train or GALLERY
     try:
         gallery = _gallery(training, rows, found)
-    except NothingToEvaluate as error:
-        print(f"there is no {NEIGHBORS}: {error}", file=sys.stderr)
+    except NothingToEvaluate:  # the evaluation has said why
+        print(f"there is no {NEIGHBORS}: no train image is left that is not a test image", file=sys.stderr)
         return None
     tests, queries = _encoded(training, rows.test.rows, SHOWN, processor)
     others, features = _encoded(training, gallery, min(GALLERY, most), processor)

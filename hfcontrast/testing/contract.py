@@ -109,9 +109,9 @@ def _check_all(method: Method, batch: dict[str, Tensor], processes: int, learnin
     check_built(method)  # a step adds nothing
     check_tensors_are_registered(method)
     check_gradients(method, batch)
-    check_checkpointing(method, batch)
     check_forward_changes_nothing(method, batch)
     check_draws(method, batch)
+    check_checkpointing(method, batch)
     check_frozen(method, batch)
     check_samples_apart(method, batch)
     check_fewest_images(method, batch)
