@@ -49,38 +49,28 @@ def build_processor(
     """
     family = family_of(encoder)
     if len(mean) != COLORS:
-        return _of_channels(size, ratio, mean, std)
+        return transformers.BitImageProcessor(
+            do_convert_rgb=False, image_mean=list(mean), image_std=list(std), **_resizing(size, ratio)
+        )
     if family.processor_in_config:
         return transformers.TimmWrapperImageProcessor(
             timm_settings(size, ratio, mean, std), architecture=encoder.config.architecture
         )
     own = {"image_mean": list(mean), "image_std": list(std)} | family.processor_settings(encoder.config)
-    return getattr(transformers, family.image_processor)(
-        do_convert_rgb=True,
-        do_resize=True,
-        size={"shortest_edge": round(size / ratio)},
-        resample=3,  # bicubic
-        do_center_crop=True,
-        crop_size={"height": size, "width": size},
-        do_rescale=True,
-        do_normalize=True,
-        **own,
-    )
+    return getattr(transformers, family.image_processor)(do_convert_rgb=True, **_resizing(size, ratio), **own)
 
 
-def _of_channels(size: int, ratio: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
-    return transformers.BitImageProcessor(
-        do_convert_rgb=False,
-        do_resize=True,
-        size={"shortest_edge": round(size / ratio)},
-        resample=3,  # bicubic
-        do_center_crop=True,
-        crop_size={"height": size, "width": size},
-        do_rescale=True,
-        do_normalize=True,
-        image_mean=list(mean),
-        image_std=list(std),
-    )
+def _resizing(size: int, ratio: float) -> dict[str, Any]:
+    """Settings that resize, crop, rescale and normalize, whatever the channels are."""
+    return {
+        "do_resize": True,
+        "size": {"shortest_edge": round(size / ratio)},
+        "resample": 3,  # bicubic
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "do_normalize": True,
+    }
 
 
 def with_tokenizer(encoder: PreTrainedModel, images: Any, tokenizer: PreTrainedTokenizerBase) -> ProcessorMixin:
